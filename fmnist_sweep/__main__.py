@@ -1,0 +1,98 @@
+"""The Hydra application: python -m fmnist_sweep. Hydra composes every job; the project's own loop runs them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fmnist_sweep.compose import checked_job, one_sentence, register_recipes, tunables_replace
+from fmnist_sweep.errors import ConfigError, ExitCode, UserError
+from fmnist_sweep.folders import conf_folder
+from fmnist_sweep.study import Job, masked
+
+_ANSWERED_BY_HYDRA = frozenset(
+    ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+)
+
+
+def compose() -> list[Job]:
+    """Every job of the command line, composed and checked, in Hydra's order; ConfigError names the first mistake."""
+    composed: list[tuple[DictConfig, HydraConf]] = []
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+    def collect(raw: DictConfig) -> None:
+        composed.append((raw, HydraConfig.get()))  # checked below: Hydra prints what fails in a job
+
+    register_recipes()
+    sys.argv[1:] = tunables_replace(sys.argv[1:])
+    with _scratch(), _hydra_raises(), one_sentence():
+        collect()
+    return [replace(checked_job(raw, known), flags=_config_dir(sys.argv)) for raw, known in composed]
+
+
+def _config_dir(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The flag that adds a folder of the user's own configs, for the command that repeats a trial."""
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return ("--config-dir", str(Path(value or arguments[position + 1]).resolve()))
+    return ()
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """A folder for the files Hydra insists on writing in a multirun; gone when the jobs are composed."""
+    with tempfile.TemporaryDirectory(prefix="fmnist_sweep-") as folder:
+        OmegaConf.register_new_resolver("fmnist_scratch", lambda: folder, replace=True)
+        yield
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise its errors instead of printing them and leaving, so that they become one sentence."""
+    name = "HYDRA_FULL_ERROR"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def main() -> int:
+    """Compose, then run; returns the exit code."""
+    command = masked(shlex.join(["python", "-m", "fmnist_sweep", *sys.argv[1:]]))
+    try:
+        jobs = compose()
+        if not jobs and _ANSWERED_BY_HYDRA.isdisjoint(argument.split("=")[0] for argument in sys.argv[1:]):
+            raise ConfigError("Hydra handed back no job: hydra/launcher and hydra/sweeper must be the basic ones.")
+        if not jobs:
+            return ExitCode.DONE
+        from fmnist_sweep.sweep import ended_as_interrupted, run_sweep
+        from fmnist_sweep.terminal import view
+
+        with ended_as_interrupted(), view() as shown:
+            return run_sweep(jobs, command, shown)
+    except UserError as error:
+        print(f"fmnist_sweep: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""The schema of every config group, checked before anything is created.
+
+A group that names a function (a builder, an optimizer, an oracle, a schedule) has that function's keyword-only
+parameters as its schema, so that an argument is described in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from fmnist_sweep import models, refusals, search, training, tunable
+from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.refusals import Where
+from fmnist_sweep.tunable import TUNABLE
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class EarlyStopping(BaseModel):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
+
+    model_config = _STRICT
+    monitor: Literal["val_loss", "val_accuracy"]
+    patience: Annotated[int, Field(ge=1), TUNABLE]
+    min_delta: Annotated[float, Field(ge=0)]
+
+
+class Augmentation(BaseModel):
+    """Random changes to the training images of each epoch."""
+
+    model_config = _STRICT
+    flip: Annotated[bool, TUNABLE]
+    shift: Annotated[int, Field(ge=0, le=8), TUNABLE]
+
+
+class TrainConfig(BaseModel):
+    """How a trial is fitted."""
+
+    model_config = _STRICT
+    epochs: Annotated[int, Field(ge=1), TUNABLE]
+    batch_size: Annotated[int, Field(ge=1, le=65536), TUNABLE]
+    loss: Annotated[
+        Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
+    ]
+    precision: Literal["float32", "mixed_bfloat16", "auto"]
+    early_stopping: EarlyStopping | None
+    schedule: dict[str, Any]
+    augmentation: Augmentation
+
+
+class SearchConfig(BaseModel):
+    """What every oracle has; its own arguments are in `oracle`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    name: str
+    max_trials: Annotated[int, Field(ge=1)] | None
+    max_minutes: Annotated[float, Field(gt=0)] | None
+    objective: Literal["val_accuracy", "val_loss"]
+    fail_fast: bool
+
+
+class ExecutorConfig(BaseModel):
+    """Where trials run."""
+
+    model_config = _STRICT
+    name: Literal["in_process"]
+    workers: Annotated[int, Field(ge=1, le=1)]
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+
+
+class TrackingConfig(BaseModel):
+    """Which MLflow store, and which experiment in it."""
+
+    model_config = _STRICT
+    uri: Annotated[str, Field(min_length=1)] | None
+    experiment: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked study: `settings` decides the trials (tunables included), the rest how and where they run."""
+
+    data: DataConfig
+    settings: dict[str, Any]  # model, optimizer, regularization, train, seed: what a trial is made of
+    search: SearchConfig
+    oracle: dict[str, Any]  # the oracle's own arguments
+    executor: ExecutorConfig
+    tracking: TrackingConfig
+    plan: bool
+
+
+SECTIONS = ("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking")
+ROOT = (*SECTIONS, "seed", "plan")
+
+
+@cache
+def _schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
+    """The keyword-only parameters of a function, each fixed or tunable; `name`: the key that names the function."""
+    fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "regularization":
+            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], ...)
+    return create_model(function.__name__, __config__=_STRICT, **fields)
+
+
+@cache
+def _regularization_schema() -> type[BaseModel]:
+    hints = get_type_hints(models.Regularization, include_extras=True)
+    fields: dict[str, Any] = {key: (Annotated[hint, TUNABLE], ...) for key, hint in hints.items()}
+    return create_model("regularization", __config__=_STRICT, **fields)
+
+
+@cache
+def _search_schema(name: str) -> type[BaseModel]:
+    own = {key: (field.annotation, field) for key, field in _schema(search.ORACLES[name]).model_fields.items()}
+    common = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
+    fields: dict[str, Any] = {**common, **own}
+    return create_model("search", __config__=_STRICT, **fields)
+
+
+def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[BaseModel]:
+    """The schema of one section of a raw config."""
+    match section:
+        case "data":
+            return DataConfig
+        case "model":
+            return _schema(_named(models.BUILDERS, "model.builder", value.get("builder"), where), "builder")
+        case "optimizer":
+            return _schema(_named(training.OPTIMIZERS, "optimizer.name", value.get("name"), where), "name")
+        case "train.schedule":
+            return _schema(_named(training.SCHEDULES, "train.schedule.name", value.get("name"), where), "name")
+        case "regularization":
+            return _regularization_schema()
+        case "train":
+            return TrainConfig
+        case "search":
+            _named(search.ORACLES, "search.name", value.get("name"), where)
+            return _search_schema(value["name"])
+        case "executor":
+            return ExecutorConfig
+        case _:
+            return TrackingConfig
+
+
+def _named(registry: Mapping[str, Any], key: str, name: Any, where: Where) -> Any:
+    if not isinstance(name, str) or name not in registry:
+        allowed = ", ".join(registry)
+        raise ConfigError(f"{key}={refusals.show(name)} ({where(key)}): unknown; allowed: {allowed}.")
+    return registry[name]
+
+
+def check(raw: Mapping[str, Any], where: Where) -> Config:
+    """The checked config of a composed mapping, or ConfigError: key, value, what is allowed, the file it came from."""
+    _refuse_targets(raw, where)
+    for key in raw:
+        if key not in ROOT:
+            raise ConfigError(f"{key}={refusals.show(raw[key])} ({where(key)}): {refusals.unknown(key, ROOT)}.")
+    sections = {section: _mapping(section, raw.get(section), where) for section in SECTIONS}
+    checked = {section: _checked(section, sections[section], where) for section in SECTIONS}
+    train = checked["train"]
+    train["schedule"] = _checked("train.schedule", _mapping("train.schedule", train["schedule"], where), where)
+    own = set(_search_schema(checked["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    config = Config(
+        data=DataConfig(**checked["data"]),
+        settings={
+            "model": checked["model"],
+            "optimizer": checked["optimizer"],
+            "regularization": checked["regularization"],
+            "train": train,
+            "seed": _seed(raw.get("seed"), where),
+        },
+        search=SearchConfig(**checked["search"]),
+        oracle={key: checked["search"][key] for key in sorted(own)},
+        executor=ExecutorConfig(**checked["executor"]),
+        tracking=TrackingConfig(**checked["tracking"]),
+        plan=_flag("plan", raw.get("plan"), where),
+    )
+    _refuse_tuned_epochs_in_hyperband(config, where)
+    return config
+
+
+def _mapping(section: str, value: Any, where: Where) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{section}={refusals.show(value)} ({where(section)}): expected a group's settings.")
+    return value
+
+
+def _checked(section: str, value: Mapping[str, Any], where: Where) -> dict[str, Any]:
+    schema = _schema_of(section, value, where)
+    try:
+        return schema.model_validate(dict(value)).model_dump(warnings=False)
+    except ValidationError as error:
+        raise ConfigError(refusals.sentence(section, value, schema, error, where)) from None
+
+
+def _seed(value: Any, where: Where) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ConfigError(
+            f"seed={refusals.show(value)} ({where('seed')}): expected a whole number from 0 to 2147483647."
+        )
+    return value
+
+
+def _flag(key: str, value: Any, where: Where) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={refusals.show(value)} ({where(key)}): expected true or false.")
+    return value
+
+
+def _refuse_targets(raw: Mapping[str, Any], where: Where, prefix: str = "") -> None:
+    """A config file is data: a value that names code to import is refused, wherever it stands."""
+    for key, value in raw.items():
+        path = f"{prefix}{key}"
+        if key == "_target_":
+            raise ConfigError(f"{path}={refusals.show(value)} ({where(path)}): a config names no code; remove it.")
+        if isinstance(value, Mapping):
+            _refuse_targets(value, where, f"{path}.")
+
+
+def _refuse_tuned_epochs_in_hyperband(config: Config, where: Where) -> None:
+    epochs = config.settings["train"]["epochs"]
+    if config.search.name == "hyperband" and tunable.is_tunable(epochs):
+        raise ConfigError(
+            f"train.epochs={refusals.show(epochs)} ({where('train.epochs')}): hyperband itself decides the epochs "
+            "of each trial; give the longest as a plain number."
+        )

@@ -1,0 +1,30 @@
+"""The schema of the config group `data`; every default lives in its YAML, none here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Source = Literal["fashion_mnist", "kaggle_csv", "drawn"]
+
+
+class DataConfig(BaseModel):
+    """What to learn from, and how much of it is held out.
+
+    `limit` counts images before the validation split; `images` counts the training images that `drawn` draws
+    (its test set has a sixth as many), also where it stands in for Fashion-MNIST.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    source: Source
+    # An empty FMNIST_DATA_DIR names no folder; as a path it would be the working directory.
+    dir: Annotated[str | None, BeforeValidator(lambda folder: folder or None)]
+    download: bool
+    limit: int | None = Field(ge=20)
+    validation: float = Field(gt=0, lt=1)
+    split_seed: int = Field(ge=0)
+    fallback: Literal["drawn"] | None
+    images: int = Field(ge=20)
+    drawn_seed: int = Field(ge=0)

@@ -1,0 +1,239 @@
+"""Fetch the Fashion-MNIST IDX files into the Keras cache, whole and checked or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import os
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fmnist_sweep.data.idx import MEMBERS, Member, Part
+from fmnist_sweep.errors import DataError
+
+if TYPE_CHECKING:
+    import requests
+
+logger = logging.getLogger(__name__)
+
+PLACES: tuple[str, ...] = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+CONNECT_SECONDS = 4.0
+READ_SECONDS = 10.0
+# A host has many addresses and requests tries each for CONNECT_SECONDS, and a name server may be silent too:
+# this bounds all of it, so that three places give up in 15 seconds.
+OPEN_SECONDS = 5.0
+LARGEST_FILE = 64 * 2**20  # the largest real one has 26 MB
+CHUNK = 2**16
+FAILURE = ".download.failed"
+
+Advance = Callable[[int], object]
+
+
+class _PlaceError(Exception):
+    """Why a place cannot be used, in words."""
+
+
+def cache_folder() -> Path:
+    """Where `keras.datasets.fashion_mnist` keeps its files: below $KERAS_HOME or ~/.keras."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
+
+
+def cached_path(member: Member) -> Path:
+    """Where the Keras cache has this file."""
+    return cache_folder() / f"{member.name}.gz"
+
+
+def fault(path: Path, member: Member) -> str | None:
+    """What is wrong with a gzipped canonical file: None when it is whole, else in words."""
+    digest = hashlib.md5(usedforsecurity=False)
+    length = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(2**20):
+                length += len(chunk)
+                digest.update(chunk)
+                if length > member.length:
+                    return f"more than the {member.length} bytes of {member.name}"
+    except FileNotFoundError:
+        return "missing"
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return f"not a whole gzip file ({error})"
+    except OSError as error:
+        return f"unreadable ({error.strerror or error})"
+    if digest.hexdigest() != member.md5:
+        return f"{length} bytes with md5 {digest.hexdigest()}, not {member.md5} of {member.name}"
+    return None
+
+
+def cached(part: Part) -> bool:
+    """Whether the Keras cache has both files of a part, whole; a damaged one is warned about."""
+    faults = {path: fault(path, member) for path, member in _wanted(part)}
+    for path, found in faults.items():
+        if found not in (None, "missing"):
+            logger.warning("%s is skipped: it is %s.", path, found)
+    return all(found is None for found in faults.values())
+
+
+def fetch(part: Part) -> None:
+    """Download the files of a part that the Keras cache lacks, and any other of the four that is absent.
+
+    The other part comes along unopened, as a machine may have a network only now. Several processes may call
+    this at once: one downloads, the others wait and find the files.
+    Errors: DataError that names each place and why it failed, or the folder that cannot be written.
+    """
+    from filelock import FileLock
+
+    folder = cache_folder()
+    began = time.time()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".download.lock"):
+            _refuse_failed_since(began, folder)
+            _fetch_from_places(_lacking(part), part)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot take the download: expected to write there, found {error.strerror or error}; "
+            "set KERAS_HOME to a folder you can write, or data.dir to one that has the files."
+        ) from error
+
+
+def _refuse_failed_since(began: float, folder: Path) -> None:
+    """Take over the failure of a process that tried while this one waited: they must not time out in turn."""
+    failure = folder / FAILURE
+    if failure.exists() and failure.stat().st_mtime > began:
+        raise DataError(failure.read_text(encoding="utf-8"))
+
+
+def _wanted(part: Part) -> list[tuple[Path, Member]]:
+    return [(cached_path(MEMBERS[part, kind]), MEMBERS[part, kind]) for kind in ("images", "labels")]
+
+
+def _lacking(part: Part) -> list[Member]:
+    """The part's files that are missing or damaged, then the other part's that are missing."""
+    lacking = [member for path, member in _wanted(part) if fault(path, member) is not None]
+    other: Part = "test" if part == "train" else "train"
+    return lacking + [member for path, member in _wanted(other) if not path.exists()]
+
+
+def _fetch_from_places(lacking: list[Member], part: Part) -> None:
+    failures: list[str] = []
+    for place in PLACES:
+        try:
+            while lacking:
+                _fetch_file(place, lacking[0])
+                del lacking[0]
+        except _PlaceError as error:
+            failures.append(f"{urlsplit(place).netloc}: {error}")
+    needed = {member for _, member in _wanted(part)}
+    if needed.intersection(lacking):
+        sentence = (
+            f"Fashion-MNIST is not in {cache_folder()} and could not be downloaded ({'; '.join(failures)}): put the "
+            "four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is internet."
+        )
+        (cache_folder() / FAILURE).write_text(sentence, encoding="utf-8")
+        raise DataError(sentence)
+
+
+def _fetch_file(place: str, member: Member) -> None:
+    """Stream one file aside, check it, and only then give it its name."""
+    target = cached_path(member)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _stream(f"{place}{member.name}.gz", aside)
+        found = fault(aside, member)
+        if found is not None:
+            raise _PlaceError(f"served {member.name}.gz as {found}")
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _stream(url: str, target: Path) -> None:
+    import requests
+
+    try:
+        with _opened(url) as response, target.open("wb") as file:
+            total = int(response.headers.get("Content-Length", 0)) or None
+            with _progress(url, total) as advance:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    advance(len(chunk))
+                    if file.tell() > LARGEST_FILE:
+                        raise _PlaceError(f"served more than {LARGEST_FILE} bytes for {url}")
+            file.flush()
+            os.fsync(file.fileno())
+    except requests.RequestException as error:
+        raise _PlaceError(_words(error)) from error
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[requests.Response]:
+    """A response whose headers came within OPEN_SECONDS."""
+    import requests
+
+    outcome: list[requests.Response | requests.RequestException] = []
+
+    def get() -> None:
+        try:
+            # "identity" keeps requests from unpacking a .gz file that a server declares as an encoding.
+            timeouts = (CONNECT_SECONDS, READ_SECONDS)
+            headers = {"Accept-Encoding": "identity"}
+            outcome.append(requests.get(url, stream=True, timeout=timeouts, headers=headers))
+        except requests.RequestException as error:
+            outcome.append(error)
+
+    # A daemon: a thread that is still connecting must keep neither this call nor the process waiting.
+    thread = threading.Thread(target=get, daemon=True)
+    thread.start()
+    thread.join(OPEN_SECONDS)
+    if not outcome:
+        raise _PlaceError(f"no answer within {OPEN_SECONDS:g} seconds")
+    if isinstance(outcome[0], requests.RequestException):
+        raise outcome[0]
+    with outcome[0] as response:
+        response.raise_for_status()
+        yield response
+
+
+def _words(error: requests.RequestException) -> str:
+    """The short cause of a failed request: urllib3 wraps it in several layers."""
+    import requests
+
+    if error.response is not None:
+        return f"answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    cause: object = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    return f"{type(error).__name__}: {cause}".replace("\n", " ")
+
+
+@contextmanager
+def _progress(url: str, total: int | None) -> Iterator[Advance]:
+    """A bar on a terminal, one plain line elsewhere; both on stderr, as stdout is for results."""
+    if not sys.stderr.isatty():
+        print(f"downloading {url}", file=sys.stderr, flush=True)
+        yield lambda size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(url.rsplit("/", 1)[-1], total=total)
+        yield lambda size: progress.advance(task, size)

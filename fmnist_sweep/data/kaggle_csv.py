@@ -1,0 +1,202 @@
+"""Fashion-MNIST as Kaggle's CSV files: one row an image, `label,pixel1,...,pixel784`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.data.idx import SIDE, Part
+from fmnist_sweep.data.splits import LABELS, Table
+from fmnist_sweep.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HANDLE = "zalando-research/fashionmnist"
+HOW_TO_GET = (
+    "download fashion-mnist_train.csv and fashion-mnist_test.csv from "
+    f"https://www.kaggle.com/datasets/{HANDLE} and set data.dir to their folder, or install kagglehub (pip "
+    "install 'fmnist-sweep[kaggle]'), set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY, or "
+    "~/.kaggle/kaggle.json) and data.download=true"
+)
+COLUMNS = ["label", *(f"pixel{number}" for number in range(1, SIDE * SIDE + 1))]
+SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
+ROWS_AT_ONCE = 4096  # 26 MB as int64: pandas needs it before the values are known to fit uint8
+FIRST_ROW = 2  # as an editor counts: the header is line 1
+
+# sha256 over the sorted (label, image) rows of the canonical files: Kaggle's rows are in another order.
+CANONICAL: dict[Part, str] = {
+    "train": "23d0847d9126d5c6802a53a9f500589c268a56a198e59487c201f31e0b50cea3",
+    "test": "12d524c7dc0398176d8e0e8b912b81331400f3fe085b466efdd22932f4e4917d",
+}
+
+
+def read_part(folder: Path, part: Part) -> Table:
+    """Read and check the CSV of one part, in the file's order.
+
+    Errors: DataError where the file is missing, damaged, or the first value that is not Fashion-MNIST's.
+    """
+    path = find(folder, part)
+    _refuse_columns(path)
+    blocks = [_checked(path, chunk, first) for first, chunk in _chunks(path)]
+    if not blocks:
+        raise DataError(f"{path} holds no images: expected rows below its header, found none; {HOW_TO_GET}.")
+    rows = np.concatenate(blocks)
+    table = Table(rows[:, 1:].reshape(-1, SIDE, SIDE, 1), rows[:, 0].astype(np.int64))
+    _refuse_swapped(path, table, part)
+    return table
+
+
+def find(folder: Path, part: Part) -> Path:
+    """The path of the CSV of one part, plain or compressed.
+
+    Errors: DataError where it is missing.
+    """
+    names = [f"fashion-mnist_{part}{suffix}" for suffix in SUFFIXES]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    found = "a folder without it" if folder.is_dir() else "no such folder"
+    raise DataError(f"{folder / names[0]} is missing: expected {' or '.join(names)}, found {found}; {HOW_TO_GET}.")
+
+
+def is_canonical(table: Table, part: Part) -> bool:
+    """Whether these are the canonical images and labels, in any order."""
+    return _content(table) == CANONICAL[part]
+
+
+def fetch() -> Path:
+    """The folder into which kagglehub has put the files, downloaded when it lacks them.
+
+    Errors: DataError where kagglehub or credentials are missing, or Kaggle does not give the files.
+    """
+    if importlib.util.find_spec("kagglehub") is None:
+        raise DataError(f"Kaggle's Fashion-MNIST CSV files cannot be downloaded without kagglehub: {HOW_TO_GET}.")
+    if not _has_credentials():
+        raise DataError(
+            "Kaggle's Fashion-MNIST CSV files cannot be downloaded without credentials: expected "
+            "KAGGLE_API_TOKEN, KAGGLE_USERNAME and KAGGLE_KEY, or ~/.kaggle/kaggle.json, found none; "
+            f"{HOW_TO_GET}."
+        )
+    import kagglehub
+    from kagglehub.exceptions import BackendError, CredentialError, DataCorruptionError, UnauthenticatedError
+
+    refusals = (OSError, ValueError, BackendError, CredentialError, DataCorruptionError, UnauthenticatedError)
+    try:
+        return Path(kagglehub.dataset_download(HANDLE))
+    except refusals as error:
+        cause = " ".join(str(error).split())
+        raise DataError(f"kagglehub could not download {HANDLE} ({cause}); {HOW_TO_GET}.") from error
+
+
+def _has_credentials() -> bool:
+    if os.environ.get("KAGGLE_API_TOKEN"):
+        return True
+    if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
+        return True
+    return (Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle") / "kaggle.json").is_file()
+
+
+def _content(table: Table) -> str:
+    rows = np.concatenate([table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, SIDE * SIDE)], axis=1)
+    keys = sorted(hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(rows))
+    return hashlib.sha256(b"".join(keys)).hexdigest()
+
+
+def _refuse_swapped(path: Path, table: Table, part: Part) -> None:
+    other: Part = "test" if part == "train" else "train"
+    if is_canonical(table, other):
+        raise DataError(
+            f"{path} is swapped with another file: expected the {part} images, found the canonical {other} "
+            "images; give each file its own name back."
+        )
+
+
+def _refuse_columns(path: Path) -> None:
+    import pandas as pd
+
+    with _readable(path):
+        header = [str(name) for name in pd.read_csv(path, nrows=0, skip_blank_lines=False).columns]
+    missing = [name for name in COLUMNS if name not in set(header)]
+    unexpected = [name for name in header if name not in set(COLUMNS)]
+    if missing or unexpected:
+        found = [f"no {missing[0]}"] if missing else []
+        found += [f"an unexpected {unexpected[0]!r}"] if unexpected else []
+        raise DataError(
+            f"{path} has the wrong columns: expected {len(COLUMNS)} named label, pixel1 to pixel784, found "
+            f"{len(header)} with {' and '.join(found)} in its first line; {HOW_TO_GET}."
+        )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pandas and the unpackers say of a damaged file into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        cause = " ".join(str(error).split())
+        raise DataError(
+            f"{path} cannot be read as CSV: expected {len(COLUMNS)} values a line, found "
+            f"{cause.rstrip('.')}; {HOW_TO_GET}."
+        ) from error
+
+
+def _chunks(path: Path) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Some rows at a time, each with the line number of its first row."""
+    import pandas as pd
+
+    first = FIRST_ROW
+    # Without the NA filter an empty or odd field stays as written, so that an error can quote it; blank lines
+    # are kept so that line numbers stay true.
+    with (
+        _readable(path),
+        pd.read_csv(path, chunksize=ROWS_AT_ONCE, na_filter=False, skip_blank_lines=False, low_memory=False) as reader,
+    ):
+        for chunk in reader:
+            if len(chunk):  # a file with only a header is one empty chunk
+                yield first, chunk
+            first += len(chunk)
+
+
+def _checked(path: Path, chunk: pd.DataFrame, first: int) -> NDArray[np.uint8]:
+    """The rows as uint8, label first, after checking that each value fits."""
+    import pandas as pd
+
+    if not isinstance(chunk.index, pd.RangeIndex):
+        raise DataError(
+            f"{path}, line {first}: expected {len(COLUMNS)} values, found "
+            f"{chunk.shape[1] + chunk.index.nlevels}; {HOW_TO_GET}."
+        )
+    chunk = chunk[COLUMNS]
+    values = chunk.to_numpy() if (chunk.dtypes == np.int64).all() else _numbers(chunk)
+    highest = np.full(len(COLUMNS), 255)
+    highest[0] = len(LABELS) - 1
+    # Negated so that NaN, which compares false with everything, counts as wrong.
+    wrong = ~((values >= 0) & (values <= highest) & (values == np.floor(values)))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        found = str(chunk.iat[row, column]).strip()
+        raise DataError(
+            f"{path}, line {first + row}, column {COLUMNS[column]}: expected a whole number from 0 to "
+            f"{highest[column]}, found {repr(found) if found else 'nothing'}; {HOW_TO_GET}."
+        )
+    return values.astype(np.uint8, order="C")
+
+
+def _numbers(chunk: pd.DataFrame) -> NDArray[np.float64]:
+    """The values as floats, NaN where something is not a number."""
+    import pandas as pd
+
+    # As text first: pandas reads a column of True and False as numbers otherwise.
+    columns = [pd.to_numeric(chunk[name].astype(str), errors="coerce") for name in chunk.columns]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)

@@ -1,0 +1,91 @@
+"""The two doors of this room: `load` for train and validation, `open_test` for the test split."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import threading
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from fmnist_sweep.data import download, sources
+from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.data.splits import Origin, Split, Splits, cut, sha256_of, whole
+from fmnist_sweep.errors import DataError
+
+_loading = threading.Lock()
+
+
+def load(data: DataConfig) -> Splits:
+    """Train and validation splits of a source; read once in a process, and no test file is opened.
+
+    Errors: DataError where files are missing or damaged, cannot be had and no fallback is allowed, or cannot
+    be split.
+    """
+    # The same config means other files where the working directory or the Keras cache is another.
+    folder = download.cache_folder() if data.dir is None else sources.folder_of(data.dir)
+    with _loading:  # lru_cache alone would let two threads read the same files at once
+        return _load(data, folder)
+
+
+@lru_cache(maxsize=4)
+def _load(data: DataConfig, folder: Path) -> Splits:
+    del folder  # only part of the key
+    table, origin = sources.read_train(data)
+    return cut(table, data, origin)
+
+
+def forget() -> None:
+    """Let the next `load` read its files again."""
+    _load.cache_clear()
+
+
+def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
+    """The test split, of the source that `load` found; the opening is recorded in the ledger first.
+
+    ledger: a file of one JSON line an opening, made with its folders when missing.
+    Errors: DataError where the test files cannot be had, or the opening cannot be recorded.
+    """
+    origin = load(data).origin
+    split = whole(sources.read_test(data, origin))
+    _record(ledger, reason, origin, split)
+    return split
+
+
+def _record(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+        "command": shlex.join(sys.argv),
+        "source": origin.source,
+        "location": _without_home(origin.location),
+        "images": len(split.labels),
+        "sha256": sha256_of(split),
+    }
+    try:
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        _append_durably(ledger, json.dumps(entry) + "\n")
+    except OSError as error:
+        raise DataError(
+            f"{ledger} cannot record that the test split is opened ({error.strerror or error}), so it stays "
+            "closed; make the file writable."
+        ) from error
+
+
+def _without_home(location: str) -> str:
+    """The location without the name of the user whose machine this is."""
+    home = str(Path.home())
+    return f"~{location.removeprefix(home)}" if location.startswith(home + os.sep) else location
+
+
+def _append_durably(path: Path, line: str) -> None:
+    """One write in append mode, so that lines of several processes do not mix; on disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

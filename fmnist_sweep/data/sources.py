@@ -1,0 +1,116 @@
+"""From a data config to the images of one part: which source, from which place, and what stands in for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fmnist_sweep.data import download, drawn, idx, kaggle_csv
+from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.data.idx import Part
+from fmnist_sweep.data.splits import Origin, Table
+from fmnist_sweep.errors import DataError
+
+# A drawn test set has this fraction of the training images, as in Fashion-MNIST.
+TRAIN_PER_TEST = 6
+
+
+class UnavailableError(DataError):
+    """Fashion-MNIST cannot be had on this machine, through no damage of files the user named."""
+
+
+def read_train(data: DataConfig) -> tuple[Table, Origin]:
+    """All training images of the source, or of what stands in for it; no test file is opened.
+
+    Errors: DataError where files the user named are missing or damaged (never a fallback), or where the
+    source cannot be had and `data.fallback` is null.
+    """
+    if data.source == "drawn":
+        return _drawn(data, "train"), _drawn_origin(data, None)
+    try:
+        return _read(data, "train")
+    except UnavailableError as error:
+        if data.fallback is None:
+            raise
+        return _drawn(data, "train"), _drawn_origin(data, str(error))
+
+
+def read_train_again(data: DataConfig, found: Origin) -> Table:
+    """The training images that `read_train` found, without another try for what was missing then."""
+    return _read_like(data, "train", found)
+
+
+def read_test(data: DataConfig, train: Origin) -> Table:
+    """All test images, from the same source as the training images turned out to be.
+
+    Errors: DataError where they cannot be had; drawn test images never join real training images.
+    """
+    return _read_like(data, "test", train)
+
+
+def _read_like(data: DataConfig, part: Part, found: Origin) -> Table:
+    if found.source == "drawn":
+        return _drawn(data, part)
+    return _read(data, part)[0]
+
+
+def _read(data: DataConfig, part: Part) -> tuple[Table, Origin]:
+    return _fashion_mnist(data, part) if data.source == "fashion_mnist" else _kaggle_csv(data, part)
+
+
+def _fashion_mnist(data: DataConfig, part: Part) -> tuple[Table, Origin]:
+    folder = download.cache_folder() if data.dir is None else folder_of(data.dir)
+    if data.dir is None and not download.cached(part):
+        _fetch_idx(data, part)
+    files = idx.read_part(folder, part)
+    return files.table, Origin("fashion_mnist", str(folder), files.canonical, None)
+
+
+def _fetch_idx(data: DataConfig, part: Part) -> None:
+    if not data.download:
+        raise UnavailableError(
+            f"{download.cache_folder()} does not have the Fashion-MNIST {part} files whole, data.dir names "
+            "no other folder and data.download is false; set data.dir (or FMNIST_DATA_DIR) to a folder "
+            "with the four IDX files, or data.download=true where there is internet."
+        )
+    try:
+        download.fetch(part)
+    except DataError as error:
+        raise UnavailableError(str(error)) from error
+
+
+def _kaggle_csv(data: DataConfig, part: Part) -> tuple[Table, Origin]:
+    folder = _fetch_csv(data) if data.dir is None else folder_of(data.dir)
+    table = kaggle_csv.read_part(folder, part)
+    # `canonical` is said of the training file, the only one an origin is made for.
+    canonical = part == "train" and kaggle_csv.is_canonical(table, part)
+    return table, Origin("kaggle_csv", str(folder), canonical, None)
+
+
+def _fetch_csv(data: DataConfig) -> Path:
+    if not data.download:
+        raise UnavailableError(
+            "data.dir names no folder with Kaggle's Fashion-MNIST CSV files and data.download is false: "
+            f"{kaggle_csv.HOW_TO_GET}."
+        )
+    try:
+        return kaggle_csv.fetch()
+    except DataError as error:
+        raise UnavailableError(str(error)) from error
+
+
+def folder_of(named: str) -> Path:
+    """The folder a user named, absolute and with ~ expanded."""
+    return Path(named).expanduser().absolute()
+
+
+def _drawn(data: DataConfig, part: Part) -> Table:
+    count = data.images if part == "train" else data.images // TRAIN_PER_TEST
+    images, labels = drawn.draw(count, data.drawn_seed, stream=part)
+    return Table(images, labels.astype(np.int64))
+
+
+def _drawn_origin(data: DataConfig, reason: str | None) -> Origin:
+    words = f"drawn by fmnist_sweep, seed {data.drawn_seed}, version {drawn.VERSION}"
+    return Origin("drawn", words, canonical=False, fallback_reason=reason)

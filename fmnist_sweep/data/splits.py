@@ -1,0 +1,183 @@
+"""Labelled images cut into a train and a validation split, the same way every time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.data.config import DataConfig, Source
+from fmnist_sweep.errors import DataError
+
+LABELS: tuple[str, ...] = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# Every label needs one image to train on and one to validate with.
+SMALLEST_LABEL = 2
+
+
+class Table(NamedTuple):
+    """All images of one source file pair: images (n, 28, 28, 1) uint8, labels (n,) int64."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some images of a source, in its order; all three arrays are read-only.
+
+    images: (n, 28, 28, 1) uint8, 0..255; labels: (n,) int64, 0..9; index: (n,) int64, the position of each
+    image in its source file, from 0.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where images came from, and what they are.
+
+    source: what the images ARE, whatever was asked for; location: the folder, or words; canonical: the
+    training file has the images and labels of the canonical Fashion-MNIST, by checksum; fallback_reason: why
+    drawn images stand in for Fashion-MNIST, else None.
+    """
+
+    source: Source
+    location: str
+    canonical: bool
+    fallback_reason: str | None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run sees: a train and a validation split that share no image.
+
+    sha256: of the bytes of train.images, train.labels, validation.images, validation.labels, in this order,
+    labels as little-endian int64; removed_duplicates: train images dropped as they equal a validation image.
+    """
+
+    train: Split
+    validation: Split
+    origin: Origin
+    sha256: str
+    removed_duplicates: int
+
+    @property
+    def tag(self) -> str:
+        """What the images are and a short form of their hash, as in the tag `fmnist.data`."""
+        return f"{self.origin.source}:{self.sha256[:12]}"
+
+
+def whole(table: Table) -> Split:
+    """A split of all images of a table."""
+    return take(table, np.arange(len(table.labels), dtype=np.int64))
+
+
+def take(table: Table, index: NDArray[np.int64]) -> Split:
+    """The images at these positions, copied and made read-only."""
+    split = Split(images=table.images[index], labels=table.labels[index], index=index)
+    for array in (split.images, split.labels, split.index):
+        array.setflags(write=False)
+    return split
+
+
+def sha256_of(*splits: Split) -> str:
+    """The hash of the images' and labels' bytes of these splits, in order."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
+    """One short key an image; equal images, and only those, have equal keys."""
+    return [hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(images)]
+
+
+def cut(table: Table, data: DataConfig, origin: Origin) -> Splits:
+    """Cut a table into train and validation, stratified and seeded.
+
+    Errors: DataError where a label has too few images, or there are fewer images than `limit`.
+    """
+    generator = np.random.default_rng(data.split_seed)
+    positions = [generator.permutation(np.flatnonzero(table.labels == label)) for label in range(len(LABELS))]
+    if data.limit is not None:
+        counts = _limited([len(p) for p in positions], data.limit, origin)
+        positions = [p[:count] for p, count in zip(positions, counts, strict=True)]
+    _refuse_small(positions, origin)
+    held_out = [p[: _held_out(len(p), data.validation)] for p in positions]
+    kept = [p[_held_out(len(p), data.validation) :] for p in positions]
+    validation = take(table, np.sort(np.concatenate(held_out)).astype(np.int64))
+    train, removed = _without_images_of(table, np.sort(np.concatenate(kept)).astype(np.int64), validation)
+    _refuse_untrained(train, origin)
+    return Splits(
+        train=train,
+        validation=validation,
+        origin=origin,
+        sha256=sha256_of(train, validation),
+        removed_duplicates=removed,
+    )
+
+
+def _held_out(count: int, fraction: float) -> int:
+    """How many of a label's images are held out: rounded half up, at least one held out and one kept."""
+    return min(max(int(count * fraction + 0.5), 1), count - 1)
+
+
+def _limited(counts: list[int], limit: int, origin: Origin) -> list[int]:
+    """Share `limit` images over the labels in proportion, by largest remainder, ties to the lower label."""
+    total = sum(counts)
+    if limit > total:
+        raise DataError(
+            f"data.limit={limit} asks for more images than the {total} training images of "
+            f"{origin.location}: lower it to {total} or less, or set data.limit=null to take all."
+        )
+    shares = [limit * count // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda label: -(limit * counts[label] % total))
+    for label in by_remainder[: limit - sum(shares)]:
+        shares[label] += 1
+    return shares
+
+
+def _refuse_small(positions: list[NDArray[np.int64]], origin: Origin) -> None:
+    for label, found in enumerate(positions):
+        if len(found) < SMALLEST_LABEL:
+            raise DataError(
+                f"{origin.location} cannot be split into train and validation: expected at least "
+                f"{SMALLEST_LABEL} training images of each label, found {len(found)} of label {label} "
+                f"({LABELS[label]}); give more data or raise data.limit."
+            )
+
+
+def _without_images_of(table: Table, index: NDArray[np.int64], validation: Split) -> tuple[Split, int]:
+    """The images at `index` that equal no validation image, and how many were dropped."""
+    seen = set(image_keys(validation.images))
+    fresh = np.array([key not in seen for key in image_keys(table.images[index])], dtype=bool)
+    return take(table, index[fresh]), int((~fresh).sum())
+
+
+def _refuse_untrained(train: Split, origin: Origin) -> None:
+    present = np.bincount(train.labels, minlength=len(LABELS))
+    for label in np.flatnonzero(present == 0):
+        raise DataError(
+            f"{origin.location} cannot be split into train and validation: expected different images of "
+            f"label {label} ({LABELS[label]}), found that every one left to train on equals a validation "
+            "image; give data with more distinct images."
+        )

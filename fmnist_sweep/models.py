@@ -1,0 +1,173 @@
+"""Builders: keyword arguments in, uncompiled keras.Model out.
+
+Every model takes raw pixels, 0..255 of shape (n, 28, 28, 1), and ends in ten class probabilities. A builder's
+keyword-only signature *is* the schema of its config: the annotations state what is allowed, `config` checks them, and
+a new topology is one function here and one YAML in conf/model/.
+"""
+
+# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGE_SIZE = 28
+MOST_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
+LABEL_COUNT = 10
+
+
+def _fits_the_image(poolings: int) -> int:
+    if poolings > MOST_POOLINGS:
+        raise ValueError(
+            f"each of these is followed by a pooling that halves the {IMAGE_SIZE}-pixel image, "
+            f"which allows at most {MOST_POOLINGS} (28 → 14 → 7 → 3 → 1)"
+        )
+    return poolings
+
+
+def _blocks_fit_the_image(blocks: list[list[int]]) -> list[list[int]]:
+    _fits_the_image(len(blocks))
+    return blocks
+
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+Widths = Annotated[list[Width], Field(max_length=16)]
+Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
+Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_blocks_fit_the_image)]
+ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_fits_the_image)]
+KernelSize = Annotated[int, Field(ge=1, le=IMAGE_SIZE)]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+Penalty = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """What every builder does against overfitting.
+
+    dropout: rate; 0 for none. dropout_after: the hidden dense layers only, or every hidden layer.
+    batch_normalization: between each of the first `batch_normalization_layers` hidden layers (null: all of them)
+    and its activation. l2: penalty on the kernels of all hidden layers.
+    """
+
+    dropout: DropoutRate
+    dropout_after: Literal["dense", "every_layer"]
+    batch_normalization: bool
+    batch_normalization_layers: Annotated[int, Field(ge=1)] | None
+    l2: Penalty
+
+
+class _Layers:
+    """A sequential model in the making: every hidden layer is regularized in the same way."""
+
+    def __init__(self, regularization: Regularization) -> None:
+        import keras
+
+        self._keras = keras
+        self._regularization = regularization
+        self._hidden = 0
+        self._layers: list[Any] = [
+            # uint8 in, because that is what raw pixels are; the rescaling is part of the saved model.
+            keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="uint8", name="pixels"),
+            keras.layers.Rescaling(1 / 255, name="scale"),
+        ]
+
+    def conv(self, filters: int, kernel_size: int) -> None:
+        layer = self._keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            kernel_regularizer=self._penalty(),
+            use_bias=not self._normalizes(),
+        )
+        self._hide(layer, dropout=self._regularization.dropout_after == "every_layer")
+
+    def dense(self, units: int) -> None:
+        layer = self._keras.layers.Dense(units, kernel_regularizer=self._penalty(), use_bias=not self._normalizes())
+        self._hide(layer, dropout=True)
+
+    def pool(self) -> None:
+        self._layers.append(self._keras.layers.MaxPooling2D(2))
+
+    def flatten(self) -> None:
+        self._layers.append(self._keras.layers.Flatten())
+
+    def classify(self) -> "keras.Model":
+        # float32 whatever the precision: a softmax in bfloat16 has three significant digits.
+        output = self._keras.layers.Dense(LABEL_COUNT, activation="softmax", dtype="float32", name="probabilities")
+        return self._keras.Sequential([*self._layers, output])
+
+    def _hide(self, layer: Any, *, dropout: bool) -> None:
+        normalizes = self._normalizes()
+        self._hidden += 1
+        self._layers.append(layer)
+        if normalizes:
+            self._layers.append(self._keras.layers.BatchNormalization())
+        self._layers.append(self._keras.layers.ReLU())
+        if dropout and self._regularization.dropout > 0:
+            self._layers.append(self._keras.layers.Dropout(self._regularization.dropout))
+
+    def _normalizes(self) -> bool:
+        most = self._regularization.batch_normalization_layers
+        return self._regularization.batch_normalization and (most is None or self._hidden < most)
+
+    def _penalty(self) -> Any:
+        return self._keras.regularizers.L2(self._regularization.l2) if self._regularization.l2 else None
+
+
+def cnn(
+    *,
+    filters: Width,
+    conv_layers: ConvLayers,
+    kernel_size: KernelSize,
+    dense_units: Width,
+    regularization: Regularization,
+) -> "keras.Model":
+    """The searchable family: `conv_layers` equally wide convolutions, a pooling after each, one dense layer."""
+    layers = _Layers(regularization)
+    for _ in range(conv_layers):
+        layers.conv(filters, kernel_size)
+        layers.pool()
+    layers.flatten()
+    layers.dense(dense_units)
+    return layers.classify()
+
+
+def conv_stack(
+    *,
+    blocks: Blocks,
+    kernel_size: KernelSize,
+    dense_widths: Widths,
+    regularization: Regularization,
+) -> "keras.Model":
+    """Any stack of convolutions: each block is a list of widths and ends in a pooling; then dense layers."""
+    layers = _Layers(regularization)
+    for block in blocks:
+        for filters in block:
+            layers.conv(filters, kernel_size)
+        layers.pool()
+    layers.flatten()
+    for units in dense_widths:
+        layers.dense(units)
+    return layers.classify()
+
+
+def mlp(*, dense_widths: Widths, regularization: Regularization) -> "keras.Model":
+    """A simple dense network on the flattened pixels."""
+    layers = _Layers(regularization)
+    layers.flatten()
+    for units in dense_widths:
+        layers.dense(units)
+    return layers.classify()
+
+
+BUILDERS: dict[str, Callable[..., "keras.Model"]] = {"cnn": cnn, "conv_stack": conv_stack, "mlp": mlp}
+
+
+def build(model: Mapping[str, Any], regularization: Mapping[str, Any]) -> "keras.Model":
+    """The model of one resolved trial config: its `model` and `regularization` sections, no tunable left."""
+    arguments = {key: value for key, value in model.items() if key != "builder"}
+    return BUILDERS[model["builder"]](**arguments, regularization=Regularization(**regularization))

@@ -1,0 +1,249 @@
+"""The MLflow store: where it is, made ready by one process, and refused in one sentence when it cannot be used."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from fmnist_sweep.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_FOLDER = "mlruns"
+_SQLITE = "sqlite:///"
+_MAKING_TABLES_SECONDS = 120  # 2 to 7 s alone; several processes queue
+
+
+def default_uri(folder: Path | None = None) -> str:
+    """The SQLite store below a folder (default: the working directory), as an absolute address."""
+    return f"{_SQLITE}{(folder or Path.cwd()).resolve() / DEFAULT_FOLDER / 'mlflow.db'}"
+
+
+def ledger_path(folder: Path | None = None) -> Path:
+    """Where openings of the test split are recorded."""
+    return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / "test_openings.jsonl"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: its address, a client on it, and one experiment of it."""
+
+    uri: str
+    client: MlflowClient
+    experiment_id: str
+    experiment_name: str
+
+
+def absolute_uri(uri: str | None) -> str:
+    """The address with a relative SQLite path made absolute, so that it means the same from anywhere."""
+    if uri is None or uri.startswith(_SQLITE):
+        path = Path((uri or default_uri()).removeprefix(_SQLITE)).resolve()
+        if {"?", "%"} & set(str(path)):
+            raise StoreError(f"{path} cannot hold an MLflow store: ? and % mean something else in its address.")
+        return f"{_SQLITE}{path}"
+    if uri.split(":", 1)[0] not in ("sqlite", "http", "https", "postgresql", "postgresql+psycopg2", "mysql"):
+        raise StoreError(
+            f"tracking.uri={uri}: expected sqlite:///FILE, or http://HOST:PORT of an MLflow tracking server."
+        )
+    return uri
+
+
+def connect(uri: str | None, experiment: str) -> Store:
+    """Open a store to write to, making it where it does not exist yet; StoreError when that cannot be."""
+    uri = absolute_uri(uri)
+    _quiet_mlflow()
+    if uri.startswith(_SQLITE):
+        client, artifacts = _sqlite_client(Path(uri.removeprefix(_SQLITE)), uri)
+    else:
+        client, artifacts = _server_client(uri), None
+    return Store(uri, client, _experiment(client, uri, experiment, artifacts), experiment)
+
+
+def open_existing(uri: str | None, experiment: str) -> Store:
+    """Open a store to read from; StoreError when there is none, or no such experiment in it."""
+    uri = absolute_uri(uri)
+    _quiet_mlflow()
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+        raise StoreError(
+            f"{uri.removeprefix(_SQLITE)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
+            "optimizer=rmsprop,adam), or name a store with --uri."
+        )
+    client = _client(uri) if uri.startswith(_SQLITE) else _server_client(uri)
+    found = _ask(uri, lambda: client.get_experiment_by_name(experiment))
+    if found is None:
+        raise StoreError(f"{uri} has no experiment {experiment}: name another with --experiment.")
+    return Store(uri, client, found.experiment_id, experiment)
+
+
+def _quiet_mlflow() -> None:
+    # To be set before MLflow is imported: its notes on migrations and telemetry are not for a sweep's user.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def _client(uri: str) -> MlflowClient:
+    import mlflow
+
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _sqlite_client(path: Path, uri: str) -> tuple[MlflowClient, str]:
+    from filelock import FileLock, Timeout
+
+    artifacts = path.parent / "artifacts"
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        # Processes that make the tables at the same time break each other: one makes them, the others wait.
+        with FileLock(f"{path}.lock", timeout=_MAKING_TABLES_SECONDS):
+            _use_wal(path)
+            client = _ask(uri, lambda: _client(uri))
+            _ask(uri, lambda: client.search_experiments(max_results=1))
+    except Timeout:
+        raise StoreError(
+            f"{path} is held by another process for over {_MAKING_TABLES_SECONDS} s: end that one, or wait."
+        ) from None
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"{path} cannot be written ({reason}): choose a folder you may write to, or tracking.uri=sqlite:///FILE."
+        ) from None
+    return client, artifacts.as_uri()
+
+
+def _use_wal(path: Path) -> None:
+    # Readers (the UI) and the writer do not wait for each other. It also finds out at once what MLflow would try to
+    # open for minutes: a folder, or a file that is no database.
+    database = sqlite3.connect(path, timeout=20)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+    finally:
+        database.close()
+
+
+def _server_client(uri: str) -> MlflowClient:
+    """A client on a server that answered; its absence is known in seconds, not after MLflow's minutes of retries."""
+    if uri.startswith("http"):
+        import requests
+
+        try:
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
+        except requests.RequestException as error:
+            raise StoreError(
+                f"tracking.uri={uri}: no tracking server answers there ({type(error).__name__}); start it or correct "
+                "the address."
+            ) from None
+        if answer.status_code != 200:
+            raise StoreError(
+                f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "
+                f"with status {answer.status_code}."
+            )
+    return _client(uri)
+
+
+def _ask(uri: str, question: Any) -> Any:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return question()
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
+
+
+def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = _ask(uri, lambda: client.get_experiment_by_name(name))
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=_experiment_tags()))
+        except MlflowException:  # made by another process in between
+            found = _ask(uri, lambda: client.get_experiment_by_name(name))
+    if found is None or found.lifecycle_stage != "active":
+        raise StoreError(
+            f"tracking.experiment={name} was deleted in {uri}: restore it (mlflow experiments restore) or name another."
+        )
+    return str(found.experiment_id)
+
+
+_NOTE = (
+    "Sweeps of image classifiers by fmnist_sweep: each sweep holds its studies, each study its trials. The menu at the "
+    "top right has the view *Best trials*. `fmnist-sweep promote` takes the best one to the registry."
+)
+# Left to itself, the UI's table of runs has no column for any metric or parameter.
+_METRIC_COLUMNS = ("best_val_accuracy", "best_epoch", "parameters", "fit_seconds")
+_PARAM_COLUMNS = (
+    "optimizer.name",
+    "optimizer.learning_rate",
+    "model.conv_layers",
+    "model.filters",
+    "model.dense_units",
+    "regularization.dropout",
+    "train.batch_size",
+)
+_VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fmnist-sweeps": ("Sweeps", {}),
+    "fmnist-trials": (
+        "Best trials",
+        {
+            "searchFilter": "tags.`fmnist.kind` = 'trial'",
+            "orderByKey": "metrics.`best_val_accuracy`",
+            "orderByAsc": False,
+        },
+    ),
+}
+_VIEW_TAG = "mlflow.sharedViewState."
+
+
+def _experiment_tags() -> dict[str, str]:
+    """A description, the kind of experiment, and views of its runs for the UI's menu Views."""
+    columns = [*(f"metrics.`{key}`" for key in _METRIC_COLUMNS), *(f"params.`{key}`" for key in _PARAM_COLUMNS)]
+    order = ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"]  # the grid's own names
+    widths = {"attributes.`Run Name`": 340, **dict.fromkeys(columns, 150)}
+    now = int(time.time() * 1000)
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": _NOTE}
+    for key, (name, search) in _VIEWS.items():
+        state = {**search, "selectedColumns": columns, "columnOrder": order, "columnWidths": widths}
+        view = {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+        tags[f"{_VIEW_TAG}{key}"] = json.dumps(view)
+    return tags
+
+
+def runs_page(store: Store) -> str:
+    """The part of an address after the server's that opens the experiment's sweeps in the MLflow UI.
+
+    It asks for model training, because the UI opens on its pages for language models, whatever the kind of experiment.
+    """
+    query = {"workflowType": "machine_learning"}
+    view = next(iter(_VIEWS))
+    if f"{_VIEW_TAG}{view}" in store.client.get_experiment(store.experiment_id).tags:
+        query["viewStateShareKey"] = view
+    return f"/#/experiments/{store.experiment_id}/runs?{urlencode(query)}"
+
+
+@contextmanager
+def mlflow_pointed_at(store: Store) -> Iterator[None]:
+    """Let `models:/` and `runs:/` addresses mean this store, for the MLflow functions that take no client."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(store.uri)
+    mlflow.set_registry_uri(store.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])

@@ -1,0 +1,196 @@
+"""Identity: what a study is, what it is called, and the command that repeats a trial of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from fmnist_sweep import tunable
+from fmnist_sweep.config import Config
+
+# Libraries whose version can change a trial's result.
+_RESULT_VERSIONS = ("tensorflow", "keras", "keras-tuner", "numpy", "scikit-learn", "scipy")
+# Raised when the project's own code changes what the same config gives.
+_RESULTS_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed config, before its data is read.
+
+    overrides: as typed, for this job alone. choices: the option of each config group. flags: Hydra's own that it needs.
+    """
+
+    config: Config
+    overrides: tuple[str, ...]
+    choices: Mapping[str, str]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A job whose data and precision are known: named by its content.
+
+    label: what sets it apart from the other studies of its sweep.
+    """
+
+    id: str
+    label: str
+    job: Job
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    @property
+    def tuned(self) -> list[str]:
+        """The dotted keys of what is searched."""
+        return [name for name, _ in tunable.find(self.settings)]
+
+
+def name_by_content(job: Job, label: str, settings: Mapping[str, Any], data_sha256: str) -> Study:
+    """A study and its id: a short hash of all that decides its results, and of nothing else."""
+    identity = {
+        "format": _RESULTS_FORMAT,
+        "settings": settings,
+        "search": {
+            "name": job.config.search.name,
+            "objective": job.config.search.objective,
+            **job.config.oracle,
+        },
+        "data": data_sha256,
+        "versions": versions(),
+    }
+    return Study(short_hash(identity), label, job, settings, identity)
+
+
+def short_hash(content: object) -> str:
+    """Twelve hexadecimal digits that name a JSON-able content, whatever the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the libraries that can change a result."""
+    return {name: version(name) for name in _RESULT_VERSIONS}
+
+
+def labels(jobs: Sequence[Job]) -> list[str]:
+    """What sets each study of a sweep apart: the values of the overrides in which they differ."""
+    shared = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
+    found = []
+    for job in jobs:
+        own = [override for override in job.overrides if override not in shared]
+        found.append(" · ".join(_words(*override.lstrip("+~").split("=", 1)) for override in own) or _main(job))
+    return found
+
+
+def _main(job: Job) -> str:
+    recipe = job.choices.get("experiment")
+    if recipe and recipe != "null":
+        return recipe
+    return f"{job.choices.get('model')} · {job.choices.get('optimizer')}"
+
+
+_WORDS = {
+    "model.conv_layers": "{} conv",
+    "model.filters": "{} filters",
+    "model.dense_units": "{} dense units",
+    "model.kernel_size": "kernel {}",
+    "regularization.batch_normalization": "batch norm {}",
+    "optimizer.learning_rate": "lr {}",
+    "train.batch_size": "batch {}",
+    "train.epochs": "{} epochs",
+    "seed": "seed {}",
+}
+
+
+def _words(key: str, value: object = "") -> str:
+    if key in _WORDS:
+        return _WORDS[key].format(value)
+    group, _, name = key.rpartition(".")
+    return f"{name} {value}" if group else str(value)
+
+
+def trial_name(label: str, values: Mapping[str, Any], epochs: int | None) -> str:
+    """What a trial is called wherever it is shown: its study, and the values it was given."""
+    order = {key: position for position, key in enumerate(("model.conv_layers", "model.filters"))}
+    keys = sorted(values, key=lambda key: order.get(key, len(order)))
+    parts = [label, *(_words(key, _short(values[key])) for key in keys)]
+    return " · ".join(parts if epochs is None else [*parts, f"{epochs} epochs"])
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> str:
+    """The one command that trains exactly this trial again; drawn_for: why drawn data stood in, or None."""
+    pinned = {key: _lookup(config, key) for key in study.tuned}
+    pinned["train.epochs"] = config["train"]["epochs"]
+    pinned["train.precision"] = config["train"]["precision"]
+    pinned["seed"] = config["seed"]
+    kept = [
+        override
+        for override in study.job.overrides
+        # Of the search, a single trial keeps what its best epoch is chosen by.
+        if not _concerns(override, (*pinned, "search", "plan", "hydra")) or _concerns(override, ("search.objective",))
+    ]
+    if drawn_for is None and study.job.config.data.source != "drawn":
+        # Elsewhere, without the data, drawn images would be no repetition.
+        kept = [*(override for override in kept if not _concerns(override, ("data.fallback",))), "data.fallback=null"]
+    if drawn_for is not None:
+        data = study.job.config.data
+        kept = [override for override in kept if not _concerns(override, ("data",))]
+        kept += ["data=drawn", f"data.images={data.images}", f"data.drawn_seed={data.drawn_seed}"]
+        kept += [f"data.validation={data.validation}", f"data.split_seed={data.split_seed}"]
+        kept += [] if data.limit is None else [f"data.limit={data.limit}"]
+    words = [
+        "python",
+        "-m",
+        "fmnist_sweep",
+        *study.job.flags,
+        *kept,
+        *(f"{key}={_typed(value)}" for key, value in pinned.items()),
+    ]
+    return masked(shlex.join(words))
+
+
+def masked(text: str) -> str:
+    """A command or address without the user and password of a store's address: it is kept where others read."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def _concerns(override: str, keys: tuple[str, ...]) -> bool:
+    name = override.lstrip("+~").split("=", 1)[0]
+    return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
+
+
+def _lookup(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _typed(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as dotted keys; lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,172 @@
+"""What a fit is made of: optimizers, losses, schedules, augmentation, early stopping.
+
+Schedules and early stopping are functions of the history so far, and augmentation of (seed, epoch), so nothing but
+weights and history is needed to know how training goes on.
+"""
+
+# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+if TYPE_CHECKING:
+    import keras
+
+History = Sequence[Mapping[str, float]]
+LearningRate = Annotated[float, Field(gt=0, le=10)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+WeightDecay = Annotated[float, Field(ge=0, le=1)]
+Epochs = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
+
+
+def rmsprop(*, learning_rate: LearningRate, momentum: Momentum) -> "keras.Optimizer":
+    """RMSprop (Hinton's lecture 6e, 2012)."""
+    import keras
+
+    return keras.optimizers.RMSprop(learning_rate=learning_rate, momentum=momentum)
+
+
+def adam(*, learning_rate: LearningRate) -> "keras.Optimizer":
+    """Adam (Kingma and Ba, 2015)."""
+    import keras
+
+    return keras.optimizers.Adam(learning_rate=learning_rate)
+
+
+def adamw(*, learning_rate: LearningRate, weight_decay: WeightDecay) -> "keras.Optimizer":
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    import keras
+
+    return keras.optimizers.AdamW(learning_rate=learning_rate, weight_decay=weight_decay)
+
+
+def sgd(*, learning_rate: LearningRate, momentum: Momentum, nesterov: bool) -> "keras.Optimizer":
+    """Stochastic gradient descent with momentum."""
+    import keras
+
+    return keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+OPTIMIZERS: dict[str, Callable[..., "keras.Optimizer"]] = {
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+    "sgd": sgd,
+}
+
+
+def optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
+    """The optimizer of a resolved `optimizer` section."""
+    return OPTIMIZERS[section["name"]](**{key: value for key, value in section.items() if key != "name"})
+
+
+# A schedule: (base rate, epochs finished, epochs in all, history so far, its own arguments) -> next epoch's rate.
+
+
+def constant(base: float, done: int, epochs: int, history: History) -> float:
+    """The same rate in every epoch."""
+    return base
+
+
+def cosine(base: float, done: int, epochs: int, history: History, *, warmup_epochs: int) -> float:
+    """Linear warm-up, then half a cosine down to a tenth of a percent (Loshchilov and Hutter, 2017)."""
+    if done < warmup_epochs:
+        return base * (done + 1) / (warmup_epochs + 1)
+    progress = (done - warmup_epochs) / max(1, epochs - warmup_epochs)
+    return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def exponential(base: float, done: int, epochs: int, history: History, *, factor: Factor) -> float:
+    """`factor` times the rate of the epoch before."""
+    return float(base * factor**done)
+
+
+def plateau(base: float, done: int, epochs: int, history: History, *, factor: Factor, patience: Epochs) -> float:
+    """`factor` times the rate whenever the validation loss has not fallen for `patience` epochs."""
+    rate, best, waited = base, math.inf, 0
+    for row in history:
+        if row["val_loss"] < best:
+            best, waited = row["val_loss"], 0
+        else:
+            waited += 1
+        if waited >= patience:
+            rate, waited = rate * factor, 0
+    return rate
+
+
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "exponential": exponential,
+    "plateau": plateau,
+}
+
+
+def learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
+    """The rate of the epoch that follows `history`, from a resolved `train.schedule` section."""
+    arguments = {key: value for key, value in schedule.items() if key != "name"}
+    return SCHEDULES[schedule["name"]](base, len(history), epochs, history, **arguments)
+
+
+def best_epoch(history: History, monitor: str) -> int:
+    """The epoch (from 1) with the best `monitor`: the lowest of a loss, the highest of an accuracy; ties: the first."""
+    values = [row[monitor] for row in history]
+    return values.index(min(values) if monitor.endswith("loss") else max(values)) + 1
+
+
+def should_stop(history: History, monitor: str, patience: int, min_delta: float) -> bool:
+    """Whether `monitor` has not improved by more than `min_delta` in the last `patience` epochs."""
+    sign = -1 if monitor.endswith("loss") else 1
+    best, waited = -math.inf, 0
+    for row in history:
+        if sign * row[monitor] > best + min_delta:
+            best, waited = sign * row[monitor], 0
+        else:
+            waited += 1
+    return waited >= patience
+
+
+def targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
+    """Labels in the form the loss takes: integers for the sparse one, one-hot rows (n, 10) for the others."""
+    if loss == "sparse_categorical_crossentropy":
+        return labels
+    return np.eye(10, dtype=np.float32)[labels]
+
+
+def accuracy_metric(loss: str) -> "keras.Metric":
+    """Share of images whose most probable label is the true one, whatever the loss.
+
+    Named outright: with binary cross-entropy Keras' own "accuracy" can mean the share of right *bits*, about 0.98.
+    """
+    import keras
+
+    if loss == "sparse_categorical_crossentropy":
+        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    return keras.metrics.CategoricalAccuracy(name="accuracy")
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch (from 1) sees n images; drawn from (seed, epoch) alone."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(n)
+
+
+def augment(images: NDArray[np.uint8], *, flip: bool, shift: int, seed: int, epoch: int) -> NDArray[np.uint8]:
+    """Images (n, 28, 28, 1) mirrored at random (flip) and moved by up to `shift` pixels; drawn from (seed, epoch)."""
+    if not flip and not shift:
+        return images
+    random = np.random.default_rng([seed, epoch, 1])
+    n, size = len(images), images.shape[1]
+    if flip:
+        mirrored = random.random(n) < 0.5
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if shift:
+        padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+        rows, columns = random.integers(0, 2 * shift + 1, (2, n))
+        images = windows[np.arange(n), rows, columns, 0][..., None]
+    return images

@@ -1,0 +1,270 @@
+"""One trial: build, fit, evaluate -> TrialResult. It knows neither the store nor the oracle."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep import models, training
+from fmnist_sweep.data.config import DataConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from fmnist_sweep.data import Splits
+
+
+_PREDICTED_AT_ONCE = 512  # images; a matter of speed and memory alone
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What a worker is told: plain data, so that it can travel to another process or machine.
+
+    config: resolved model, optimizer, regularization, train and seed. objective: what the best epoch is chosen by.
+    """
+
+    study_id: str
+    trial_id: str
+    attempt: int
+    config: dict[str, Any]
+    objective: str
+    data: DataConfig
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """The figures of one finished epoch (from 1)."""
+
+    trial_id: str
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A trained model and what it scored.
+
+    probabilities: (n, 10) float32, on the validation images in their order, by the restored best epoch.
+    model: the bytes of its .keras file. fit_seconds: of all epochs, validation included.
+    """
+
+    trial_id: str
+    history: list[dict[str, float]]
+    best_epoch: int
+    probabilities: NDArray[np.float32]
+    model: bytes
+    parameters: int
+    fit_seconds: float
+
+
+@dataclass(frozen=True)
+class TrialFailure:
+    """A trial that raised, ran out of memory or diverged; `history` holds the epochs it finished."""
+
+    trial_id: str
+    reason: str
+    traceback: str
+    history: list[dict[str, float]]
+
+
+Event = EpochEnd | TrialResult | TrialFailure
+
+
+class Diverged(ArithmeticError):
+    """A loss that is no number any more."""
+
+
+def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
+    """Train a trial: an EpochEnd as each epoch ends, then one TrialResult or TrialFailure.
+
+    The next epoch begins when the next event is asked for. Only the train and validation splits are touched.
+    """
+    history: list[dict[str, float]] = []
+    try:
+        fit = _Fit(spec, splits)
+        while not fit.finished(history):
+            metrics = fit.epoch(history)
+            history.append(metrics)
+            yield EpochEnd(spec.trial_id, len(history), metrics)
+            _refuse_nan(metrics, len(history))
+        yield fit.result(history)
+    except (
+        Exception
+    ) as error:  # whatever a configuration does to a trial is that trial's failure, and is recorded whole
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
+
+
+def _refuse_nan(metrics: Mapping[str, float], epoch: int) -> None:
+    for name in ("loss", "val_loss"):
+        if not math.isfinite(metrics[name]):
+            raise Diverged(f"{name} is {metrics[name]} after epoch {epoch}; a lower learning rate may help")
+
+
+class _Fit:
+    """A model in training: one epoch at a time, the weights of the best one kept."""
+
+    def __init__(self, spec: TrialSpec, splits: Splits) -> None:
+        import keras
+
+        self._spec, self._train = spec, spec.config["train"]
+        self._seed: int = spec.config["seed"]
+        self._splits = splits
+        loss = self._train["loss"]
+        self._targets = training.targets(loss, splits.train.labels)
+        self._validation_targets = training.targets(loss, splits.validation.labels)
+        self._best: list[NDArray[Any]] = []
+        self._best_probabilities = np.empty((0, 10), np.float32)
+        self._seconds = 0.0
+        # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(self._seed)
+        keras.config.set_dtype_policy(self._train["precision"])
+        try:
+            self._model = models.build(spec.config["model"], spec.config["regularization"])
+        finally:
+            keras.config.set_dtype_policy("float32")
+        self._base_rate = float(spec.config["optimizer"]["learning_rate"])
+        self._model.compile(
+            optimizer=training.optimizer(spec.config["optimizer"]),
+            loss=loss,
+            metrics=[training.accuracy_metric(loss)],
+            jit_compile=False,  # XLA takes two to three times longer on a CPU
+        )
+
+    def finished(self, history: training.History) -> bool:
+        stopping = self._train["early_stopping"]
+        if len(history) >= self._train["epochs"]:
+            return True
+        return bool(stopping) and bool(history) and training.should_stop(history, **stopping)
+
+    def epoch(self, history: training.History) -> dict[str, float]:
+        """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
+        epoch, start = len(history) + 1, time.perf_counter()
+        rate = training.learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
+        self._model.optimizer.learning_rate = rate
+        order = training.epoch_order(len(self._targets), self._seed, epoch)
+        images = training.augment(
+            self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
+        )
+        fitted = self._model.fit(
+            images,
+            self._targets[order],
+            batch_size=self._train["batch_size"],
+            shuffle=False,
+            verbose=0,
+        )
+        probabilities = self._model.predict(self._splits.validation.images, batch_size=_PREDICTED_AT_ONCE, verbose=0)
+        metrics = {name: float(values[-1]) for name, values in fitted.history.items()}
+        metrics |= self._validate(probabilities)
+        metrics["learning_rate"] = rate
+        metrics["epoch_seconds"] = time.perf_counter() - start
+        self._seconds += metrics["epoch_seconds"]
+        if training.best_epoch([*history, metrics], self._spec.objective) == epoch:
+            self._best, self._best_probabilities = self._model.get_weights(), probabilities
+        return metrics
+
+    def _validate(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
+        """Loss (with the penalties on the weights, as in training) and accuracy on the validation images.
+
+        From predictions rather than Keras' own validation: what is scored is then what is kept for the best epoch,
+        and one graph is traced instead of two.
+        """
+        import keras
+
+        loss = keras.ops.mean(keras.losses.get(self._train["loss"])(self._validation_targets, probabilities))
+        right = probabilities.argmax(axis=1) == self._splits.validation.labels
+        return {
+            "val_loss": float(loss) + float(sum(self._model.losses)),
+            "val_accuracy": float(right.mean()),
+        }
+
+    def result(self, history: list[dict[str, float]]) -> TrialResult:
+        """Restore the best epoch and pack the model with what it predicted."""
+        self._model.set_weights(self._best)
+        return TrialResult(
+            trial_id=self._spec.trial_id,
+            history=history,
+            best_epoch=training.best_epoch(history, self._spec.objective),
+            probabilities=np.asarray(self._best_probabilities, np.float32),
+            model=_keras_file(self._model),
+            parameters=int(self._model.count_params()),
+            fit_seconds=self._seconds,
+        )
+
+
+def _keras_file(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path, include_optimizer=False)
+        return path.read_bytes()
+
+
+def load_model(path: Path) -> keras.Model:
+    """A saved .keras model; ValueError when it carries code (a lambda), which is never run."""
+    import keras
+
+    return keras.saving.load_model(path, safe_mode=True, compile=False)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects compute with
+    with _standard_error_held_back():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _standard_error_held_back() -> Iterator[None]:
+    """Keep what is written to file descriptor 2, from C++ too, and let it out only when the block raises."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            held.seek(0)
+            os.write(before, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit the cores TensorFlow computes on; to be called before its first operation."""
+    if threads is None:
+        return
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` settled for this machine: mixed_bfloat16 where the processor multiplies bfloat16 itself.
+
+    Elsewhere it is emulated and slower (benchmarks/precision.py).
+    """
+    if precision != "auto":
+        return precision
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"

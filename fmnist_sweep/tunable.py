@@ -1,0 +1,156 @@
+"""Tunables: the mapping that stands where a config leaves a value to the search.
+
+    filters: {tune: choice, values: [32, 64, 96]}
+
+`tune` names a KerasTuner method (choice, int, float, boolean); the other keys are that method's own arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, WrapValidator, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+
+KEY = "tune"
+
+
+class _Tunable(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Choice(_Tunable):
+    """One of `values`, all of one type."""
+
+    tune: Literal["choice"]
+    values: Annotated[list[int | float | str | bool], Field(min_length=1)]
+    ordered: bool | None = None
+    default: int | float | str | bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Choice:
+        kinds = {type(value).__name__ for value in self.values}
+        if len(kinds) > 1:
+            raise ValueError(f"the values of a choice must be of one type, not {' and '.join(sorted(kinds))}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("a choice names each value once")
+        if self.default is not None and self.default not in self.values:
+            raise ValueError("the default must be one of the values")
+        return self
+
+    def extremes(self) -> list[Any]:
+        return list(self.values)
+
+
+class _Range(_Tunable):
+    min_value: float
+    max_value: float
+    step: float | None = None
+    sampling: Literal["linear", "log", "reverse_log"] = "linear"
+    default: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Range:
+        if self.min_value > self.max_value:
+            raise ValueError(f"min_value {self.min_value} is above max_value {self.max_value}")
+        if self.sampling != "linear" and self.min_value <= 0:
+            raise ValueError(f"sampling {self.sampling} needs a min_value above 0, not {self.min_value}")
+        if self.step is not None and self.step <= (0 if self.sampling == "linear" else 1):
+            raise ValueError("step must be above 0, and above 1 with logarithmic sampling, where it multiplies")
+        if self.default is not None and not self.min_value <= self.default <= self.max_value:
+            raise ValueError("the default must lie between min_value and max_value")
+        return self
+
+    def extremes(self) -> list[Any]:
+        return [self.min_value, self.max_value]
+
+
+class Int(_Range):
+    """A whole number from min_value to max_value, both included."""
+
+    tune: Literal["int"]
+    min_value: int
+    max_value: int
+    step: int | None = None
+    default: int | None = None
+
+
+class Float(_Range):
+    """A number from min_value to max_value."""
+
+    tune: Literal["float"]
+
+
+class Boolean(_Tunable):
+    """true or false."""
+
+    tune: Literal["boolean"]
+    default: bool = False
+
+    def extremes(self) -> list[Any]:
+        return [False, True]
+
+
+KINDS: dict[str, type[Choice] | type[Int] | type[Float] | type[Boolean]] = {
+    "choice": Choice,
+    "int": Int,
+    "float": Float,
+    "boolean": Boolean,
+}
+
+
+def is_tunable(value: object) -> bool:
+    """Whether a config value is left to the search."""
+    return isinstance(value, Mapping) and KEY in value
+
+
+def parse(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
+    """The tunable a mapping describes; pydantic.ValidationError or ValueError when it describes none."""
+    kind = KINDS.get(str(value[KEY]))
+    if kind is None:
+        raise ValueError(f"tune: {value[KEY]} is unknown; allowed: {', '.join(KINDS)}")
+    return kind.model_validate(dict(value))
+
+
+def _fixed_or_tunable(value: object, fixed: Callable[[Any], Any]) -> Any:
+    if not (isinstance(value, Mapping) and is_tunable(value)):
+        return fixed(value)
+    for extreme in parse(value).extremes():  # what the search may draw must be allowed as well
+        try:
+            fixed(extreme)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]
+            if reason["type"] == "value_error":
+                said = reason["msg"].removeprefix("Value error, ")
+                raise PydanticCustomError(
+                    "refused_draw", "may draw {value}, but {said}", _facts(extreme, said)
+                ) from None
+            raise PydanticCustomError("outside_draw", "may draw {value}", _facts(extreme, "")) from None
+    return dict(value)
+
+
+def _facts(value: object, said: str) -> dict[str, Any]:
+    return {"value": str(value), "said": said}
+
+
+@dataclass(frozen=True)
+class _Validator(WrapValidator):
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core), "tunable": True}  # so that a message can say that a tunable is allowed here
+
+
+# `Annotated[int, Field(ge=1), TUNABLE]`: an integer from 1, or a tunable that draws only such. The static type is that
+# of the resolved value, because everything after `space.resolve` sees only those.
+TUNABLE = _Validator(_fixed_or_tunable)
+
+
+def find(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each tunable below a config, with its dotted key, in the order of the config."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if is_tunable(value):
+            yield path, dict(value)
+        elif isinstance(value, Mapping):
+            yield from find(value, f"{path}.")

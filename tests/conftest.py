@@ -1,0 +1,86 @@
+"""What every test module shares: the real command as a process, and CI's rule that nothing is skipped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_sweep.data import DataConfig
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+LIMIT_SECONDS = 300
+
+needs_fashion_mnist = pytest.mark.skipif(
+    not os.environ.get("FMNIST_DATA_DIR"),
+    reason="needs Fashion-MNIST: put its four IDX files in a folder and set FMNIST_DATA_DIR to it",
+)
+
+
+def data_config(**given: Any) -> DataConfig:
+    """A small, strict data section, changed as given."""
+    values: dict[str, Any] = {
+        "source": "fashion_mnist",
+        "dir": None,
+        "download": False,
+        "limit": None,
+        "validation": 0.2,
+        "split_seed": 0,
+        "fallback": None,
+        "images": 200,
+        "drawn_seed": 0,
+    }
+    return DataConfig(**(values | given))
+
+
+def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS` as a real process, with a time limit; its output as text."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def sweep() -> Command:
+    """The real command: sweep("-m", "optimizer=rmsprop,adam", cwd=folder)."""
+
+    def command(
+        *arguments: str, cwd: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return run("-m", "fmnist_sweep", *arguments, cwd=cwd, environment=environment)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def verb() -> Command:
+    """The other verbs: verb("promote", cwd=folder)."""
+
+    def command(
+        *arguments: str, cwd: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return run("-m", "fmnist_sweep.cli", *arguments, cwd=cwd, environment=environment)
+
+    return command
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With FMNIST_SWEEP_NO_SKIPS set, as in CI, a skipped test fails the run."""
+    if not os.environ.get("FMNIST_SWEEP_NO_SKIPS"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line("skipped tests fail this run: FMNIST_SWEEP_NO_SKIPS is set", red=True)

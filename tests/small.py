@@ -1,0 +1,94 @@
+"""Small studies and images that the test modules share: real configs, real splits, a few seconds of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep import space, trial
+from fmnist_sweep.compose import compose_job
+from fmnist_sweep.data import Splits
+from fmnist_sweep.data.splits import Origin, Split, sha256_of
+from fmnist_sweep.search import Proposal, Search
+from fmnist_sweep.study import Job
+from fmnist_sweep.trial import EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
+
+DRAWN = ("data=drawn", "data.images=200")
+# The smallest network that still has each kind of layer.
+TINY = (
+    *DRAWN,
+    "model.filters=4",
+    "model.conv_layers=1",
+    "model.dense_units=8",
+    "regularization=none",
+    "train.precision=float32",
+    "train.batch_size=16",
+    "train.epochs=1",
+)
+
+
+def splits(train: int = 64, validation: int = 20, seed: int = 0) -> Splits:
+    """Learnable images: a bright row band tells the label."""
+    images, labels = _images(train + validation, seed)
+    first = Split(images[:train], labels[:train], np.arange(train))
+    second = Split(images[train:], labels[train:], np.arange(train, train + validation))
+    for array in (first.images, first.labels, second.images, second.labels):
+        array.setflags(write=False)
+    return Splits(first, second, Origin("drawn", "a test", False, None), sha256_of(first, second), 0)
+
+
+def _images(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 10
+    images = generator.integers(0, 40, (n, 28, 28, 1)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 4 : 2 * label + 6] = 220
+    return images, labels
+
+
+def resolved(job: Job, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The trial config with `values` for the tunables; without, those of the oracle's first proposal."""
+    settings = job.config.settings
+    if values is None:
+        first = search_of(job).ask()
+        assert isinstance(first, Proposal)
+        values = first.values
+    return space.resolve(settings, values)
+
+
+def search_of(job: Job) -> Search:
+    """The search that a sweep would ask."""
+    config = job.config
+    return Search(config.search.name, config.oracle, config.settings, config.search.objective)
+
+
+def spec(overrides: Sequence[str], **changes: Any) -> TrialSpec:
+    """A trial of the config that the overrides compose; changes: of the resolved config, by section."""
+    job = compose_job(overrides)
+    config = {**resolved(job), **changes}
+    config["train"]["precision"] = trial.resolve_precision(config["train"]["precision"])
+    return TrialSpec("study", "0", 1, config, job.config.search.objective, job.config.data)
+
+
+def events(given: TrialSpec, data: Splits) -> tuple[list[EpochEnd], Event]:
+    """Each epoch of a trial, and how it ended."""
+    *epochs, last = trial.run(given, data)
+    assert all(isinstance(epoch, EpochEnd) for epoch in epochs)
+    return [epoch for epoch in epochs if isinstance(epoch, EpochEnd)], last
+
+
+def finished(given: TrialSpec, data: Splits) -> TrialResult:
+    """The result of a trial that must not fail."""
+    last = events(given, data)[1]
+    assert isinstance(last, TrialResult), last
+    return last
+
+
+def failed(given: TrialSpec, data: Splits) -> TrialFailure:
+    """The failure of a trial that must fail."""
+    last = events(given, data)[1]
+    assert isinstance(last, TrialFailure), last
+    return last

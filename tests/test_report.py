@@ -1,0 +1,124 @@
+"""Reports: the leaderboard, the note, the page - and what they say of failures and of nothing."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from fmnist_sweep import report
+from fmnist_sweep.report import TrialRecord
+
+
+def record(number: int, accuracy: float | None = None, **given: Any) -> TrialRecord:
+    """A finished trial, or a failed one when it has no accuracy."""
+    values = {"model.filters": 32 * number}
+    made = TrialRecord(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, {}, f"run{number}")
+    made.state, made.failure = "failed", "Diverged: loss is nan | lower it"
+    if accuracy is not None:
+        made.state, made.failure = "finished", None
+        made.score = made.best_val_accuracy = accuracy
+        made.interval = (accuracy - 0.01, accuracy + 0.01)
+        made.best_epoch, made.parameters, made.fit_seconds = 2, 12345, 3.4
+    for key, value in given.items():
+        setattr(made, key, value)
+    return made
+
+
+RECORDS = [record(1, 0.85), record(2), record(3, 0.91), record(4, 0.91)]
+
+
+def test_the_best_is_the_first_of_the_highest_and_never_a_failed_one() -> None:
+    assert report.best(RECORDS) is RECORDS[2]
+    assert report.best([record(1)]) is None
+    assert report.best([]) is None
+    nothing_right = [record(1), record(2, 0.0)]
+    assert report.best(nothing_right) is nothing_right[1]
+
+
+def test_trials_are_counted_by_state() -> None:
+    counted = report.counts(RECORDS)
+    assert (counted["trials_finished"], counted["trials_failed"], counted["trials_running"]) == (3, 1, 0)
+    assert sum(counted.values()) == len(RECORDS)
+
+
+def test_the_leaderboard_has_the_best_first_and_the_failed_last() -> None:
+    table = report.leaderboard(RECORDS)
+    assert table["trial_id"].tolist() == ["0003", "0004", "0001", "0002"]
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    assert table["model.filters"].tolist() == [96, 128, 32, 64]
+    assert table["state"].tolist() == ["finished", "finished", "finished", "failed"]
+
+
+def test_the_leaderboard_survives_being_a_csv() -> None:
+    again = pd.read_csv(io.StringIO(report.leaderboard(RECORDS).to_csv(index=False)), dtype={"trial_id": str})
+    assert again["best_val_accuracy"].dropna().tolist() == [0.91, 0.91, 0.85]
+    assert again["run_id"].tolist() == ["run3", "run4", "run1", "run2"]
+
+
+def test_a_leaderboard_of_several_studies_has_the_tuned_values_of_all() -> None:
+    other = record(5, 0.9, values={"optimizer.momentum": 0.9})
+    table = report.leaderboard([RECORDS[0], other])
+    assert {"model.filters", "optimizer.momentum"} <= set(table.columns)
+    assert table["optimizer.momentum"].isna().tolist() == [False, True]
+
+
+def test_a_leaderboard_of_nothing_is_empty_and_has_its_columns() -> None:
+    table = report.leaderboard([])
+    assert len(table) == 0
+    assert {"rank", "name", "best_val_accuracy", "run_id"} <= set(table.columns)
+
+
+def test_an_accuracy_is_told_with_its_interval_or_as_a_dash() -> None:
+    assert report.accuracy_text(RECORDS[0]) == "0.8500 [0.8400, 0.8600]"
+    assert report.accuracy_text(RECORDS[1]) == "–"
+
+
+def test_the_note_names_the_best_and_the_luck_of_the_draw() -> None:
+    text = report.note("Study x", None, RECORDS, ["Command: `python`"])
+    assert "rmsprop · 96 filters" in text
+    assert "0.9100 [0.9000, 0.9200]" in text
+    assert "optimistic" in text
+    assert "Command: `python`" in text
+    assert "Diverged: loss is nan / lower it" in text
+
+
+def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
+    text = report.note("Sweep", None, [record(number, 0.5) for number in range(1, 51)], [])
+    assert "30 more in leaderboard.csv" in text
+    assert len(text.splitlines()) < 40
+
+
+@pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
+def test_without_a_finished_trial_note_and_page_say_so(records: list[TrialRecord]) -> None:
+    assert "no trial finished" in report.note("Study", None, records, []).lower()
+    assert "no trial finished" in report.page("Study", None, records, "python").lower()
+
+
+def test_the_page_shows_the_best_trials_figures_and_every_trial() -> None:
+    records = [*RECORDS, record(5, 0.95, artifacts={"curves.png": b"png", "config.yaml": b"a: 1"})]
+    page = report.page("Study", None, records, "python -m fmnist_sweep")
+    assert page.count("<img") == 1
+    assert "data:image/png;base64,cG5n" in page
+    assert page.count("<tr") == 1 + len(records)
+    assert "python -m fmnist_sweep" in page
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = report.page("Study", None, RECORDS, "python")
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    nasty = record(1, 0.9, name="<script>alert(1)</script>")
+    page = report.page("<b>title", "<i>banner", [nasty, record(2, failure="<u>why")], "python '<a>'")
+    for raw in ("<script>", "<b>title", "<i>banner", "<u>why", "<a>"):
+        assert raw not in page
+
+
+def test_a_warning_stands_on_note_and_page() -> None:
+    assert "DRAWN" in report.note("Study", "DRAWN images", RECORDS, [])
+    assert "DRAWN" in report.page("Study", "DRAWN images", RECORDS, "python")
