@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.conf import HydraConf
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist_sweep.compose import checked_job, one_sentence, register_recipes, tunables_replace
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
 from fmnist_sweep.folders import conf_folder
-from fmnist_sweep.study import Job, masked
+from fmnist_sweep.study import Job, continuing, masked
 
 _ANSWERED_BY_HYDRA = frozenset(
     ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
@@ -82,16 +83,27 @@ def main() -> int:
             raise ConfigError("Hydra handed back no job: hydra/launcher and hydra/sweeper must be the basic ones.")
         if not jobs:
             return ExitCode.DONE
-        from fmnist_sweep.sweep import ended_as_interrupted, run_sweep
+        from fmnist_sweep.interrupts import Stop, heard
+        from fmnist_sweep.sweep import run_sweep
         from fmnist_sweep.terminal import view
 
-        with ended_as_interrupted(), view() as shown:
-            return run_sweep(jobs, command, shown)
+        with view() as shown:
+            stop = Stop(shown.say)
+            with heard(stop):
+                return run_sweep(jobs, command, shown, stop)
     except UserError as error:
         print(f"fmnist_sweep: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        print(f"Interrupted. The same command continues: {continuing(command)}")
+        _leave(ExitCode.INTERRUPTED)
+
+
+def _leave(code: int) -> NoReturn:
+    """End here and now: everything is written, and TensorFlow, broken off in an operation, may crash on its way out."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ class TrackingConfig(BaseModel):
     model_config = _STRICT
     uri: Annotated[str, Field(min_length=1)] | None
     experiment: Annotated[str, Field(min_length=1, max_length=256)]
+    keep_models: Annotated[int, Field(ge=1)] | Literal["all"]
+
+
+class CheckpointConfig(BaseModel):
+    """How often a trial's state is kept, so that it can be continued."""
+
+    model_config = _STRICT
+    every_seconds: Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,13 @@ class Config:
     oracle: dict[str, Any]  # the oracle's own arguments
     executor: ExecutorConfig
     tracking: TrackingConfig
+    checkpoint: CheckpointConfig
     plan: bool
+    fresh: bool
 
 
-SECTIONS = ("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking")
-ROOT = (*SECTIONS, "seed", "plan")
+SECTIONS = ("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint")
+ROOT = (*SECTIONS, "seed", "plan", "fresh")
 
 
 @cache
@@ -145,6 +155,8 @@ def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[Bas
             return _search_schema(value["name"])
         case "executor":
             return ExecutorConfig
+        case "checkpoint":
+            return CheckpointConfig
         case _:
             return TrackingConfig
 
@@ -180,6 +192,8 @@ def check(raw: Mapping[str, Any], where: Where) -> Config:
         oracle={key: checked["search"][key] for key in sorted(own)},
         executor=ExecutorConfig(**checked["executor"]),
         tracking=TrackingConfig(**checked["tracking"]),
+        checkpoint=CheckpointConfig(**checked["checkpoint"]),
+        fresh=_flag("fresh", raw.get("fresh"), where),
         plan=_flag("plan", raw.get("plan"), where),
     )
     _refuse_tuned_epochs_in_hyperband(config, where)

@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     STORE = 4
     ALL_FAILED = 5
     SOME_FAILED = 6
+    LOCKED = 7
     REFUSED = 8
     INTERRUPTED = 130
 
@@ -44,6 +45,12 @@ class StoreError(UserError):
     """A tracking store that cannot be reached, read or written."""
 
     exit_code = ExitCode.STORE
+
+
+class Locked(UserError):
+    """A study that another process is running."""
+
+    exit_code = ExitCode.LOCKED
 
 
 class PromotionRefused(UserError):

@@ -93,7 +93,7 @@ def _keys(group: str) -> list[str]:
     """What stands below a dotted key in the configs, over all options of its group."""
     if not group:
         groups = sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
-        return [*groups, "experiment", "seed", "plan"]
+        return [*groups, "experiment", "seed", "plan", "fresh"]
     found: dict[str, None] = {}
     for _, content in _contents(group.split(".")[0]):
         below = _below(content, group)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep import study as studies
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fmnist_sweep.record import TrialHistory
 
 _NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
 
@@ -25,7 +29,6 @@ class TrialRecord:
     study_id: str
     name: str
     values: Mapping[str, Any]
-    config: Mapping[str, Any]
     run_id: str
     state: str = "running"
     score: float | None = None
@@ -35,7 +38,33 @@ class TrialRecord:
     parameters: int | None = None
     fit_seconds: float | None = None
     failure: str | None = None
-    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def name_of(history: TrialHistory, about: Mapping[str, Any]) -> str:
+    """What a trial is called wherever it is shown."""
+    proposal = history.proposal
+    return str(about["mark"]) + studies.trial_name(about["label"], proposal.values, proposal.epochs)
+
+
+def record_of(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
+    """A trial as tables and pages show it. about: its study's."""
+    outcome = history.outcome or {}
+    interval = outcome.get("interval")
+    return TrialRecord(
+        trial_id=history.trial_id,
+        study_id=about["id"],
+        name=name_of(history, about),
+        values=history.proposal.values,
+        run_id=history.attempts[-1].run_id or "" if history.attempts else "",
+        state=history.state,
+        score=outcome.get("score"),
+        best_val_accuracy=outcome.get("best_val_accuracy"),
+        interval=None if interval is None else (interval[0], interval[1]),
+        best_epoch=outcome.get("best_epoch"),
+        parameters=outcome.get("parameters"),
+        fit_seconds=outcome.get("fit_seconds"),
+        failure=outcome.get("reason"),
+    )
 
 
 def best(records: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -153,8 +182,10 @@ img {{ max-width: 100%; }} code {{ background: #f3f3f3; padding: .1rem .3rem; }}
 """
 
 
-def page(title: str, banner: str | None, records: Sequence[TrialRecord], command: str) -> str:
-    """One self-contained HTML page: the answer, the leaderboard, the best trial's figures, the failures."""
+def page(
+    title: str, banner: str | None, records: Sequence[TrialRecord], command: str, figures: Mapping[str, bytes]
+) -> str:
+    """One self-contained HTML page: the answer, the leaderboard, the best trial's figures by file name."""
     winner = best(records)
     if winner is None:
         answer = "No trial finished."
@@ -170,7 +201,7 @@ def page(title: str, banner: str | None, records: Sequence[TrialRecord], command
         answer=answer,
         command=f"<code>{html.escape(command)}</code>",
         table=_html_table(records, winner),
-        figures=_html_figures(winner),
+        figures=_html_figures(figures),
     )
 
 
@@ -186,13 +217,11 @@ def _html_table(records: Sequence[TrialRecord], winner: TrialRecord | None) -> s
     return f"<table>{''.join(rows)}</table>"
 
 
-def _html_figures(winner: TrialRecord | None) -> str:
-    if winner is None:
-        return ""
+def _html_figures(figures: Mapping[str, bytes]) -> str:
     pictures = [
         f"<h2>{name.removesuffix('.png').replace('_', ' ').capitalize()} of the best trial</h2>"
         f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        for name, content in winner.artifacts.items()
+        for name, content in figures.items()
         if name.endswith(".png")
     ]
     return "\n".join(pictures)

@@ -7,7 +7,7 @@ No oracle is given a budget of trials: that is the owner's, so that raising it c
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -35,17 +35,9 @@ def bayesian(
     beta: Annotated[float, Field(ge=0)],
 ) -> "keras_tuner.Oracle":
     """A Gaussian process over the results so far, and its upper confidence bound."""
-    import keras_tuner
+    from fmnist_sweep import oracles
 
-    class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
-        def populate_space(self, trial_id: str) -> dict[str, Any]:
-            answer: dict[str, Any] = super().populate_space(trial_id)
-            # The optimum of the process may be a trial that is already known; a new one says more.
-            if answer["values"] is not None and self._duplicate(answer["values"]):
-                answer = self._random_populate_space()
-            return answer
-
-    return Oracle(
+    return oracles.Bayesian(
         hyperparameters=hyperparameters,
         num_initial_points=initial_points,
         alpha=alpha,
@@ -64,9 +56,9 @@ def hyperband(
     iterations: Annotated[int, Field(ge=1)],
 ) -> "keras_tuner.Oracle":
     """Successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
-    import keras_tuner
+    from fmnist_sweep import oracles
 
-    return keras_tuner.oracles.HyperbandOracle(
+    return oracles.Hyperband(
         hyperparameters=hyperparameters,
         max_epochs=epochs,
         factor=factor,
@@ -92,15 +84,30 @@ ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """One configuration an oracle wants trained; epochs: as many, when the oracle decides that (Hyperband)."""
+    """One configuration an oracle wants trained, and what restores the oracle's state after it; all of it JSON.
+
+    epochs: as many, when the oracle decides that (Hyperband). continues: the trial of the rung below, of the same
+    values, whose training this one goes on with. seed_state, guesses: of the oracle's own, see `oracles.Bayesian`.
+    """
 
     trial_id: str
     values: dict[str, Any]
     epochs: int | None
+    continues: str | None
+    seed_state: int
+    guesses: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Wait:
     """The oracle has nothing to propose until a running trial ends."""
+
+
+class ReplayDiffers(RuntimeError):
+    """An oracle that, asked again as its record says, gave another answer: a failure of ours."""
+
+    def __init__(self, recorded: Proposal | Wait | None, found: Proposal | Wait | None) -> None:
+        super().__init__(f"the oracle answered {found}, but its record says that it had answered {recorded}")
 
 
 class Search:
@@ -134,22 +141,46 @@ class Search:
         # Its files are torn by a kill and cost more with every trial; the owner's journal replaces them.
         oracle.save = lambda: None
         oracle._save_trial = lambda trial: None
+        # It walks through all trials that have ended, at each end, for a limit that is never reached.
+        oracle._check_consecutive_failures = lambda: None
         # With few combinations left, 20 draws in a row are soon all known ones: look longer before giving up.
         oracle._max_collisions = 100 * int(min(space.size(settings), 1000))
         self._oracle = oracle
+        self._over = False
 
     def ask(self) -> Proposal | Wait | None:
-        """The next proposal; Wait: ask again when a trial has ended; None: the search is over."""
+        """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
+        if self._over:
+            return None
         # A tuner id of its own for each question: the oracle would answer the same id with the same trial.
         trial = self._oracle.create_trial(f"slot-{len(self._oracle.trials)}")
         if trial.status == "IDLE":
             return Wait()
         if trial.status == "STOPPED":
+            self._over = True
             return None
         values = dict(trial.hyperparameters.values)
         epochs = values.get("tuner/epochs")
-        chosen = {key: value for key, value in values.items() if not key.startswith("tuner/")}
-        return Proposal(trial.trial_id, chosen, None if epochs is None else int(epochs))
+        return Proposal(
+            trial.trial_id,
+            {key: value for key, value in values.items() if not key.startswith("tuner/")},
+            None if epochs is None else int(epochs),
+            values.get("tuner/trial_id"),
+            self._oracle._seed_state,
+            dict(getattr(self._oracle, "guesses", {})),
+        )
+
+    def repeat(self, answer: Proposal | Wait | None) -> None:
+        """Restore what an earlier `ask` with this answer did; with every `tell` between, in order, all of the state.
+
+        The oracle is asked again, and ReplayDiffers raised when it answers otherwise. What the Gaussian process found
+        is taken as given: to fit it again for each trial would take as long as the search did.
+        """
+        if isinstance(answer, Proposal) and hasattr(self._oracle, "give"):
+            self._oracle.give(answer.values, answer.seed_state, answer.guesses)
+        found = self.ask()
+        if found != answer:
+            raise ReplayDiffers(answer, found)
 
     def tell(self, trial_id: str, score: float | None) -> None:
         """The objective a trial reached, or None when it failed; once for each proposal."""

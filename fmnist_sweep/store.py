@@ -34,6 +34,12 @@ def ledger_path(folder: Path | None = None) -> Path:
     return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / "test_openings.jsonl"
 
 
+def state_folder(uri: str | None) -> Path:
+    """Where journals and checkpoints are: beside a store's SQLite file, or in mlruns/ here when it is a server."""
+    uri = absolute_uri(uri)
+    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else Path.cwd().resolve() / DEFAULT_FOLDER
+
+
 @dataclass(frozen=True)
 class Store:
     """An open store: its address, a client on it, and one experiment of it."""
@@ -91,6 +97,9 @@ def _quiet_mlflow() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Its own retries would hold up the training for minutes while a server is away; ours do not (delivery.py).
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
 def _client(uri: str) -> MlflowClient:
@@ -161,6 +170,23 @@ def _ask(uri: str, question: Any) -> Any:
     except (MlflowException, SQLAlchemyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
+
+
+def away(error: Exception) -> str | None:
+    """Why an error says that the store cannot be used for now, or None when it says something else."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if isinstance(error, MlflowException) and error.error_code not in _PASSING:
+        return None
+    if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return None
+
+
+# What a server that is starting, stopping, overloaded or unreachable answers; the client's own words for no answer too.
+_PASSING = frozenset(("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"))
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:

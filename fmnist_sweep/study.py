@@ -140,7 +140,8 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> s
         override
         for override in study.job.overrides
         # Of the search, a single trial keeps what its best epoch is chosen by.
-        if not _concerns(override, (*pinned, "search", "plan", "hydra")) or _concerns(override, ("search.objective",))
+        if not _concerns(override, (*pinned, "search", "plan", "fresh", "hydra"))
+        or _concerns(override, ("search.objective",))
     ]
     if drawn_for is None and study.job.config.data.source != "drawn":
         # Elsewhere, without the data, drawn images would be no repetition.
@@ -160,6 +161,17 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> s
         *(f"{key}={_typed(value)}" for key, value in pinned.items()),
     ]
     return masked(shlex.join(words))
+
+
+def typed(job: Job) -> str:
+    """The command that runs, or continues, one study alone."""
+    kept = [override for override in job.overrides if not _concerns(override, ("fresh", "plan", "hydra"))]
+    return masked(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *kept]))
+
+
+def continuing(command: str) -> str:
+    """The command that goes on with what this one began."""
+    return shlex.join(word for word in shlex.split(command) if not word.startswith("fresh="))
 
 
 def masked(text: str) -> str:

@@ -1,232 +1,285 @@
-"""The loop of one study: one owner of oracle and store, plain workers.
+"""The loop of one study: one owner of oracle, journal and store, plain workers.
 
 The supervisor asks the oracle, hands trials to the executor, decides each trial's fate and is the only one that writes.
+Each transition is in the journal before anything depends on it, so that from any kill the same command goes on.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from fmnist_sweep import report, search, space, tracking
-from fmnist_sweep import study as studies
-from fmnist_sweep.data import LABELS, Splits, fallback_banner
+from fmnist_sweep import packed, results, search, trial
+from fmnist_sweep.data import LABELS
+from fmnist_sweep.delivery import Parcel, now
 from fmnist_sweep.evaluate import evaluate, wilson
-from fmnist_sweep.executors import Executor
-from fmnist_sweep.report import TrialRecord
-from fmnist_sweep.store import Store
-from fmnist_sweep.study import Job, Study
-from fmnist_sweep.terminal import View
+from fmnist_sweep.handover import Handover, Sweep
+from fmnist_sweep.plan import Planned
+from fmnist_sweep.record import TrialHistory
+from fmnist_sweep.report import record_of
+from fmnist_sweep.study_folder import OpenStudy
+from fmnist_sweep.tracking import Epoch
 from fmnist_sweep.trial import EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 
-@dataclass
-class Planned:
-    """A study that is ready to run: its data read, its trials counted.
+@dataclass(eq=False)
+class _Live:
+    """A trial under way. epochs: those that have ended, shared with its parcel."""
 
-    trials: as many as the oracle and the budget allow; math.inf when only time limits them.
-    """
-
-    study: Study
-    splits: Splits
-    trials: float
-
-    @property
-    def banner(self) -> str | None:
-        """The warning that the images are drawn and not Fashion-MNIST, or None."""
-        return fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
-
-    @property
-    def mark(self) -> str:
-        """What stands before every run name when the images are not Fashion-MNIST."""
-        return "DRAWN · " if self.splits.origin.source == "drawn" else ""
-
-
-@dataclass
-class Sweep:
-    """What the studies of one command share."""
-
-    id: str
-    command: str
-    run_id: str
-    store: Store
-    executor: Executor
-    view: View
-    records: list[TrialRecord] = field(default_factory=list)
-    open_runs: list[str] = field(default_factory=list)  # to be closed whatever happens
+    history: TrialHistory
+    parcel: Parcel
+    epochs: list[Epoch]
 
 
 class Supervisor:
-    """The trials of one study, from the first proposal to the last result."""
+    """The trials of one study, from the first proposal, or where an earlier session stopped, to the last result."""
 
-    def __init__(self, sweep: Sweep, planned: Planned, run_id: str) -> None:
-        self._sweep, self._planned, self._run_id = sweep, planned, run_id
-        self._study = planned.study
+    def __init__(self, sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
+        self._sweep, self._planned, self._opened = sweep, planned, opened
+        self._study, self._record = planned.study, opened.record
+        self._handover = Handover(sweep, planned, opened)
         config = self._study.job.config
         self._config = config.search
         self._search = search.Search(config.search.name, config.oracle, self._study.settings, config.search.objective)
-        self._running: dict[str, TrialRecord] = {}
-        self._known: dict[str, TrialRecord] = {}
-        self._begun = time.monotonic()
+        self._running: dict[str, _Live] = {}
+        self._unfinished: list[TrialHistory] = []
+        self._known: dict[str, TrialHistory] = {}
+        self._begun, self._before = time.monotonic(), self._record.seconds
+        self._told_since_wait = True
         self._stopped = False  # by search.fail_fast
-        self.records: list[TrialRecord] = []
 
     def run(self) -> None:
-        while self._fill_slots() or self._running:
-            event = self._sweep.executor.next_event()
-            match event:
-                case EpochEnd():
-                    record = self._running[event.trial_id]
-                    tracking.log_epoch(self._sweep.store, record.run_id, event.epoch, event.metrics)
-                    self._sweep.view.epoch(event.epoch, event.metrics)
-                case TrialResult():
-                    self._finish(self._running.pop(event.trial_id), event)
-                case TrialFailure():
-                    self._fail(self._running.pop(event.trial_id), event)
+        """Train what is left to train; KeyboardInterrupt when the user asked for an end, with nothing left open."""
+        try:
+            self._restore()
+            while self._fill_slots() or self._running:
+                self._take(self._next_event())
+                if self._sweep.stop.asked:
+                    raise KeyboardInterrupt
+            self._sweep.delivery.flush(self._sweep.stop.sleep)
+            self._handover.drop_models()
+        except BaseException:
+            self._kill_running()
+            raise
+        # Only now: a promoted trial goes on from the checkpoint of the trial it was promoted from.
+        self._opened.checkpoints.drop_all()
+
+    def _next_event(self) -> trial.Event:
+        with self._sweep.stop.interruptible():
+            return self._sweep.executor.next_event()
+
+    def _take(self, event: trial.Event) -> None:
+        live = self._running[event.trial_id]
+        match event:
+            case EpochEnd():
+                self._epoch(live, event)
+                return
+            case TrialResult():
+                self._finish(live, event)
+            case TrialFailure():
+                self._fail(live, event)
+        del self._running[event.trial_id]
+
+    # What an earlier session left behind
+
+    def _restore(self) -> None:
+        """Bring oracle, store and journal to agree on what has happened."""
+        for exchange in self._record.exchanges:
+            if isinstance(exchange, tuple):
+                self._search.tell(*exchange)
+            else:
+                self._search.repeat(exchange)
+        for history in list(self._record.trials.values()):
+            self._known.setdefault(_key(history.proposal), history)
+            self._settle(history)
+        self._stopped = self._config.fail_fast and self._record.count("failed") > 0
+
+    def _settle(self, history: TrialHistory) -> None:
+        if history.same_as is not None:
+            return
+        for attempt in history.attempts:
+            if attempt.state == "running":
+                self._note("killed", trial_id=history.trial_id, attempt=attempt.number)
+            if attempt.state == "killed" and not attempt.delivered:
+                self._handover.bury(history, attempt)
+        if history.state != "running" and not history.attempts[-1].delivered:
+            self._deliver_late(history)
+        if history.state == "running":
+            self._unfinished.append(history)
+
+    def _deliver_late(self, history: TrialHistory) -> None:
+        try:
+            self._handover.deliver_late(history)
+        except packed.Damaged as error:
+            path, attempt = self._opened.result_path(history.trial_id), history.attempts[-1]
+            self._sweep.view.say(f"{path} is damaged ({error}): this trial is trained again", "yellow")
+            self._note("lost", trial_id=history.trial_id, attempt=attempt.number)
+            self._handover.bury(history, attempt)
+
+    # What comes next
 
     def _fill_slots(self) -> bool:
         """Begin trials while there are slots, budget and proposals; whether any began."""
         began = False
-        while len(self._running) < self._sweep.executor.slots and self._budget_left():
-            proposal = self._search.ask()
-            if proposal is None or isinstance(proposal, search.Wait):
+        while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.asked and not self._stopped:
+            if self._unfinished:
+                self._begin(self._unfinished.pop(0))
+                began = True
+                continue
+            if not self._budget_left() or (self._running and not self._told_since_wait):
                 break
-            if not self._already_known(proposal):
-                self._begin(proposal)
+            history = self._ask()
+            if history is None:
+                break
+            if not self._already_known(history):
+                self._begin(history)
                 began = True
         return began
 
     def _budget_left(self) -> bool:
-        if self._stopped:
-            return False
         most, minutes = self._config.max_trials, self._config.max_minutes
-        if most is not None and len(self.records) >= most:
+        if most is not None and len(self._record.trained) >= most:
             return False
-        return minutes is None or time.monotonic() - self._begun < 60 * minutes
+        return minutes is None or self._seconds() < 60 * minutes
 
-    def _already_known(self, proposal: search.Proposal) -> bool:
-        """Whether this exact trial has ended before: then the oracle is told its score, and nothing is trained."""
-        known = self._known.get(_key(proposal))
-        if known is None:
+    def _seconds(self) -> float:
+        """Seconds spent on the study, those of earlier sessions included."""
+        return round(self._before + time.monotonic() - self._begun, 3)
+
+    def _ask(self) -> TrialHistory | None:
+        answer = self._search.ask()
+        if isinstance(answer, search.Wait):
+            self._note("waited")  # it is an exchange too: Hyperband may have opened a bracket
+            self._told_since_wait = False
+            return None
+        if answer is None:
+            if not self._running:
+                self._note("exhausted")
+            return None
+        self._note("asked", proposal=vars(answer))
+        return self._record.trials[answer.trial_id]
+
+    def _already_known(self, history: TrialHistory) -> bool:
+        """Whether this configuration was trained before, for as many epochs; its result is then told at once."""
+        known = self._known.setdefault(_key(history.proposal), history)
+        if known is history or known.outcome is None:
             return False
-        self._search.tell(proposal.trial_id, known.score)
+        score = known.outcome.get("score")
+        self._note("known", trial_id=history.trial_id, same_as=known.same_as or known.trial_id, score=score)
+        self._tell(history.trial_id, score)
         return True
 
-    def _begin(self, proposal: search.Proposal) -> None:
-        study, sweep = self._study, self._sweep
-        config = space.resolve(study.settings, proposal.values)
-        if proposal.epochs is not None:
-            config["train"]["epochs"] = proposal.epochs
-        name = f"{self._planned.mark}{studies.trial_name(study.label, proposal.values, proposal.epochs)}"[:250]
-        info = tracking.RunInfo(
-            kind="trial",
-            name=name,
-            tags={
-                "sweep_id": sweep.id,
-                "study_id": study.id,
-                "trial_id": proposal.trial_id,
-                "attempt": "1",
-                "data": self._planned.splits.tag,
-                "canonical": str(self._planned.splits.origin.canonical).lower(),
-                "precision": config["train"]["precision"],
-                "git": source_commit(),
-            },
-            command=self._command(config),
-            parent=self._run_id,
-        )
-        params = studies.flat({**config, "data": _data_settings(study.job)})
-        run_id = tracking.start_run(sweep.store, info, params, sweep.open_runs)
-        tracking.log_data(sweep.store, run_id, self._planned.splits)
-        # At once, because whoever looks at a failed or killed trial wants to repeat it.
-        files = self._files(config)
-        tracking.log_files(sweep.store, run_id, files)
-        record = TrialRecord(proposal.trial_id, study.id, name, proposal.values, config, run_id, artifacts=files)
-        self.records.append(record)
-        self._running[proposal.trial_id] = record
-        self._known[_key(proposal)] = record
-        sweep.view.trial(record, len(self.records), config["train"]["epochs"])
+    def _tell(self, trial_id: str, score: float | None) -> None:
+        self._search.tell(trial_id, score)
+        self._told_since_wait = True
+
+    # One trial
+
+    def _begin(self, history: TrialHistory) -> None:
+        sweep, config = self._sweep, self._handover.resolved(history)
+        before = history.attempts[-1] if history.attempts else None
+        self._note("attempt", trial_id=history.trial_id, attempt=len(history.attempts) + 1)
+        resume = self._checkpoint(history)
+        done = [] if resume is None else trial.checkpoint_history(resume)
+        epochs = [Epoch(number, row, now()) for number, row in enumerate(done, 1)]
+        parcel = self._handover.parcel(history, config, epochs)
+        parcel.follows = before.run_id if before else None
+        self._running[history.trial_id] = _Live(history, parcel, epochs)
+        sweep.delivery.bring(parcel)
+        record = record_of(history, self._record.about)
+        sweep.view.trial(record, len(self._record.trained), config["train"]["epochs"], len(done))
         sweep.executor.submit(
             TrialSpec(
-                study_id=study.id,
-                trial_id=proposal.trial_id,
-                attempt=1,
+                study_id=self._study.id,
+                trial_id=history.trial_id,
+                attempt=history.attempts[-1].number,
                 config=config,
                 objective=self._config.objective,
-                data=study.job.config.data,
+                data=self._study.job.config.data,
+                resume=resume,
+                checkpoint_seconds=self._study.job.config.checkpoint.every_seconds,
+                keep_final=history.proposal.epochs is not None,
             )
         )
 
-    def _command(self, config: Mapping[str, Any]) -> str:
-        return studies.command(self._study, config, self._planned.splits.origin.fallback_reason)
+    def _checkpoint(self, history: TrialHistory) -> bytes | None:
+        """Where this trial goes on: after its own last epoch, or for a promoted one after that of the rung below."""
+        own = self._opened.checkpoints.newest(history.trial_id)
+        below = history.proposal.continues
+        if own is not None or below is None:
+            return own
+        return self._opened.checkpoints.newest(self._record.trials[below].same_as or below)
 
-    def _files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
-        written = yaml.safe_dump({**config, "data": _data_settings(self._study.job)}, sort_keys=False)
-        return {"config.yaml": written.encode(), "overrides.txt": f"{self._command(config)}\n".encode()}
+    def _epoch(self, live: _Live, event: EpochEnd) -> None:
+        if event.checkpoint is not None:
+            self._opened.checkpoints.save(event.trial_id, event.epoch, event.checkpoint)
+        live.epochs.append(Epoch(event.epoch, event.metrics, now()))
+        self._sweep.seconds_trained += event.metrics["epoch_seconds"]
+        self._sweep.delivery.bring(live.parcel)
+        self._sweep.view.epoch(event.epoch, event.metrics)
 
-    def _finish(self, record: TrialRecord, result: TrialResult) -> None:
-        validation = self._planned.splits.validation
+    def _finish(self, live: _Live, result: TrialResult) -> None:
+        history, validation = live.history, self._planned.splits.validation
         evaluation = evaluate(validation.labels, result.probabilities, LABELS)
         right = round(evaluation.accuracy * len(validation.labels))
-        figures = tracking.trial_artifacts(record.name, result, evaluation, validation)
-        tracking.finish_trial(self._sweep.store, record.run_id, result, evaluation, figures, validation)
-        record.artifacts = {**figures, **record.artifacts}
-        self._sweep.open_runs.remove(record.run_id)
-        record.state = "finished"
-        record.score = result.history[result.best_epoch - 1][self._config.objective]
-        record.best_val_accuracy = evaluation.accuracy
-        record.interval = wilson(right, len(validation.labels))
-        record.best_epoch = result.best_epoch
-        record.parameters = result.parameters
-        record.fit_seconds = result.fit_seconds
-        self._search.tell(record.trial_id, record.score)
-        self._keep_figures_of_the_best()
-        self._sweep.view.ended(record, len(self.records))
+        packed.write(self._opened.result_path(result.trial_id), results.pack(result, live.epochs))
+        ended, known = now(), history.outcome is not None
+        self._note(
+            "finished",
+            trial_id=result.trial_id,
+            attempt=history.attempts[-1].number,
+            score=result.history[result.best_epoch - 1][self._config.objective],
+            best_val_accuracy=evaluation.accuracy,
+            interval=list(wilson(right, len(validation.labels))),
+            best_epoch=result.best_epoch,
+            parameters=result.parameters,
+            fit_seconds=result.fit_seconds,
+            ended=ended,
+            seconds=self._seconds(),
+        )
+        if not known:
+            self._tell(result.trial_id, (history.outcome or {})["score"])
+        live.parcel.ending = self._handover.finished(history, result, ended)
+        self._sweep.delivery.bring(live.parcel)
+        self._handover.drop_models()
+        self._sweep.view.ended(record_of(history, self._record.about))
 
-    def _keep_figures_of_the_best(self) -> None:
-        # Only the best trial's figures go to its parents; keeping all would grow with the sweep.
-        everything = [*self._sweep.records, *self.records]
-        winners = (report.best(everything), report.best(self.records))
-        for record in everything:
-            if record.state == "finished" and all(record is not winner for winner in winners):
-                record.artifacts = {}
-
-    def _fail(self, record: TrialRecord, failure: TrialFailure) -> None:
-        tracking.fail_trial(self._sweep.store, record.run_id, failure)
-        self._sweep.open_runs.remove(record.run_id)
-        record.state, record.failure = "failed", failure.reason
-        self._search.tell(record.trial_id, None)
-        self._sweep.view.ended(record, len(self.records))
+    def _fail(self, live: _Live, failure: TrialFailure) -> None:
+        history = live.history
+        known = history.outcome is not None
+        self._note(
+            "failed",
+            trial_id=failure.trial_id,
+            attempt=history.attempts[-1].number,
+            reason=failure.reason,
+            traceback=failure.traceback,
+            epochs=[(epoch.metrics, epoch.ended) for epoch in live.epochs],
+            ended=now(),
+            seconds=self._seconds(),
+        )
+        if not known:
+            self._tell(failure.trial_id, None)
+        live.parcel.ending = self._handover.failed(history.outcome or {})
+        self._sweep.delivery.bring(live.parcel)
+        self._sweep.view.ended(record_of(history, self._record.about))
         if self._config.fail_fast:
             self._sweep.view.say("search.fail_fast=true: the study stops here.", "red")
             self._stopped = True
 
+    def _kill_running(self) -> None:
+        """Close what is under way as KILLED; what the store does not take now is closed at the next start."""
+        for live in self._running.values():
+            attempt = live.history.attempts[-1]
+            if attempt.state == "running":  # one that has ended keeps its result, to be delivered at the next start
+                self._note("killed", trial_id=live.history.trial_id, attempt=attempt.number, seconds=self._seconds())
+            self._handover.kill(attempt)
+        self._running.clear()
 
-def _data_settings(job: Job) -> dict[str, Any]:
-    """What of the data section says what the images are, not where they come from."""
-    return job.config.data.model_dump(exclude={"dir", "download", "fallback"})
+    def _note(self, kind: str, **body: Any) -> None:
+        self._opened.note(kind, **body)
 
 
 def _key(proposal: search.Proposal) -> str:
     return json.dumps([proposal.values, proposal.epochs], sort_keys=True)
-
-
-@cache
-def source_commit() -> str:
-    """The commit of the checkout this code runs from, with + when it was changed; "none" where there is none."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return "none"
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):  # no git here, or one that hangs
-        return "none"
-    return answer.stdout.strip() or "none"

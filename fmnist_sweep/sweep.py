@@ -1,60 +1,64 @@
-"""One command's sweep: plan its studies, run them one after the other, roll up what came of them."""
+"""One command's sweep: take up or begin its studies, run them one after the other, roll up what came of them."""
 
 from __future__ import annotations
 
 import gc
 import json
-import math
 import os
-import secrets
 import shlex
-import signal
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import executors, report, search, space, tracking, trial
+from fmnist_sweep import executors, forecast, reaping, report, tracking, trial
+from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
-from fmnist_sweep.data import Splits, load
-from fmnist_sweep.errors import ConfigError, ExitCode
-from fmnist_sweep.executors import Executor
+from fmnist_sweep import study_folder as folders
+from fmnist_sweep.delivery import Delivery
+from fmnist_sweep.errors import ConfigError, ExitCode, StoreError
+from fmnist_sweep.handover import Sweep
+from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.plan import Planned
+from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.report import TrialRecord
-from fmnist_sweep.store import Store
-from fmnist_sweep.study import Job, Study
-from fmnist_sweep.supervisor import Planned, Supervisor, Sweep, source_commit
+from fmnist_sweep.source import source_commit
+from fmnist_sweep.study import Job
+from fmnist_sweep.study_folder import OpenStudy, OpenSweep, StudyFolder
+from fmnist_sweep.supervisor import Supervisor
 from fmnist_sweep.terminal import View, duration, trials_text
 
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
+def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None = None) -> ExitCode:
+    """Run every job as a study of one sweep, or go on with it where it stood, and say how it ended.
 
-def run_sweep(jobs: Sequence[Job], command: str, view: View) -> ExitCode:
-    """Run every job as a study of one sweep, and say how it ended."""
-    config = jobs[0].config
+    command: as typed; the one that continues is this without fresh=true.
+    """
+    config, command, stop = jobs[0].config, studies.continuing(command), stop or Stop()
     _refuse_several_stores(jobs)
-    plan = _plan(jobs, view)
-    _announce(plan, view)
-    if config.plan:
-        return ExitCode.DONE
-    store = stores.connect(config.tracking.uri, config.tracking.experiment)
-    # Memory is collected between trials; what is imported by now stays and need not be looked through each time.
-    gc.freeze()
-    opened: list[str] = []
-    try:
-        with executors.make(config.executor) as executor:
-            sweep = _open(plan, store, executor, view, command, opened)
-            for number, planned in enumerate(plan, 1):
-                _run_study(sweep, planned, number, len(plan))
-            return _close(sweep, plan)
-    except BaseException as error:
-        with signals_ignored():  # a second Ctrl-C must not leave a run open
-            if isinstance(error, KeyboardInterrupt):
-                view.say("Interrupted: closing what was running.", "bold")
-            tracking.kill(store, reversed(opened))
-        if isinstance(error, KeyboardInterrupt):
-            return ExitCode.INTERRUPTED
-        raise
+    state = stores.state_folder(config.tracking.uri)
+    plan = plans.plan_studies(jobs, state, view)
+    plans.announce(plan, view)
+    if all(planned.over for planned in plan):
+        return _nothing_to_do(plan, view)
+    view.say("starting TensorFlow ...")
+    trial.import_tensorflow()
+    with executors.make(config.executor) as executor:
+        expected = plans.costs(plan)
+        view.say(f"expected: {forecast.text(expected)} in {state}")
+        forecast.refuse_full_disk(state, expected)
+        if config.plan:
+            return ExitCode.DONE
+        store = stores.connect(config.tracking.uri, config.tracking.experiment)
+        # Memory is collected between trials; what is imported by now stays and need not be looked through each time.
+        gc.freeze()
+        sweep = Sweep(command, store, executor, view, stop, Delivery(store, view.say))
+        with stop.deferred(), _full_disk_said(state), ExitStack() as held:
+            running = _take_up(sweep, plan, state, held)
+            return _run(running)
 
 
 def _refuse_several_stores(jobs: Sequence[Job]) -> None:
@@ -68,176 +72,236 @@ def _refuse_several_stores(jobs: Sequence[Job]) -> None:
         )
 
 
-@contextmanager
-def signals_ignored() -> Iterator[None]:
-    """Let nothing but SIGKILL end the process for as long as this takes."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDINGS)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def ended_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a sweep as Ctrl-C does, with its runs closed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    # One that is ignored already (nohup) stays ignored.
-    before = {number: signal.getsignal(number) for number in ENDINGS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _plan(jobs: Sequence[Job], view: View) -> list[Planned]:
-    """Every study with its data, identity and number of trials; nothing is created.
-
-    What a user can get wrong is looked at first, and TensorFlow imported after, so that a mistake is told at once.
-    """
-    found: dict[str, tuple[Study, Splits]] = {}
-    for job, label in zip(jobs, studies.labels(jobs), strict=True):
-        train = job.config.settings["train"]
-        settings = {**job.config.settings, "train": {**train, "precision": trial.resolve_precision(train["precision"])}}
-        _refuse_endless(job, settings)
-        splits = load(job.config.data)
-        study = studies.name_by_content(job, label, settings, splits.sha256)
-        known = found.setdefault(study.id, (study, splits))[0]
-        if known is not study:
-            view.say(f"{label} is the same study as {known.label}: it is run once", "yellow")
-            if _budget(study) > _budget(known):
-                found[study.id] = (study, splits)
-    view.say("starting TensorFlow ...")
-    trial.import_tensorflow()
-    return [Planned(study, splits, _trials(study)) for study, splits in found.values()]
-
-
-def _budget(study: Study) -> float:
-    most = study.job.config.search.max_trials
-    return math.inf if most is None else most
-
-
-def _refuse_endless(job: Job, settings: Mapping[str, Any]) -> None:
-    config = job.config
-    hopeless = search.refuse_hopeless(config.search.name, config.oracle, settings)
-    if hopeless:
-        raise ConfigError(f"search={config.search.name}: {hopeless}.")
-    budgets = (config.search.max_trials, config.search.max_minutes)
-    if budgets == (None, None) and config.search.name in ("random", "bayesian") and math.isinf(space.size(settings)):
-        raise ConfigError(
-            "search.max_trials=null: a tunable is continuous, so the search would never end; give search.max_trials "
-            "or search.max_minutes."
-        )
-
-
-def _trials(study: Study) -> float:
-    config = study.job.config
-    trials = search.most_trials(config.search.name, config.oracle, study.settings)
-    return min(trials, _budget(study))
-
-
-def _announce(plan: Sequence[Planned], view: View) -> None:
-    for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
-        view.say(banner or "", "bold yellow")
-    for splits in {planned.splits.sha256: planned.splits for planned in plan}.values():
-        view.say(
-            f"data: {splits.tag} from {splits.origin.location}; {len(splits.train.labels)} train, "
-            f"{len(splits.validation.labels)} validation images"
-        )
-        if splits.origin.source != "drawn" and not splits.origin.canonical:
-            view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
+def _nothing_to_do(plan: Sequence[Planned], view: View) -> ExitCode:
+    """Show what a finished sweep found; neither TensorFlow nor the tracking store is touched."""
+    results = {planned.folder.name: _recorded(planned.record) for planned in plan if planned.record}
     for planned in plan:
-        study, budget = planned.study, planned.study.job.config.search.max_trials
-        tuned = ", ".join(study.tuned) or "nothing"
-        trials = trials_text(planned.trials)
-        view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
-        if budget is not None and budget > planned.trials and study.tuned:
-            view.say(
-                f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget}: "
-                "all of them will be run",
-                "yellow",
+        view.leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
+    view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it, fresh=true")
+    view.say("begins anew beside it.")
+    return _ending(results)
+
+
+def _recorded(record: StudyRecord) -> list[TrialRecord]:
+    return [report.record_of(history, record.about) for history in record.trained]
+
+
+@contextmanager
+def _full_disk_said(state: Path) -> Iterator[None]:
+    """A disk that is full ends the sweep with one sentence; what was finished stays."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno is None:
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(
+            f"{state} cannot be written ({reason}): mend that, then type the same command again; what was finished is "
+            "kept, and the rest goes on from there."
+        ) from error
+
+
+@dataclass
+class _Running:
+    """A sweep under way: what this process holds and has found. results: by the study's folder name."""
+
+    sweep: Sweep
+    plan: Sequence[Planned]
+    opened: Mapping[str, OpenStudy]
+    own: OpenSweep
+    state: Path
+    results: dict[str, list[TrialRecord]] = field(default_factory=dict)
+
+
+def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack) -> _Running:
+    """Hold every study and the sweep, in an order that two commands share, and close what dead processes left open."""
+    opened: dict[str, OpenStudy] = {}
+    for planned in sorted(plan, key=lambda planned: planned.folder.name):
+        about = {
+            "id": planned.study.id,
+            "label": planned.study.label,
+            "mark": planned.mark,
+            "data": planned.splits.tag,
+            "identity": planned.study.identity,
+            "command": studies.typed(planned.study.job),
+            **plans.place(planned.study.job),
+        }
+        opened[planned.folder.name] = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+    homes = {study.record.sweep_id for study in opened.values()}
+    place = plans.place(plan[0].study.job)
+    names = sorted(opened)
+    # Studies of one earlier sweep go on under its run; any other set is a sweep of its own.
+    home = homes.pop() if len(homes) == 1 else None
+    sweep_id = home or studies.short_hash([*names, *sorted(place.items())])
+    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": names, **place}))
+    reaping.close_what_died(sweep.store, state, place, {*opened, sweep_id}, sweep.view.say)
+    return _Running(sweep, plan, opened, own, state)
+
+
+def _run(running: _Running) -> ExitCode:
+    sweep, plan = running.sweep, running.plan
+    with _sweep_run(running):
+        sweep.view.begin(sum(plans.epochs_left(planned) for planned in plan))
+        for number, planned in enumerate(plan, 1):
+            opened = running.opened[planned.folder.name]
+            if not planned.over:
+                sweep.view.study(planned.study.label, number, len(plan), planned.left)
+                with _study_run(running, planned, opened):
+                    supervisor = Supervisor(sweep, planned, opened)
+                    supervisor.run()
+                    _close_study(sweep, planned, opened)
+            running.results[planned.folder.name] = _recorded(opened.record)
+            sweep.view.leaderboard(
+                f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
+                running.results[planned.folder.name],
             )
+        _close_sweep(running)
+    return _say_how_it_ended(running)
 
 
-def _open(
-    plan: Sequence[Planned], store: Store, executor: Executor, view: View, command: str, opened: list[str]
-) -> Sweep:
-    sweep_id = secrets.token_hex(6)
-    labels = " | ".join(planned.study.label for planned in plan)
+@contextmanager
+def _sweep_run(running: _Running) -> Iterator[None]:
+    """The sweep's run: a new one, or the one there is set to RUNNING again; closed as KILLED where the block raises."""
+    sweep, own = running.sweep, running.own
+    labels = " | ".join(planned.study.label for planned in running.plan)
     info = tracking.RunInfo(
         kind="sweep",
-        name=f"{max(planned.mark for planned in plan)}sweep · {labels}"[:250],
-        tags={"sweep_id": sweep_id, "data": _data_tag(plan), "git": source_commit(), **tracking.environment()},
-        command=command,
+        name=f"{max(planned.mark for planned in running.plan)}sweep · {labels}"[:250],
+        tags={
+            "sweep_id": own.record.about["id"],
+            "studies": " ".join(own.record.about["studies"]),
+            "journal": own.record.about["token"],
+            "data": ", ".join(dict.fromkeys(planned.splits.tag for planned in running.plan)),
+            "git": source_commit(),
+            **tracking.environment(),
+        },
+        command=sweep.command,
     )
-    run_id = tracking.start_run(store, info, {}, opened)
-    for splits in {planned.splits.sha256: planned.splits for planned in plan}.values():
-        tracking.log_data(store, run_id, splits)
-    view.begin(sum(_epochs(planned) for planned in plan))
-    return Sweep(sweep_id, command, run_id, store, executor, view, open_runs=opened)
+    own.note("opened", command=sweep.command)
+    try:
+        _open_run(sweep, info, own)
+        sweep.delivery.insist(lambda: _log_data(running), sweep.stop.sleep)
+        yield
+    except BaseException:
+        _kill(sweep, own)
+        raise
 
 
-def _data_tag(plan: Sequence[Planned]) -> str:
-    return ", ".join(dict.fromkeys(planned.splits.tag for planned in plan))
+def _log_data(running: _Running) -> None:
+    for splits in {planned.splits.sha256: planned.splits for planned in running.plan}.values():
+        tracking.log_data(running.sweep.store, str(running.own.record.run_id), splits)
 
 
-def _epochs(planned: Planned) -> float:
-    config = planned.study.job.config
-    return search.planned_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials)
-
-
-def _run_study(sweep: Sweep, planned: Planned, number: int, of: int) -> None:
-    study = planned.study
-    sweep.view.study(study.label, number, of, planned.trials)
+@contextmanager
+def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterator[None]:
+    """The study's run below its sweep's, new or set to RUNNING again; closed as KILLED where the block raises."""
+    study, sweep, record = planned.study, running.sweep, opened.record
+    if record.sweep_run_id is None:
+        home = {"sweep_id": running.own.record.about["id"], "sweep_run_id": running.own.record.run_id}
+    else:
+        home = {"sweep_id": record.sweep_id, "sweep_run_id": record.sweep_run_id}
     info = tracking.RunInfo(
         kind="study",
-        name=f"{planned.mark}study · {study.label}"[:250],
+        name=f"{planned.mark}study · {record.about['label']}"[:250],
         tags={
-            "sweep_id": sweep.id,
+            "sweep_id": str(home["sweep_id"]),
             "study_id": study.id,
+            "journal": opened.token,
             "data": planned.splits.tag,
             "precision": study.settings["train"]["precision"],
             "git": source_commit(),
             "identity": json.dumps(study.identity, sort_keys=True)[:5000],
         },
         command=sweep.command,
-        parent=sweep.run_id,
+        parent=home["sweep_run_id"],
     )
-    config = study.job.config
-    params = {
-        **studies.flat(study.settings),
-        **{f"search.{key}": value for key, value in _search(config).items()},
-    }
-    run_id = tracking.start_run(sweep.store, info, params, sweep.open_runs)
-    tracking.log_data(sweep.store, run_id, planned.splits)
-    supervisor = Supervisor(sweep, planned, run_id)
-    supervisor.run()
-    records = supervisor.records
-    sweep.records += records
-    sweep.view.leaderboard(f"{study.label}: {trials_text(len(records))}", records)
-    failed_all = bool(records) and report.best(records) is None
-    title = f"Study {study.label}"
-    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
-    if config.search.objective != "val_accuracy":
-        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
-    _close_parent(sweep, run_id, title, planned.banner, records, searched, "FAILED" if failed_all else "FINISHED")
+    opened.note("opened", command=studies.typed(study.job), **home)
+    try:
+        is_new = record.run_id is None
+        _open_run(sweep, info, opened)
+        if is_new:
+            config = study.job.config
+            params = {
+                **studies.flat(study.settings),
+                **{f"search.{key}": value for key, value in _search(config).items()},
+            }
+            run_id = str(record.run_id)
+            sweep.delivery.insist(
+                lambda: tracking.describe(sweep.store, run_id, params, planned.splits), sweep.stop.sleep
+            )
+        else:
+            reaping.refuse_unknown_runs(sweep.store, opened)
+        yield
+    except BaseException:
+        _kill(sweep, opened)
+        raise
 
 
 def _search(config: Any) -> dict[str, Any]:
-    return {**config.search.model_dump(), **config.oracle}
+    # Its budgets may be raised later, and a parameter of a run cannot be changed.
+    given = config.search.model_dump(exclude={"max_trials", "max_minutes", "fail_fast"})
+    return {**given, **config.oracle}
 
 
-def _close_parent(
+def _open_run(sweep: Sweep, info: tracking.RunInfo, opened: OpenStudy | OpenSweep) -> None:
+    store, run_id = sweep.store, opened.record.run_id
+    if run_id is None:
+        # It may exist all the same, made by a process that died before it could write that down.
+        begun = sweep.delivery.insist(lambda: tracking.start_run(store, info, may_exist=True), sweep.stop.sleep)
+        opened.note("run", run_id=begun)
+        return
+    if not sweep.delivery.insist(lambda: tracking.is_there(store, run_id), sweep.stop.sleep):
+        raise StoreError(
+            f"{studies.masked(store.uri)} has no {info.kind} run {run_id} any more, of which {opened.journal.path} "
+            "knows: restore it there, or type the command with fresh=true to begin anew."
+        )
+    sweep.delivery.insist(lambda: tracking.reopen(store, run_id, info.command), sweep.stop.sleep)
+
+
+def _kill(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
+    """Close a run that is broken off. Where the store is away, the next start does it."""
+    if opened.record.run_id is not None:
+        try:
+            tracking.kill(sweep.store, opened.record.run_id)
+        except Exception as error:
+            if stores.away(error) is None:
+                raise
+            return
+    opened.note("interrupted")
+
+
+def _close_study(sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
+    study, record, config = planned.study, opened.record, planned.study.job.config
+    records = _recorded(record)
+    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
+    if config.search.objective != "val_accuracy":
+        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
+    failed_all = bool(records) and report.best(records) is None
+    title, status = f"Study {record.about['label']}", "FAILED" if failed_all else "FINISHED"
+    _close_run(sweep, opened, title, planned.banner, records, searched, status)
+
+
+def _close_sweep(running: _Running) -> None:
+    """Roll up all studies of the sweep, those included that this command had nothing to do with."""
+    names = running.own.record.about["studies"]
+    others = [StudyFolder(running.state / "studies" / name) for name in names if name not in running.results]
+    for folder in others:
+        running.results[folder.name] = _recorded(folder.record())
+    records = [record for name in names for record in running.results[name]]
+    labels = " | ".join(dict.fromkeys(planned.study.label for planned in running.plan))
+    failed = sum(record.state == "failed" for record in records)
+    of = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
+    banner = next((planned.banner for planned in running.plan if planned.banner), None)
+    status = "FAILED" if _ending(running.results) is ExitCode.ALL_FAILED else "FINISHED"
+    searched = f"{of}, {trials_text(len(records))}, {failed} failed."
+    _close_run(running.sweep, running.own, f"Sweep {labels}", banner, records, searched, status)
+    if len(names) > 1:
+        running.sweep.view.leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
+
+
+def _close_run(
     sweep: Sweep,
-    run_id: str,
+    opened: OpenStudy | OpenSweep,
     title: str,
     banner: str | None,
     records: Sequence[TrialRecord],
@@ -245,47 +309,44 @@ def _close_parent(
     status: str,
 ) -> None:
     """Roll the best trial up to its study or sweep: metrics, tags, figures, leaderboard, report, description."""
-    winner = report.best(records)
-    files = {
-        "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
-        "report.html": report.page(title, banner, records, sweep.command).encode(),
-    }
-    more = [searched, f"Command: `{sweep.command}`"]
-    tags = {"mlflow.note.content": report.note(title, banner, records, more)}
-    metrics = report.counts(records)
+    winner, store, run_id = report.best(records), sweep.store, str(opened.record.run_id)
+    opened.note("closing")
+    step = opened.record.closings - 1
+    tags, metrics = {}, report.counts(records)
     if winner is not None and winner.best_val_accuracy is not None:
-        files |= {f"best/{name}": content for name, content in winner.artifacts.items() if name != "predictions.npz"}
-        tags |= {
+        tags = {
             "best_trial": winner.trial_id,
             "fmnist.best_run": winner.run_id,
             "fmnist.best_name": winner.name,
         }
         metrics["best_val_accuracy"] = winner.best_val_accuracy
-    tracking.close(sweep.store, run_id, status=status, metrics=metrics, tags=tags, files=files)
-    sweep.open_runs.remove(run_id)
+    tags["mlflow.note.content"] = report.note(title, banner, records, [searched, f"Command: `{sweep.command}`"])
+
+    def close() -> None:
+        figures = {} if winner is None else tracking.figures(store, winner.run_id)
+        files = {
+            "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
+            "report.html": report.page(title, banner, records, sweep.command, figures).encode(),
+            **{f"best/{name}": content for name, content in figures.items()},
+        }
+        tracking.close(store, run_id, status=status, metrics=metrics, step=step, tags=tags, files=files)
+
+    sweep.delivery.insist(close, sweep.stop.sleep)
+    opened.note("closed")
 
 
-def _close(sweep: Sweep, plan: Sequence[Planned]) -> ExitCode:
-    """Close the sweep's run, show the leaderboard across studies, and say what to do next."""
-    failed = [record for record in sweep.records if record.state == "failed"]
-    ended = _ending(sweep, plan)
-    title = "Sweep " + " | ".join(planned.study.label for planned in plan)
-    status = "FAILED" if ended is ExitCode.ALL_FAILED else "FINISHED"
-    begun = trials_text(len(sweep.records))
-    searched = f"{len(plan)} {'study' if len(plan) == 1 else 'studies'}, {begun}, {len(failed)} failed."
-    banner = next((planned.banner for planned in plan if planned.banner), None)
-    _close_parent(sweep, sweep.run_id, title, banner, sweep.records, searched, status)
-    view = sweep.view
-    if len(plan) > 1:
-        view.leaderboard(f"sweep: {begun} of {len(plan)} studies", sweep.records)
-    spent = sum(record.fit_seconds or 0 for record in sweep.records)
-    view.say(f"{begun}, {duration(spent)} of training, {len(failed)} failed.")
+def _say_how_it_ended(running: _Running) -> ExitCode:
+    sweep, view = running.sweep, running.sweep.view
+    records = [record for found in running.results.values() for record in found]
+    failed = sum(record.state == "failed" for record in records)
+    view.say(f"{trials_text(len(records))}, {duration(sweep.seconds_trained)} of training, {failed} failed.")
     view.say(f"store: {studies.masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
-    _say_what_next(sweep, plan)
-    return ended
+    _say_what_next(running, records)
+    return _ending(running.results)
 
 
-def _say_what_next(sweep: Sweep, plan: Sequence[Planned]) -> None:
+def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
+    sweep, plan = running.sweep, running.plan
     view, uri = sweep.view, sweep.store.uri
     named = {
         "--uri": None if uri == stores.default_uri() else studies.masked(uri),
@@ -296,7 +357,7 @@ def _say_what_next(sweep: Sweep, plan: Sequence[Planned]) -> None:
     view.say(f"browse: {studies.masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")
-    elif report.best(sweep.records):
+    elif report.best(records):
         view.say(f"promote the best: fmnist-sweep promote{_flags(named | data)}")
 
 
@@ -304,10 +365,8 @@ def _flags(values: Mapping[str, str | None]) -> str:
     return "".join(f" {flag} {shlex.quote(value)}" for flag, value in values.items() if value is not None)
 
 
-def _ending(sweep: Sweep, plan: Sequence[Planned]) -> ExitCode:
-    states: dict[str, list[str]] = {planned.study.id: [] for planned in plan}
-    for record in sweep.records:
-        states[record.study_id].append(record.state)
-    if any(found and set(found) == {"failed"} for found in states.values()):
+def _ending(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:
+    states = [{record.state for record in records} for records in results.values()]
+    if any(found == {"failed"} for found in states):
         return ExitCode.ALL_FAILED
-    return ExitCode.SOME_FAILED if any("failed" in found for found in states.values()) else ExitCode.DONE
+    return ExitCode.SOME_FAILED if any("failed" in found for found in states) else ExitCode.DONE

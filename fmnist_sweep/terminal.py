@@ -78,13 +78,14 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{of}")
 
-    def trial(self, record: TrialRecord, number: int, epochs: int) -> None:
-        """A trial begins."""
-        self._trial_epochs, self._trial_done = epochs, 0
+    def trial(self, record: TrialRecord, number: int, epochs: int, done: int = 0) -> None:
+        """A trial begins, or goes on after `done` epochs."""
+        self._trial_epochs, self._trial_done = epochs, done
+        self._pace.total -= done
         if self._progress:
-            self._trial_bar = self._progress.add_task(record.name, total=epochs, note="")
+            self._trial_bar = self._progress.add_task(record.name, total=epochs, completed=done, note="")
         else:
-            self.say(f"  trial {number}: {record.name}")
+            self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch ended."""
@@ -99,7 +100,7 @@ class View:
             ending = f", {left}" if left else ""
             self.say(f"    epoch {epoch}/{self._trial_epochs}: {note}, {metrics['epoch_seconds']:.1f} s{ending}")
 
-    def ended(self, record: TrialRecord, number: int) -> None:
+    def ended(self, record: TrialRecord) -> None:
         """A trial finished or failed."""
         self._pace.total -= self._trial_epochs - self._trial_done  # epochs that early stopping or a failure saved
         if self._progress and self._trial_bar is not None:

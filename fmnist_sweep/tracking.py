@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +21,18 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.evaluate import most_confused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mlflow.entities import Dataset, LoggedModel, Run
 
     from fmnist_sweep.data import Split, Splits
     from fmnist_sweep.evaluate import Evaluation
     from fmnist_sweep.store import Store
-    from fmnist_sweep.trial import TrialFailure, TrialResult
+    from fmnist_sweep.trial import TrialResult
 
 MODEL_NAME = "model"
-_MOST_PARAMS = 100  # in one batch, by MLflow's own limit
+MODEL_TAG, NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
+_MOST_PARAMS, _MOST_METRICS = 100, 1000  # in one batch, by MLflow's own limits
+# No two runs have all of these alike.
+_MARKS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
 _LONGEST_PARAM = 6000
 SHIRT = LABELS.index("Shirt")
 
@@ -47,11 +48,16 @@ class RunInfo:
     parent: str | None = None
 
 
-def start_run(store: Store, info: RunInfo, params: Mapping[str, Any], opened: list[str]) -> str:
-    """A new RUNNING run with its tags and parameters; returns its id, and adds it to `opened` as soon as it exists."""
-    from mlflow.entities import Param
+def start_run(store: Store, info: RunInfo, *, may_exist: bool, begun: int | None = None) -> str:
+    """The id of a new RUNNING run with its tags; begun: when, in ms since 1970 (default: now).
 
+    may_exist: look first for a run with the same marks, which an earlier process or a lost answer may have left.
+    """
     tags = {f"fmnist.{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
+    if may_exist:
+        marks = {key: value for key, value in tags.items() if key in _MARKS}
+        for run in search(store, marks):
+            return str(run.info.run_id)
     tags |= {
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
@@ -59,12 +65,67 @@ def start_run(store: Store, info: RunInfo, params: Mapping[str, Any], opened: li
     }
     if info.parent is not None:
         tags["mlflow.parentRunId"] = info.parent
-    run_id = str(store.client.create_run(store.experiment_id, tags=tags, run_name=info.name).info.run_id)
-    opened.append(run_id)
+    return str(store.client.create_run(store.experiment_id, begun, tags, info.name).info.run_id)
+
+
+def search(store: Store, marks: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags; a key that begins with `attributes.` is no tag."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = store.client.search_runs([store.experiment_id], _condition(marks), max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:
+    """The active runs with these tags that began last."""
+    order = ["attributes.start_time DESC"]
+    return list(store.client.search_runs([store.experiment_id], _condition(marks), max_results=most, order_by=order))
+
+
+def _condition(marks: Mapping[str, str]) -> str:
+    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in marks}
+    return " and ".join(f"{names[key]} = '{value}'" for key, value in marks.items())
+
+
+def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits) -> None:
+    """A run's parameters and data; saying them again changes nothing."""
+    from mlflow.entities import Param
+
     entries = [Param(key, _parameter(value)) for key, value in params.items()]
     for first in range(0, len(entries), _MOST_PARAMS):
         store.client.log_batch(run_id, params=entries[first : first + _MOST_PARAMS])
-    return run_id
+    log_data(store, run_id, splits)
+
+
+def reopen(store: Store, run_id: str, command: str) -> None:
+    """Set a study's or sweep's run to RUNNING once more: it goes on."""
+    store.client.update_run(run_id, status="RUNNING")
+    store.client.set_tag(run_id, "mlflow.source.name", command)
+
+
+def is_there(store: Store, run_id: str) -> bool:
+    """Whether the store has this run, and not among its deleted ones."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def follow(store: Store, dead: str, follower: str, attempt: int) -> None:
+    """Link a killed attempt's run and the run of the attempt that followed it."""
+    store.client.set_tag(dead, "fmnist.followed_by", follower)
+    store.client.set_tag(
+        dead, "mlflow.note.content", f"Interrupted; attempt {attempt} went on with it: run {follower}."
+    )
+    store.client.set_tag(follower, "fmnist.follows", dead)
 
 
 def _user() -> str:
@@ -114,17 +175,32 @@ def _dataset_schema() -> str:
     return json.dumps({"mlflow_tensorspec": TensorDatasetSchema(features, targets).to_dict()})
 
 
-def log_epoch(store: Store, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """The figures of one epoch, in one batch, at step = epoch."""
-    store.client.log_batch(run_id, metrics=_metrics(metrics, step=epoch))
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch (from 1) and when it ended, in ms since 1970: the same again is not logged twice."""
+
+    number: int
+    metrics: Mapping[str, float]
+    ended: int
+
+
+def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
+    """The figures of epochs, at step = epoch, in as few batches as may be."""
+    entries = [entry for epoch in epochs for entry in _metrics(epoch.metrics, epoch.ended, step=epoch.number)]
+    for first in range(0, len(entries), _MOST_METRICS):
+        store.client.log_batch(run_id, metrics=entries[first : first + _MOST_METRICS])
 
 
 def _metrics(
-    values: Mapping[str, float], *, step: int = 0, model_id: str | None = None, dataset: Dataset | None = None
+    values: Mapping[str, float],
+    now: int,
+    *,
+    step: int = 0,
+    model_id: str | None = None,
+    dataset: Dataset | None = None,
 ) -> list[Any]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
     name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
     return [Metric(key, float(value), now, step, model_id, name, digest) for key, value in values.items()]
 
@@ -166,6 +242,14 @@ def _predictions(result: TrialResult, validation: Split) -> bytes:
         return file.read()
 
 
+@dataclass(frozen=True)
+class Closing:
+    """How a trial's run is closed. ended: ms since 1970. again: an earlier try may have got part of the way."""
+
+    ended: int
+    again: bool
+
+
 def finish_trial(
     store: Store,
     run_id: str,
@@ -173,8 +257,10 @@ def finish_trial(
     evaluation: Evaluation,
     artifacts: Mapping[str, bytes],
     example: Split,
-) -> str:
-    """Log what a finished trial leaves behind, its model last, and close the run; returns the model's id."""
+    closing: Closing,
+    keep_model: bool,
+) -> None:
+    """Log what a finished trial leaves behind, its model last, and close the run; done again, it changes nothing."""
     from mlflow.entities import RunTag
 
     scores = {
@@ -188,15 +274,53 @@ def finish_trial(
     }
     log_files(store, run_id, artifacts)
     run = store.client.get_run(run_id)
-    model = _log_model(store, run, result.model, example)
+    if run.info.status == "FINISHED":  # only the word of it was lost
+        return
+    model_id = None
+    if keep_model:
+        model = (_ready_model(store, run) if closing.again else None) or _log_model(store, run, result.model, example)
+        model_id = model.model_id
     metrics = [
-        *_metrics(scores, model_id=model.model_id, dataset=_validation_data(run)),
-        *_metrics(costs, model_id=model.model_id),
+        *_metrics(scores, closing.ended, model_id=model_id, dataset=_validation_data(run)),
+        *_metrics(costs, closing.ended, model_id=model_id),
     ]
-    note = RunTag("mlflow.note.content", _trial_note(result, evaluation))
-    store.client.log_batch(run_id, metrics=metrics, tags=[note])
-    store.client.set_terminated(run_id, "FINISHED")
-    return str(model.model_id)
+    tags = [RunTag("mlflow.note.content", _trial_note(result, evaluation))]
+    if not keep_model:
+        tags.append(RunTag(MODEL_TAG, NOT_KEPT))
+    store.client.log_batch(run_id, metrics=metrics, tags=tags)
+    store.client.set_terminated(run_id, "FINISHED", closing.ended)
+
+
+def _ready_model(store: Store, run: Run) -> LoggedModel | None:
+    """The complete model an earlier try left; one that it did not complete is closed as FAILED."""
+    refuse_pending_models(store, run.info.run_id)
+    linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
+    return next((model for model in _models(store, run.info.run_id) if model.model_id in linked), None)
+
+
+def _models(store: Store, run_id: str) -> list[LoggedModel]:
+    found = store.client.search_logged_models([store.experiment_id], f"source_run_id = '{run_id}'")
+    return [model for model in found if model.status != "FAILED"]
+
+
+def refuse_pending_models(store: Store, run_id: str) -> None:
+    """Close models whose logging was cut short as FAILED: none of them may ever look ready."""
+    for model in _models(store, run_id):
+        if model.status == "PENDING":
+            store.client.finalize_logged_model(model.model_id, "FAILED")
+
+
+def drop_model(store: Store, run_id: str) -> bool:
+    """Delete the model files of a run, never its figures; False for a registered one, which stays."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if store.client.search_model_versions(f"run_id = '{run_id}'"):
+        return False
+    for model in _models(store, run_id):
+        get_artifact_repository(model.artifact_location, tracking_uri=store.uri).delete_artifacts()
+        store.client.delete_logged_model(model.model_id)
+    store.client.set_tag(run_id, MODEL_TAG, NOT_KEPT)
+    return True
 
 
 def _validation_data(run: Run) -> Dataset | None:
@@ -219,12 +343,21 @@ def _trial_note(result: TrialResult, evaluation: Evaluation) -> str:
     )
 
 
-def fail_trial(store: Store, run_id: str, failure: TrialFailure) -> None:
+def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: Closing) -> None:
     """Close a run as FAILED, with the reason and the traceback."""
-    store.client.set_tag(run_id, "fmnist.failure", failure.reason)
-    store.client.set_tag(run_id, "mlflow.note.content", f"**Failed:** {failure.reason}")
-    log_files(store, run_id, {"traceback.txt": failure.traceback.encode()})
-    store.client.set_terminated(run_id, "FAILED")
+    store.client.set_tag(run_id, "fmnist.failure", reason)
+    store.client.set_tag(run_id, "mlflow.note.content", f"**Failed:** {reason}")
+    log_files(store, run_id, {"traceback.txt": trace.encode()})
+    store.client.set_terminated(run_id, "FAILED", closing.ended)
+
+
+def kill(store: Store, run_id: str) -> None:
+    """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
+    if not is_there(store, run_id):
+        return
+    if store.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+        refuse_pending_models(store, run_id)
+        store.client.set_terminated(run_id, "KILLED")
 
 
 def close(
@@ -233,21 +366,25 @@ def close(
     *,
     status: str,
     metrics: Mapping[str, float],
+    step: int,
     tags: Mapping[str, str],
     files: Mapping[str, bytes],
 ) -> None:
-    """Close a sweep's or study's run with what is rolled up to it."""
+    """Close a sweep's or study's run with what is rolled up to it; step: how often that was done before."""
     from mlflow.entities import RunTag
 
     log_files(store, run_id, files)
-    store.client.log_batch(run_id, metrics=_metrics(metrics), tags=[RunTag(key, value) for key, value in tags.items()])
+    entries = _metrics(metrics, int(time.time() * 1000), step=step)
+    store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
     store.client.set_terminated(run_id, status)
 
 
-def kill(store: Store, run_ids: Iterable[str]) -> None:
-    """Close runs that were interrupted."""
-    for run_id in list(run_ids):
-        store.client.set_terminated(run_id, "KILLED")
+def figures(store: Store, run_id: str) -> dict[str, bytes]:
+    """A finished trial's artifacts by name, without its predictions."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(store.client.download_artifacts(run_id, "", folder))
+        found = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {name: content for name, content in found.items() if name != "predictions.npz"}
 
 
 def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:

@@ -73,11 +73,18 @@ def constant(base: float, done: int, epochs: int, history: History) -> float:
     return base
 
 
-def cosine(base: float, done: int, epochs: int, history: History, *, warmup_epochs: int) -> float:
-    """Linear warm-up, then half a cosine down to a tenth of a percent (Loshchilov and Hutter, 2017)."""
+def cosine(
+    base: float, done: int, epochs: int, history: History, *, warmup_epochs: int, over_epochs: Epochs | None
+) -> float:
+    """Linear warm-up, then half a cosine down to a tenth of a percent (Loshchilov and Hutter, 2017).
+
+    over_epochs: the epochs from the first to the end of the cosine, None for those of the fit. A shorter fit is then
+    the beginning of a longer one; in epochs beyond them the rate stays at its lowest.
+    """
     if done < warmup_epochs:
         return base * (done + 1) / (warmup_epochs + 1)
-    progress = (done - warmup_epochs) / max(1, epochs - warmup_epochs)
+    horizon = epochs if over_epochs is None else over_epochs
+    progress = min(1.0, (done - warmup_epochs) / max(1, horizon - warmup_epochs))
     return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
 

@@ -10,14 +10,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import models, training
+from fmnist_sweep import models, snapshot, training
 from fmnist_sweep.data.config import DataConfig
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class TrialSpec:
     """What a worker is told: plain data, so that it can travel to another process or machine.
 
     config: resolved model, optimizer, regularization, train and seed. objective: what the best epoch is chosen by.
+    resume: the checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after
+    every epoch, None for none. keep_final: the last epoch has one in any case.
     """
 
     study_id: str
@@ -42,15 +44,19 @@ class TrialSpec:
     config: dict[str, Any]
     objective: str
     data: DataConfig
+    resume: bytes | None = field(default=None, repr=False)
+    checkpoint_seconds: float | None = None
+    keep_final: bool = False
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """The figures of one finished epoch (from 1)."""
+    """The figures of one finished epoch (from 1), and where one was due the checkpoint to continue from."""
 
     trial_id: str
     epoch: int
     metrics: dict[str, float]
+    checkpoint: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class TrialResult:
     """A trained model and what it scored.
 
     probabilities: (n, 10) float32, on the validation images in their order, by the restored best epoch.
-    model: the bytes of its .keras file. fit_seconds: of all epochs, validation included.
+    model: the bytes of its .keras file. fit_seconds: of all epochs, validation and those of earlier attempts included.
     """
 
     trial_id: str
@@ -90,17 +96,29 @@ class Diverged(ArithmeticError):
 def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
     """Train a trial: an EpochEnd as each epoch ends, then one TrialResult or TrialFailure.
 
-    The next epoch begins when the next event is asked for. Only the train and validation splits are touched.
+    The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
+    that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped;
+    packed.Damaged or snapshot.Mismatch is raised where the checkpoint cannot be used: that is no fault of the trial.
     """
-    history: list[dict[str, float]] = []
+    resumed = None if spec.resume is None else snapshot.unpack(spec.resume)
+    history = [] if resumed is None else resumed.history
+    if len(history) > spec.config["train"]["epochs"]:
+        raise snapshot.Mismatch(
+            f"the checkpoint is of epoch {len(history)}, and the trial has {spec.config['train']['epochs']}"
+        )
     try:
         fit = _Fit(spec, splits)
+        if resumed is not None:
+            fit.restore(resumed)
+            resumed = None  # its arrays are in the model now
         while not fit.finished(history):
             metrics = fit.epoch(history)
             history.append(metrics)
-            yield EpochEnd(spec.trial_id, len(history), metrics)
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history))
             _refuse_nan(metrics, len(history))
         yield fit.result(history)
+    except snapshot.Mismatch:
+        raise
     except (
         Exception
     ) as error:  # whatever a configuration does to a trial is that trial's failure, and is recorded whole
@@ -108,10 +126,19 @@ def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
         yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
 
 
+def checkpoint_history(content: bytes) -> list[dict[str, float]]:
+    """The metrics of each epoch up to a checkpoint; packed.Damaged when it is torn, altered or something else."""
+    return snapshot.unpack(content).history
+
+
 def _refuse_nan(metrics: Mapping[str, float], epoch: int) -> None:
-    for name in ("loss", "val_loss"):
-        if not math.isfinite(metrics[name]):
-            raise Diverged(f"{name} is {metrics[name]} after epoch {epoch}; a lower learning rate may help")
+    name = _diverged_in(metrics)
+    if name is not None:
+        raise Diverged(f"{name} is {metrics[name]} after epoch {epoch}; a lower learning rate may help")
+
+
+def _diverged_in(metrics: Mapping[str, float]) -> str | None:
+    return next((name for name in ("loss", "val_loss") if not math.isfinite(metrics[name])), None)
 
 
 class _Fit:
@@ -128,7 +155,6 @@ class _Fit:
         self._validation_targets = training.targets(loss, splits.validation.labels)
         self._best: list[NDArray[Any]] = []
         self._best_probabilities = np.empty((0, 10), np.float32)
-        self._seconds = 0.0
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
@@ -144,6 +170,41 @@ class _Fit:
             metrics=[training.accuracy_metric(loss)],
             jit_compile=False,  # XLA takes two to three times longer on a CPU
         )
+        self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
+        self._checkpointed = time.monotonic()
+
+    def restore(self, resumed: snapshot.Snapshot) -> None:
+        """Go on from a snapshot; snapshot.Mismatch where it is of another model, optimizer or other images."""
+        snapshot.restore_state(self._model, resumed.state)
+        if len(resumed.best_probabilities) != len(self._validation_targets):
+            raise snapshot.Mismatch(
+                f"the checkpoint predicted {len(resumed.best_probabilities)} validation images, "
+                f"and the trial has {len(self._validation_targets)}"
+            )
+        self._best = self._model.get_weights() if resumed.best_weights is None else resumed.best_weights
+        self._best_probabilities = resumed.best_probabilities
+
+    def checkpoint(self, history: list[dict[str, float]]) -> bytes | None:
+        """The state after the last epoch of `history`, where a checkpoint is due.
+
+        There is none of an epoch that diverged: a trial continued from it would pass for a sound one.
+        """
+        every = self._spec.checkpoint_seconds
+        due = every is not None and time.monotonic() - self._checkpointed >= every
+        due = due or (self._spec.keep_final and self.finished(history))
+        if not due or _diverged_in(history[-1]):
+            return None
+        is_best = training.best_epoch(history, self._spec.objective) == len(history)
+        content = snapshot.pack(
+            snapshot.Snapshot(
+                history=history,
+                state=snapshot.state_of(self._model),
+                best_weights=None if is_best else self._best,
+                best_probabilities=self._best_probabilities,
+            )
+        )
+        self._checkpointed = time.monotonic()
+        return content
 
     def finished(self, history: training.History) -> bool:
         stopping = self._train["early_stopping"]
@@ -172,9 +233,9 @@ class _Fit:
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
         metrics["epoch_seconds"] = time.perf_counter() - start
-        self._seconds += metrics["epoch_seconds"]
         if training.best_epoch([*history, metrics], self._spec.objective) == epoch:
-            self._best, self._best_probabilities = self._model.get_weights(), probabilities
+            self._best = self._model.get_weights()
+            self._best_probabilities = np.asarray(probabilities, np.float32)
         return metrics
 
     def _validate(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
@@ -199,10 +260,10 @@ class _Fit:
             trial_id=self._spec.trial_id,
             history=history,
             best_epoch=training.best_epoch(history, self._spec.objective),
-            probabilities=np.asarray(self._best_probabilities, np.float32),
+            probabilities=self._best_probabilities,
             model=_keras_file(self._model),
             parameters=int(self._model.count_params()),
-            fit_seconds=self._seconds,
+            fit_seconds=sum(row["epoch_seconds"] for row in history),
         )
 
 

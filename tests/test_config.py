@@ -210,7 +210,9 @@ def test_a_recipe_that_holds_a_mistake_is_named(tmp_path: Path) -> None:
         "search": {**job.config.search.model_dump(), **job.config.oracle},
         "executor": job.config.executor.model_dump(),
         "tracking": job.config.tracking.model_dump(),
+        "checkpoint": job.config.checkpoint.model_dump(),
         "plan": False,
+        "fresh": False,
     }
     with pytest.raises(
         ConfigError, match=r"train\.batch_size=0 \(experiments/model_1\.yaml\): expected a whole number"

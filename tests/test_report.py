@@ -15,7 +15,7 @@ from fmnist_sweep.report import TrialRecord
 def record(number: int, accuracy: float | None = None, **given: Any) -> TrialRecord:
     """A finished trial, or a failed one when it has no accuracy."""
     values = {"model.filters": 32 * number}
-    made = TrialRecord(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, {}, f"run{number}")
+    made = TrialRecord(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, f"run{number}")
     made.state, made.failure = "failed", "Diverged: loss is nan | lower it"
     if accuracy is not None:
         made.state, made.failure = "finished", None
@@ -94,12 +94,12 @@ def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
 @pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
 def test_without_a_finished_trial_note_and_page_say_so(records: list[TrialRecord]) -> None:
     assert "no trial finished" in report.note("Study", None, records, []).lower()
-    assert "no trial finished" in report.page("Study", None, records, "python").lower()
+    assert "no trial finished" in report.page("Study", None, records, "python", {}).lower()
 
 
 def test_the_page_shows_the_best_trials_figures_and_every_trial() -> None:
-    records = [*RECORDS, record(5, 0.95, artifacts={"curves.png": b"png", "config.yaml": b"a: 1"})]
-    page = report.page("Study", None, records, "python -m fmnist_sweep")
+    records = [*RECORDS, record(5, 0.95)]
+    page = report.page("Study", None, records, "python -m fmnist_sweep", {"curves.png": b"png", "config.yaml": b"a: 1"})
     assert page.count("<img") == 1
     assert "data:image/png;base64,cG5n" in page
     assert page.count("<tr") == 1 + len(records)
@@ -107,18 +107,18 @@ def test_the_page_shows_the_best_trials_figures_and_every_trial() -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = report.page("Study", None, RECORDS, "python")
+    page = report.page("Study", None, RECORDS, "python", {})
     assert "http" not in page
     assert "<script" not in page
 
 
 def test_the_page_escapes_what_it_shows() -> None:
     nasty = record(1, 0.9, name="<script>alert(1)</script>")
-    page = report.page("<b>title", "<i>banner", [nasty, record(2, failure="<u>why")], "python '<a>'")
+    page = report.page("<b>title", "<i>banner", [nasty, record(2, failure="<u>why")], "python '<a>'", {})
     for raw in ("<script>", "<b>title", "<i>banner", "<u>why", "<a>"):
         assert raw not in page
 
 
 def test_a_warning_stands_on_note_and_page() -> None:
     assert "DRAWN" in report.note("Study", "DRAWN images", RECORDS, [])
-    assert "DRAWN" in report.page("Study", "DRAWN images", RECORDS, "python")
+    assert "DRAWN" in report.page("Study", "DRAWN images", RECORDS, "python", {})

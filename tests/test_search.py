@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ from small import search_of
 
 from fmnist_sweep import space
 from fmnist_sweep.compose import compose_job
-from fmnist_sweep.search import ORACLES, Proposal, Search, Wait, most_trials, refuse_hopeless
+from fmnist_sweep.search import ORACLES, Proposal, ReplayDiffers, Search, Wait, most_trials, refuse_hopeless
+from fmnist_sweep.study import Job
 
 Score = Callable[[Mapping[str, Any]], float | None]
 ALL = tuple(ORACLES)
+# What a search's owner records: the oracle's answers, and the trials that ended with their scores.
+Exchange = Proposal | Wait | None | tuple[str, float | None]
 
 
 def quality(values: Mapping[str, Any]) -> float:
@@ -240,3 +245,170 @@ def test_hyperband_refuses_a_space_smaller_than_its_first_rungs() -> None:
     assert "17 different trials" in reason
     assert "only 9" in reason
     assert space.size(job.config.settings) == 9
+
+
+def onwards(search: Search, so_far: Sequence[Exchange], slots: int, most: int, failing: float = 0.2) -> list[Exchange]:
+    """All exchanges, up to the end or `most`: after `so_far` they depend on it and on the search alone.
+
+    Trials end in no order; failing: the share of them that fails.
+    """
+    exchanges = list(so_far)
+    running = [exchange.trial_id for exchange in exchanges if isinstance(exchange, Proposal)]
+    for exchange in exchanges:
+        if isinstance(exchange, tuple):
+            running.remove(exchange[0])
+    while len(exchanges) < most:
+        chance = random.Random(f"{len(exchanges)}")
+        told_to_wait = bool(exchanges) and (exchanges[-1] is None or isinstance(exchanges[-1], Wait))
+        if len(running) < slots and not told_to_wait:
+            exchanges.append(answer := search.ask())
+            if isinstance(answer, Proposal):
+                running.append(answer.trial_id)
+        elif running:
+            ended = running.pop(chance.randrange(len(running)))
+            score = None if chance.random() < failing else chance.random()
+            search.tell(ended, score)
+            exchanges.append((ended, score))
+        else:
+            break
+    return exchanges
+
+
+def restored(job: Job, exchanges: Sequence[Exchange]) -> Search:
+    """A search after these exchanges, as read from a file."""
+    search = search_of(job)
+    for exchange in exchanges:
+        if isinstance(exchange, tuple):
+            search.tell(*exchange)
+        elif isinstance(exchange, Proposal):
+            search.repeat(Proposal(**json.loads(json.dumps(asdict(exchange)))))
+        else:
+            search.repeat(exchange)
+    return search
+
+
+NINE = ("regularization=none",)  # combinations
+ONE_LINE = ("regularization=none", "model.conv_layers=1", "model.filters={tune: int, min_value: 1, max_value: 512}")
+FIVE = ("regularization=none", "model.conv_layers=1", "model.filters.values=[8,16,32,64,128]")
+CONTINUOUS = ("regularization.dropout.step=null", "train.epochs=9")
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "overrides", "most"),
+    [
+        ("random", NINE, 100),
+        ("grid", NINE, 100),
+        ("hyperband", CONTINUOUS, 200),
+        ("hyperband", ("search.iterations=2", "train.epochs=3", "regularization.dropout.step=null"), 200),
+        ("bayesian", (*ONE_LINE, "search.initial_points=2"), 16),
+        ("bayesian", (*FIVE, "search.initial_points=2"), 100),
+    ],
+)
+def test_a_search_restored_after_any_exchange_goes_on_as_if_it_had_never_stopped(
+    name: str, overrides: Sequence[str], most: int, slots: int
+) -> None:
+    job = compose_job([f"search={name}", *overrides])
+    whole = onwards(search_of(job), [], slots, most)
+    assert len(whole) == most or whole[-1] is None
+    assert any(isinstance(exchange, tuple) and exchange[1] is None for exchange in whole)
+    for cut in range(len(whole) + 1):
+        assert onwards(restored(job, whole[:cut]), whole[:cut], slots, most) == whole, f"cut after {cut}"
+
+
+def test_the_recorded_searches_hold_what_is_hard_to_restore() -> None:
+    for name in ("grid", "hyperband"):
+        whole = onwards(search(name, *(NINE if name == "grid" else CONTINUOUS)), [], 3, 200)
+        assert any(isinstance(exchange, Wait) for exchange in whole)
+    whole = onwards(search("bayesian", *ONE_LINE, "search.initial_points=2"), [], 3, 16)
+    guesses = [exchange.guesses for exchange in whole if isinstance(exchange, Proposal)]
+    assert sum(len(guess) == 2 for guess in guesses) >= 3
+    ended = [exchange[0] for exchange in whole if isinstance(exchange, tuple)]
+    assert ended != sorted(ended)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_config_without_tunables_is_restored_as_well(name: str) -> None:
+    job = compose_job(["experiment=simple", f"search={name}"])
+    whole = onwards(search_of(job), [], 2, 10)
+    assert [type(exchange) for exchange in whole] == [Proposal, Wait, tuple, type(None)]
+    for cut in range(len(whole) + 1):
+        assert onwards(restored(job, whole[:cut]), whole[:cut], 2, 10) == whole
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "wrong", [{"trial_id": "0007"}, {"values": {"model.filters": 1}}, {"epochs": 77}, {"continues": "0003"}]
+)
+def test_an_answer_that_the_oracle_does_not_repeat_is_refused_and_both_are_named(
+    name: str, wrong: dict[str, Any]
+) -> None:
+    job = compose_job([f"search={name}", *CONTINUOUS])
+    first = search_of(job).ask()
+    assert isinstance(first, Proposal)
+    other = replace(first, **wrong)
+    with pytest.raises(ReplayDiffers) as refused:
+        search_of(job).repeat(other)
+    assert str(first) in str(refused.value)
+    assert str(other) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("wrong", [Wait(), None])
+def test_waiting_or_the_end_is_not_repeated_where_the_oracle_proposes(name: str, wrong: Wait | None) -> None:
+    with pytest.raises(ReplayDiffers):
+        search(name, *CONTINUOUS).repeat(wrong)
+
+
+def test_a_model_based_answer_to_another_question_is_refused() -> None:
+    job = compose_job(["search=bayesian", *ONE_LINE, "search.initial_points=1"])
+    first = search_of(job).ask()
+    assert isinstance(first, Proposal)
+    asked = restored(job, [first, (first.trial_id, 0.5)])
+    with pytest.raises(ReplayDiffers):
+        asked.repeat(replace(first, trial_id="0007"))
+
+
+def test_a_search_that_is_over_stays_over() -> None:
+    asked = search("random", *NINE)
+    exchanges = onwards(asked, [], 3, 100)
+    assert exchanges[-1] is None
+    assert asked.ask() is None
+
+
+@pytest.mark.parametrize("failing", [0, 0.1])
+def test_what_a_trial_continues_is_a_finished_trial_of_the_rung_below_with_the_same_values(failing: float) -> None:
+    exchanges = onwards(search("hyperband", *CONTINUOUS, "search.iterations=4"), [], 3, 1000, failing)
+    begun: dict[str, Proposal] = {}
+    scores: dict[str, float | None] = {}
+    rungs = []
+    for exchange in exchanges:
+        if isinstance(exchange, tuple):
+            scores[exchange[0]] = exchange[1]
+        elif isinstance(exchange, Proposal):
+            begun[exchange.trial_id] = exchange
+            if exchange.continues is not None:
+                below = begun[exchange.continues]
+                assert below.values == exchange.values
+                assert scores[below.trial_id] is not None
+                rungs.append((below.epochs, exchange.epochs))
+    assert set(rungs) <= {(1, 3), (3, 9)}
+    continued = [proposal.continues for proposal in begun.values() if proposal.continues is not None]
+    assert len(set(continued)) == len(continued)
+    # Of an iteration without failures, 3 of 9 trials and then 1 go on in the widest bracket, 2 of 5 in the next.
+    assert len(continued) == 4 * (3 + 1 + 2) if not failing else 5 < len(continued) < 4 * (3 + 1 + 2)
+    assert failing or any(begun[trial_id].continues for trial_id in continued)
+
+
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+def test_without_rungs_no_trial_continues_another(name: str) -> None:
+    assert {proposal.continues for proposal in ask_until_over(search(name), most=5)} == {None}
+
+
+def test_brackets_that_failures_left_incomplete_are_forgotten_and_no_proposal_changes() -> None:
+    job = compose_job(["search=hyperband", *CONTINUOUS, "search.iterations=20"])
+    ours, stock = search_of(job), search_of(job)
+    stock._oracle._goes_on = lambda bracket: True
+    assert onwards(ours, [], 3, 1000) == onwards(stock, [], 3, 1000)
+    assert len(stock._oracle._brackets) > 20
+    assert len(ours._oracle._brackets) < 5

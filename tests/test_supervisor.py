@@ -181,7 +181,7 @@ def test_a_failed_trial_leaves_the_command_that_repeats_it() -> None:
 def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import getpass
 
-    from fmnist_sweep.supervisor import source_commit
+    from fmnist_sweep.source import source_commit
 
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")

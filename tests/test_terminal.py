@@ -51,7 +51,7 @@ def test_a_log_has_a_line_for_each_event() -> None:
     view.trial(finished, 1, 2)
     view.epoch(1, metrics())
     view.epoch(2, metrics())
-    view.ended(finished, 1)
+    view.ended(finished)
     lines = written.getvalue().splitlines()
     assert len(lines) == 5
     assert "study 1 of 2: rmsprop (4 trials)" in lines[0]
@@ -63,7 +63,7 @@ def test_a_log_has_a_line_for_each_event() -> None:
 def test_a_failed_trial_says_why() -> None:
     view, written, _ = shown()
     view.trial(record(2), 1, 2)
-    view.ended(record(2), 1)
+    view.ended(record(2))
     assert "✗ rmsprop · 64 filters: Diverged: loss is nan" in written.getvalue()
 
 
@@ -96,7 +96,7 @@ def test_epochs_that_early_stopping_saves_are_not_waited_for() -> None:
     view.trial(record(1, 0.8), 1, 10)
     time.sleep(0.1)
     view.epoch(1, metrics())
-    view.ended(record(1, 0.8), 1)
+    view.ended(record(1, 0.8))
     view.trial(record(2, 0.8), 2, 10)
     for number in range(1, 10):
         view.epoch(number, metrics())
@@ -136,7 +136,7 @@ def test_a_trial_named_like_markup_does_not_break_the_bars(monkeypatch: pytest.M
         view.begin(1)
         view.trial(nasty, 1, 1)
         view.epoch(1, metrics())
-        view.ended(nasty, 1)
+        view.ended(nasty)
 
 
 def test_the_leaderboard_has_the_best_first_and_no_more_rows_than_asked() -> None:
@@ -158,5 +158,5 @@ def test_a_bar_moves_and_goes_when_its_trial_has_ended() -> None:
         view.epoch(1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 1]
         view.epoch(2, metrics())
-        view.ended(record(1, 0.9), 1)
+        view.ended(record(1, 0.9))
         assert [task.completed for task in bars.tasks] == [2]

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from small import TINY
 
 from fmnist_sweep import training
+from fmnist_sweep.compose import compose_job
+from fmnist_sweep.errors import ConfigError
 
 
 def history(*losses: float) -> list[dict[str, float]]:
@@ -48,21 +52,48 @@ def test_an_exponential_rate_is_multiplied_each_epoch() -> None:
     assert rates({"name": "exponential", "factor": 0.5}, 4) == [1.0, 0.5, 0.25, 0.125]
 
 
+COSINE = {"name": "cosine", "warmup_epochs": 0, "over_epochs": None}
+
+
 def test_a_cosine_falls_to_nearly_nothing_and_never_to_zero() -> None:
-    found = rates({"name": "cosine", "warmup_epochs": 0}, 10)
+    found = rates(COSINE, 10)
     assert found[0] == 1.0
     assert found == sorted(found, reverse=True)
     assert found[5] == pytest.approx(0.5)
     assert 0 < found[-1] < 0.1
-    assert training.learning_rate({"name": "cosine", "warmup_epochs": 0}, 1.0, 10, history(*[1.0] * 10)) > 0
+    assert training.learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
 
 
 def test_a_warm_up_climbs_to_the_whole_rate() -> None:
-    assert rates({"name": "cosine", "warmup_epochs": 3}, 8)[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates({**COSINE, "warmup_epochs": 3}, 8)[:4] == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_a_warm_up_longer_than_the_fit_is_no_error() -> None:
-    assert rates({"name": "cosine", "warmup_epochs": 9}, 3) == pytest.approx([0.1, 0.2, 0.3])
+    assert rates({**COSINE, "warmup_epochs": 9}, 3) == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 2])
+def test_a_cosine_over_more_epochs_begins_as_the_longer_fit(warmup_epochs: int) -> None:
+    schedule = {**COSINE, "warmup_epochs": warmup_epochs}
+    assert rates({**schedule, "over_epochs": 9}, 3) == rates(schedule, 9)[:3]
+    assert rates({**schedule, "over_epochs": 9}, 9) == rates(schedule, 9)
+    assert rates({**schedule, "over_epochs": 4}, 4) == rates(schedule, 4) != rates(schedule, 9)[:4]
+
+
+def test_a_cosine_stays_at_its_lowest_in_epochs_beyond_it() -> None:
+    assert rates({**COSINE, "over_epochs": 2}, 5) == pytest.approx([1.0, 0.5, 1e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize("given", ["null", "9", "{tune: choice, values: [3, 9]}"])
+def test_the_epochs_of_a_cosine_may_be_null_a_number_or_tunable(given: str) -> None:
+    job = compose_job([*TINY, "train=cosine", f"train.schedule.over_epochs={given}"])
+    assert job.config.settings["train"]["schedule"]["over_epochs"] == yaml.safe_load(given)
+
+
+@pytest.mark.parametrize("given", ["0", "2.5", "true", "soon", "{tune: choice, values: [0, 9]}"])
+def test_other_epochs_of_a_cosine_are_refused_with_what_is_allowed(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.schedule\.over_epochs.*a whole number from 1 up or null"):
+        compose_job([*TINY, "train=cosine", f"train.schedule.over_epochs={given}"])
 
 
 def test_a_plateau_lowers_the_rate_after_patience_epochs_without_a_lower_loss() -> None:
@@ -178,7 +209,8 @@ def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:
 def test_a_rate_is_finite_for_any_history() -> None:
     for name, arguments in (
         ("constant", {}),
-        ("cosine", {"warmup_epochs": 2}),
+        ("cosine", {"warmup_epochs": 2, "over_epochs": None}),
+        ("cosine", {"warmup_epochs": 2, "over_epochs": 1}),
         ("exponential", {"factor": 0.5}),
         ("plateau", {"factor": 0.5, "patience": 1}),
     ):

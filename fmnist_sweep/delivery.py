@@ -1,0 +1,161 @@
+"""Brings what trials leave behind to the tracking store: at once while it answers, later when it is away.
+
+Every step may be taken again, in this process or the next, and then changes nothing: a run is looked for before it is
+made a second time, figures keep the time they were measured at, a complete model is not logged twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep import store as stores
+from fmnist_sweep import tracking
+from fmnist_sweep.errors import StoreError
+
+if TYPE_CHECKING:
+    from fmnist_sweep.data import Splits
+    from fmnist_sweep.record import Attempt
+    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking import Epoch, RunInfo
+
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds between two tries, doubled each time
+PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a store that is away
+
+# Closes the run of this id; the flag: an earlier try may have got part of the way.
+Ending = Callable[[str, bool], None]
+
+
+@dataclass(eq=False)
+class Parcel:
+    """What the store shall know of one attempt.
+
+    found: called with the run's id when it has one. delivered: called when the store has everything and the run is
+    closed. ending: how it is closed, None while it trains. follows: the killed attempt's run before it.
+    """
+
+    attempt: Attempt
+    info: RunInfo
+    params: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    splits: Splits
+    found: Callable[[str], None]
+    delivered: Callable[[], None]
+    begun: int = field(default_factory=lambda: now())
+    epochs: list[Epoch] = field(default_factory=list)
+    ending: Ending | None = None
+    follows: str | None = None
+    # Whether an earlier try, here or in a process that died, may have got part of the way.
+    again: bool = False
+    _described: bool = False
+    _logged: int = 0
+
+    def bring(self, store: Store) -> None:
+        """Make the store know all there is so far; whatever it raises, calling again goes on."""
+        again, self.again = self.again, True
+        if self.attempt.run_id is None:
+            self.found(tracking.start_run(store, self.info, may_exist=again, begun=self.begun))
+        run_id = str(self.attempt.run_id)
+        if self.ending is not None and again and not self._described and not tracking.is_there(store, run_id):
+            self.delivered()  # somebody deleted it: nothing is to be said of it any more
+            return
+        if not self._described:
+            tracking.describe(store, run_id, self.params, self.splits)
+            # At once, because whoever looks at a failed or killed trial wants to repeat it.
+            tracking.log_files(store, run_id, self.files)
+            if self.follows is not None:
+                tracking.follow(store, self.follows, run_id, self.attempt.number)
+            self._described = True
+        tracking.log_epochs(store, run_id, self.epochs[self._logged :])
+        self._logged = len(self.epochs)
+        if self.ending is not None:
+            self.ending(run_id, again)
+            self.delivered()
+        self.again = False
+
+
+class Delivery:
+    """The parcels of one sweep; those that a store which is away has not taken yet wait here in order."""
+
+    def __init__(self, store: Store, say: Callable[[str, str], None]) -> None:
+        self._store, self._say = store, say
+        self._waiting: list[Parcel] = []
+        self._not_before = 0.0
+        self._wait = 0.0
+        self._reason = ""
+
+    def bring(self, parcel: Parcel) -> None:
+        """Hand a parcel over as it is now, or keep it for later."""
+        if parcel not in self._waiting:
+            self._waiting.append(parcel)
+        self.retry()
+
+    def retry(self) -> None:
+        """Try what waits, unless the store was found away a moment ago."""
+        while self._waiting and time.monotonic() >= self._not_before:
+            try:
+                self._waiting[0].bring(self._store)
+            except Exception as error:
+                reason = stores.away(error)
+                if reason is None:
+                    raise
+                self._back_off(reason)
+            else:
+                self._waiting.pop(0)
+                if self._wait:
+                    self._say("the tracking store answers again", "green")
+                self._wait = self._not_before = 0.0
+
+    def _back_off(self, reason: str) -> None:
+        if not self._wait:
+            self._say(f"the tracking store is away ({reason}): training goes on, results are kept here", "yellow")
+        self._reason = reason
+        self._wait = min(_LONGEST_WAIT, 2 * self._wait or _FIRST_WAIT)
+        self._not_before = time.monotonic() + self._wait
+
+    def flush(self, sleep: Callable[[float], None], patience: float = PATIENCE_SECONDS) -> None:
+        """Wait for what is still missing; StoreError when the store stays away for `patience` seconds."""
+        deadline = time.monotonic() + patience
+        self._not_before = 0.0
+        self.retry()
+        while self._waiting:
+            if time.monotonic() >= deadline:
+                raise self.gave_up()
+            sleep(min(1.0, max(0.05, self._not_before - time.monotonic())))
+            self.retry()
+
+    def gave_up(self) -> StoreError:
+        """What to say when the store did not come back."""
+        return StoreError(
+            f"the tracking store is away ({self._reason}); what was trained is kept here: type the same command again "
+            "when it is back, and all that is missing is logged, once."
+        )
+
+    def insist(
+        self, call: Callable[[], Any], sleep: Callable[[float], None], patience: float = PATIENCE_SECONDS
+    ) -> Any:
+        """A call that cannot wait for later, tried until the store answers; StoreError after `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                answer = call()
+            except Exception as error:
+                reason = stores.away(error)
+                if reason is None:
+                    raise
+                self._back_off(reason)
+                if time.monotonic() >= deadline:
+                    raise self.gave_up() from None
+                sleep(min(self._wait, 5.0))
+            else:
+                if self._wait:
+                    self._say("the tracking store answers again", "green")
+                    self._wait = self._not_before = 0.0
+                return answer
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

@@ -1,0 +1,196 @@
+"""What one study's trials give to the tracking store: their runs' contents, their models, the closing of dead ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fmnist_sweep import results, space, tracking
+from fmnist_sweep import store as stores
+from fmnist_sweep import study as studies
+from fmnist_sweep.data import LABELS
+from fmnist_sweep.delivery import Delivery, Ending, Parcel
+from fmnist_sweep.evaluate import evaluate
+from fmnist_sweep.executors import Executor
+from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.plan import Planned
+from fmnist_sweep.record import Attempt, TrialHistory
+from fmnist_sweep.report import name_of
+from fmnist_sweep.source import source_commit
+from fmnist_sweep.store import Store
+from fmnist_sweep.study import Job
+from fmnist_sweep.study_folder import OpenStudy
+from fmnist_sweep.terminal import View
+from fmnist_sweep.tracking import Closing, Epoch
+from fmnist_sweep.trial import TrialResult
+
+
+@dataclass
+class Sweep:
+    """What the studies of one command share."""
+
+    command: str
+    store: Store
+    executor: Executor
+    view: View
+    stop: Stop
+    delivery: Delivery
+    seconds_trained: float = 0.0
+
+
+class Handover:
+    """Makes the parcels of one study, and keeps its models to those that are wanted."""
+
+    def __init__(self, sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
+        self._sweep, self._planned, self._opened = sweep, planned, opened
+        self._study, self._record = planned.study, opened.record
+
+    def resolved(self, history: TrialHistory) -> dict[str, Any]:
+        """The trial's config: no tunables left, and as many epochs as Hyperband gives it."""
+        config = space.resolve(self._study.settings, history.proposal.values)
+        if history.proposal.epochs is not None:
+            if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
+                # A promoted trial goes on with the schedule that the rung below began.
+                config["train"]["schedule"]["over_epochs"] = config["train"]["epochs"]
+            config["train"]["epochs"] = history.proposal.epochs
+        return config
+
+    def parcel(self, history: TrialHistory, config: Mapping[str, Any], epochs: list[Epoch]) -> Parcel:
+        """What the store shall know of a trial's latest attempt; epochs: those so far, and more as they end."""
+        attempt = history.attempts[-1]
+        named = {"trial_id": history.trial_id, "attempt": attempt.number}
+        info = self._info(history, attempt, config)
+        written = yaml.safe_dump({**config, "data": _data_settings(self._study.job)}, sort_keys=False)
+
+        def delivered() -> None:
+            self._opened.note("delivered", **named)
+            if attempt.state in ("finished", "failed"):
+                self._forget_files(history)
+
+        return Parcel(
+            attempt=attempt,
+            info=info,
+            params=studies.flat({**config, "data": _data_settings(self._study.job)}),
+            files={"config.yaml": written.encode(), "overrides.txt": f"{info.command}\n".encode()},
+            splits=self._planned.splits,
+            found=lambda run_id: self._opened.note("attempt_run", **named, run_id=run_id),
+            delivered=delivered,
+            epochs=epochs,
+        )
+
+    def _info(self, history: TrialHistory, attempt: Attempt, config: Mapping[str, Any]) -> tracking.RunInfo:
+        origin = self._planned.splits.origin
+        return tracking.RunInfo(
+            kind="trial",
+            name=name_of(history, self._record.about)[:250],
+            tags={
+                "sweep_id": str(self._record.sweep_id),
+                "study_id": self._study.id,
+                "trial_id": history.trial_id,
+                "attempt": str(attempt.number),
+                "journal": self._opened.token,
+                "data": self._planned.splits.tag,
+                "canonical": str(origin.canonical).lower(),
+                "precision": config["train"]["precision"],
+                "git": source_commit(),
+            },
+            command=studies.command(self._study, config, origin.fallback_reason),
+            parent=self._record.run_id,
+        )
+
+    def _forget_files(self, history: TrialHistory) -> None:
+        self._opened.result_path(history.trial_id).unlink(missing_ok=True)
+        if history.proposal.epochs is None:  # Hyperband may promote it, and then goes on from its last checkpoint
+            self._opened.checkpoints.drop(history.trial_id)
+
+    def finished(self, history: TrialHistory, result: TrialResult, ended: int) -> Ending:
+        """How a finished trial's run is closed."""
+        validation, store = self._planned.splits.validation, self._sweep.store
+        name, path = name_of(history, self._record.about), self._opened.result_path(history.trial_id)
+        at_hand = [result]  # for the first try alone: while a store is away, results would fill the memory
+
+        def finish(run_id: str, again: bool) -> None:
+            found = at_hand.pop() if at_hand else results.unpack(path.read_bytes())[0]
+            evaluation = evaluate(validation.labels, found.probabilities, LABELS)
+            files = tracking.trial_artifacts(name, found, evaluation, validation)
+            keep, closing = history in self._best(), Closing(ended, again)
+            tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)
+            if not keep and not history.model_dropped:
+                self._opened.note("model_dropped", trial_id=history.trial_id)
+
+        return finish
+
+    def failed(self, outcome: Mapping[str, Any]) -> Ending:
+        """How a failed trial's run is closed; outcome: what the journal says of it."""
+        reason, trace, ended = outcome["reason"], outcome["traceback"], outcome["ended"]
+        store = self._sweep.store
+        return lambda run_id, again: tracking.fail_trial(store, run_id, reason, trace, Closing(ended, again))
+
+    def kill(self, attempt: Attempt) -> None:
+        """Close the run of an attempt that is broken off; where the store is away, the next start does it."""
+        if attempt.run_id is None:
+            return
+        try:
+            tracking.kill(self._sweep.store, attempt.run_id)
+        except Exception as error:
+            if stores.away(error) is None:
+                raise
+
+    def bury(self, history: TrialHistory, attempt: Attempt) -> None:
+        """Close the run of a dead attempt, which may exist without the journal knowing its id."""
+        store = self._sweep.store
+        named = {"trial_id": history.trial_id, "attempt": attempt.number}
+        marks = {"fmnist.journal": self._opened.token, "fmnist.trial_id": history.trial_id}
+        marks["fmnist.attempt"] = str(attempt.number)
+
+        def bury() -> None:
+            if attempt.run_id is None:
+                for run in tracking.search(store, marks):
+                    self._opened.note("attempt_run", **named, run_id=run.info.run_id)
+            if attempt.run_id is not None:
+                tracking.kill(store, attempt.run_id)
+
+        self._sweep.delivery.insist(bury, self._sweep.stop.sleep)
+        self._opened.note("delivered", **named)
+
+    def deliver_late(self, history: TrialHistory) -> None:
+        """Hand over what an earlier session could not; packed.Damaged when its result is not what was written."""
+        outcome = history.outcome or {}
+        if history.state == "failed":
+            epochs = [Epoch(number, row, at) for number, (row, at) in enumerate(outcome["epochs"], 1)]
+            ending = self.failed(outcome)
+        else:
+            path = self._opened.result_path(history.trial_id)
+            result, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
+            ending = self.finished(history, result, outcome["ended"])
+        parcel = self.parcel(history, self.resolved(history), epochs)
+        parcel.ending, parcel.again = ending, True
+        self._sweep.delivery.bring(parcel)
+
+    def _best(self) -> Sequence[TrialHistory]:
+        """The trials whose models are kept."""
+        most = self._study.job.config.tracking.keep_models
+        finished = [history for history in self._record.trained if history.state == "finished"]
+        if most == "all":
+            return finished
+        return sorted(finished, key=lambda history: -(history.outcome or {})["best_val_accuracy"])[:most]
+
+    def drop_models(self) -> None:
+        """Delete the models in the store that are no longer among the best."""
+        if self._study.job.config.tracking.keep_models == "all":
+            return
+        best, sweep = self._best(), self._sweep
+        for history in self._record.trained:
+            if history.state != "finished" or not history.settled or history.model_dropped or history in best:
+                continue
+            run_id = str(history.attempts[-1].run_id)
+            sweep.delivery.insist(lambda run_id=run_id: tracking.drop_model(sweep.store, run_id), sweep.stop.sleep)  # type: ignore[misc]
+            self._opened.note("model_dropped", trial_id=history.trial_id)
+
+
+def _data_settings(job: Job) -> dict[str, Any]:
+    """What of the data section says what the images are, not where they come from."""
+    return job.config.data.model_dump(exclude={"dir", "download", "fallback"})

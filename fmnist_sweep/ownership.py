@@ -1,0 +1,85 @@
+"""One owner: a study or sweep is held by one process at a time, and its hold ends with the process, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmnist_sweep.errors import Locked
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+_LOCK, _WHO = "owner.lock", "owner.json"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a folder. since: UTC, to the second."""
+
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder (made where needed) while the block runs; Locked says who has it. A dead owner's hold is void."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder)
+    if not _taken(lock):
+        raise Locked(
+            f"{what} is being run by {_who(folder) or 'another process'}: wait for it or end it; type the command "
+            "again afterwards and it continues."
+        )
+    try:
+        me = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+        (folder / _WHO).write_text(json.dumps(asdict(me)))
+        yield
+    finally:
+        lock.release()
+
+
+def owner(folder: Path) -> Owner | None:
+    """Who holds a folder at this moment, or None."""
+    if not (folder / _LOCK).exists():
+        return None
+    lock = _lock(folder)
+    if _taken(lock):
+        lock.release()
+        return None
+    return _who(folder) or Owner(0, "unknown", "unknown")
+
+
+def _lock(folder: Path) -> FileLock:
+    from filelock import FileLock
+
+    return FileLock(folder / _LOCK)
+
+
+def _taken(lock: FileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _who(folder: Path) -> Owner | None:
+    # Only words for a message: the lock decides, whatever is in this file.
+    try:
+        return Owner(**json.loads((folder / _WHO).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

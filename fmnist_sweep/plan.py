@@ -1,0 +1,203 @@
+"""What a command would do: its studies with data and identity, where each stands, what is left, what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmnist_sweep import forecast, search, space, trial
+from fmnist_sweep import store as stores
+from fmnist_sweep import study as studies
+from fmnist_sweep import study_folder as folders
+from fmnist_sweep.data import Splits, fallback_banner, load
+from fmnist_sweep.errors import ConfigError, Locked
+from fmnist_sweep.record import StudyRecord
+from fmnist_sweep.study import Job, Study
+from fmnist_sweep.study_folder import Place, StudyFolder
+from fmnist_sweep.terminal import View, trials_text
+
+
+@dataclass
+class Planned:
+    """A study that is ready to run: its data read, its trials counted, where it stands known.
+
+    trials: as many as the oracle and the budget allow; math.inf when only time limits them. record: None if new.
+    """
+
+    study: Study
+    splits: Splits
+    trials: float
+    folder: StudyFolder
+    record: StudyRecord | None
+
+    @property
+    def banner(self) -> str | None:
+        """The warning that the images are drawn and not Fashion-MNIST, or None."""
+        return fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
+
+    @property
+    def mark(self) -> str:
+        """What stands before every run name when the images are not Fashion-MNIST."""
+        return "DRAWN · " if self.splits.origin.source == "drawn" else ""
+
+    @property
+    def trained(self) -> int:
+        """Trials that have ended."""
+        return sum(history.state != "running" for history in self.record.trained) if self.record else 0
+
+    @property
+    def left(self) -> float:
+        """Trials still to be trained, begun ones included."""
+        if self.record is None:
+            return self.trials
+        begun, config = len(self.record.trained), self.study.job.config.search
+        stopped = config.fail_fast and self.record.count("failed") > 0
+        minutes = config.max_minutes
+        late = minutes is not None and self.record.seconds >= 60 * minutes
+        new = 0.0 if stopped or late or self.record.exhausted else max(0.0, self.trials - begun)
+        return new + self.record.count("running")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do, here or in the tracking store."""
+        return self.record is not None and self.record.state == "closed" and not self.left and not self.record.unsettled
+
+
+def place(job: Job) -> Place:
+    """The store and the experiment that a job's runs go to; without the user and password of an address."""
+    tracking = job.config.tracking
+    return {"uri": studies.masked(stores.absolute_uri(tracking.uri)), "experiment": tracking.experiment}
+
+
+def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
+    """Every study of a command; nothing is created.
+
+    TensorFlow is not imported here, so that a mistake, or that there is nothing to do, is told at once.
+    """
+    found: dict[str, tuple[Study, Splits]] = {}
+    for job, label in zip(jobs, studies.labels(jobs), strict=True):
+        train = job.config.settings["train"]
+        settings = {**job.config.settings, "train": {**train, "precision": trial.resolve_precision(train["precision"])}}
+        _refuse_endless(job, settings)
+        splits = load(job.config.data)
+        study = studies.name_by_content(job, label, settings, splits.sha256)
+        known = found.setdefault(study.id, (study, splits))[0]
+        if known is not study:
+            view.say(f"{label} is the same study as {known.label}: it is run once", "yellow")
+            if _budget(study) > _budget(known):
+                found[study.id] = (study, splits)
+    return [_standing(state, study, splits) for study, splits in found.values()]
+
+
+def _standing(state: Path, study: Study, splits: Splits) -> Planned:
+    """Where a study stands; Locked when another process is running it."""
+    fresh = study.job.config.fresh
+    folder = None if fresh else folders.current(state, study.id, place(study.job))
+    if folder is None:
+        return Planned(study, splits, _trials(study), folders.unused(state, study.id), None)
+    owner = folder.owner()
+    if owner is not None:
+        raise Locked(
+            f"study {folder.name} ({study.label}) is being run by {owner}: wait for it or end it; type the command "
+            "again afterwards and it continues."
+        )
+    return Planned(study, splits, _trials(study), folder, folder.record())
+
+
+def _budget(study: Study) -> float:
+    most = study.job.config.search.max_trials
+    return math.inf if most is None else most
+
+
+def _refuse_endless(job: Job, settings: Mapping[str, Any]) -> None:
+    config = job.config
+    hopeless = search.refuse_hopeless(config.search.name, config.oracle, settings)
+    if hopeless:
+        raise ConfigError(f"search={config.search.name}: {hopeless}.")
+    budgets = (config.search.max_trials, config.search.max_minutes)
+    if budgets == (None, None) and config.search.name in ("random", "bayesian") and math.isinf(space.size(settings)):
+        raise ConfigError(
+            "search.max_trials=null: a tunable is continuous, so the search would never end; give search.max_trials "
+            "or search.max_minutes."
+        )
+
+
+def _trials(study: Study) -> float:
+    config = study.job.config
+    trials = search.most_trials(config.search.name, config.oracle, study.settings)
+    return min(trials, _budget(study))
+
+
+def announce(plan: Sequence[Planned], view: View) -> None:
+    """Say what each study is, on which data, and how far it has come."""
+    for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
+        view.say(banner or "", "bold yellow")
+    for splits in {planned.splits.sha256: planned.splits for planned in plan}.values():
+        view.say(
+            f"data: {splits.tag} from {splits.origin.location}; {len(splits.train.labels)} train, "
+            f"{len(splits.validation.labels)} validation images"
+        )
+        if splits.origin.source != "drawn" and not splits.origin.canonical:
+            view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
+    for planned in plan:
+        study, budget = planned.study, planned.study.job.config.search.max_trials
+        tuned = ", ".join(study.tuned) or "nothing"
+        trials = trials_text(planned.trials)
+        view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
+        if planned.record is not None:
+            view.say(f"  {_progress(planned)}", "green")
+        if budget is not None and budget > planned.trials and study.tuned:
+            view.say(
+                f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget}: "
+                "all of them will be run",
+                "yellow",
+            )
+
+
+def _progress(planned: Planned) -> str:
+    record = planned.record
+    assert record is not None
+    if planned.over:
+        return f"already done: {trials_text(planned.trained)}"
+    underway = record.count("running")
+    begun = f", {underway} to be taken up where it stopped" if underway else ""
+    return f"continued: {trials_text(planned.trained)} ended before{begun}"
+
+
+def costs(plan: Sequence[Planned]) -> forecast.Forecast:
+    """What is left to do will take, from one timed probe for each kind of model."""
+    probes: dict[str, forecast.Probe] = {}
+    found = []
+    for planned in plan:
+        if planned.over:
+            continue
+        study, config = planned.study, planned.study.job.config
+        # Optimizers and seeds make little difference to the time.
+        shaping = [study.settings[section] for section in ("model", "regularization", "train")]
+        kind = studies.short_hash([*shaping, planned.splits.sha256])
+        if kind not in probes:
+            probes[kind] = forecast.probe(study.settings, planned.splits)
+        spent = 0.0 if planned.record is None else planned.record.seconds / 60
+        found.append(
+            forecast.forecast(
+                probes[kind],
+                search_name=config.search.name,
+                oracle=config.oracle,
+                settings=study.settings,
+                trials=planned.trained + planned.left,
+                done=planned.trained,
+                max_minutes=None if config.search.max_minutes is None else max(0.0, config.search.max_minutes - spent),
+                keep_models=config.tracking.keep_models,
+                images=len(planned.splits.validation.labels),
+            )
+        )
+    return forecast.total(found)
+
+
+def epochs_left(planned: Planned) -> float:
+    """About how many epochs a study has still to train, for the time that is left."""
+    config = planned.study.job.config
+    return search.planned_epochs(config.search.name, config.oracle, planned.study.settings, planned.left)
