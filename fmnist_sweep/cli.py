@@ -1,4 +1,4 @@
-"""The verbs beside the sweep itself: fmnist-sweep ui | promote | data."""
+"""The verbs beside the sweep itself: fmnist-sweep ui | studies | promote | data."""
 
 from __future__ import annotations
 
@@ -104,6 +104,27 @@ def promote(
     )
     click.echo("  so expect a little less on new images. Not yet confirmed on fresh seeds or the test images.")
     click.echo(f"  its saved model predicts what was scored on {done.images} validation images")
+
+
+@main.command()
+@_URI
+def studies(uri: str | None) -> None:
+    """List the studies begun here: how far each is, who runs it, the command that continues it."""
+    from fmnist_sweep import progress
+    from fmnist_sweep import store as stores
+    from fmnist_sweep.journal import JournalDamaged
+
+    state = stores.state_folder(uri)
+    found = list(progress.listed(state))
+    if not found:
+        click.echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
+    for study in found:
+        if isinstance(study, JournalDamaged):
+            click.echo(f"{study}\n")
+            continue
+        best = "" if study.best is None else f"; best validation accuracy {study.best:.4f}"
+        click.echo(f"{study.name}  {study.label}\n  {study.state}; {study.trials} trials{best}")
+        click.echo(f"  {study.where}\n  {study.command}\n")
 
 
 @main.command()

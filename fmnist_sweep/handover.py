@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fmnist_sweep import results, space, tracking
+from fmnist_sweep import logged_model, results, space, tracking
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import LABELS
@@ -187,7 +187,7 @@ class Handover:
             if history.state != "finished" or not history.settled or history.model_dropped or history in best:
                 continue
             run_id = str(history.attempts[-1].run_id)
-            sweep.delivery.insist(lambda run_id=run_id: tracking.drop_model(sweep.store, run_id), sweep.stop.sleep)  # type: ignore[misc]
+            sweep.delivery.insist(lambda run_id=run_id: logged_model.drop(sweep.store, run_id), sweep.stop.sleep)  # type: ignore[misc]
             self._opened.note("model_dropped", trial_id=history.trial_id)
 
 

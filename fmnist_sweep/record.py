@@ -98,7 +98,7 @@ class StudyRecord:
 
     def _opened(self, body: dict[str, Any]) -> None:
         self.state = "running"
-        self.about |= {key: body[key] for key in ("command", "label") if key in body}
+        self.about |= {key: body[key] for key in ("command", "planned") if key in body}
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fmnist_sweep import trial
+from fmnist_sweep import logged_model, trial
 from fmnist_sweep.data import DataConfig, Split, load
 from fmnist_sweep.errors import DataError, PromotionRefused
 from fmnist_sweep.store import Store, mlflow_pointed_at
@@ -94,11 +94,12 @@ def _candidate(
     if study_id is not None:
         scored = _finished_trials(store, f"tags.`fmnist.study_id` = '{_plain(study_id)}'")
     elif sweep_id is not None:
-        scored = _finished_trials(store, f"tags.`fmnist.sweep_id` = '{_plain(sweep_id)}'")
+        sweeps = _search(store, ["tags.`fmnist.kind` = 'sweep'", f"tags.`fmnist.sweep_id` = '{_plain(sweep_id)}'"])
+        scored = [run for sweep in sweeps for run in _trials_of(store, sweep)]
     else:
         scored = []
-        for sweep in _search(store, ["tags.`fmnist.kind` = 'sweep'", "attributes.status != 'RUNNING'"]):
-            scored = _finished_trials(store, f"tags.`fmnist.sweep_id` = '{sweep.data.tags['fmnist.sweep_id']}'")
+        for sweep in _ended_sweeps(store):
+            scored = _trials_of(store, sweep)
             if any(_is_fashion_mnist(run) for run in scored):
                 break
             passed_over.append(sweep.info.run_name)
@@ -123,6 +124,19 @@ def _is_fashion_mnist(run: Run) -> bool:
 def _finished_trials(store: Store, condition: str) -> list[Run]:
     found = _search(store, ["tags.`fmnist.kind` = 'trial'", "attributes.status = 'FINISHED'", condition])
     return [run for run in found if "best_val_accuracy" in run.data.metrics]
+
+
+def _ended_sweeps(store: Store) -> list[Run]:
+    """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
+    found = _search(store, ["tags.`fmnist.kind` = 'sweep'", "attributes.status != 'RUNNING'"])
+    return sorted(found, key=lambda run: -(run.info.end_time or 0))
+
+
+def _trials_of(store: Store, sweep: Run) -> list[Run]:
+    """The finished trials of a sweep's studies, which may have been begun below another sweep's run."""
+    identifiers = {name.partition("-")[0] for name in sweep.data.tags["fmnist.studies"].split()}
+    found = [run for study in identifiers for run in _finished_trials(store, f"tags.`fmnist.study_id` = '{study}'")]
+    return sorted(found, key=lambda run: -run.info.start_time)
 
 
 def _plain(identifier: str) -> str:
@@ -166,6 +180,11 @@ def _search(store: Store, conditions: list[str]) -> list[Run]:
 
 def _ready_model(store: Store, run: Run) -> str:
     """The id of the run's model; one whose logging was cut short is not READY."""
+    if run.data.tags.get(logged_model.TAG) == logged_model.NOT_KEPT:
+        raise PromotionRefused(
+            f"the model of {run.info.run_name} was {logged_model.NOT_KEPT}: train it again with the command in its "
+            "overrides.txt and a tracking.experiment of its own, then promote that."
+        )
     outputs = run.outputs.model_outputs if run.outputs else []
     for output in outputs:
         if store.client.get_logged_model(output.model_id).status == "READY":

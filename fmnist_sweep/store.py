@@ -34,6 +34,11 @@ def ledger_path(folder: Path | None = None) -> Path:
     return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / "test_openings.jsonl"
 
 
+def is_server(uri: str | None) -> bool:
+    """Whether artifacts and runs are kept elsewhere than in a file here."""
+    return not absolute_uri(uri).startswith(_SQLITE)
+
+
 def state_folder(uri: str | None) -> Path:
     """Where journals and checkpoints are: beside a store's SQLite file, or in mlruns/ here when it is a server."""
     uri = absolute_uri(uri)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     with executors.make(config.executor) as executor:
         expected = plans.costs(plan)
         view.say(f"expected: {forecast.text(expected)} in {state}")
-        forecast.refuse_full_disk(state, expected)
+        # What goes to a server fills that one's disk.
+        here = replace(expected, megabytes=0.0) if stores.is_server(config.tracking.uri) else expected
+        forecast.refuse_full_disk(state, here)
         if config.plan:
             return ExitCode.DONE
         store = stores.connect(config.tracking.uri, config.tracking.experiment)
@@ -215,7 +218,8 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
         command=sweep.command,
         parent=home["sweep_run_id"],
     )
-    opened.note("opened", command=studies.typed(study.job), **home)
+    most = None if math.isinf(planned.trials) else planned.trials
+    opened.note("opened", command=studies.typed(study.job), planned=most, **home)
     try:
         is_new = record.run_id is None
         _open_run(sweep, info, opened)
