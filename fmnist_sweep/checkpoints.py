@@ -38,6 +38,11 @@ class Checkpoints:
                 return content
         return None
 
+    def drop_older(self, trial_id: str) -> None:
+        """Keep only the newest of a trial that has ended."""
+        for path in self._of(trial_id)[:-1]:
+            path.unlink(missing_ok=True)
+
     def drop(self, trial_id: str) -> None:
         """Forget a trial that needs none any more."""
         shutil.rmtree(self._folder / trial_id, ignore_errors=True)

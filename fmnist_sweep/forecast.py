@@ -238,7 +238,8 @@ def forecast(
         # None begins after the budget; the one under way ends.
         begun = sum(1 for before in itertools.accumulate(costs[:-1], initial=0.0) if not before >= seconds)
         begun = min(begun, len(epochs))
-        return _forecast(probed, begun, sum(epochs[:begun]), sum(costs[:begun]), keep_models, images)
+        # The last checkpoint of each is kept until the search is over: it may be promoted.
+        return _forecast(probed, begun, sum(epochs[:begun]), sum(costs[:begun]), keep_models, images, begun)
     cost = seconds_a_trial + probed.epoch_seconds * _longest(settings["train"]["epochs"])
     left = max(0.0, trials - done)
     if seconds < math.inf and not math.isnan(cost):
@@ -254,7 +255,7 @@ def _hyperband_epochs(longest: int, oracle: Mapping[str, Any]) -> list[int]:
     """Epochs that each trial really trains, in the order in which a single slot is given them."""
     factor = oracle["factor"]
     once = []
-    for bracket in reversed(search._hyperband_rungs(longest, factor)):
+    for bracket in reversed(search.hyperband_rungs(longest, factor)):
         trained = 0
         for rung, size in enumerate(bracket):
             epochs = math.ceil(longest / factor ** (len(bracket) - 1 - rung))
@@ -264,7 +265,13 @@ def _hyperband_epochs(longest: int, oracle: Mapping[str, Any]) -> list[int]:
 
 
 def _forecast(
-    probed: Probe, trials: float, epochs: float, seconds: float, keep_models: int | Literal["all"], images: int
+    probed: Probe,
+    trials: float,
+    epochs: float,
+    seconds: float,
+    keep_models: int | Literal["all"],
+    images: int,
+    checkpoints: float = 0,
 ) -> Forecast:
     if not trials:
         return Forecast(0, 0, 0, 0, 0)
@@ -276,7 +283,7 @@ def _forecast(
         + epochs * _EPOCH_BYTES
         + kept * (weights + _MODEL_BYTES)
     )
-    scratch = _STORE_BYTES + weights * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _MODELS_IN_PASSING)
+    scratch = _STORE_BYTES + weights * ((_CHECKPOINTS + checkpoints) * _CHECKPOINT_FLOATS + _MODELS_IN_PASSING)
     return Forecast(trials, epochs, seconds / 60, stays / 1e6, scratch / 1e6)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
@@ -47,6 +48,12 @@ class Handover:
     def __init__(self, sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
         self._sweep, self._planned, self._opened = sweep, planned, opened
         self._study, self._record = planned.study, opened.record
+        self._most = planned.study.job.config.tracking.keep_models
+        self._kept: list[TrialHistory] = []
+        self._to_drop: list[TrialHistory] = []
+        for history in self._record.trained:
+            if history.state == "finished" and not history.model_dropped:
+                self._wanted(history)
 
     def resolved(self, history: TrialHistory) -> dict[str, Any]:
         """The trial's config: no tunables left, and as many epochs as Hyperband gives it."""
@@ -103,8 +110,10 @@ class Handover:
 
     def _forget_files(self, history: TrialHistory) -> None:
         self._opened.result_path(history.trial_id).unlink(missing_ok=True)
-        if history.proposal.epochs is None:  # Hyperband may promote it, and then goes on from its last checkpoint
+        if history.proposal.epochs is None:
             self._opened.checkpoints.drop(history.trial_id)
+        else:  # Hyperband may promote it, and then goes on from its last checkpoint
+            self._opened.checkpoints.drop_older(history.trial_id)
 
     def finished(self, history: TrialHistory, result: TrialResult, ended: int) -> Ending:
         """How a finished trial's run is closed."""
@@ -116,7 +125,7 @@ class Handover:
             found = at_hand.pop() if at_hand else results.unpack(path.read_bytes())[0]
             evaluation = evaluate(validation.labels, found.probabilities, LABELS)
             files = tracking.trial_artifacts(name, found, evaluation, validation)
-            keep, closing = history in self._best(), Closing(ended, again)
+            keep, closing = self._wanted(history), Closing(ended, again)
             tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)
             if not keep and not history.model_dropped:
                 self._opened.note("model_dropped", trial_id=history.trial_id)
@@ -170,25 +179,31 @@ class Handover:
         parcel.ending, parcel.again = ending, True
         self._sweep.delivery.bring(parcel)
 
-    def _best(self) -> Sequence[TrialHistory]:
-        """The trials whose models are kept."""
-        most = self._study.job.config.tracking.keep_models
-        finished = [history for history in self._record.trained if history.state == "finished"]
-        if most == "all":
-            return finished
-        return sorted(finished, key=lambda history: -(history.outcome or {})["best_val_accuracy"])[:most]
+    def _wanted(self, history: TrialHistory) -> bool:
+        """Whether a finished trial's model is among those to keep; the one it drives out is dropped later."""
+        if self._most == "all":
+            return True
+        if history not in self._kept:
+            self._kept.append(history)
+        if len(self._kept) > self._most:
+            worst = min(reversed(self._kept), key=_accuracy)
+            self._kept.remove(worst)
+            self._to_drop.append(worst)
+        return history in self._kept
 
     def drop_models(self) -> None:
         """Delete the models in the store that are no longer among the best."""
-        if self._study.job.config.tracking.keep_models == "all":
-            return
-        best, sweep = self._best(), self._sweep
-        for history in self._record.trained:
-            if history.state != "finished" or not history.settled or history.model_dropped or history in best:
-                continue
-            run_id = str(history.attempts[-1].run_id)
-            sweep.delivery.insist(lambda run_id=run_id: logged_model.drop(sweep.store, run_id), sweep.stop.sleep)  # type: ignore[misc]
-            self._opened.note("model_dropped", trial_id=history.trial_id)
+        sweep = self._sweep
+        for history in [history for history in self._to_drop if history.settled]:
+            self._to_drop.remove(history)
+            if not history.model_dropped:
+                run_id = str(history.attempts[-1].run_id)
+                sweep.delivery.insist(partial(logged_model.drop, sweep.store, run_id), sweep.stop.sleep)
+                self._opened.note("model_dropped", trial_id=history.trial_id)
+
+
+def _accuracy(history: TrialHistory) -> float:
+    return float((history.outcome or {})["best_val_accuracy"])
 
 
 def _data_settings(job: Job) -> dict[str, Any]:

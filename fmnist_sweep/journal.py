@@ -1,8 +1,9 @@
 """A durable, ordered record of what has happened; each event is on the disk before anything depends on it.
 
 One SQLite file, one row an event, appended and never changed. Each row carries a hash of itself and of the row before,
-so that noise, a lost row or another file's rows are noticed. SQLite's rollback journal instead of its write-ahead log:
-that log is a second file, and cutting it short would silently take the last events back.
+and the file's header (PRAGMA user_version) the number of rows, so that noise, a lost row or another file's rows are
+noticed. SQLite's rollback journal instead of its write-ahead log: that log is a second file, and cutting it short would
+silently take the last events back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -52,17 +53,17 @@ class Journal:
     def create(cls, path: Path, kind: str, body: dict[str, Any]) -> Self:
         """A new journal with its first event; the file appears whole or not at all."""
         aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.unlink(missing_ok=True)
-        with _named(aside):
-            database = _connect(aside)
-            database.execute(_TABLE)
-            journal = cls(aside, database, 0, "")
-            journal.append(kind, **body)
-            database.close()
+        with _named(path):
+            # What a kill left there, SQLite would take for the new file's.
+            for old in (aside, _undo(aside), _undo(path)):
+                old.unlink(missing_ok=True)
+            with closing(_connect(aside)) as database:
+                database.execute(_TABLE)
+                journal = cls(aside, database, 0, "")
+                journal.append(kind, **body)
             aside.replace(path)
-            Path(f"{aside}-journal").unlink(missing_ok=True)
-            database = _connect(path)
-        return cls(path, database, journal._number, journal._digest)
+            _undo(aside).unlink(missing_ok=True)
+            return cls(path, _connect(path), journal._number, journal._digest)
 
     @classmethod
     def open(cls, path: Path) -> tuple[Self, list[Event]]:
@@ -70,14 +71,20 @@ class Journal:
         events, digest = _read(path)
         with _named(path):
             database = _connect(path)
+            # Events may be whole where SQLite's notes on its free space are not, and the next would overwrite them.
+            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if found != "ok":
+            database.close()
+            raise JournalDamaged(path, found.splitlines()[-1])
         return cls(path, database, len(events), digest), events
 
     def append(self, kind: str, **body: Any) -> Event:
         """Record an event; it is on the disk when this returns."""
         text = json.dumps(body)
         digest = _chained(self._digest, kind, text)
-        with _named(self.path):
+        with _named(self.path), _transaction(self._database, "IMMEDIATE"):
             self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (self._number, kind, text, digest))
+            self._database.execute(f"PRAGMA user_version={self._number + 1}")
         self._number, self._digest = self._number + 1, digest
         return Event(kind, json.loads(text))
 
@@ -92,41 +99,45 @@ def read(path: Path) -> list[Event]:
 
 def ends(path: Path) -> tuple[Event, Event]:
     """The first and the last event alone, without a look at those between; JournalDamaged where they are unreadable."""
-    _refuse_empty(path)
-    with _named(path):
-        database = _connect(path, to_read=True)
-        try:
-            rows = database.execute(
-                "SELECT kind, body FROM events WHERE number IN (0, (SELECT MAX(number) FROM events)) ORDER BY number"
-            ).fetchall()
-        finally:
-            database.close()
-    if not rows:
-        raise JournalDamaged(path, "it holds no event")
-    try:
-        first, last = (Event(kind, json.loads(body)) for kind, body in (rows[0], rows[-1]))
-    except (ValueError, TypeError) as error:
-        raise JournalDamaged(path, str(error)) from None
+    count, rows = _rows(path, "WHERE number IN (0, ?1 - 2, ?1 - 1)")
+    if [row[0] for row in rows] != sorted({0, max(0, count - 2), count - 1}):
+        raise JournalDamaged(path, f"it does not hold its {count} events")
+    before = ""
+    for number, kind, body, digest in rows:
+        if number < 2 or number == count - 1:  # of the one before the last, its own is all there is to go by
+            _refuse_altered(number, digest, _chained(before, kind, body), path)
+        before = digest
+    first, last = (Event(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))
     return first, last
 
 
 def _read(path: Path) -> tuple[list[Event], str]:
-    _refuse_empty(path)
+    count, rows = _rows(path)
     digest, events = "", []
-    with _named(path):
-        database = _connect(path, to_read=True)
-        try:
-            rows = database.execute("SELECT number, kind, body, digest FROM events ORDER BY number").fetchall()
-        finally:
-            database.close()
     for position, (number, kind, body, found) in enumerate(rows):
         digest = _chained(digest, kind, body)
-        if number != position or found != digest:
-            raise JournalDamaged(path, f"event {position} does not match its checksum")
+        _refuse_altered(position, (number, found), (position, digest), path)
         events.append(Event(kind, json.loads(body)))
-    if not events:
-        raise JournalDamaged(path, "it holds no event")
+    if len(events) != count:
+        raise JournalDamaged(path, f"it holds {len(events)} of {count} events")
     return events, digest
+
+
+def _refuse_altered(position: int, found: object, expected: object, path: Path) -> None:
+    if found != expected:
+        raise JournalDamaged(path, f"event {position} does not match its checksum")
+
+
+def _rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ...]]]:
+    """How many events there shall be (?1 in the condition; one at least), and the rows there are, at one moment."""
+    with _named(path):
+        _refuse_empty(path)
+    with _named(path), closing(_connect(path, to_read=True)) as database, _transaction(database):
+        count = int(database.execute("PRAGMA user_version").fetchone()[0])
+        if count < 1:
+            raise JournalDamaged(path, "it holds no event")
+        query = f"SELECT number, kind, body, digest FROM events {condition} ORDER BY number"  # noqa: S608
+        return count, database.execute(query, (count,) if condition else ()).fetchall()
 
 
 def _refuse_empty(path: Path) -> None:
@@ -146,6 +157,8 @@ def _connect(path: Path, to_read: bool = False) -> sqlite3.Connection:
     mode = "rwc" if not to_read else "rw" if os.access(path, os.W_OK) else "ro"
     address = f"{path.resolve().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    # Noise that is no text fails its checksum.
+    database.text_factory = lambda content: content.decode(errors="replace")
     if not to_read:
         database.execute("PRAGMA journal_mode=TRUNCATE")
         database.execute("PRAGMA synchronous=FULL")
@@ -153,14 +166,44 @@ def _connect(path: Path, to_read: bool = False) -> sqlite3.Connection:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """SQLite's errors with the file they are about."""
+def _transaction(database: sqlite3.Connection, kind: str = "DEFERRED") -> Iterator[None]:
+    """All of the block's changes, or none when it raises."""
+    database.execute(f"BEGIN {kind}")
     try:
         yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # SQLite has ended it by itself where the disk is full
+            database.execute("ROLLBACK")
+        raise
+
+
+def _undo(path: Path) -> Path:
+    """SQLite's own file beside a database, from which it takes back what a kill broke off."""
+    return path.with_name(f"{path.name}-journal")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What SQLite and the system raise, with the file it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from None
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
+        if error.sqlite_errorcode in _DAMAGE:
             raise JournalDamaged(path, str(error)) from None
         # Full disk, read-only folder, a file that cannot be opened: nothing is wrong with what was written.
-        raise StoreError(f"{path} cannot be written ({error}): mend that, then type the same command again.") from None
+        raise _unusable(path, str(error)) from None
     except sqlite3.DatabaseError as error:
         raise JournalDamaged(path, str(error)) from None
+    except UnicodeDecodeError:  # of SQLite's own words, which quote the noise
+        raise JournalDamaged(path, "SQLite finds no table in it") from None
+
+
+def _unusable(path: Path, reason: str) -> StoreError:
+    return StoreError(f"{path} cannot be read or written ({reason}): mend that, then type the same command again.")
+
+
+# What SQLite says of a file that it can read but not make sense of: no such table, another format, cut short.
+_DAMAGE = frozenset((sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ))

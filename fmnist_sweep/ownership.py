@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _LOCK, _WHO = "owner.lock", "owner.json"
+_PATIENCE_SECONDS = 1.0  # somebody may hold it for a moment, to see whether it is held
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def held(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder (made where needed) while the block runs; Locked says who has it. A dead owner's hold is void."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
-    if not _taken(lock):
+    if not _taken(lock, _PATIENCE_SECONDS):
         raise Locked(
             f"{what} is being run by {_who(folder) or 'another process'}: wait for it or end it; type the command "
             "again afterwards and it continues."
@@ -50,12 +51,12 @@ def held(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def owner(folder: Path) -> Owner | None:
-    """Who holds a folder at this moment, or None."""
+def owner(folder: Path, patience: float = 0) -> Owner | None:
+    """Who holds a folder, or None; patience: seconds to wait for one who only looks at it."""
     if not (folder / _LOCK).exists():
         return None
     lock = _lock(folder)
-    if _taken(lock):
+    if _taken(lock, patience):
         lock.release()
         return None
     return _who(folder) or Owner(0, "unknown", "unknown")
@@ -67,11 +68,11 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder / _LOCK)
 
 
-def _taken(lock: FileLock) -> bool:
+def _taken(lock: FileLock, patience: float) -> bool:
     from filelock import Timeout
 
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         return False
     return True

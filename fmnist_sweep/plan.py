@@ -98,7 +98,7 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
     folder = None if fresh else folders.current(state, study.id, place(study.job))
     if folder is None:
         return Planned(study, splits, _trials(study), folders.unused(state, study.id), None)
-    owner = folder.owner()
+    owner = folder.owner(patience=1.0)
     if owner is not None:
         raise Locked(
             f"study {folder.name} ({study.label}) is being run by {owner}: wait for it or end it; type the command "

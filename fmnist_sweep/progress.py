@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_sweep import study_folder as folders
@@ -29,9 +29,12 @@ def listed(state: Path) -> Iterator[Progress | JournalDamaged]:
     """Every study begun below a state folder, the oldest first; in the place of one that cannot be read, why not."""
     for folder in folders.every(state):
         try:
-            yield _progress(folder)
+            latest = folders.current(state, folder.study_id, folder.place())
+            found = _progress(folder)
         except JournalDamaged as error:
             yield error
+        else:
+            yield found if latest == folder else replace(found, state=f"{found.state}; followed by a fresh one")
 
 
 def _progress(folder: StudyFolder) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from fmnist_sweep import study_folder as folders
@@ -33,7 +34,7 @@ def close_what_died(
             say(f"{error} (not a study of this command; left as it is)", "yellow")
     for sweep_id in list(folders.unfinished_sweeps(state, place)):
         if sweep_id not in ours:
-            with folders.opened_sweep(state, sweep_id, {}) as sweep:
+            with suppress(Locked), folders.opened_sweep(state, sweep_id, {}) as sweep:
                 for run in tracking.search(store, {"fmnist.journal": sweep.record.about["token"]}):
                     tracking.kill(store, run.info.run_id)
                 sweep.note("interrupted")

@@ -68,6 +68,7 @@ class StudyRecord:
     exchanges: list[Exchange] = field(default_factory=list)
     seconds: float = 0.0
     closings: int = 0
+    doubles: int = 0  # proposals whose configuration was known
     exhausted: bool = False
     state: str = "new"  # running, interrupted or closed
 
@@ -85,8 +86,13 @@ class StudyRecord:
         self.seconds = event.body.get("seconds", self.seconds)
 
     @property
+    def begun(self) -> int:
+        """How many trials were trained or are to be; without a look at each."""
+        return len(self.trials) - self.doubles
+
+    @property
     def trained(self) -> list[TrialHistory]:
-        """The trials that were trained or are to be: without those whose configuration was known."""
+        """These trials."""
         return [trial for trial in self.trials.values() if trial.same_as is None]
 
     @property
@@ -119,6 +125,7 @@ class StudyRecord:
     def _known(self, body: dict[str, Any]) -> None:
         trial = self.trials[body["trial_id"]]
         trial.same_as, trial.state, trial.outcome = body["same_as"], "finished", body
+        self.doubles += 1
         self.exchanges.append((trial.trial_id, body["score"]))
 
     def _attempt(self, body: dict[str, Any]) -> None:

@@ -196,7 +196,7 @@ class Search:
 def most_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """How many trials the oracle would run without a budget; math.inf when nothing but a budget ends it."""
     if name == "hyperband" and any(tunable.find(settings)):
-        rungs = _hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+        rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
         return float(sum(map(sum, rungs)) * arguments["iterations"])
     return space.grid_size(settings) if name == "grid" else space.size(settings)
 
@@ -205,7 +205,7 @@ def planned_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[st
     """About how many epochs so many trials take: exact for Hyperband without a budget, at most for tuned epochs."""
     epochs = settings["train"]["epochs"]
     if name == "hyperband" and any(tunable.find(settings)):
-        rungs = _hyperband_rungs(epochs, arguments["factor"])
+        rungs = hyperband_rungs(epochs, arguments["factor"])
         total = sum(
             size * math.ceil(epochs / arguments["factor"] ** (len(bracket) - 1 - rung))
             for bracket in rungs
@@ -216,7 +216,7 @@ def planned_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[st
     return float(trials * longest)
 
 
-def _hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
+def hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
     """Trials of each rung of each bracket, by KerasTuner's own arithmetic."""
     brackets = 0
     while epochs / factor**brackets >= 1:
@@ -236,7 +236,7 @@ def refuse_hopeless(name: str, arguments: Mapping[str, Any], settings: Mapping[s
     """
     if name != "hyperband" or not any(tunable.find(settings)):
         return None
-    rungs = _hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
     needed = sum(bracket[0] for bracket in rungs) * arguments["iterations"]
     found = space.size(settings)
     if found >= needed:

@@ -60,8 +60,9 @@ class StudyFolder:
         """What its journal says at this moment."""
         return StudyRecord.of(journals.read(self.path / _JOURNAL))
 
-    def owner(self) -> Owner | None:
-        return owner(self.path)
+    def owner(self, patience: float = 0) -> Owner | None:
+        """Who is running it, or None; patience: seconds to wait for one who only looks at it."""
+        return owner(self.path, patience)
 
 
 def _place(first: Mapping[str, Any]) -> Place:
@@ -180,6 +181,12 @@ def opened_sweep(state: Path, sweep_id: str, about: Mapping[str, Any]) -> Iterat
             yield OpenSweep(journal, record)
         finally:
             journal.close()
+
+
+def sweep_closed(state: Path, sweep_id: str) -> bool:
+    """Whether a sweep's run needs no closing: it is closed with its figures, or was never opened."""
+    path = state / "sweeps" / sweep_id / _JOURNAL
+    return not path.exists() or journals.ends(path)[1].kind == "closed"
 
 
 def unfinished_sweeps(state: Path, place: Place) -> Iterator[str]:

@@ -56,15 +56,20 @@ class Supervisor:
             self._restore()
             while self._fill_slots() or self._running:
                 self._take(self._next_event())
-                if self._sweep.stop.asked:
-                    raise KeyboardInterrupt
+                self._end_if_asked()
+            self._end_if_asked()
             self._sweep.delivery.flush(self._sweep.stop.sleep)
             self._handover.drop_models()
         except BaseException:
             self._kill_running()
             raise
-        # Only now: a promoted trial goes on from the checkpoint of the trial it was promoted from.
-        self._opened.checkpoints.drop_all()
+        if self._record.exhausted:
+            # Only now: a promoted trial goes on from the checkpoint of the trial it was promoted from.
+            self._opened.checkpoints.drop_all()
+
+    def _end_if_asked(self) -> None:
+        if self._sweep.stop.asked:
+            raise KeyboardInterrupt
 
     def _next_event(self) -> trial.Event:
         with self._sweep.stop.interruptible():
@@ -140,7 +145,7 @@ class Supervisor:
 
     def _budget_left(self) -> bool:
         most, minutes = self._config.max_trials, self._config.max_minutes
-        if most is not None and len(self._record.trained) >= most:
+        if most is not None and self._record.begun >= most:
             return False
         return minutes is None or self._seconds() < 60 * minutes
 
@@ -189,7 +194,7 @@ class Supervisor:
         self._running[history.trial_id] = _Live(history, parcel, epochs)
         sweep.delivery.bring(parcel)
         record = record_of(history, self._record.about)
-        sweep.view.trial(record, len(self._record.trained), config["train"]["epochs"], len(done))
+        sweep.view.trial(record, self._record.begun, config["train"]["epochs"], len(done))
         sweep.executor.submit(
             TrialSpec(
                 study_id=self._study.id,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import executors, forecast, reaping, report, tracking, trial
+from fmnist_sweep import executors, forecast, reaping, report, rollup, tracking, trial
 from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
@@ -24,7 +24,6 @@ from fmnist_sweep.errors import ConfigError, ExitCode, StoreError
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
-from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.report import TrialRecord
 from fmnist_sweep.source import source_commit
 from fmnist_sweep.study import Job
@@ -43,16 +42,14 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     state = stores.state_folder(config.tracking.uri)
     plan = plans.plan_studies(jobs, state, view)
     plans.announce(plan, view)
-    if all(planned.over for planned in plan):
+    over = all(planned.over for planned in plan)
+    if over and folders.sweep_closed(state, _sweep_id(plan)):
         return _nothing_to_do(plan, view)
-    view.say("starting TensorFlow ...")
-    trial.import_tensorflow()
     with executors.make(config.executor) as executor:
-        expected = plans.costs(plan)
-        view.say(f"expected: {forecast.text(expected)} in {state}")
-        # What goes to a server fills that one's disk.
-        here = replace(expected, megabytes=0.0) if stores.is_server(config.tracking.uri) else expected
-        forecast.refuse_full_disk(state, here)
+        if not over:  # else only the sweep's own run is still to be closed
+            view.say("starting TensorFlow ...")
+            trial.import_tensorflow()
+            _say_costs(plan, state, view)
         if config.plan:
             return ExitCode.DONE
         store = stores.connect(config.tracking.uri, config.tracking.experiment)
@@ -62,6 +59,23 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         with stop.deferred(), _full_disk_said(state), ExitStack() as held:
             running = _take_up(sweep, plan, state, held)
             return _run(running)
+
+
+def _say_costs(plan: Sequence[Planned], state: Path, view: View) -> None:
+    """Say what is to be expected; StoreError when the disk cannot hold it."""
+    expected = plans.costs(plan)
+    view.say(f"expected: {forecast.text(expected)} in {state}")
+    uri = plan[0].study.job.config.tracking.uri
+    # What goes to a server fills that one's disk.
+    forecast.refuse_full_disk(state, replace(expected, megabytes=0.0) if stores.is_server(uri) else expected)
+
+
+def _sweep_id(plan: Sequence[Planned]) -> str:
+    """Studies of one earlier sweep go on under its run; any other set is a sweep of its own."""
+    homes = {planned.record.sweep_id if planned.record else None for planned in plan}
+    home = homes.pop() if len(homes) == 1 else None
+    names = sorted(planned.folder.name for planned in plan)
+    return home or studies.short_hash([*names, *sorted(plans.place(plan[0].study.job).items())])
 
 
 def _refuse_several_stores(jobs: Sequence[Job]) -> None:
@@ -77,16 +91,12 @@ def _refuse_several_stores(jobs: Sequence[Job]) -> None:
 
 def _nothing_to_do(plan: Sequence[Planned], view: View) -> ExitCode:
     """Show what a finished sweep found; neither TensorFlow nor the tracking store is touched."""
-    results = {planned.folder.name: _recorded(planned.record) for planned in plan if planned.record}
+    results = {planned.folder.name: rollup.recorded(planned.record) for planned in plan if planned.record}
     for planned in plan:
         view.leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it, fresh=true")
     view.say("begins anew beside it.")
-    return _ending(results)
-
-
-def _recorded(record: StudyRecord) -> list[TrialRecord]:
-    return [report.record_of(history, record.about) for history in record.trained]
+    return rollup.ending(results)
 
 
 @contextmanager
@@ -130,13 +140,9 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
             **plans.place(planned.study.job),
         }
         opened[planned.folder.name] = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
-    homes = {study.record.sweep_id for study in opened.values()}
-    place = plans.place(plan[0].study.job)
-    names = sorted(opened)
-    # Studies of one earlier sweep go on under its run; any other set is a sweep of its own.
-    home = homes.pop() if len(homes) == 1 else None
-    sweep_id = home or studies.short_hash([*names, *sorted(place.items())])
-    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": names, **place}))
+        planned.record = opened[planned.folder.name].record  # as it is now that nobody else changes it
+    place, sweep_id = plans.place(plan[0].study.job), _sweep_id(plan)
+    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": sorted(opened), **place}))
     reaping.close_what_died(sweep.store, state, place, {*opened, sweep_id}, sweep.view.say)
     return _Running(sweep, plan, opened, own, state)
 
@@ -152,8 +158,8 @@ def _run(running: _Running) -> ExitCode:
                 with _study_run(running, planned, opened):
                     supervisor = Supervisor(sweep, planned, opened)
                     supervisor.run()
-                    _close_study(sweep, planned, opened)
-            running.results[planned.folder.name] = _recorded(opened.record)
+                    rollup.close_study(sweep, planned, opened)
+            running.results[planned.folder.name] = rollup.recorded(opened.record)
             sweep.view.leaderboard(
                 f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
                 running.results[planned.folder.name],
@@ -274,69 +280,22 @@ def _kill(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     opened.note("interrupted")
 
 
-def _close_study(sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
-    study, record, config = planned.study, opened.record, planned.study.job.config
-    records = _recorded(record)
-    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
-    if config.search.objective != "val_accuracy":
-        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
-    failed_all = bool(records) and report.best(records) is None
-    title, status = f"Study {record.about['label']}", "FAILED" if failed_all else "FINISHED"
-    _close_run(sweep, opened, title, planned.banner, records, searched, status)
-
-
 def _close_sweep(running: _Running) -> None:
     """Roll up all studies of the sweep, those included that this command had nothing to do with."""
     names = running.own.record.about["studies"]
     others = [StudyFolder(running.state / "studies" / name) for name in names if name not in running.results]
     for folder in others:
-        running.results[folder.name] = _recorded(folder.record())
+        running.results[folder.name] = rollup.recorded(folder.record())
     records = [record for name in names for record in running.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in running.plan))
     failed = sum(record.state == "failed" for record in records)
     of = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
     banner = next((planned.banner for planned in running.plan if planned.banner), None)
-    status = "FAILED" if _ending(running.results) is ExitCode.ALL_FAILED else "FINISHED"
+    status = "FAILED" if rollup.ending(running.results) is ExitCode.ALL_FAILED else "FINISHED"
     searched = f"{of}, {trials_text(len(records))}, {failed} failed."
-    _close_run(running.sweep, running.own, f"Sweep {labels}", banner, records, searched, status)
+    rollup.close_run(running.sweep, running.own, f"Sweep {labels}", banner, records, searched, status)
     if len(names) > 1:
         running.sweep.view.leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
-
-
-def _close_run(
-    sweep: Sweep,
-    opened: OpenStudy | OpenSweep,
-    title: str,
-    banner: str | None,
-    records: Sequence[TrialRecord],
-    searched: str,
-    status: str,
-) -> None:
-    """Roll the best trial up to its study or sweep: metrics, tags, figures, leaderboard, report, description."""
-    winner, store, run_id = report.best(records), sweep.store, str(opened.record.run_id)
-    opened.note("closing")
-    step = opened.record.closings - 1
-    tags, metrics = {}, report.counts(records)
-    if winner is not None and winner.best_val_accuracy is not None:
-        tags = {
-            "best_trial": winner.trial_id,
-            "fmnist.best_run": winner.run_id,
-            "fmnist.best_name": winner.name,
-        }
-        metrics["best_val_accuracy"] = winner.best_val_accuracy
-    tags["mlflow.note.content"] = report.note(title, banner, records, [searched, f"Command: `{sweep.command}`"])
-
-    def close() -> None:
-        figures = {} if winner is None else tracking.figures(store, winner.run_id)
-        files = {
-            "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
-            "report.html": report.page(title, banner, records, sweep.command, figures).encode(),
-            **{f"best/{name}": content for name, content in figures.items()},
-        }
-        tracking.close(store, run_id, status=status, metrics=metrics, step=step, tags=tags, files=files)
-
-    sweep.delivery.insist(close, sweep.stop.sleep)
-    opened.note("closed")
 
 
 def _say_how_it_ended(running: _Running) -> ExitCode:
@@ -346,7 +305,7 @@ def _say_how_it_ended(running: _Running) -> ExitCode:
     view.say(f"{trials_text(len(records))}, {duration(sweep.seconds_trained)} of training, {failed} failed.")
     view.say(f"store: {studies.masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
     _say_what_next(running, records)
-    return _ending(running.results)
+    return rollup.ending(running.results)
 
 
 def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
@@ -367,10 +326,3 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
 
 def _flags(values: Mapping[str, str | None]) -> str:
     return "".join(f" {flag} {shlex.quote(value)}" for flag, value in values.items() if value is not None)
-
-
-def _ending(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:
-    states = [{record.state for record in records} for records in results.values()]
-    if any(found == {"failed"} for found in states):
-        return ExitCode.ALL_FAILED
-    return ExitCode.SOME_FAILED if any("failed" in found for found in states) else ExitCode.DONE

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
 
 
-_PREDICTED_AT_ONCE = 512  # images; a matter of speed and memory alone
+_PREDICTED_AT_ONCE = 512  # images, at most; a matter of speed and memory alone
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,8 @@ class _Fit:
             shuffle=False,
             verbose=0,
         )
-        probabilities = self._model.predict(self._splits.validation.images, batch_size=_PREDICTED_AT_ONCE, verbose=0)
+        images = self._splits.validation.images
+        probabilities = self._model.predict(images, batch_size=_even_batch(len(images)), verbose=0)
         metrics = {name: float(values[-1]) for name, values in fitted.history.items()}
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
@@ -267,10 +268,20 @@ class _Fit:
         )
 
 
+def _even_batch(images: int) -> int:
+    """Images a batch, so that all are alike where that is possible: for a shorter last one Keras traces again."""
+    for parts in range(math.ceil(images / _PREDICTED_AT_ONCE), 1 + images // 128):
+        if images % parts == 0:
+            return images // parts
+    return _PREDICTED_AT_ONCE
+
+
 def _keras_file(model: keras.Model) -> bytes:
+    # A .keras file holds the optimizer's state whatever `include_optimizer` says: two or three times the bytes.
+    model.optimizer, model.compiled = None, False
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        model.save(path, include_optimizer=False)
+        model.save(path)
         return path.read_bytes()
 
 

@@ -16,7 +16,7 @@ from conftest import Command
 from fmnist_sweep.compose import compose_job
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("ui", "promote", "data")
+VERBS = ("ui", "studies", "promote", "data")
 
 
 def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:

@@ -1,0 +1,74 @@
+"""What came of a study's trials, rolled up to its run and to its sweep's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fmnist_sweep import report, tracking
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.handover import Sweep
+from fmnist_sweep.plan import Planned
+from fmnist_sweep.record import StudyRecord
+from fmnist_sweep.report import TrialRecord
+from fmnist_sweep.study_folder import OpenStudy, OpenSweep
+
+
+def recorded(record: StudyRecord) -> list[TrialRecord]:
+    """A study's trials as tables and pages show them."""
+    return [report.record_of(history, record.about) for history in record.trained]
+
+
+def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
+    """Close a study's run with what its trials came to."""
+    study, record, config = planned.study, opened.record, planned.study.job.config
+    records = recorded(record)
+    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
+    if config.search.objective != "val_accuracy":
+        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
+    failed_all = bool(records) and report.best(records) is None
+    title, status = f"Study {record.about['label']}", "FAILED" if failed_all else "FINISHED"
+    close_run(sweep, opened, title, planned.banner, records, searched, status)
+
+
+def close_run(
+    sweep: Sweep,
+    opened: OpenStudy | OpenSweep,
+    title: str,
+    banner: str | None,
+    records: Sequence[TrialRecord],
+    searched: str,
+    status: str,
+) -> None:
+    """Roll up to the run of a study or sweep: the best trial, its figures, leaderboard, report, description."""
+    winner, store, run_id = report.best(records), sweep.store, str(opened.record.run_id)
+    opened.note("closing")
+    step = opened.record.closings - 1
+    tags, metrics = {}, report.counts(records)
+    if winner is not None and winner.best_val_accuracy is not None:
+        tags = {
+            "best_trial": winner.trial_id,
+            "fmnist.best_run": winner.run_id,
+            "fmnist.best_name": winner.name,
+        }
+        metrics["best_val_accuracy"] = winner.best_val_accuracy
+    tags["mlflow.note.content"] = report.note(title, banner, records, [searched, f"Command: `{sweep.command}`"])
+
+    def close() -> None:
+        figures = {} if winner is None else tracking.figures(store, winner.run_id)
+        files = {
+            "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
+            "report.html": report.page(title, banner, records, sweep.command, figures).encode(),
+            **{f"best/{name}": content for name, content in figures.items()},
+        }
+        tracking.close(store, run_id, status=status, metrics=metrics, step=step, tags=tags, files=files)
+
+    sweep.delivery.insist(close, sweep.stop.sleep)
+    opened.note("closed")
+
+
+def ending(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:
+    """How a command ends whose studies came to these results."""
+    states = [{record.state for record in records} for records in results.values()]
+    if any(found == {"failed"} for found in states):
+        return ExitCode.ALL_FAILED
+    return ExitCode.SOME_FAILED if any("failed" in found for found in states) else ExitCode.DONE
