@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -95,14 +95,16 @@ def main() -> int:
         print(f"fmnist_sweep: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"Interrupted. The same command continues: {continuing(command)}")
+        with suppress(OSError):
+            print(f"Interrupted. The same command continues: {continuing(command)}")
         _leave(ExitCode.INTERRUPTED)
 
 
 def _leave(code: int) -> NoReturn:
     """End here and now: everything is written, and TensorFlow, broken off in an operation, may crash on its way out."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the terminal may be closed
+            stream.flush()
     os._exit(code)
 
 

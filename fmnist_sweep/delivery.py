@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking import Epoch, RunInfo
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds between two tries, doubled each time
-PATIENCE_SECONDS = 60.0  # how long the end of a study waits for a store that is away
+PATIENCE_SECONDS = 60.0  # how long the end of a study, or a call that cannot wait, waits for a store that is away
 
 # Closes the run of this id; the flag: an earlier try may have got part of the way.
 Ending = Callable[[str, bool], None]
@@ -62,9 +62,8 @@ class Parcel:
             self.delivered()  # somebody deleted it: nothing is to be said of it any more
             return
         if not self._described:
-            tracking.describe(store, run_id, self.params, self.splits)
-            # At once, because whoever looks at a failed or killed trial wants to repeat it.
-            tracking.log_files(store, run_id, self.files)
+            # Its files at once, because whoever looks at a failed or killed trial wants to repeat it.
+            tracking.describe(store, run_id, self.params, self.splits, self.files)
             if self.follows is not None:
                 tracking.follow(store, self.follows, run_id, self.attempt.number)
             self._described = True
@@ -115,9 +114,9 @@ class Delivery:
         self._wait = min(_LONGEST_WAIT, 2 * self._wait or _FIRST_WAIT)
         self._not_before = time.monotonic() + self._wait
 
-    def flush(self, sleep: Callable[[float], None], patience: float = PATIENCE_SECONDS) -> None:
-        """Wait for what is still missing; StoreError when the store stays away for `patience` seconds."""
-        deadline = time.monotonic() + patience
+    def flush(self, sleep: Callable[[float], None]) -> None:
+        """Wait for what is still missing; StoreError when the store stays away for PATIENCE_SECONDS."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self._not_before = 0.0
         self.retry()
         while self._waiting:
@@ -133,11 +132,9 @@ class Delivery:
             "when it is back, and all that is missing is logged, once."
         )
 
-    def insist(
-        self, call: Callable[[], Any], sleep: Callable[[float], None], patience: float = PATIENCE_SECONDS
-    ) -> Any:
-        """A call that cannot wait for later, tried until the store answers; StoreError after `patience` seconds."""
-        deadline = time.monotonic() + patience
+    def insist(self, call: Callable[[], Any], sleep: Callable[[float], None]) -> Any:
+        """A call that cannot wait for later, tried until the store answers; StoreError after PATIENCE_SECONDS."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 answer = call()

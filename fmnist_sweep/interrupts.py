@@ -58,9 +58,7 @@ class Stop:
         if not self._deferred:
             raise KeyboardInterrupt
         if self._asked == 1:
-            self._say(
-                "Interrupted: stopping after this epoch, which is kept. Once more ends it at once.", "bold"
-            )
+            self._say("Interrupted: stopping after this epoch, which is kept. Once more ends it at once.", "bold")
         self._end_at_once()
 
     def _end_at_once(self) -> None:

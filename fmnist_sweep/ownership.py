@@ -56,8 +56,11 @@ def owner(folder: Path, patience: float = 0) -> Owner | None:
     if not (folder / _LOCK).exists():
         return None
     lock = _lock(folder)
-    if _taken(lock, patience):
-        lock.release()
+    try:
+        if _taken(lock, patience):
+            lock.release()
+            return None
+    except OSError:  # a read-only disk, on which there is nothing to hold
         return None
     return _who(folder) or Owner(0, "unknown", "unknown")
 

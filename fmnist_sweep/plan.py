@@ -13,7 +13,7 @@ from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep import study_folder as folders
 from fmnist_sweep.data import Splits, fallback_banner, load
-from fmnist_sweep.errors import ConfigError, Locked
+from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.study import Job, Study
 from fmnist_sweep.study_folder import Place, StudyFolder
@@ -103,6 +103,11 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
         raise Locked(
             f"study {folder.name} ({study.label}) is being run by {owner}: wait for it or end it; type the command "
             "again afterwards and it continues."
+        )
+    if not stores.exists(study.job.config.tracking.uri):
+        raise StoreError(
+            f"study {folder.name} ({study.label}) was recorded in {place(study.job)['uri']}, which is gone: put it "
+            "back, or type the command with fresh=true to begin anew."
         )
     return Planned(study, splits, _trials(study), folder, folder.record())
 

@@ -39,6 +39,11 @@ def is_server(uri: str | None) -> bool:
     return not absolute_uri(uri).startswith(_SQLITE)
 
 
+def exists(uri: str | None) -> bool:
+    """Whether a store's file is there; a server's is not looked for."""
+    return is_server(uri) or Path(absolute_uri(uri).removeprefix(_SQLITE)).is_file()
+
+
 def state_folder(uri: str | None) -> Path:
     """Where journals and checkpoints are: beside a store's SQLite file, or in mlruns/ here when it is a server."""
     uri = absolute_uri(uri)

@@ -236,8 +236,9 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
                 **{f"search.{key}": value for key, value in _search(config).items()},
             }
             run_id = str(record.run_id)
+            identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
             sweep.delivery.insist(
-                lambda: tracking.describe(sweep.store, run_id, params, planned.splits), sweep.stop.sleep
+                lambda: tracking.describe(sweep.store, run_id, params, planned.splits, identity), sweep.stop.sleep
             )
         else:
             reaping.refuse_unknown_runs(sweep.store, opened)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fmnist_sweep.report import TrialRecord, accuracy_text, best, ranked
 
@@ -146,17 +148,54 @@ def _cells(rank: int, record: TrialRecord) -> list[str]:
     ]
 
 
+class _Screen(io.TextIOBase):
+    """Standard output, which may close while a sweep runs (a terminal that is closed, a pipe into head): it goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self._encoding = stream.encoding
+        self._is_terminal, self._number = stream.isatty(), stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def fileno(self) -> int:
+        return self._number
+
+    def write(self, text: str) -> int:
+        self._tried(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._tried(lambda stream: stream.flush())
+
+    def _tried(self, use: Callable[[TextIO], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            use(self._stream)
+        except OSError:
+            self._stream = None
+            # What Python still holds for it would be an error once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._number)
+
+
 @contextmanager
 def view() -> Iterator[View]:
     """A view for where standard output goes: a terminal, or a file."""
     from rich.console import Console
 
+    screen: Any = _Screen(sys.stdout)
     if not sys.stdout.isatty():
-        yield View(Console(width=140, force_terminal=False, soft_wrap=False), None)
+        yield View(Console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-    console = Console()
+    console = Console(file=screen)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

@@ -88,14 +88,15 @@ def _condition(marks: Mapping[str, str]) -> str:
     return " and ".join(f"{names[key]} = '{value}'" for key, value in marks.items())
 
 
-def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits) -> None:
-    """A run's parameters and data; saying them again changes nothing."""
+def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]) -> None:
+    """A run's parameters, data and first files; saying them again changes nothing."""
     from mlflow.entities import Param
 
     entries = [Param(key, _parameter(value)) for key, value in params.items()]
     for first in range(0, len(entries), _MOST_PARAMS):
         store.client.log_batch(run_id, params=entries[first : first + _MOST_PARAMS])
     log_data(store, run_id, splits)
+    log_files(store, run_id, files)
 
 
 def reopen(store: Store, run_id: str, command: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +293,42 @@ def test_a_second_signal_ends_it_at_once_and_closes_its_runs(tmp_path: Path) -> 
     assert process.returncode == 130
     for kind in ("sweep", "study", "trial"):
         assert [run.info.status for run in _runs(kind)] == ["KILLED"]
+
+
+def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        command = [sys.executable, "-m", "fmnist_sweep", *LONG]
+        os.execve(sys.executable, command, {**os.environ, "COLUMNS": "200", "TERM": "xterm"})
+    try:
+        seen = b""
+        while b"val_accuracy" not in seen:
+            seen += os.read(terminal, 4096)
+        os.close(terminal)
+        deadline = time.monotonic() + 120
+        ended, status = 0, 0
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.1)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(status) == 130
+    for kind in ("sweep", "study", "trial"):
+        assert [run.info.status for run in _runs(kind)] == ["KILLED"]
+
+
+def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:
+    process = _started(tmp_path)
+    try:
+        _until(process, "epoch 1/6")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(240) == 0
+    finally:
+        process.kill()
+    assert [run.info.status for run in _runs("trial")] == ["FINISHED"] * 2
 
 
 def test_studies_are_listed_with_state_progress_and_the_command_that_continues(verb: Command, tmp_path: Path) -> None:
