@@ -7,8 +7,9 @@ made a second time, figures keep the time they were measured at, a complete mode
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep import store as stores
@@ -33,7 +34,7 @@ class Parcel:
     """What the store shall know of one attempt.
 
     found: called with the run's id when it has one. delivered: called when the store has everything and the run is
-    closed. ending: how it is closed, None while it trains. follows: the killed attempt's run before it.
+    closed. ending: how it is closed, None while it trains. follows: the dead attempts before it that have a run.
     """
 
     attempt: Attempt
@@ -46,7 +47,7 @@ class Parcel:
     begun: int = field(default_factory=lambda: now())
     epochs: list[Epoch] = field(default_factory=list)
     ending: Ending | None = None
-    follows: str | None = None
+    follows: Sequence[Attempt] = ()
     # Whether an earlier try, here or in a process that died, may have got part of the way.
     again: bool = False
     _described: bool = False
@@ -64,8 +65,7 @@ class Parcel:
         if not self._described:
             # Its files at once, because whoever looks at a failed or killed trial wants to repeat it.
             tracking.describe(store, run_id, self.params, self.splits, self.files)
-            if self.follows is not None:
-                tracking.follow(store, self.follows, run_id, self.attempt.number)
+            self._link(store)
             self._described = True
         tracking.log_epochs(store, run_id, self.epochs[self._logged :])
         self._logged = len(self.epochs)
@@ -73,6 +73,12 @@ class Parcel:
             self.ending(run_id, again)
             self.delivered()
         self.again = False
+
+    def _link(self, store: Store) -> None:
+        """Link each dead attempt's run with the next one: one that died at once had no time to link those before it."""
+        there = [attempt for attempt in self.follows if tracking.is_there(store, str(attempt.run_id))]
+        for dead, follower in pairwise((*there, self.attempt)):
+            tracking.follow(store, str(dead.run_id), str(follower.run_id), follower.number)
 
 
 class Delivery:

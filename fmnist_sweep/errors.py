@@ -5,7 +5,11 @@ Every class here is shown as one sentence without a traceback; anything else is 
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+
+# A disk that is full, over its quota, read-only or broken: no fault of what was being written.
+DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
 
 
 class ExitCode(IntEnum):

@@ -338,6 +338,8 @@ def _free_megabytes(folder: Path) -> float:
     folder = folder.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     found = os.statvfs(existing)
+    if not found.f_blocks:  # it does not say, as /proc
+        return math.inf
     return found.f_bavail * found.f_frsize / 1e6  # without the blocks reserved for the administrator
 
 

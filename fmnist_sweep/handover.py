@@ -86,6 +86,7 @@ class Handover:
             found=lambda run_id: self._opened.note("attempt_run", **named, run_id=run_id),
             delivered=delivered,
             epochs=epochs,
+            follows=[dead for dead in history.attempts[:-1] if dead.run_id is not None],
         )
 
     def _info(self, history: TrialHistory, attempt: Attempt, config: Mapping[str, Any]) -> tracking.RunInfo:

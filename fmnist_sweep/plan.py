@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,10 @@ from fmnist_sweep.terminal import View, trials_text
 
 @dataclass
 class Planned:
-    """A study that is ready to run: its data read, its trials counted, where it stands known.
-
-    trials: as many as the oracle and the budget allow; math.inf when only time limits them. record: None if new.
-    """
+    """A study that is ready to run: its data read, where it stands known. record: None if new."""
 
     study: Study
     splits: Splits
-    trials: float
     folder: StudyFolder
     record: StudyRecord | None
 
@@ -42,6 +39,15 @@ class Planned:
     def mark(self) -> str:
         """What stands before every run name when the images are not Fashion-MNIST."""
         return "DRAWN · " if self.splits.origin.source == "drawn" else ""
+
+    @cached_property
+    def trials(self) -> float:
+        """As many as the oracle and the budget allow; math.inf when only time limits them."""
+        config = self.study.job.config
+        if config.search.name == "grid":
+            trial.import_tensorflow()  # for KerasTuner, which alone knows its grid
+        trials = search.most_trials(config.search.name, config.oracle, self.study.settings)
+        return min(trials, _budget(self.study))
 
     @property
     def trained(self) -> int:
@@ -57,7 +63,8 @@ class Planned:
         stopped = config.fail_fast and self.record.count("failed") > 0
         minutes = config.max_minutes
         late = minutes is not None and self.record.seconds >= 60 * minutes
-        new = 0.0 if stopped or late or self.record.exhausted else max(0.0, self.trials - begun)
+        over = stopped or late or self.record.exhausted or begun >= _budget(self.study)
+        new = 0.0 if over else max(0.0, self.trials - begun)
         return new + self.record.count("running")
 
     @property
@@ -97,7 +104,7 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
     fresh = study.job.config.fresh
     folder = None if fresh else folders.current(state, study.id, place(study.job))
     if folder is None:
-        return Planned(study, splits, _trials(study), folders.unused(state, study.id), None)
+        return Planned(study, splits, folders.unused(state, study.id), None)
     owner = folder.owner(patience=1.0)
     if owner is not None:
         raise Locked(
@@ -109,7 +116,7 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
             f"study {folder.name} ({study.label}) was recorded in {place(study.job)['uri']}, which is gone: put it "
             "back, or type the command with fresh=true to begin anew."
         )
-    return Planned(study, splits, _trials(study), folder, folder.record())
+    return Planned(study, splits, folder, folder.record())
 
 
 def _budget(study: Study) -> float:
@@ -130,12 +137,6 @@ def _refuse_endless(job: Job, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _trials(study: Study) -> float:
-    config = study.job.config
-    trials = search.most_trials(config.search.name, config.oracle, study.settings)
-    return min(trials, _budget(study))
-
-
 def announce(plan: Sequence[Planned], view: View) -> None:
     """Say what each study is, on which data, and how far it has come."""
     for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
@@ -148,28 +149,27 @@ def announce(plan: Sequence[Planned], view: View) -> None:
         if splits.origin.source != "drawn" and not splits.origin.canonical:
             view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
     for planned in plan:
-        study, budget = planned.study, planned.study.job.config.search.max_trials
-        tuned = ", ".join(study.tuned) or "nothing"
-        trials = trials_text(planned.trials)
-        view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
-        if planned.record is not None:
-            view.say(f"  {_progress(planned)}", "green")
-        if budget is not None and budget > planned.trials and study.tuned:
-            view.say(
-                f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget}: "
-                "all of them will be run",
-                "yellow",
-            )
+        _announce_study(planned, view)
 
 
-def _progress(planned: Planned) -> str:
-    record = planned.record
-    assert record is not None
+def _announce_study(planned: Planned, view: View) -> None:
+    study, record, budget = planned.study, planned.record, _budget(planned.study)
+    tuned = ", ".join(study.tuned) or "nothing"
     if planned.over:
-        return f"already done: {trials_text(planned.trained)}"
-    underway = record.count("running")
-    begun = f", {underway} to be taken up where it stopped" if underway else ""
-    return f"continued: {trials_text(planned.trained)} ended before{begun}"
+        view.say(f"study {study.id} {study.label}: already done, {trials_text(planned.trained)}", "green")
+        return
+    trials = trials_text(planned.trials)
+    view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
+    if record is not None:
+        underway = record.count("running")
+        begun = f", {underway} to be taken up where it stopped" if underway else ""
+        view.say(f"  continued: {trials_text(planned.trained)} ended before{begun}", "green")
+    if planned.trials < budget < math.inf and study.tuned:
+        view.say(
+            f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget:.0f}: "
+            "all of them will be run",
+            "yellow",
+        )
 
 
 def costs(plan: Sequence[Planned]) -> forecast.Forecast:

@@ -129,6 +129,7 @@ def opened(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str], N
     """Hold a study and open its journal, made from `about` where there is none yet; Locked when another has it."""
     with held(folder.path, f"study {folder.name}"):
         path = folder.path / _JOURNAL
+        _drop_half_written(folder.path)
         if not folder.begun:
             Journal.create(path, "study", {**about, "token": secrets.token_hex(8)}).close()
         journal, events = Journal.open(path)
@@ -136,6 +137,12 @@ def opened(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str], N
             yield OpenStudy(folder, journal, StudyRecord.of(events), Checkpoints(folder.path / "checkpoints", say))
         finally:
             journal.close()
+
+
+def _drop_half_written(folder: Path) -> None:
+    """Remove what a writer that was killed had written aside and not renamed; only the folder's owner writes there."""
+    for path in folder.rglob(".*"):
+        path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -171,6 +178,7 @@ def opened_sweep(state: Path, sweep_id: str, about: Mapping[str, Any]) -> Iterat
     """Hold a sweep and open its journal, made from `about` where there is none yet."""
     folder = state / "sweeps" / sweep_id
     with held(folder, f"sweep {sweep_id}"):
+        _drop_half_written(folder)
         if not (folder / _JOURNAL).exists():
             Journal.create(folder / _JOURNAL, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}).close()
         journal, (first, *events) = Journal.open(folder / _JOURNAL)

@@ -184,13 +184,11 @@ class Supervisor:
 
     def _begin(self, history: TrialHistory) -> None:
         sweep, config = self._sweep, self._handover.resolved(history)
-        before = history.attempts[-1] if history.attempts else None
         self._note("attempt", trial_id=history.trial_id, attempt=len(history.attempts) + 1)
         resume = self._checkpoint(history)
         done = [] if resume is None else trial.checkpoint_history(resume)
         epochs = [Epoch(number, row, now()) for number, row in enumerate(done, 1)]
         parcel = self._handover.parcel(history, config, epochs)
-        parcel.follows = before.run_id if before else None
         self._running[history.trial_id] = _Live(history, parcel, epochs)
         sweep.delivery.bring(parcel)
         record = record_of(history, self._record.about)

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shlex
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep import study_folder as folders
 from fmnist_sweep.delivery import Delivery
-from fmnist_sweep.errors import ConfigError, ExitCode, StoreError
+from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
@@ -101,16 +100,15 @@ def _nothing_to_do(plan: Sequence[Planned], view: View) -> ExitCode:
 
 @contextmanager
 def _full_disk_said(state: Path) -> Iterator[None]:
-    """A disk that is full ends the sweep with one sentence; what was finished stays."""
+    """A disk that takes no more ends the sweep with one sentence; what was finished stays."""
     try:
         yield
-    except (OSError, sqlite3.OperationalError) as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno is None:
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
             raise
-        reason = getattr(error, "strerror", None) or str(error)
         raise StoreError(
-            f"{state} cannot be written ({reason}): mend that, then type the same command again; what was finished is "
-            "kept, and the rest goes on from there."
+            f"{error.filename or state} cannot be written ({error.strerror}): mend that, then type the same command "
+            "again; what was finished is kept, and the rest goes on from there."
         ) from error
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep import models, snapshot, training
 from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.errors import DISK_ERRORS
 
 if TYPE_CHECKING:
     import keras
@@ -122,6 +123,8 @@ def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
     except (
         Exception
     ) as error:  # whatever a configuration does to a trial is that trial's failure, and is recorded whole
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # the next trial would fail as well, and this one can still be trained
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
 

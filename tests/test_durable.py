@@ -59,8 +59,11 @@ def _filters() -> list[str]:
     return [run.data.params["model.filters"] for run in _runs("trial")]
 
 
-def test_a_finished_study_returns_without_tensorflow_or_the_store(sweep: Command, tmp_path: Path) -> None:
-    arguments = (*TINY, "search.max_trials=1")
+@pytest.mark.parametrize("search", [("search.max_trials=1",), ("search=grid", "model.filters.max_value=3")])
+def test_a_finished_study_returns_without_tensorflow_or_the_store(
+    search: tuple[str, ...], sweep: Command, tmp_path: Path
+) -> None:
+    arguments = (*TINY, *search)
     assert sweep(*arguments, cwd=tmp_path).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
     code = (
@@ -139,7 +142,7 @@ def test_a_study_of_an_earlier_sweep_is_shared_with_a_new_one_and_not_trained_ag
     third = ("optimizer=adamw", "search.max_trials=1")
     code, shown = _run(both[0], third)
     assert code is ExitCode.DONE
-    assert "already done: 1 trial" in shown
+    assert "already done, 1 trial" in shown
     assert len(_runs("trial")) == 3
     first, second = _runs("sweep")
     assert len(first.data.tags["fmnist.studies"].split()) == len(second.data.tags["fmnist.studies"].split()) == 2
