@@ -75,7 +75,7 @@ class Handover:
         def delivered() -> None:
             self._opened.note("delivered", **named)
             if attempt.state in ("finished", "failed"):
-                self._forget_files(history)
+                self.forget_files(history)
 
         return Parcel(
             attempt=attempt,
@@ -109,7 +109,8 @@ class Handover:
             parent=self._record.run_id,
         )
 
-    def _forget_files(self, history: TrialHistory) -> None:
+    def forget_files(self, history: TrialHistory) -> None:
+        """Drop what was kept of a trial until the store had all of it."""
         self._opened.result_path(history.trial_id).unlink(missing_ok=True)
         if history.proposal.epochs is None:
             self._opened.checkpoints.drop(history.trial_id)

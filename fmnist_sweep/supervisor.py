@@ -21,7 +21,7 @@ from fmnist_sweep.record import TrialHistory
 from fmnist_sweep.report import record_of
 from fmnist_sweep.study_folder import OpenStudy
 from fmnist_sweep.tracking import Epoch
-from fmnist_sweep.trial import EpochEnd, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.trial import CheckpointRefused, EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 
 @dataclass(eq=False)
@@ -47,6 +47,7 @@ class Supervisor:
         self._unfinished: list[TrialHistory] = []
         self._known: dict[str, TrialHistory] = {}
         self._begun, self._before = time.monotonic(), self._record.seconds
+        self._from_scratch: set[str] = set()  # trials that cannot use the checkpoint of the rung below
         self._told_since_wait = True
         self._stopped = False  # by search.fail_fast
 
@@ -85,6 +86,9 @@ class Supervisor:
                 self._finish(live, event)
             case TrialFailure():
                 self._fail(live, event)
+            case CheckpointRefused():
+                self._begin_again(live, event)
+                return
         del self._running[event.trial_id]
 
     # What an earlier session left behind
@@ -113,6 +117,8 @@ class Supervisor:
             self._deliver_late(history)
         if history.state == "running":
             self._unfinished.append(history)
+        elif history.settled:  # noted by a process that may have died before it came to this
+            self._handover.forget_files(history)
 
     def _deliver_late(self, history: TrialHistory) -> None:
         try:
@@ -211,9 +217,19 @@ class Supervisor:
         """Where this trial goes on: after its own last epoch, or for a promoted one after that of the rung below."""
         own = self._opened.checkpoints.newest(history.trial_id)
         below = history.proposal.continues
-        if own is not None or below is None:
+        if own is not None or below is None or history.trial_id in self._from_scratch:
             return own
         return self._opened.checkpoints.newest(self._record.trials[below].same_as or below)
+
+    def _begin_again(self, live: _Live, refused: CheckpointRefused) -> None:
+        """From the first epoch: a checkpoint of other code, say, is of no use, and what was trained can be again."""
+        history = live.history
+        self._sweep.view.say(f"  a checkpoint cannot be used ({refused.reason}): this trial begins anew", "yellow")
+        self._note("killed", trial_id=history.trial_id, attempt=history.attempts[-1].number)
+        self._handover.bury(history, history.attempts[-1])
+        self._opened.checkpoints.drop(history.trial_id)
+        self._from_scratch.add(history.trial_id)
+        self._begin(history)
 
     def _epoch(self, live: _Live, event: EpochEnd) -> None:
         if event.checkpoint is not None:

@@ -225,25 +225,20 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     most = None if math.isinf(planned.trials) else planned.trials
     opened.note("opened", command=studies.typed(study.job), planned=most, **home)
     try:
-        is_new = record.run_id is None
         _open_run(sweep, info, opened)
-        if is_new:
-            config = study.job.config
-            params = {
-                **studies.flat(study.settings),
-                **{f"search.{key}": value for key, value in _search(config).items()},
-            }
-            run_id = str(record.run_id)
-            identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
-            sweep.delivery.insist(
-                lambda: tracking.describe(sweep.store, run_id, params, planned.splits, identity), sweep.stop.sleep
-            )
-        else:
-            reaping.refuse_unknown_runs(sweep.store, opened)
+        reaping.refuse_unknown_runs(sweep.store, opened)
+        sweep.delivery.insist(lambda: _describe(sweep, planned, str(record.run_id)), sweep.stop.sleep)
         yield
     except BaseException:
         _kill(sweep, opened)
         raise
+
+
+def _describe(sweep: Sweep, planned: Planned, run_id: str) -> None:
+    study, config = planned.study, planned.study.job.config
+    searched = {f"search.{key}": value for key, value in _search(config).items()}
+    identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
+    tracking.describe(sweep.store, run_id, {**studies.flat(study.settings), **searched}, planned.splits, identity)
 
 
 def _search(config: Any) -> dict[str, Any]:

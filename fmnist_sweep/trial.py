@@ -87,7 +87,15 @@ class TrialFailure:
     history: list[dict[str, float]]
 
 
-Event = EpochEnd | TrialResult | TrialFailure
+@dataclass(frozen=True)
+class CheckpointRefused:
+    """A checkpoint that this trial cannot go on from; nothing was trained."""
+
+    trial_id: str
+    reason: str
+
+
+Event = EpochEnd | TrialResult | TrialFailure | CheckpointRefused
 
 
 class Diverged(ArithmeticError):

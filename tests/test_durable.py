@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,32 @@ def test_a_finished_study_leaves_no_checkpoint_and_no_result_behind() -> None:
     (folder,) = folders.every(stores.state_folder(None))
     left = [path for path in folder.path.rglob("*") if path.is_file() and path.suffix == ".npz"]
     assert left == []
+
+
+def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_path: Path) -> None:
+    from small import spec, splits
+
+    from fmnist_sweep import trial
+
+    process = _started(tmp_path)
+    try:
+        _until(process, "epoch 2/6")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+    (folder,) = folders.every(stores.state_folder(None))
+    kept = sorted(folder.path.glob("checkpoints/*/*.npz"))
+    assert kept
+    given = replace(spec((*TINY[:-1], "train.epochs=2", "model.filters=61")), checkpoint_seconds=0)
+    other = [event.checkpoint for event in trial.run(given, splits()) if isinstance(event, trial.EpochEnd)]
+    for path in kept:
+        path.write_bytes(other[-1] or b"")
+    code, shown = _run((*LONG[len(TINY) - 1 :],))
+    assert code is ExitCode.DONE
+    assert "cannot be used" in shown
+    assert "begins anew" in shown
+    assert sorted(run.info.status for run in _runs("trial")) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
 
 
 def test_minutes_are_those_of_all_sessions() -> None:

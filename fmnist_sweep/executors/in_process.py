@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from fmnist_sweep import trial
+from fmnist_sweep import packed, snapshot, trial
 from fmnist_sweep.data import load
-from fmnist_sweep.trial import Event, TrialSpec
+from fmnist_sweep.trial import CheckpointRefused, Event, TrialSpec
 
 
 class InProcess:
@@ -19,16 +19,21 @@ class InProcess:
     def __init__(self, threads: int | None) -> None:
         trial.set_threads(threads)
         self._running: Iterator[Event] | None = None
+        self._trial_id = ""
 
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running = trial.run(spec, load(spec.data))
+        self._running, self._trial_id = trial.run(spec, load(spec.data)), spec.trial_id
 
     def next_event(self) -> Event:
         if self._running is None:
             raise RuntimeError("no trial is under way")
-        event = next(self._running)
+        event: Event
+        try:
+            event = next(self._running)
+        except (packed.Damaged, snapshot.Mismatch) as error:
+            event = CheckpointRefused(self._trial_id, str(error))
         if not isinstance(event, trial.EpochEnd):
             self._running = None
         return event
