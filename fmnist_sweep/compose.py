@@ -86,7 +86,7 @@ def checked_job(raw: DictConfig, hydra: HydraConf) -> Job:
     from fmnist_sweep.study import Job
 
     typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # it may hold a ${...} as text
-    overrides = tuple(typed)
+    overrides = _as_typed(typed)
     choices = {str(group): str(option or "null") for group, option in hydra.runtime.choices.items()}
     origins = Origins(overrides, choices, [str(source.path) for source in hydra.runtime.config_sources])
     try:
@@ -109,6 +109,7 @@ def compose_job(overrides: Sequence[str]) -> Job:
     return checked_job(plain, raw.hydra)
 
 
+_CLEARS = "++"
 _GIVES_A_TUNABLE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*tune\s*:")
 
 
@@ -120,8 +121,15 @@ def tunables_replace(arguments: Sequence[str]) -> list[str]:
     found: list[str] = []
     for argument in arguments:
         given = _GIVES_A_TUNABLE.match(argument)
-        found += [f"{given.group(1)}=null", argument] if given else [argument]
+        # Forced, because with -m Hydra keeps only the last override that is written in the same way.
+        found += [f"{_CLEARS}{given.group(1)}=null", argument] if given else [argument]
     return found
+
+
+def _as_typed(overrides: Sequence[str]) -> tuple[str, ...]:
+    """A job's overrides without those that only make room for a tunable."""
+    room = {f"{_CLEARS}{given.group(1)}=null" for given in map(_GIVES_A_TUNABLE.match, overrides) if given}
+    return tuple(override for override in overrides if override not in room)
 
 
 def compose_data(overrides: Sequence[str]) -> DataConfig:

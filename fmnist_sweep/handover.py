@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fmnist_sweep import logged_model, results, space, tracking
+from fmnist_sweep import logged_model, packed, results, space, tracking
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import LABELS
@@ -175,11 +175,25 @@ class Handover:
             ending = self.failed(outcome)
         else:
             path = self._opened.result_path(history.trial_id)
-            result, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
+            try:
+                result, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
+            except packed.Damaged:
+                if not self._is_finished(history.attempts[-1]):
+                    raise
+                # Its run is closed last: the store has all of it, and only the word of it was lost.
+                self._opened.note("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
+                self.forget_files(history)
+                return
             ending = self.finished(history, result, outcome["ended"])
         parcel = self.parcel(history, self.resolved(history), epochs)
         parcel.ending, parcel.again = ending, True
         self._sweep.delivery.bring(parcel)
+
+    def _is_finished(self, attempt: Attempt) -> bool:
+        run_id, sweep = attempt.run_id, self._sweep
+        if run_id is None:
+            return False
+        return bool(sweep.delivery.insist(lambda: tracking.is_finished(sweep.store, run_id), sweep.stop.sleep))
 
     def _wanted(self, history: TrialHistory) -> bool:
         """Whether a finished trial's model is among those to keep; the one it drives out is dropped later."""

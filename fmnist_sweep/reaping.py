@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 
 from fmnist_sweep import study_folder as folders
@@ -32,12 +31,19 @@ def close_what_died(
             continue
         except JournalDamaged as error:
             say(f"{error} (not a study of this command; left as it is)", "yellow")
-    for sweep_id in list(folders.unfinished_sweeps(state, place)):
-        if sweep_id not in ours:
-            with suppress(Locked), folders.opened_sweep(state, sweep_id, {}) as sweep:
-                for run in tracking.search(store, {"fmnist.journal": sweep.record.about["token"]}):
-                    tracking.kill(store, run.info.run_id)
-                sweep.note("interrupted")
+    for sweep_id in folders.sweeps(state):
+        if sweep_id in ours:
+            continue
+        try:
+            if folders.sweep_unfinished(state, sweep_id, place):
+                with folders.opened_sweep(state, sweep_id, {}) as sweep:
+                    for run in tracking.search(store, {"fmnist.journal": sweep.record.about["token"]}):
+                        tracking.kill(store, run.info.run_id)
+                    sweep.note("interrupted")
+        except Locked:
+            continue
+        except JournalDamaged as error:
+            say(f"{error} (not a sweep of this command; left as it is)", "yellow")
 
 
 def _close_study(store: Store, study: OpenStudy) -> None:

@@ -126,6 +126,7 @@ def _sqlite_client(path: Path, uri: str) -> tuple[MlflowClient, str]:
         artifacts.mkdir(parents=True, exist_ok=True)
         # Processes that make the tables at the same time break each other: one makes them, the others wait.
         with FileLock(f"{path}.lock", timeout=_MAKING_TABLES_SECONDS):
+            _make_tables(path)
             _use_wal(path)
             client = _ask(uri, lambda: _client(uri))
             _ask(uri, lambda: client.search_experiments(max_results=1))
@@ -139,6 +140,19 @@ def _sqlite_client(path: Path, uri: str) -> tuple[MlflowClient, str]:
             f"{path} cannot be written ({reason}): choose a folder you may write to, or tracking.uri=sqlite:///FILE."
         ) from None
     return client, artifacts.as_uri()
+
+
+def _make_tables(path: Path) -> None:
+    """A new store's tables, in a file that appears whole or not at all: MLflow cannot go on with half-made ones."""
+    if path.exists() and (path.is_dir() or path.stat().st_size):
+        return
+    aside = path.with_name(f".{path.name}.new")
+    for left in path.parent.glob(f"{aside.name}*"):
+        left.unlink()
+    aside.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
+    client = _client(f"{_SQLITE}{aside}")
+    _ask(f"{_SQLITE}{path}", lambda: client.search_experiments(max_results=1))
+    aside.replace(path)
 
 
 def _use_wal(path: Path) -> None:

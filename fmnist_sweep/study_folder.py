@@ -174,12 +174,12 @@ def _take_in(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def opened_sweep(state: Path, sweep_id: str, about: Mapping[str, Any]) -> Iterator[OpenSweep]:
-    """Hold a sweep and open its journal, made from `about` where there is none yet."""
+def opened_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], begun: bool = True) -> Iterator[OpenSweep]:
+    """Hold a sweep and open its journal, made from `about` where there is none yet; JournalDamaged if `begun`."""
     folder = state / "sweeps" / sweep_id
     with held(folder, f"sweep {sweep_id}"):
         _drop_half_written(folder)
-        if not (folder / _JOURNAL).exists():
+        if not begun and not (folder / _JOURNAL).exists():
             Journal.create(folder / _JOURNAL, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}).close()
         journal, (first, *events) = Journal.open(folder / _JOURNAL)
         record = SweepRecord(first.body)
@@ -197,11 +197,13 @@ def sweep_closed(state: Path, sweep_id: str) -> bool:
     return not path.exists() or journals.ends(path)[1].kind == "closed"
 
 
-def unfinished_sweeps(state: Path, place: Place) -> Iterator[str]:
-    """The ids of sweeps in `place` that nobody holds and whose last session did not end in good order."""
-    for path in sorted((state / "sweeps").glob("*")):
-        if not (path / _JOURNAL).exists():
-            continue
-        first, last = journals.ends(path / _JOURNAL)
-        if _place(first.body) == place and last.kind not in ("closed", "interrupted") and owner(path) is None:
-            yield path.name
+def sweeps(state: Path) -> list[str]:
+    """The ids of all sweeps begun below a state folder."""
+    return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{_JOURNAL}"))
+
+
+def sweep_unfinished(state: Path, sweep_id: str, place: Place) -> bool:
+    """Whether a sweep is in `place`, nobody holds it, and its last session did not end in good order."""
+    path = state / "sweeps" / sweep_id
+    first, last = journals.ends(path / _JOURNAL)
+    return _place(first.body) == place and last.kind not in ("closed", "interrupted") and owner(path) is None

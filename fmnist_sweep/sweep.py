@@ -140,7 +140,8 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
         opened[planned.folder.name] = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
         planned.record = opened[planned.folder.name].record  # as it is now that nobody else changes it
     place, sweep_id = plans.place(plan[0].study.job), _sweep_id(plan)
-    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": sorted(opened), **place}))
+    begun = any(study.record.sweep_id == sweep_id for study in opened.values())
+    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": sorted(opened), **place}, begun))
     reaping.close_what_died(sweep.store, state, place, {*opened, sweep_id}, sweep.view.say)
     return _Running(sweep, plan, opened, own, state)
 

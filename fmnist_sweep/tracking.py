@@ -117,6 +117,11 @@ def is_there(store: Store, run_id: str) -> bool:
         raise
 
 
+def is_finished(store: Store, run_id: str) -> bool:
+    """Whether the store has this run, with all there is to it."""
+    return is_there(store, run_id) and bool(store.client.get_run(run_id).info.status == "FINISHED")
+
+
 def follow(store: Store, dead: str, follower: str, attempt: int) -> None:
     """Link a killed attempt's run and the run of the attempt that followed it."""
     store.client.set_tag(dead, "fmnist.followed_by", follower)
@@ -274,12 +279,11 @@ def finish_trial(
     run = store.client.get_run(run_id)
     if run.info.status == "FINISHED":  # only the word of it was lost
         return
-    model_id = None
+    model_id, before = None, logged_model.ready(store, run) if closing.again else None
     if keep_model:
-        model = (logged_model.ready(store, run) if closing.again else None) or logged_model.log(
-            store, run, result.model, example
-        )
-        model_id = model.model_id
+        model_id = (before or logged_model.log(store, run, result.model, example)).model_id
+    elif before is not None:
+        logged_model.drop(store, run_id)
     metrics = [
         *_metrics(scores, closing.ended, model_id=model_id, dataset=_validation_data(run)),
         *_metrics(costs, closing.ended, model_id=model_id),

@@ -336,6 +336,7 @@ def set_threads(threads: int | None) -> None:
     """Limit the cores TensorFlow computes on; to be called before its first operation."""
     if threads is None:
         return
+    import_tensorflow()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +234,20 @@ def test_a_recipe_that_holds_a_mistake_is_named(tmp_path: Path) -> None:
 def test_a_tunable_given_as_a_mapping_takes_the_place_of_what_was_there(key: str, given: str) -> None:
     section, name = key.split(".")
     assert config(f"{key}={given}").settings[section][name] == yaml.safe_load(given)
+
+
+def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path) -> None:
+    from fmnist_sweep.compose import tunables_replace
+
+    given = ["-m", "optimizer=rmsprop,adam", "model.filters={tune: int, min_value: 8, max_value: 64}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fmnist_sweep", *given, "data=drawn", "data.images=200", "plan=true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert compose_job(given[2:]).overrides == tuple(given[2:])
+    assert len(tunables_replace(given)) == 4
