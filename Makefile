@@ -12,7 +12,7 @@ sweep: $(READY)  ## the main job: two studies on Fashion-MNIST, about five minut
 	$(BIN)/python -m fmnist_sweep -m optimizer=rmsprop,adam $(ARGS)
 
 test: $(READY)  ## everything but what is marked slow (make test ARGS="-m slow" runs those)
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow")
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile -m "not slow")
 
 lint: $(READY)
 	$(BIN)/ruff check .

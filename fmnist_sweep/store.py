@@ -105,6 +105,7 @@ def _quiet_mlflow() -> None:
     # To be set before MLflow is imported: its notes on migrations and telemetry are not for a sweep's user.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises as well
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Its own retries would hold up the training for minutes while a server is away; ours do not (delivery.py).

@@ -152,36 +152,34 @@ class _Screen(io.TextIOBase):
     """Standard output, which may close while a sweep runs (a terminal that is closed, a pipe into head): it goes on."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
-        self._encoding = stream.encoding
-        self._is_terminal, self._number = stream.isatty(), stream.fileno()
+        self._stream, self._is_open = stream, True
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
+        return self._stream.encoding
 
     def isatty(self) -> bool:
-        return self._is_terminal
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return self._number
+        return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        self._tried(lambda stream: stream.write(text))
+        self._tried(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        self._tried(lambda stream: stream.flush())
+        self._tried(self._stream.flush)
 
-    def _tried(self, use: Callable[[TextIO], object]) -> None:
-        if self._stream is None:
+    def _tried(self, use: Callable[[], object]) -> None:
+        if not self._is_open:
             return
         try:
-            use(self._stream)
+            use()
         except OSError:
-            self._stream = None
+            self._is_open = False
             # What Python still holds for it would be an error once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._number)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextmanager
