@@ -75,6 +75,14 @@ def verb() -> Command:
     return command
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests counted; the last word of each count."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    counts = dict(pair for report in reports for pair in getattr(report, "user_properties", ()))
+    for name, count in counts.items():
+        terminalreporter.write_line(f"{name}: {count}")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With FMNIST_SWEEP_NO_SKIPS set, as in CI, a skipped test fails the run."""

@@ -101,9 +101,6 @@ class Totals:
             f"trials looked into, {self.audits} sweeps audited"
         )
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.write_line(f"kills: {self}")
-
 
 @dataclass
 class Reference:
@@ -206,15 +203,20 @@ class Victim:
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Suite]:
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     folder = tmp_path_factory.mktemp("kills")
     totals = Totals()
-    request.config.pluginmanager.register(totals, "totals of the kills")
     with Zygote(tmp_path_factory.mktemp("zygote")) as zygote:
         tables = folder / "tables"
         made = zygote.run(*SMALL_RANDOM.arguments, cwd=tables, kill=Kill("store create_experiment"))
         assert made.killed, made
         yield Suite(zygote, folder, tables / "mlruns", totals)
+
+
+@pytest.fixture(autouse=True)
+def _totals_are_said(suite: Suite, record_property: Callable[[str, object], None]) -> Iterator[None]:
+    yield
+    record_property("kills so far", str(suite.totals))
 
 
 def side_by_side(jobs: Iterable[tuple[str, Callable[[], None]]]) -> None:
