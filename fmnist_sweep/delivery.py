@@ -54,14 +54,24 @@ class Parcel:
     _logged: int = 0
 
     def bring(self, store: Store) -> None:
-        """Make the store know all there is so far; whatever it raises, calling again goes on."""
+        """Make the store know all there is so far; whatever it raises, calling again goes on.
+
+        Of a run that somebody deleted, nothing more is to be said.
+        """
+        try:
+            self._bring(store)
+        except Exception as error:
+            run_id = self.attempt.run_id
+            if run_id is None or stores.away(error) is not None or tracking.is_there(store, run_id):
+                raise
+            if self.ending is not None:
+                self.delivered()
+
+    def _bring(self, store: Store) -> None:
         again, self.again = self.again, True
         if self.attempt.run_id is None:
             self.found(tracking.start_run(store, self.info, may_exist=again, begun=self.begun))
         run_id = str(self.attempt.run_id)
-        if self.ending is not None and again and not self._described and not tracking.is_there(store, run_id):
-            self.delivered()  # somebody deleted it: nothing is to be said of it any more
-            return
         if not self._described:
             # Its files at once, because whoever looks at a failed or killed trial wants to repeat it.
             tracking.describe(store, run_id, self.params, self.splits, self.files)
@@ -96,6 +106,11 @@ class Delivery:
         if parcel not in self._waiting:
             self._waiting.append(parcel)
         self.retry()
+
+    def forget(self, parcel: Parcel) -> None:
+        """Hand this one over no more: its run is closed in another way."""
+        if parcel in self._waiting:
+            self._waiting.remove(parcel)
 
     def retry(self) -> None:
         """Try what waits, unless the store was found away a moment ago."""
@@ -137,6 +152,20 @@ class Delivery:
             f"the tracking store is away ({self._reason}); what was trained is kept here: type the same command again "
             "when it is back, and all that is missing is logged, once."
         )
+
+    def tried(self, call: Callable[[], Any]) -> bool:
+        """Whether a call that can wait for later went through; it is not tried while the store is known to be away."""
+        if time.monotonic() < self._not_before:
+            return False
+        try:
+            call()
+        except Exception as error:
+            reason = stores.away(error)
+            if reason is None:
+                raise
+            self._back_off(reason)
+            return False
+        return True
 
     def insist(self, call: Callable[[], Any], sleep: Callable[[float], None]) -> Any:
         """A call that cannot wait for later, tried until the store answers; StoreError after PATIENCE_SECONDS."""

@@ -117,14 +117,17 @@ class Handover:
         else:  # Hyperband may promote it, and then goes on from its last checkpoint
             self._opened.checkpoints.drop_older(history.trial_id)
 
-    def finished(self, history: TrialHistory, result: TrialResult, ended: int) -> Ending:
-        """How a finished trial's run is closed."""
+    def finished(self, history: TrialHistory, at_hand: list[TrialResult], ended: int) -> Ending:
+        """How a finished trial's run is closed.
+
+        at_hand: its result, or nothing: then it is read from its file. While a store is away, results would fill the
+        memory, so the caller takes it out again.
+        """
         validation, store = self._planned.splits.validation, self._sweep.store
         name, path = name_of(history, self._record.about), self._opened.result_path(history.trial_id)
-        at_hand = [result]  # for the first try alone: while a store is away, results would fill the memory
 
         def finish(run_id: str, again: bool) -> None:
-            found = at_hand.pop() if at_hand else results.unpack(path.read_bytes())[0]
+            found = at_hand[0] if at_hand else results.unpack(path.read_bytes())[0]
             evaluation = evaluate(validation.labels, found.probabilities, LABELS)
             files = tracking.trial_artifacts(name, found, evaluation, validation)
             keep, closing = self._wanted(history), Closing(ended, again)
@@ -176,7 +179,7 @@ class Handover:
         else:
             path = self._opened.result_path(history.trial_id)
             try:
-                result, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
+                _, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
             except packed.Damaged:
                 if not self._is_finished(history.attempts[-1]):
                     raise
@@ -184,7 +187,7 @@ class Handover:
                 self._opened.note("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
                 self.forget_files(history)
                 return
-            ending = self.finished(history, result, outcome["ended"])
+            ending = self.finished(history, [], outcome["ended"])
         parcel = self.parcel(history, self.resolved(history), epochs)
         parcel.ending, parcel.again = ending, True
         self._sweep.delivery.bring(parcel)
@@ -207,15 +210,17 @@ class Handover:
             self._to_drop.append(worst)
         return history in self._kept
 
-    def drop_models(self) -> None:
-        """Delete the models in the store that are no longer among the best."""
+    def drop_models(self, insist: bool) -> None:
+        """Delete the models in the store that are no longer among the best; insist: wait for a store that is away."""
         sweep = self._sweep
-        for history in [history for history in self._to_drop if history.settled]:
-            self._to_drop.remove(history)
-            if not history.model_dropped:
-                run_id = str(history.attempts[-1].run_id)
-                sweep.delivery.insist(partial(logged_model.drop, sweep.store, run_id), sweep.stop.sleep)
-                self._opened.note("model_dropped", trial_id=history.trial_id)
+        for history in [history for history in self._to_drop if history.settled and not history.model_dropped]:
+            drop = partial(logged_model.drop, sweep.store, str(history.attempts[-1].run_id))
+            if insist:
+                sweep.delivery.insist(drop, sweep.stop.sleep)
+            elif not sweep.delivery.tried(drop):
+                return
+            self._opened.note("model_dropped", trial_id=history.trial_id)
+        self._to_drop = [history for history in self._to_drop if not history.model_dropped]
 
 
 def _accuracy(history: TrialHistory) -> float:

@@ -49,7 +49,8 @@ def drop(store: Store, run_id: str) -> bool:
     for model in _models(store, run_id):
         get_artifact_repository(model.artifact_location, tracking_uri=store.uri).delete_artifacts()
         store.client.delete_logged_model(model.model_id)
-    store.client.set_tag(run_id, TAG, NOT_KEPT)
+    if store.client.get_run(run_id).info.lifecycle_stage == "active":  # nothing can be said of a deleted one
+        store.client.set_tag(run_id, TAG, NOT_KEPT)
     return True
 
 

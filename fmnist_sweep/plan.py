@@ -65,12 +65,18 @@ class Planned:
         late = minutes is not None and self.record.seconds >= 60 * minutes
         over = stopped or late or self.record.exhausted or begun >= _budget(self.study)
         new = 0.0 if over else max(0.0, self.trials - begun)
-        return new + self.record.count("running")
+        return new + (0 if stopped else self.record.count("running"))
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to do, here or in the tracking store."""
-        return self.record is not None and self.record.state == "closed" and not self.left and not self.record.unsettled
+        if self.record is None:
+            return False
+        most = self.study.job.config.tracking.keep_models
+        kept = sum(history.state == "finished" and not history.model_dropped for history in self.record.trained)
+        if most != "all" and kept > most:
+            return False
+        return self.record.state == "closed" and not self.left and not self.record.unsettled
 
 
 def place(job: Job) -> Place:
@@ -104,6 +110,8 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
     fresh = study.job.config.fresh
     folder = None if fresh else folders.current(state, study.id, place(study.job))
     if folder is None:
+        if not fresh:
+            _refuse_moved(state, study)
         return Planned(study, splits, folders.unused(state, study.id), None)
     owner = folder.owner(patience=1.0)
     if owner is not None:
@@ -117,6 +125,22 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
             "back, or type the command with fresh=true to begin anew."
         )
     return Planned(study, splits, folder, folder.record())
+
+
+def _refuse_moved(state: Path, study: Study) -> None:
+    """StoreError where a study was recorded in this folder when it, and with it the store, was somewhere else."""
+    here = place(study.job)
+    for there in folders.places(state, study.id):
+        recorded = there["uri"]
+        if recorded == here["uri"] or stores.is_server(recorded) or stores.is_server(here["uri"]):
+            continue
+        before, now = stores.file_of(recorded), stores.file_of(here["uri"])
+        if before.name == now.name and (not before.is_file() or (now.is_file() and before.samefile(now))):
+            raise StoreError(
+                f"study {study.id} ({study.label}) was recorded in {recorded}, and the folder was moved since: the "
+                "addresses in the store moved with it are void. Move it back, or type the command with fresh=true to "
+                "begin anew."
+            )
 
 
 def _budget(study: Study) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fmnist_sweep import study_folder as folders
 from fmnist_sweep.journal import JournalDamaged
 from fmnist_sweep.record import StudyRecord
-from fmnist_sweep.study_folder import StudyFolder
+from fmnist_sweep.study_folder import Place, StudyFolder
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,22 @@ class Progress:
 
 def listed(state: Path) -> Iterator[Progress | JournalDamaged]:
     """Every study begun below a state folder, the oldest first; in the place of one that cannot be read, why not."""
-    for folder in folders.every(state):
+    found = folders.every(state)
+    for folder in found:
         try:
-            latest = folders.current(state, folder.study_id, folder.place())
-            found = _progress(folder)
+            listed, place = _progress(folder), folder.place()
         except JournalDamaged as error:
             yield error
         else:
-            yield found if latest == folder else replace(found, state=f"{found.state}; followed by a fresh one")
+            later = any(folder.is_before(other) and _place(other) == place for other in found)
+            yield replace(listed, state=f"{listed.state}; followed by a fresh one") if later else listed
+
+
+def _place(folder: StudyFolder) -> Place | None:
+    try:
+        return folder.place()
+    except JournalDamaged:
+        return None
 
 
 def _progress(folder: StudyFolder) -> Progress:

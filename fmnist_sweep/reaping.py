@@ -23,7 +23,7 @@ def close_what_died(
         if folder.name in ours:
             continue
         try:
-            if folder.place() != place or folder.at_rest():
+            if folder.place() != place or folder.at_rest() or folder.owner() is not None:
                 continue
             with folders.opened(folder, {}, lambda text: None) as study:
                 _close_study(store, study)

@@ -57,7 +57,7 @@ class StudyRecord:
     """The sum of a journal's events.
 
     about: the first event's body (id, label, place, command, ...). seconds: spent on the study so far, in all its
-    sessions. closings: how often its run was closed with its figures. ended: nothing is left to propose.
+    sessions. closings: how often its run was closed with its figures. exhausted: nothing is left to propose.
     """
 
     about: dict[str, Any]

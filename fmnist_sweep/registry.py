@@ -134,8 +134,8 @@ def _ended_sweeps(store: Store) -> list[Run]:
 
 def _trials_of(store: Store, sweep: Run) -> list[Run]:
     """The finished trials of a sweep's studies, which may have been begun below another sweep's run."""
-    identifiers = {name.partition("-")[0] for name in sweep.data.tags["fmnist.studies"].split()}
-    found = [run for study in identifiers for run in _finished_trials(store, f"tags.`fmnist.study_id` = '{study}'")]
+    journals = sweep.data.tags["fmnist.journals"].split()  # as the same study may have been begun elsewhere, or anew
+    found = [run for journal in journals for run in _finished_trials(store, f"tags.`fmnist.journal` = '{journal}'")]
     return sorted(found, key=lambda run: -run.info.start_time)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fmnist_sweep import report, tracking
-from fmnist_sweep.errors import ExitCode
+from fmnist_sweep import study as studies
+from fmnist_sweep.delivery import now
+from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.plan import Planned
 from fmnist_sweep.record import StudyRecord
@@ -18,8 +20,8 @@ def recorded(record: StudyRecord) -> list[TrialRecord]:
     return [report.record_of(history, record.about) for history in record.trained]
 
 
-def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
-    """Close a study's run with what its trials came to."""
+def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> None:
+    """Close a study's run with what its trials came to; seconds: spent on it in all."""
     study, record, config = planned.study, opened.record, planned.study.job.config
     records = recorded(record)
     searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
@@ -27,7 +29,17 @@ def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy) -> None:
         searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
     failed_all = bool(records) and report.best(records) is None
     title, status = f"Study {record.about['label']}", "FAILED" if failed_all else "FINISHED"
-    close_run(sweep, opened, title, planned.banner, records, searched, status)
+    close_run(sweep, opened, title, planned.banner, records, searched, status, seconds=seconds)
+
+
+def refuse_deleted(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
+    """StoreError when somebody deleted the run of a study or sweep, of which its journal knows."""
+    store, run_id = sweep.store, str(opened.record.run_id)
+    if not sweep.delivery.insist(lambda: tracking.is_there(store, run_id), sweep.stop.sleep):
+        raise StoreError(
+            f"{studies.masked(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
+            "it there, or type the command with fresh=true to begin anew."
+        )
 
 
 def close_run(
@@ -38,11 +50,17 @@ def close_run(
     records: Sequence[TrialRecord],
     searched: str,
     status: str,
+    **more: float,
 ) -> None:
-    """Roll up to the run of a study or sweep: the best trial, its figures, leaderboard, report, description."""
+    """Roll up to the run of a study or sweep: the best trial, its figures, leaderboard, report, description.
+
+    more: of the journal's last event.
+    """
     winner, store, run_id = report.best(records), sweep.store, str(opened.record.run_id)
+    refuse_deleted(sweep, opened)
     opened.note("closing")
-    step = opened.record.closings - 1
+    # Settled before the first try: said again, a figure of the same step and time is not logged twice.
+    step, ended = opened.record.closings - 1, now()
     tags, metrics = {}, report.counts(records)
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
@@ -60,10 +78,10 @@ def close_run(
             "report.html": report.page(title, banner, records, sweep.command, figures).encode(),
             **{f"best/{name}": content for name, content in figures.items()},
         }
-        tracking.close(store, run_id, status=status, metrics=metrics, step=step, tags=tags, files=files)
+        tracking.close(store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files)
 
     sweep.delivery.insist(close, sweep.stop.sleep)
-    opened.note("closed")
+    opened.note("closed", **more)
 
 
 def ending(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:

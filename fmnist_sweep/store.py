@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from fmnist_sweep.errors import StoreError
@@ -41,7 +41,12 @@ def is_server(uri: str | None) -> bool:
 
 def exists(uri: str | None) -> bool:
     """Whether a store's file is there; a server's is not looked for."""
-    return is_server(uri) or Path(absolute_uri(uri).removeprefix(_SQLITE)).is_file()
+    return is_server(uri) or file_of(absolute_uri(uri)).is_file()
+
+
+def file_of(uri: str) -> Path:
+    """The file of a SQLite store's absolute address."""
+    return Path(uri.removeprefix(_SQLITE))
 
 
 def state_folder(uri: str | None) -> Path:
@@ -71,7 +76,7 @@ def absolute_uri(uri: str | None) -> str:
         raise StoreError(
             f"tracking.uri={uri}: expected sqlite:///FILE, or http://HOST:PORT of an MLflow tracking server."
         )
-    return uri
+    return uri.rstrip("/")
 
 
 def connect(uri: str | None, experiment: str) -> Store:
@@ -183,7 +188,11 @@ def _server_client(uri: str) -> MlflowClient:
                 f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "
                 f"with status {answer.status_code}."
             )
-    return _client(uri)
+        return _client(uri)
+    try:
+        return cast("MlflowClient", _ask(uri, lambda: _client(uri)))
+    except ImportError as error:
+        raise StoreError(f"tracking.uri: the driver of that database is not installed ({error}).") from None
 
 
 def _ask(uri: str, question: Any) -> Any:
@@ -205,13 +214,20 @@ def away(error: Exception) -> str | None:
 
     if isinstance(error, MlflowException) and error.error_code not in _PASSING:
         return None
+    if isinstance(error, FileNotFoundError):
+        return None
     if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
         return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return None
 
 
 # What a server that is starting, stopping, overloaded or unreachable answers; the client's own words for no answer too.
-_PASSING = frozenset(("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"))
+_PASSING = frozenset(
+    (
+        *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"),
+        "ENDPOINT_NOT_FOUND",  # by what stands before a server that is not there
+    )
+)
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:

@@ -40,12 +40,16 @@ class StudyFolder:
     def study_id(self) -> str:
         return self.name.partition("-")[0]
 
+    def is_before(self, other: StudyFolder) -> bool:
+        """Whether the other is a later beginning of the same study."""
+        return self.study_id == other.study_id and _number(self.name) < _number(other.name)
+
     @property
     def begun(self) -> bool:
         """Whether it has a journal; JournalDamaged when only what belongs to one is left."""
         if (self.path / _JOURNAL).exists():
             return True
-        if any((self.path / name).exists() for name in ("checkpoints", "results")):
+        if _remains(self.path):
             raise JournalDamaged(self.path / _JOURNAL, "it is gone")
         return False
 
@@ -77,12 +81,21 @@ def current(state: Path, study_id: str, place: Place) -> StudyFolder | None:
     return None
 
 
+def places(state: Path, study_id: str) -> list[Place]:
+    """Where the runs of each beginning of a study are."""
+    return [folder.place() for folder in _beginnings(state, study_id) if folder.begun]
+
+
 def unused(state: Path, study_id: str) -> StudyFolder:
     """The folder of a study's next beginning; not made yet."""
-    taken = [folder for folder in _beginnings(state, study_id) if folder.path.joinpath(_JOURNAL).exists()]
-    taken += [folder for folder in _beginnings(state, study_id) if folder.path.joinpath("checkpoints").exists()]
-    number = 1 + max((_number(folder.name) for folder in taken), default=0)
+    taken = [_number(folder.name) for folder in _beginnings(state, study_id) if _remains(folder.path)]
+    number = 1 + max(taken, default=0)
     return StudyFolder(state / "studies" / (study_id if number == 1 else f"{study_id}-{number}"))
+
+
+def _remains(path: Path) -> bool:
+    """Whether anything of a study's beginning is left in its folder."""
+    return any((path / name).exists() for name in (_JOURNAL, "checkpoints", "results"))
 
 
 def every(state: Path) -> list[StudyFolder]:
@@ -142,7 +155,8 @@ def opened(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str], N
 def _drop_half_written(folder: Path) -> None:
     """Remove what a writer that was killed had written aside and not renamed; only the folder's owner writes there."""
     for path in folder.rglob(".*"):
-        path.unlink(missing_ok=True)
+        if re.fullmatch(r"\..+\.\d+(-journal)?", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -26,11 +26,12 @@ from fmnist_sweep.trial import CheckpointRefused, EpochEnd, TrialFailure, TrialR
 
 @dataclass(eq=False)
 class _Live:
-    """A trial under way. epochs: those that have ended, shared with its parcel."""
+    """A trial under way. epochs: those that have ended, shared with its parcel. kept: a checkpoint has all of them."""
 
     history: TrialHistory
     parcel: Parcel
     epochs: list[Epoch]
+    kept: bool = True
 
 
 class Supervisor:
@@ -57,10 +58,11 @@ class Supervisor:
             self._restore()
             while self._fill_slots() or self._running:
                 self._take(self._next_event())
-                self._end_if_asked()
+                if all(live.kept for live in self._running.values()):  # else after one more epoch, which will be kept
+                    self._end_if_asked()
             self._end_if_asked()
             self._sweep.delivery.flush(self._sweep.stop.sleep)
-            self._handover.drop_models()
+            self._handover.drop_models(insist=True)
         except BaseException:
             self._kill_running()
             raise
@@ -136,16 +138,18 @@ class Supervisor:
         began = False
         while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.asked and not self._stopped:
             if self._unfinished:
-                self._begin(self._unfinished.pop(0))
-                began = True
+                history = self._unfinished.pop(0)
+                if history.attempts or not self._already_known(history):
+                    self._begin(history)
+                    began = True
                 continue
             if not self._budget_left() or (self._running and not self._told_since_wait):
                 break
-            history = self._ask()
-            if history is None:
+            asked = self._ask()
+            if asked is None:
                 break
-            if not self._already_known(history):
-                self._begin(history)
+            if not self._already_known(asked):
+                self._begin(asked)
                 began = True
         return began
 
@@ -153,9 +157,9 @@ class Supervisor:
         most, minutes = self._config.max_trials, self._config.max_minutes
         if most is not None and self._record.begun >= most:
             return False
-        return minutes is None or self._seconds() < 60 * minutes
+        return minutes is None or self.seconds() < 60 * minutes
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
         """Seconds spent on the study, those of earlier sessions included."""
         return round(self._before + time.monotonic() - self._begun, 3)
 
@@ -226,12 +230,14 @@ class Supervisor:
         history = live.history
         self._sweep.view.say(f"  a checkpoint cannot be used ({refused.reason}): this trial begins anew", "yellow")
         self._note("killed", trial_id=history.trial_id, attempt=history.attempts[-1].number)
+        self._sweep.delivery.forget(live.parcel)
         self._handover.bury(history, history.attempts[-1])
         self._opened.checkpoints.drop(history.trial_id)
         self._from_scratch.add(history.trial_id)
         self._begin(history)
 
     def _epoch(self, live: _Live, event: EpochEnd) -> None:
+        live.kept = event.checkpoint is not None
         if event.checkpoint is not None:
             self._opened.checkpoints.save(event.trial_id, event.epoch, event.checkpoint)
         live.epochs.append(Epoch(event.epoch, event.metrics, now()))
@@ -256,13 +262,15 @@ class Supervisor:
             parameters=result.parameters,
             fit_seconds=result.fit_seconds,
             ended=ended,
-            seconds=self._seconds(),
+            seconds=self.seconds(),
         )
         if not known:
             self._tell(result.trial_id, (history.outcome or {})["score"])
-        live.parcel.ending = self._handover.finished(history, result, ended)
+        at_hand = [result]
+        live.parcel.ending = self._handover.finished(history, at_hand, ended)
         self._sweep.delivery.bring(live.parcel)
-        self._handover.drop_models()
+        at_hand.clear()
+        self._handover.drop_models(insist=False)
         self._sweep.view.ended(record_of(history, self._record.about))
 
     def _fail(self, live: _Live, failure: TrialFailure) -> None:
@@ -276,7 +284,7 @@ class Supervisor:
             traceback=failure.traceback,
             epochs=[(epoch.metrics, epoch.ended) for epoch in live.epochs],
             ended=now(),
-            seconds=self._seconds(),
+            seconds=self.seconds(),
         )
         if not known:
             self._tell(failure.trial_id, None)
@@ -292,7 +300,7 @@ class Supervisor:
         for live in self._running.values():
             attempt = live.history.attempts[-1]
             if attempt.state == "running":  # one that has ended keeps its result, to be delivered at the next start
-                self._note("killed", trial_id=live.history.trial_id, attempt=attempt.number, seconds=self._seconds())
+                self._note("killed", trial_id=live.history.trial_id, attempt=attempt.number, seconds=self.seconds())
             self._handover.kill(attempt)
         self._running.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import math
@@ -44,7 +45,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     over = all(planned.over for planned in plan)
     if over and folders.sweep_closed(state, _sweep_id(plan)):
         return _nothing_to_do(plan, view)
-    with executors.make(config.executor) as executor:
+    with executors.make(config.executor, stop) as executor:
         if not over:  # else only the sweep's own run is still to be closed
             view.say("starting TensorFlow ...")
             trial.import_tensorflow()
@@ -104,7 +105,7 @@ def _full_disk_said(state: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENOTDIR}:
             raise
         raise StoreError(
             f"{error.filename or state} cannot be written ({error.strerror}): mend that, then type the same command "
@@ -137,12 +138,21 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
             "command": studies.typed(planned.study.job),
             **plans.place(planned.study.job),
         }
-        opened[planned.folder.name] = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+        study = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+        if planned.study.job.config.fresh and study.record.sweep_id is not None:
+            # Another command with fresh=true has begun and left it since: this one begins the next.
+            planned.folder = folders.unused(state, planned.study.id)
+            study = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+        opened[planned.folder.name] = study
         planned.record = opened[planned.folder.name].record  # as it is now that nobody else changes it
     place, sweep_id = plans.place(plan[0].study.job), _sweep_id(plan)
     begun = any(study.record.sweep_id == sweep_id for study in opened.values())
-    own = held.enter_context(folders.opened_sweep(state, sweep_id, {"studies": sorted(opened), **place}, begun))
-    reaping.close_what_died(sweep.store, state, place, {*opened, sweep_id}, sweep.view.say)
+    members = {"studies": sorted(opened), "journals": [opened[name].token for name in sorted(opened)]}
+    own = held.enter_context(folders.opened_sweep(state, sweep_id, {**members, **place}, begun))
+    ours = {*opened, sweep_id}
+    sweep.delivery.insist(
+        lambda: reaping.close_what_died(sweep.store, state, place, ours, sweep.view.say), sweep.stop.sleep
+    )
     return _Running(sweep, plan, opened, own, state)
 
 
@@ -157,7 +167,7 @@ def _run(running: _Running) -> ExitCode:
                 with _study_run(running, planned, opened):
                     supervisor = Supervisor(sweep, planned, opened)
                     supervisor.run()
-                    rollup.close_study(sweep, planned, opened)
+                    rollup.close_study(sweep, planned, opened, supervisor.seconds())
             running.results[planned.folder.name] = rollup.recorded(opened.record)
             sweep.view.leaderboard(
                 f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
@@ -178,6 +188,7 @@ def _sweep_run(running: _Running) -> Iterator[None]:
         tags={
             "sweep_id": own.record.about["id"],
             "studies": " ".join(own.record.about["studies"]),
+            "journals": " ".join(own.record.about["journals"]),
             "journal": own.record.about["token"],
             "data": ", ".join(dict.fromkeys(planned.splits.tag for planned in running.plan)),
             "git": source_commit(),
@@ -227,7 +238,7 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     opened.note("opened", command=studies.typed(study.job), planned=most, **home)
     try:
         _open_run(sweep, info, opened)
-        reaping.refuse_unknown_runs(sweep.store, opened)
+        sweep.delivery.insist(lambda: reaping.refuse_unknown_runs(sweep.store, opened), sweep.stop.sleep)
         sweep.delivery.insist(lambda: _describe(sweep, planned, str(record.run_id)), sweep.stop.sleep)
         yield
     except BaseException:
@@ -255,11 +266,7 @@ def _open_run(sweep: Sweep, info: tracking.RunInfo, opened: OpenStudy | OpenSwee
         begun = sweep.delivery.insist(lambda: tracking.start_run(store, info, may_exist=True), sweep.stop.sleep)
         opened.note("run", run_id=begun)
         return
-    if not sweep.delivery.insist(lambda: tracking.is_there(store, run_id), sweep.stop.sleep):
-        raise StoreError(
-            f"{studies.masked(store.uri)} has no {info.kind} run {run_id} any more, of which {opened.journal.path} "
-            "knows: restore it there, or type the command with fresh=true to begin anew."
-        )
+    rollup.refuse_deleted(sweep, opened)
     sweep.delivery.insist(lambda: tracking.reopen(store, run_id, info.command), sweep.stop.sleep)
 
 

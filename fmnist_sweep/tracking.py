@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -339,16 +338,20 @@ def close(
     status: str,
     metrics: Mapping[str, float],
     step: int,
+    ended: int,
     tags: Mapping[str, str],
     files: Mapping[str, bytes],
 ) -> None:
-    """Close a sweep's or study's run with what is rolled up to it; step: how often that was done before."""
+    """Close a sweep's or study's run with what is rolled up to it.
+
+    step: how often that was done before. ended: when, in ms since 1970. Done again, it changes nothing.
+    """
     from mlflow.entities import RunTag
 
     log_files(store, run_id, files)
-    entries = _metrics(metrics, int(time.time() * 1000), step=step)
+    entries = _metrics(metrics, ended, step=step)
     store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
-    store.client.set_terminated(run_id, status)
+    store.client.set_terminated(run_id, status, ended)
 
 
 def figures(store: Store, run_id: str) -> dict[str, bytes]:

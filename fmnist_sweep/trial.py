@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,11 +102,12 @@ class Diverged(ArithmeticError):
     """A loss that is no number any more."""
 
 
-def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
+def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Train a trial: an EpochEnd as each epoch ends, then one TrialResult or TrialFailure.
 
     The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
     that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped;
+    last: whether the epoch that has ended is the last for now, and so has a checkpoint, whenever the last one was.
     packed.Damaged or snapshot.Mismatch is raised where the checkpoint cannot be used: that is no fault of the trial.
     """
     resumed = None if spec.resume is None else snapshot.unpack(spec.resume)
@@ -123,7 +124,7 @@ def run(spec: TrialSpec, splits: Splits) -> Iterator[Event]:
         while not fit.finished(history):
             metrics = fit.epoch(history)
             history.append(metrics)
-            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history))
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, last()))
             _refuse_nan(metrics, len(history))
         yield fit.result(history)
     except snapshot.Mismatch:
@@ -195,13 +196,13 @@ class _Fit:
         self._best = self._model.get_weights() if resumed.best_weights is None else resumed.best_weights
         self._best_probabilities = resumed.best_probabilities
 
-    def checkpoint(self, history: list[dict[str, float]]) -> bytes | None:
+    def checkpoint(self, history: list[dict[str, float]], last: bool) -> bytes | None:
         """The state after the last epoch of `history`, where a checkpoint is due.
 
         There is none of an epoch that diverged: a trial continued from it would pass for a sound one.
         """
         every = self._spec.checkpoint_seconds
-        due = every is not None and time.monotonic() - self._checkpointed >= every
+        due = every is not None and (last or time.monotonic() - self._checkpointed >= every)
         due = due or (self._spec.keep_final and self.finished(history))
         if not due or _diverged_in(history[-1]):
             return None

@@ -22,7 +22,7 @@ from rich.console import Console
 from fmnist_sweep import store as stores
 from fmnist_sweep import study_folder as folders
 from fmnist_sweep.compose import compose_job
-from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.sweep import run_sweep
 from fmnist_sweep.terminal import View
 
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_pa
 
     process = _started(tmp_path)
     try:
-        _until(process, "epoch 2/6")
+        _until(process, "epoch 2/12")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
     finally:
@@ -219,6 +219,54 @@ def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_pa
     assert "cannot be used" in shown
     assert "begins anew" in shown
     assert sorted(run.info.status for run in _runs("trial")) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+
+
+def test_a_run_that_somebody_deletes_is_missed_by_nobody(tmp_path: Path) -> None:
+    arguments = ("tracking.keep_models=1", "train.epochs=2")
+    assert _run((*arguments, "search.max_trials=1"))[0] is ExitCode.DONE
+    (first,) = _runs("trial")
+    stores.open_existing(None, "fashion-mnist").client.delete_run(first.info.run_id)
+    assert _run((*arguments, "search.max_trials=5"))[0] is ExitCode.DONE
+    assert [run.info.status for run in _runs("trial")] == ["FINISHED"] * 4
+    assert len(list((stores.state_folder(None) / "artifacts").rglob("model.keras"))) == 1
+
+
+def test_a_deleted_study_run_is_said_in_one_sentence() -> None:
+    assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
+    (study,) = _runs("study")
+    stores.open_existing(None, "fashion-mnist").client.delete_run(study.info.run_id)
+    with pytest.raises(StoreError, match=f"no run {study.info.run_id} any more.*fresh=true"):
+        _run(("search.max_trials=2",))
+    assert _run(("search.max_trials=2", "fresh=true"))[0] is ExitCode.DONE
+
+
+def test_fewer_models_are_kept_when_that_is_asked_for_later() -> None:
+    assert _run(("search.max_trials=3",))[0] is ExitCode.DONE
+    assert _run(("search.max_trials=3", "tracking.keep_models=1"))[0] is ExitCode.DONE
+    assert len(list((stores.state_folder(None) / "artifacts").rglob("model.keras"))) == 1
+    assert len(_runs("trial")) == 3
+    assert "Nothing to do" in _run(("search.max_trials=3", "tracking.keep_models=1"))[1]
+
+
+def test_a_folder_that_was_moved_is_not_begun_anew_silently(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    os.chdir(tmp_path / "here")
+    assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
+    (tmp_path / "here").rename(tmp_path / "there")
+    os.chdir(tmp_path / "there")
+    with pytest.raises(StoreError, match=r"here/mlruns/mlflow\.db, and the folder was moved.*fresh=true"):
+        _run(("search.max_trials=1",))
+
+
+def test_a_lost_journal_is_said_and_fresh_is_a_way_out(tmp_path: Path) -> None:
+    grid = ("search=grid", "model.filters.max_value=3")
+    assert _run(grid)[0] is ExitCode.DONE
+    (folder,) = folders.every(stores.state_folder(None))
+    (folder.path / "results").mkdir(exist_ok=True)
+    (folder.path / "journal.db").unlink()
+    with pytest.raises(StoreError, match=r"journal\.db is damaged \(it is gone\)"):
+        _run(grid)
+    assert _run((*grid, "fresh=true"))[0] is ExitCode.DONE
 
 
 def test_minutes_are_those_of_all_sessions() -> None:
@@ -248,13 +296,13 @@ def test_the_plan_says_what_it_costs_and_creates_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-LONG = (*TINY[:-1], "data.images=2000", "train.epochs=6", "search.max_trials=2", "regularization=dropout")
+LONG = (*TINY[:-1], "data.images=2000", "train.epochs=12", "search.max_trials=2", "regularization=dropout")
 
 
-def _started(folder: Path) -> subprocess.Popen[str]:
+def _started(folder: Path, *more: str) -> subprocess.Popen[str]:
     # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
     return subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep", *LONG],
+        [sys.executable, "-m", "fmnist_sweep", *LONG, *more],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -271,13 +319,13 @@ def _until(process: subprocess.Popen[str], word: str) -> None:
     raise AssertionError(f"the command ended before it said {word!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 0), (signal.SIGTERM, 3600)])
 def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
-    number: signal.Signals, sweep: Command, tmp_path: Path
+    number: signal.Signals, seconds: int, sweep: Command, tmp_path: Path
 ) -> None:
-    process = _started(tmp_path)
+    process = _started(tmp_path, f"checkpoint.every_seconds={seconds}")
     try:
-        _until(process, "epoch 2/6")
+        _until(process, "epoch 2/12")
         process.send_signal(number)
         rest = process.communicate(timeout=120)[0]
     finally:
@@ -289,7 +337,7 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     (killed,) = _runs("trial")
     store = stores.open_existing(None, "fashion-mnist")
     logged = len(store.client.get_metric_history(killed.info.run_id, "loss"))
-    assert 2 <= logged < 6
+    assert 2 <= logged < 12
     done = sweep(*LONG, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"on from epoch {logged}" in done.stdout
@@ -298,7 +346,7 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     assert first.data.tags["fmnist.followed_by"] == second.info.run_id
     assert second.data.tags["fmnist.attempt"] == "2"
     steps = [entry.step for entry in store.client.get_metric_history(second.info.run_id, "loss")]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert steps == list(range(1, 13))
     other = tmp_path / "undisturbed"
     other.mkdir()
     assert sweep(*LONG, cwd=other).returncode == 0
@@ -313,7 +361,7 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
 def test_a_second_signal_ends_it_at_once_and_closes_its_runs(tmp_path: Path) -> None:
     process = _started(tmp_path)
     try:
-        _until(process, "epoch 1/6")
+        _until(process, "epoch 1/12")
         process.send_signal(signal.SIGINT)
         _until(process, "Interrupted: stopping after this epoch")
         process.send_signal(signal.SIGINT)
@@ -352,7 +400,7 @@ def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:
     process = _started(tmp_path)
     try:
-        _until(process, "epoch 1/6")
+        _until(process, "epoch 1/12")
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait(240) == 0
@@ -365,7 +413,7 @@ def test_studies_are_listed_with_state_progress_and_the_command_that_continues(v
     assert "no study was begun" in verb("studies", cwd=tmp_path).stdout
     process = _started(tmp_path)
     try:
-        _until(process, "epoch 1/6")
+        _until(process, "epoch 1/12")
         running = verb("studies", cwd=tmp_path).stdout
         assert f"running: process {process.pid} on" in running
         assert "0 of 2 trials" in running
@@ -376,7 +424,7 @@ def test_studies_are_listed_with_state_progress_and_the_command_that_continues(v
     stopped = verb("studies", cwd=tmp_path).stdout
     assert "interrupted; 0 of 2 trials" in stopped
     (command,) = [line.strip() for line in stopped.splitlines() if "python -m fmnist_sweep" in line]
-    assert "train.epochs=6" in command
+    assert "train.epochs=12" in command
     assert not list(tmp_path.glob("mlruns/*/mlflow.db-journal"))
 
 

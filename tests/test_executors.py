@@ -9,6 +9,7 @@ from fmnist_sweep import executors
 from fmnist_sweep.compose import compose_job
 from fmnist_sweep.data import load
 from fmnist_sweep.executors import Executor
+from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.trial import EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
 
 
@@ -21,7 +22,7 @@ def ended(executor: Executor) -> list[Event]:
 
 
 def in_process() -> Executor:
-    return executors.make(compose_job(["executor=in_process"]).config.executor)
+    return executors.make(compose_job(["executor=in_process"]).config.executor, Stop())
 
 
 def test_a_trial_sends_each_epoch_and_then_its_result() -> None:

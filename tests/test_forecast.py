@@ -192,7 +192,7 @@ def test_the_minutes_are_about_those_of_a_real_fit() -> None:
     probed = probe(given.config, data)
     said = probed.start_seconds + 3 * probed.epoch_seconds
     real = small.finished(given, data).fit_seconds
-    assert said / 4 < real < said * 4
+    assert said / 20 < real < said * 20  # in the right unit, whatever else the machine does
 
 
 def test_the_megabytes_are_about_those_of_a_real_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

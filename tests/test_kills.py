@@ -271,7 +271,7 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
         Kill("journal closed"),
     )
     second = (
-        Kill(seconds=1.5),
+        Kill("journal run", moment="after"),
         # The third trial is a promoted one: it goes on from the checkpoint of one before it.
         Kill("journal asked", 3, "after"),
         Kill("file 0002/000002.npz", moment="after"),

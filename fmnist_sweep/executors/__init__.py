@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from fmnist_sweep.config import ExecutorConfig
+from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.trial import Event, TrialSpec
 
 
@@ -27,8 +28,8 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def make(config: ExecutorConfig) -> Executor:
-    """The executor a config names."""
+def make(config: ExecutorConfig, stop: Stop) -> Executor:
+    """The executor a config names; stop: says when the epoch under way is the last."""
     from fmnist_sweep.executors.in_process import InProcess
 
-    return InProcess(config.threads)
+    return InProcess(config.threads, stop)

@@ -8,6 +8,7 @@ from typing import Self
 
 from fmnist_sweep import packed, snapshot, trial
 from fmnist_sweep.data import load
+from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.trial import CheckpointRefused, Event, TrialSpec
 
 
@@ -16,7 +17,8 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, stop: Stop) -> None:
+        self._stop = stop
         trial.set_threads(threads)
         self._running: Iterator[Event] | None = None
         self._trial_id = ""
@@ -24,7 +26,7 @@ class InProcess:
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running, self._trial_id = trial.run(spec, load(spec.data)), spec.trial_id
+        self._running, self._trial_id = trial.run(spec, load(spec.data), lambda: self._stop.asked), spec.trial_id
 
     def next_event(self) -> Event:
         if self._running is None:
