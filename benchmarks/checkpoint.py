@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fmnist_sweep import trial
+from fmnist_sweep import backend, trial
 from fmnist_sweep.checkpoints import Checkpoints
 from fmnist_sweep.compose import compose_job
 from fmnist_sweep.data import Splits, load
@@ -74,14 +74,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60000, help="drawn images; a tenth of them validates")
     parser.add_argument("--filters", type=int, default=48)
     arguments = parser.parse_args()
-    trial.import_tensorflow()
+    backend.import_tensorflow()
     overrides = [
         *("data=drawn", f"data.images={arguments.images}", f"model.filters={arguments.filters}"),
         *("model.conv_layers=2", "regularization.dropout=0.2", f"train.epochs={EPOCHS}"),
     ]
     job = compose_job(overrides)
     config = {**job.config.settings, "train": dict(job.config.settings["train"])}
-    config["train"]["precision"] = trial.resolve_precision(config["train"]["precision"])
+    config["train"]["precision"] = backend.resolve_precision(config["train"]["precision"])
     without = TrialSpec("benchmark", "0", 1, config, "val_accuracy", job.config.data)
     with_checkpoints = replace(without, checkpoint_seconds=0.0)
     splits = load(job.config.data)

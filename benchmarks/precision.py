@@ -14,16 +14,16 @@ import statistics
 import subprocess
 import sys
 
-from fmnist_sweep.trial import resolve_precision
+from fmnist_sweep.backend import resolve_precision
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 ONE_RUN = """
 import json, os, sys
-from fmnist_sweep import trial
+from fmnist_sweep import backend, trial
 from fmnist_sweep.compose import compose_job
 from fmnist_sweep.data import load
-trial.import_tensorflow()
+backend.import_tensorflow()
 job = compose_job([
     "data=fashion_mnist" if os.environ.get("FMNIST_DATA_DIR") else "data=drawn", "data.limit=" + sys.argv[2],
     "model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2", "train.epochs=3",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fmnist_sweep import models, search, space, training, trial, tunable
+from fmnist_sweep import backend, models, search, space, training, tunable
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.terminal import duration, trials_text
 
@@ -180,7 +180,7 @@ def _compiled(config: Mapping[str, Any]) -> keras.Model:
     import keras
 
     train, before = config["train"], keras.config.dtype_policy()
-    keras.config.set_dtype_policy(trial.resolve_precision(train["precision"]))
+    keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
     try:
         model = models.build(config["model"], config["regularization"])
     finally:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import forecast, search, space, trial
+from fmnist_sweep import backend, forecast, search, space
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep import study_folder as folders
@@ -45,7 +45,7 @@ class Planned:
         """As many as the oracle and the budget allow; math.inf when only time limits them."""
         config = self.study.job.config
         if config.search.name == "grid":
-            trial.import_tensorflow()  # for KerasTuner, which alone knows its grid
+            backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
         trials = search.most_trials(config.search.name, config.oracle, self.study.settings)
         return min(trials, _budget(self.study))
 
@@ -93,7 +93,10 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
     found: dict[str, tuple[Study, Splits]] = {}
     for job, label in zip(jobs, studies.labels(jobs), strict=True):
         train = job.config.settings["train"]
-        settings = {**job.config.settings, "train": {**train, "precision": trial.resolve_precision(train["precision"])}}
+        settings = {
+            **job.config.settings,
+            "train": {**train, "precision": backend.resolve_precision(train["precision"])},
+        }
         _refuse_endless(job, settings)
         splits = load(job.config.data)
         study = studies.name_by_content(job, label, settings, splits.sha256)

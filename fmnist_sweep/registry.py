@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fmnist_sweep import logged_model, trial
+from fmnist_sweep import backend, logged_model, trial
 from fmnist_sweep.data import DataConfig, Split, load
 from fmnist_sweep.errors import DataError, PromotionRefused
 from fmnist_sweep.store import Store, mlflow_pointed_at
@@ -196,7 +196,7 @@ def _check_predictions(store: Store, run: Run, file: Path, data_dir: str | None)
     """Compare what the saved model predicts with what was scored; returns the number of images."""
     validation = _validation_of(store, run, data_dir)
     scored = np.load(io.BytesIO(_artifact(store, run, "predictions.npz")), allow_pickle=False)["probabilities"]
-    trial.import_tensorflow()
+    backend.import_tensorflow()
     try:
         model = trial.load_model(file)
     except (ValueError, zipfile.BadZipFile) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import executors, forecast, reaping, report, rollup, tracking, trial
+from fmnist_sweep import backend, datasets, executors, forecast, reaping, report, rollup, tracking
 from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
@@ -48,7 +48,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     with executors.make(config.executor, stop) as executor:
         if not over:  # else only the sweep's own run is still to be closed
             view.say("starting TensorFlow ...")
-            trial.import_tensorflow()
+            backend.import_tensorflow()
             _say_costs(plan, state, view)
         if config.plan:
             return ExitCode.DONE
@@ -208,7 +208,7 @@ def _sweep_run(running: _Running) -> Iterator[None]:
 
 def _log_data(running: _Running) -> None:
     for splits in {planned.splits.sha256: planned.splits for planned in running.plan}.values():
-        tracking.log_data(running.sweep.store, str(running.own.record.run_id), splits)
+        datasets.log(running.sweep.store, str(running.own.record.run_id), splits)
 
 
 @contextmanager

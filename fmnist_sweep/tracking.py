@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist_sweep import logged_model, plots
+from fmnist_sweep import datasets, logged_model, plots
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.evaluate import most_confused
 
@@ -94,7 +94,7 @@ def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Split
     entries = [Param(key, _parameter(value)) for key, value in params.items()]
     for first in range(0, len(entries), _MOST_PARAMS):
         store.client.log_batch(run_id, params=entries[first : first + _MOST_PARAMS])
-    log_data(store, run_id, splits)
+    datasets.log(store, run_id, splits)
     log_files(store, run_id, files)
 
 
@@ -140,41 +140,6 @@ def _user() -> str:
 def _parameter(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     return text[:_LONGEST_PARAM]
-
-
-def log_data(store: Store, run_id: str, splits: Splits) -> None:
-    """The train and validation inputs of a run, as MLflow datasets."""
-    from mlflow.entities import InputTag
-
-    inputs = [
-        _dataset_input(splits, part, context, InputTag)
-        for context, part in (("train", splits.train), ("validation", splits.validation))
-    ]
-    store.client.log_inputs(run_id, datasets=inputs)
-
-
-def _dataset_input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:
-    from mlflow.entities import Dataset, DatasetInput
-
-    origin = splits.origin
-    dataset = Dataset(
-        name=f"{origin.source} {context}",
-        digest=splits.sha256[:12],  # as in the tag fmnist.data; a longer one fills the UI's columns
-        source_type="fmnist_sweep",
-        source=json.dumps({"location": origin.location, "canonical": origin.canonical, "sha256": splits.sha256}),
-        schema=_dataset_schema(),
-        profile=json.dumps({"images": len(part.labels), "shape": list(part.images.shape)}),
-    )
-    return DatasetInput(dataset, tags=[input_tag("mlflow.data.context", context)])
-
-
-def _dataset_schema() -> str:
-    from mlflow.data.schema import TensorDatasetSchema
-    from mlflow.types import Schema, TensorSpec
-
-    features = Schema([TensorSpec(np.dtype("uint8"), (-1, 28, 28, 1), "pixels")])
-    targets = Schema([TensorSpec(np.dtype("int64"), (-1,), "label")])
-    return json.dumps({"mlflow_tensorspec": TensorDatasetSchema(features, targets).to_dict()})
 
 
 @dataclass(frozen=True)

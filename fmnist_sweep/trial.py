@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,54 +299,3 @@ def load_model(path: Path) -> keras.Model:
     import keras
 
     return keras.saving.load_model(path, safe_mode=True, compile=False)
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects compute with
-    with _standard_error_held_back():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-
-
-@contextmanager
-def _standard_error_held_back() -> Iterator[None]:
-    """Keep what is written to file descriptor 2, from C++ too, and let it out only when the block raises."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            held.seek(0)
-            os.write(before, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
-
-
-def set_threads(threads: int | None) -> None:
-    """Limit the cores TensorFlow computes on; to be called before its first operation."""
-    if threads is None:
-        return
-    import_tensorflow()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
-
-
-def resolve_precision(precision: str) -> str:
-    """`auto` settled for this machine: mixed_bfloat16 where the processor multiplies bfloat16 itself.
-
-    Elsewhere it is emulated and slower (benchmarks/precision.py).
-    """
-    if precision != "auto":
-        return precision
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import space, trial
+from fmnist_sweep import backend, space, trial
 from fmnist_sweep.compose import compose_job
 from fmnist_sweep.data import Splits
 from fmnist_sweep.data.splits import Origin, Split, sha256_of
@@ -69,7 +69,7 @@ def spec(overrides: Sequence[str], **changes: Any) -> TrialSpec:
     """A trial of the config that the overrides compose; changes: of the resolved config, by section."""
     job = compose_job(overrides)
     config = {**resolved(job), **changes}
-    config["train"]["precision"] = trial.resolve_precision(config["train"]["precision"])
+    config["train"]["precision"] = backend.resolve_precision(config["train"]["precision"])
     return TrialSpec("study", "0", 1, config, job.config.search.objective, job.config.data)
 
 

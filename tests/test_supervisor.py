@@ -159,12 +159,12 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep import tracking
+    from fmnist_sweep import datasets
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tracking, "log_data", broken)
+    monkeypatch.setattr(datasets, "log", broken)
     with pytest.raises(ZeroDivisionError):
         _run("train.epochs=1", "search.max_trials=1")
     assert [run.info.status for run in _runs("sweep")] == ["KILLED"]

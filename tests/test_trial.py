@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from small import TINY, events, failed, finished, spec, splits
 
-from fmnist_sweep import training, trial
+from fmnist_sweep import backend, training, trial
 from fmnist_sweep.data import Splits
 from fmnist_sweep.trial import Event, TrialResult
 
@@ -323,12 +323,12 @@ def test_a_file_that_carries_code_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_precision_by_name_is_taken_as_it_is(precision: str) -> None:
-    assert trial.resolve_precision(precision) == precision
+    assert backend.resolve_precision(precision) == precision
 
 
 def test_auto_is_settled_for_this_machine() -> None:
-    assert trial.resolve_precision("auto") in ("float32", "mixed_bfloat16")
-    assert trial.resolve_precision("auto") == trial.resolve_precision("auto")
+    assert backend.resolve_precision("auto") in ("float32", "mixed_bfloat16")
+    assert backend.resolve_precision("auto") == backend.resolve_precision("auto")
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:

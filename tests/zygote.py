@@ -295,10 +295,10 @@ def _import_everything() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import fmnist_sweep
-    from fmnist_sweep import store, trial
+    from fmnist_sweep import backend, store
 
     store._quiet_mlflow()
-    with trial._standard_error_held_back():
+    with backend.standard_error_held_back():
         for name in (
             "tensorflow",
             "keras",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from fmnist_sweep import packed, snapshot, trial
+from fmnist_sweep import backend, packed, snapshot, trial
 from fmnist_sweep.data import load
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.trial import CheckpointRefused, Event, TrialSpec
@@ -19,7 +19,7 @@ class InProcess:
 
     def __init__(self, threads: int | None, stop: Stop) -> None:
         self._stop = stop
-        trial.set_threads(threads)
+        backend.set_threads(threads)
         self._running: Iterator[Event] | None = None
         self._trial_id = ""
 

@@ -1,0 +1,61 @@
+"""TensorFlow, as a trial needs it: imported without its start-up notes, on so many cores, in this precision."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects compute with
+    with standard_error_held_back():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def standard_error_held_back() -> Iterator[None]:
+    """Keep what is written to file descriptor 2, from C++ too, and let it out only when the block raises."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            held.seek(0)
+            os.write(before, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit the cores TensorFlow computes on; to be called before its first operation."""
+    if threads is None:
+        return
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` settled for this machine: mixed_bfloat16 where the processor multiplies bfloat16 itself.
+
+    Elsewhere it is emulated and slower (benchmarks/precision.py).
+    """
+    if precision != "auto":
+        return precision
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
