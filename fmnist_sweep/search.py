@@ -69,9 +69,9 @@ def hyperband(
 
 def grid(hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int) -> "keras_tuner.Oracle":
     """Every combination in order."""
-    import keras_tuner
+    from fmnist_sweep import oracles
 
-    return keras_tuner.oracles.GridSearchOracle(hyperparameters=hyperparameters, max_trials=None, **common)
+    return oracles.Grid(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
 ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
