@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -212,12 +213,14 @@ def away(error: Exception) -> str | None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     if isinstance(error, MlflowException) and error.error_code not in _PASSING:
-        return None
+        database = [line for line in lines if _DATABASE_AWAY.search(line)]
+        return database[0][:300] if error.error_code == "BAD_REQUEST" and database else None
     if isinstance(error, FileNotFoundError):
         return None
     if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        return lines[0][:300]
     return None
 
 
@@ -228,6 +231,8 @@ _PASSING = frozenset(
         "ENDPOINT_NOT_FOUND",  # by what stands before a server that is not there
     )
 )
+# What a server calls a bad request, though its PostgreSQL cannot do it for now: during a failover, or overloaded.
+_DATABASE_AWAY = re.compile(r"\(psycopg2\.(errors\.ReadOnlySqlTransaction|InterfaceError)\)|QueuePool limit of size")
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
