@@ -39,13 +39,40 @@ def standard_error_held_back() -> Iterator[None]:
             os.close(before)
 
 
-def set_threads(threads: int | None) -> None:
-    """Limit the cores TensorFlow computes on; to be called before its first operation."""
-    if threads is None:
-        return
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine's where its affinity or its control group says so."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def share_gpus() -> None:
+    """Let TensorFlow take as much of a GPU's memory as it needs instead of all, so that several processes can."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow computes on a GPU here."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _scheduled_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(threads: int) -> None:
+    """Let TensorFlow compute on so many cores; to be called before its first operation."""
     import_tensorflow()
     import tensorflow as tf
 
+    # 0: as many as the scheduler lets this process use, which is then left as it is.
+    if (tf.config.threading.get_intra_op_parallelism_threads() or _scheduled_cores()) == threads:
+        return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
 

@@ -62,17 +62,50 @@ class SearchConfig(BaseModel):
     name: str
     max_trials: Annotated[int, Field(ge=1)] | None
     max_minutes: Annotated[float, Field(gt=0)] | None
+    trial_minutes: Annotated[float, Field(gt=0)] | None
     objective: Literal["val_accuracy", "val_loss"]
     fail_fast: bool
+    synchronous: bool
+    ahead: Annotated[int, Field(ge=1)]
+
+    @property
+    def in_order(self) -> int | None:
+        """How far the search may be ahead of the results it was told, in order; None: told as they come.
+
+        What a random search or a grid proposes next does not depend on results.
+        """
+        return self.ahead if self.synchronous and self.name in ("bayesian", "hyperband") else None
 
 
 class ExecutorConfig(BaseModel):
-    """Where trials run."""
+    """Where trials run. attempts: so often may a worker be lost over a trial that gets no further."""
 
     model_config = _STRICT
-    name: Literal["in_process"]
-    workers: Annotated[int, Field(ge=1, le=1)]
+    name: Literal["auto", "in_process", "local", "ray"]
+    workers: Annotated[int, Field(ge=1, le=1024)] | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
+    attempts: Annotated[int, Field(ge=1)]
+
+
+class InProcessConfig(ExecutorConfig):
+    """One trial at a time, in the process that was started."""
+
+    workers: Annotated[int, Field(ge=1, le=1)]
+
+
+class RayConfig(ExecutorConfig):
+    """Tasks on a Ray cluster. address: of one that runs, or null to start one here; gpus: for each trial."""
+
+    address: Annotated[str, Field(min_length=1)] | None
+    gpus: Annotated[float, Field(ge=0)]
+
+
+EXECUTORS: dict[str, type[ExecutorConfig]] = {
+    "auto": ExecutorConfig,
+    "in_process": InProcessConfig,
+    "local": ExecutorConfig,
+    "ray": RayConfig,
+}
 
 
 class TrackingConfig(BaseModel):
@@ -154,11 +187,16 @@ def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[Bas
             _named(search.ORACLES, "search.name", value.get("name"), where)
             return _search_schema(value["name"])
         case "executor":
-            return ExecutorConfig
+            return _executor_schema(value, where)
         case "checkpoint":
             return CheckpointConfig
         case _:
             return TrackingConfig
+
+
+def _executor_schema(value: Mapping[str, Any], where: Where) -> type[ExecutorConfig]:
+    schema: type[ExecutorConfig] = _named(EXECUTORS, "executor.name", value.get("name"), where)
+    return schema
 
 
 def _named(registry: Mapping[str, Any], key: str, name: Any, where: Where) -> Any:
@@ -190,7 +228,7 @@ def check(raw: Mapping[str, Any], where: Where) -> Config:
         },
         search=SearchConfig(**checked["search"]),
         oracle={key: checked["search"][key] for key in sorted(own)},
-        executor=ExecutorConfig(**checked["executor"]),
+        executor=EXECUTORS[checked["executor"]["name"]](**checked["executor"]),
         tracking=TrackingConfig(**checked["tracking"]),
         checkpoint=CheckpointConfig(**checked["checkpoint"]),
         fresh=_flag("fresh", raw.get("fresh"), where),

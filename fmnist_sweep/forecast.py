@@ -224,27 +224,31 @@ def forecast(
     max_minutes: float | None,
     keep_models: int | Literal["all"],
     images: int,
+    slots: int = 1,
 ) -> Forecast:
     """What is left to do of a study.
 
-    trials: planned in all, math.inf for as many as time allows; done: of these, ended already; max_minutes: those left;
-    images: for validation. A trial that Hyperband promotes trains only the epochs beyond its rung.
+    trials: planned in all, math.inf for as many as time allows; done: of these, ended already; max_minutes: left;
+    images: for validation; slots: trials at once, each as fast as the probe. A trial that Hyperband promotes trains
+    only the epochs beyond its rung.
     """
     seconds_a_trial = _SECONDS_BEYOND_FIT + probed.start_seconds
     seconds = math.inf if max_minutes is None else 60 * max_minutes
     if search_name == "hyperband" and any(tunable.find(settings)):
         epochs = _hyperband_epochs(settings["train"]["epochs"], oracle)[done : int(min(trials, 10**9))]
-        costs = [seconds_a_trial + probed.epoch_seconds * count for count in epochs]
+        costs = [(seconds_a_trial + probed.epoch_seconds * count) / slots for count in epochs]
         # None begins after the budget; the one under way ends.
         begun = sum(1 for before in itertools.accumulate(costs[:-1], initial=0.0) if not before >= seconds)
         begun = min(begun, len(epochs))
         # The last checkpoint of each is kept until the search is over: it may be promoted.
-        return _forecast(probed, begun, sum(epochs[:begun]), sum(costs[:begun]), keep_models, images, begun)
+        return _forecast(probed, begun, sum(epochs[:begun]), sum(costs[:begun]), keep_models, images, slots, begun)
     cost = seconds_a_trial + probed.epoch_seconds * _longest(settings["train"]["epochs"])
     left = max(0.0, trials - done)
     if seconds < math.inf and not math.isnan(cost):
-        left = min(left, max(0, math.ceil(seconds / cost)))
-    return _forecast(probed, left, left * _longest(settings["train"]["epochs"]), left * cost, keep_models, images)
+        left = min(left, slots * max(0, math.ceil(seconds / cost)))
+    in_turn = left if math.isinf(left) else math.ceil(left / slots)
+    epochs_left = left * _longest(settings["train"]["epochs"])
+    return _forecast(probed, left, epochs_left, in_turn * cost, keep_models, images, slots)
 
 
 def _longest(epochs: Any) -> int:
@@ -271,6 +275,7 @@ def _forecast(
     seconds: float,
     keep_models: int | Literal["all"],
     images: int,
+    slots: int,
     checkpoints: float = 0,
 ) -> Forecast:
     if not trials:
@@ -283,7 +288,8 @@ def _forecast(
         + epochs * _EPOCH_BYTES
         + kept * (weights + _MODEL_BYTES)
     )
-    scratch = _STORE_BYTES + weights * ((_CHECKPOINTS + checkpoints) * _CHECKPOINT_FLOATS + _MODELS_IN_PASSING)
+    at_once = min(trials, slots) * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _MODELS_IN_PASSING)
+    scratch = _STORE_BYTES + weights * (at_once + checkpoints * _CHECKPOINT_FLOATS)
     return Forecast(trials, epochs, seconds / 60, stays / 1e6, scratch / 1e6)
 
 

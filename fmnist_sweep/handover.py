@@ -15,7 +15,7 @@ from fmnist_sweep import study as studies
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.delivery import Delivery, Ending, Parcel
 from fmnist_sweep.evaluate import evaluate
-from fmnist_sweep.executors import Executor
+from fmnist_sweep.executors import Arrangement, Executor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
 from fmnist_sweep.record import Attempt, TrialHistory
@@ -36,6 +36,7 @@ class Sweep:
     command: str
     store: Store
     executor: Executor
+    arrangement: Arrangement
     view: View
     stop: Stop
     delivery: Delivery
@@ -104,8 +105,9 @@ class Handover:
                 "canonical": str(origin.canonical).lower(),
                 "precision": config["train"]["precision"],
                 "git": source_commit(),
+                "executor": str(self._sweep.arrangement),
             },
-            command=studies.command(self._study, config, origin.fallback_reason),
+            command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
             parent=self._record.run_id,
         )
 

@@ -199,23 +199,25 @@ def _announce_study(planned: Planned, view: View) -> None:
         )
 
 
-def costs(plan: Sequence[Planned]) -> forecast.Forecast:
-    """What is left to do will take, from one timed probe for each kind of model."""
-    probes: dict[str, forecast.Probe] = {}
+def kind(planned: Planned) -> str:
+    """What studies have alike that take the same time to train; optimizers and seeds make little difference."""
+    settings = planned.study.settings
+    return studies.short_hash(
+        [*(settings[section] for section in ("model", "regularization", "train")), planned.splits.sha256]
+    )
+
+
+def costs(plan: Sequence[Planned], probes: Mapping[str, forecast.Probe], slots: int) -> forecast.Forecast:
+    """What is left to do will take, so many trials at once; probes: of each kind of study."""
     found = []
     for planned in plan:
         if planned.over:
             continue
         study, config = planned.study, planned.study.job.config
-        # Optimizers and seeds make little difference to the time.
-        shaping = [study.settings[section] for section in ("model", "regularization", "train")]
-        kind = studies.short_hash([*shaping, planned.splits.sha256])
-        if kind not in probes:
-            probes[kind] = forecast.probe(study.settings, planned.splits)
         spent = 0.0 if planned.record is None else planned.record.seconds / 60
         found.append(
             forecast.forecast(
-                probes[kind],
+                probes[kind(planned)],
                 search_name=config.search.name,
                 oracle=config.oracle,
                 settings=study.settings,
@@ -224,6 +226,7 @@ def costs(plan: Sequence[Planned]) -> forecast.Forecast:
                 max_minutes=None if config.search.max_minutes is None else max(0.0, config.search.max_minutes - spent),
                 keep_models=config.tracking.keep_models,
                 images=len(planned.splits.validation.labels),
+                slots=min(slots, config.search.in_order or slots),
             )
         )
     return forecast.total(found)

@@ -14,13 +14,16 @@ from fmnist_sweep.search import Proposal, Wait
 class Attempt:
     """One try at a trial. run_id: in the tracking store, None until it is known to exist there.
 
-    state: running, finished, failed or killed. delivered: the store has all of it, and its run is closed.
+    state: running, finished, failed or killed. delivered: the store has all of it, and its run is closed. lost: why its
+    worker was, where that ended it. kept: how many epochs the next attempt can go on from.
     """
 
     number: int
     run_id: str | None = None
     state: str = "running"
     delivered: bool = False
+    lost: str | None = None
+    kept: int = 0
 
 
 @dataclass
@@ -37,6 +40,8 @@ class TrialHistory:
     outcome: dict[str, Any] | None = None
     same_as: str | None = None
     model_dropped: bool = False
+    # Whether the oracle knows how it ended; in a synchronous search that is later.
+    told: bool = False
 
     @property
     def trial_id(self) -> str:
@@ -104,7 +109,7 @@ class StudyRecord:
 
     def _opened(self, body: dict[str, Any]) -> None:
         self.state = "running"
-        self.about |= {key: body[key] for key in ("command", "planned") if key in body}
+        self.about |= {key: body[key] for key in ("command", "planned", "executor") if key in body}
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 
@@ -126,7 +131,7 @@ class StudyRecord:
         trial = self.trials[body["trial_id"]]
         trial.same_as, trial.state, trial.outcome = body["same_as"], "finished", body
         self.doubles += 1
-        self.exchanges.append((trial.trial_id, body["score"]))
+        self._tell(trial, body)
 
     def _attempt(self, body: dict[str, Any]) -> None:
         self.trials[body["trial_id"]].attempts.append(Attempt(body["attempt"]))
@@ -142,13 +147,24 @@ class StudyRecord:
 
     def _ended(self, body: dict[str, Any], state: str, score: float | None) -> None:
         trial = self.trials[body["trial_id"]]
-        if trial.outcome is None:  # trained once more because its result was lost: the oracle knows it already
-            self.exchanges.append((trial.trial_id, score))
-        trial.state, trial.outcome = state, body
+        again = trial.outcome is not None  # trained once more because its result was lost: what is told is told
+        trial.state, trial.outcome = state, {**body, "score": score}
         self._attempt_of(body).state = state
+        if not again:
+            self._tell(trial, body)
+
+    def _tell(self, trial: TrialHistory, body: dict[str, Any]) -> None:
+        if body.get("later"):  # a `told` follows
+            return
+        trial.told = True
+        self.exchanges.append((trial.trial_id, (trial.outcome or {})["score"]))
+
+    def _told(self, body: dict[str, Any]) -> None:
+        self._tell(self.trials[body["trial_id"]], body)
 
     def _killed(self, body: dict[str, Any]) -> None:
-        self._attempt_of(body).state = "killed"
+        attempt = self._attempt_of(body)
+        attempt.state, attempt.lost, attempt.kept = "killed", body.get("lost"), body.get("kept", 0)
 
     def _lost(self, body: dict[str, Any]) -> None:
         self.trials[body["trial_id"]].state = "running"
@@ -185,6 +201,7 @@ _APPLY = {
     "attempt_run": StudyRecord._attempt_run,
     "finished": StudyRecord._finished,
     "failed": StudyRecord._failed,
+    "told": StudyRecord._told,
     "killed": StudyRecord._killed,
     "lost": StudyRecord._lost,
     "delivered": StudyRecord._delivered,

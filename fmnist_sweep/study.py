@@ -61,6 +61,7 @@ def name_by_content(job: Job, label: str, settings: Mapping[str, Any], data_sha2
         "search": {
             "name": job.config.search.name,
             "objective": job.config.search.objective,
+            **({} if job.config.search.in_order is None else {"ahead": job.config.search.in_order}),
             **job.config.oracle,
         },
         "data": data_sha256,
@@ -130,8 +131,12 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> str:
-    """The one command that trains exactly this trial again; drawn_for: why drawn data stood in, or None."""
+def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, threads: int) -> str:
+    """The one command that trains exactly this trial again.
+
+    drawn_for: why drawn data stood in, or None. threads: it was trained on; with another number of them, sums are added
+    up in another order.
+    """
     pinned = {key: _lookup(config, key) for key in study.tuned}
     pinned["train.epochs"] = config["train"]["epochs"]
     pinned["train.precision"] = config["train"]["precision"]
@@ -140,7 +145,7 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> s
         override
         for override in study.job.overrides
         # Of the search, a single trial keeps what its best epoch is chosen by.
-        if not _concerns(override, (*pinned, "search", "plan", "fresh", "hydra"))
+        if not _concerns(override, (*pinned, "search", "executor", "plan", "fresh", "hydra"))
         or _concerns(override, ("search.objective",))
     ]
     if drawn_for is None and study.job.config.data.source != "drawn":
@@ -152,6 +157,7 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None) -> s
         kept += ["data=drawn", f"data.images={data.images}", f"data.drawn_seed={data.drawn_seed}"]
         kept += [f"data.validation={data.validation}", f"data.split_seed={data.split_seed}"]
         kept += [] if data.limit is None else [f"data.limit={data.limit}"]
+    kept += ["executor=in_process", f"executor.threads={threads}"]
     words = [
         "python",
         "-m",

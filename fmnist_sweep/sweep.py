@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import backend, datasets, executors, forecast, reaping, report, rollup, tracking
+from fmnist_sweep import arranging, backend, datasets, forecast, reaping, report, rollup, tracking
 from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep import study_folder as folders
 from fmnist_sweep.delivery import Delivery
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
+from fmnist_sweep.forecast import Forecast
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
@@ -45,29 +46,31 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     over = all(planned.over for planned in plan)
     if over and folders.sweep_closed(state, _sweep_id(plan)):
         return _nothing_to_do(plan, view)
-    with executors.make(config.executor, stop) as executor:
-        if not over:  # else only the sweep's own run is still to be closed
+    with ExitStack() as entered:
+        if over:  # only the sweep's own run is still to be closed
+            executor, arrangement = entered.enter_context(arranging.idle(stop))
+        else:
             view.say("starting TensorFlow ...")
             backend.import_tensorflow()
-            _say_costs(plan, state, view)
+            executor, arrangement, expected = entered.enter_context(arranging.arranged(plan, config, stop, view))
+            _say_costs(expected, config.tracking.uri, state, view)
         if config.plan:
             return ExitCode.DONE
         store = stores.connect(config.tracking.uri, config.tracking.experiment)
         # Memory is collected between trials; what is imported by now stays and need not be looked through each time.
         gc.freeze()
-        sweep = Sweep(command, store, executor, view, stop, Delivery(store, view.say))
+        sweep = Sweep(command, store, executor, arrangement, view, stop, Delivery(store, view.say))
         with stop.deferred(), _full_disk_said(state), ExitStack() as held:
             running = _take_up(sweep, plan, state, held)
             return _run(running)
 
 
-def _say_costs(plan: Sequence[Planned], state: Path, view: View) -> None:
+def _say_costs(expected: Forecast, uri: str | None, state: Path, view: View) -> None:
     """Say what is to be expected; StoreError when the disk cannot hold it."""
-    expected = plans.costs(plan)
     view.say(f"expected: {forecast.text(expected)} in {state}")
-    uri = plan[0].study.job.config.tracking.uri
     # What goes to a server fills that one's disk.
-    forecast.refuse_full_disk(state, replace(expected, megabytes=0.0) if stores.is_server(uri) else expected)
+    is_server = stores.is_server(stores.absolute_uri(uri))
+    forecast.refuse_full_disk(state, replace(expected, megabytes=0.0) if is_server else expected)
 
 
 def _sweep_id(plan: Sequence[Planned]) -> str:
@@ -159,7 +162,7 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
 def _run(running: _Running) -> ExitCode:
     sweep, plan = running.sweep, running.plan
     with _sweep_run(running):
-        sweep.view.begin(sum(plans.epochs_left(planned) for planned in plan))
+        sweep.view.begin(sum(plans.epochs_left(planned) for planned in plan), sweep.executor.slots)
         for number, planned in enumerate(plan, 1):
             opened = running.opened[planned.folder.name]
             if not planned.over:
@@ -235,7 +238,8 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
         parent=home["sweep_run_id"],
     )
     most = None if math.isinf(planned.trials) else planned.trials
-    opened.note("opened", command=studies.typed(study.job), planned=most, **home)
+    executor = arranging.recorded(sweep.arrangement)
+    opened.note("opened", command=studies.typed(study.job), planned=most, executor=executor, **home)
     try:
         _open_run(sweep, info, opened)
         sweep.delivery.insist(lambda: reaping.refuse_unknown_runs(sweep.store, opened), sweep.stop.sleep)
@@ -255,7 +259,7 @@ def _describe(sweep: Sweep, planned: Planned, run_id: str) -> None:
 
 def _search(config: Any) -> dict[str, Any]:
     # Its budgets may be raised later, and a parameter of a run cannot be changed.
-    given = config.search.model_dump(exclude={"max_trials", "max_minutes", "fail_fast"})
+    given = config.search.model_dump(exclude={"max_trials", "max_minutes", "trial_minutes", "fail_fast"})
     return {**given, **config.oracle}
 
 

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Pace:
-    """Epochs done and still to come, and from them the time left."""
+    """Epochs done and still to come, trials done, the best so far; and from them throughput and time left."""
 
     total: float = 0  # epochs planned; inf when only time limits the search
     done: int = 0
+    trials: int = 0
+    best: float | None = None
     begun: float = field(default_factory=time.monotonic)
 
     def left(self) -> str:
@@ -32,6 +34,27 @@ class _Pace:
             return ""
         seconds = (self.total - self.done) * (time.monotonic() - self.begun) / self.done
         return f"about {duration(seconds)} left" if seconds > 0 else ""
+
+    def rate(self) -> str:
+        """Trials an hour, once there is one to count."""
+        hours = (time.monotonic() - self.begun) / 3600
+        return f"{self.trials / hours:,.0f} trials an hour" if self.trials else ""
+
+    def words(self) -> str:
+        best = "" if self.best is None else f"best {self.best:.4f}"
+        return ", ".join(part for part in (best, self.rate(), self.left()) if part)
+
+
+@dataclass
+class _Shown:
+    """A trial under way, as it is shown. where: the worker that has it; empty where there is only one."""
+
+    number: int
+    name: str
+    epochs: int
+    done: int
+    bar: TaskID | None = None
+    where: str = ""
 
 
 def duration(seconds: float) -> str:
@@ -52,24 +75,23 @@ def trials_text(planned: float) -> str:
 
 
 class View:
-    """Progress of a sweep. One line for each event in a log; on a terminal also a bar that moves."""
+    """Progress of a sweep: on a terminal a bar for each trial under way and one for all, in a log a line an event."""
 
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self.console = console
         self._progress = progress
         self._pace = _Pace()
         self._sweep_bar: TaskID | None = None
-        self._trial_bar: TaskID | None = None
-        self._trial_epochs = 0
-        self._trial_done = 0
+        self._trials: dict[str, _Shown] = {}
+        self._several = False  # trials at once
 
     def say(self, text: str, style: str = "") -> None:
         """One line, as it is."""
-        self.console.print(text, style=style or None, markup=False, highlight=False)
+        self.console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
-    def begin(self, epochs: float) -> None:
-        """The sweep begins, with so many epochs planned in all."""
-        self._pace = _Pace(total=epochs)
+    def begin(self, epochs: float, slots: int = 1) -> None:
+        """The sweep begins, with so many epochs planned in all, and so many trials at once."""
+        self._pace, self._several = _Pace(total=epochs), slots > 1
         if self._progress:
             total = None if epochs == float("inf") else epochs
             self._sweep_bar = self._progress.add_task("sweep", total=total, note="")
@@ -82,37 +104,65 @@ class View:
 
     def trial(self, record: TrialRecord, number: int, epochs: int, done: int = 0) -> None:
         """A trial begins, or goes on after `done` epochs."""
-        self._trial_epochs, self._trial_done = epochs, done
-        self._pace.total -= done
+        trial_id = record.trial_id
+        before = self._trials.get(trial_id)
+        self._pace.total += (before.done if before else 0) - done  # an attempt before this one may have got further
+        self._forget(trial_id)
+        shown = self._trials[trial_id] = _Shown(number, record.name, epochs, done)
         if self._progress:
-            self._trial_bar = self._progress.add_task(record.name, total=epochs, completed=done, note="")
+            note = "waits for a worker" if self._several else ""
+            shown.bar = self._progress.add_task(record.name, total=epochs, completed=done, note=note)
         else:
             self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
-    def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def started(self, trial_id: str, worker: str) -> None:
+        """A trial that waited for a worker has one."""
+        shown = self._trials[trial_id]
+        shown.where = f"{worker}: "
+        if self._progress and shown.bar is not None:
+            self._progress.update(shown.bar, note=f"on {worker}")
+        elif self._several:
+            self.say(f"  trial {shown.number} is on {worker}")
+
+    def epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch ended."""
+        shown = self._trials[trial_id]
         self._pace.done += 1
-        self._trial_done = epoch
-        note = f"accuracy {metrics['accuracy']:.4f}, val_accuracy {metrics['val_accuracy']:.4f}"
-        if self._progress and self._trial_bar is not None and self._sweep_bar is not None:
-            self._progress.update(self._trial_bar, completed=epoch, note=note)
-            self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.left())
+        shown.done = epoch
+        accuracy = f"accuracy {metrics['accuracy']:.4f}, val_accuracy {metrics['val_accuracy']:.4f}"
+        if self._progress and shown.bar is not None:
+            self._progress.update(shown.bar, completed=epoch, note=f"{shown.where}{accuracy}")
+            self.tick()
         else:
             left = self._pace.left()
             ending = f", {left}" if left else ""
-            self.say(f"    epoch {epoch}/{self._trial_epochs}: {note}, {metrics['epoch_seconds']:.1f} s{ending}")
+            of = f"trial {shown.number}, " if self._several else ""
+            self.say(f"    {of}epoch {epoch}/{shown.epochs}: {accuracy}, {metrics['epoch_seconds']:.1f} s{ending}")
+
+    def tick(self) -> None:
+        """Show how far all is by now."""
+        if self._progress and self._sweep_bar is not None:
+            self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.words())
 
     def ended(self, record: TrialRecord) -> None:
         """A trial finished or failed."""
-        self._pace.total -= self._trial_epochs - self._trial_done  # epochs that early stopping or a failure saved
-        if self._progress and self._trial_bar is not None:
-            self._progress.remove_task(self._trial_bar)
-            self._trial_bar = None
+        shown, pace = self._trials[record.trial_id], self._pace
+        pace.total -= shown.epochs - shown.done  # epochs that early stopping or a failure saved
+        self._forget(record.trial_id)
+        pace.trials += 1
         if record.state == "failed":
             self.say(f"  ✗ {record.name}: {record.failure}", "red")
         else:
+            pace.best = max(pace.best or 0.0, record.best_val_accuracy or 0.0)
             seconds = duration(record.fit_seconds or 0)
-            self.say(f"  ✓ {record.name}: {accuracy_text(record)} in {seconds}")
+            so_far = f" ({pace.words()})" if self._several and not self._progress else ""
+            self.say(f"  ✓ {record.name}: {accuracy_text(record)} in {seconds}{so_far}")
+        self.tick()
+
+    def _forget(self, trial_id: str) -> None:
+        shown = self._trials.pop(trial_id, None)
+        if self._progress and shown is not None and shown.bar is not None:
+            self._progress.remove_task(shown.bar)
 
     def leaderboard(self, title: str, records: Sequence[TrialRecord], most: int = 10) -> None:
         """The best trials of a study or sweep."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import models, snapshot, training
+from fmnist_sweep import models, packed, snapshot, training
 from fmnist_sweep.data.config import DataConfig
 from fmnist_sweep.errors import DISK_ERRORS
 
@@ -48,13 +48,25 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
+class Started:
+    """A trial that waited for a worker has one now; worker: which, in words."""
+
+    trial_id: str
+    worker: str
+
+
+@dataclass(frozen=True)
 class EpochEnd:
-    """The figures of one finished epoch (from 1), and where one was due the checkpoint to continue from."""
+    """The figures of one finished epoch (from 1), and where one was due the checkpoint to continue from.
+
+    last: no epoch follows for now, because the sweep is to stop.
+    """
 
     trial_id: str
     epoch: int
     metrics: dict[str, float]
     checkpoint: bytes | None = field(default=None, repr=False)
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,15 @@ class CheckpointRefused:
     reason: str
 
 
-Event = EpochEnd | TrialResult | TrialFailure | CheckpointRefused
+@dataclass(frozen=True)
+class WorkerLost:
+    """The process that trained a trial is gone, or its machine; nobody knows whether the trial was at fault."""
+
+    trial_id: str
+    reason: str
+
+
+Event = Started | EpochEnd | TrialResult | TrialFailure | CheckpointRefused | WorkerLost
 
 
 class Diverged(ArithmeticError):
@@ -100,13 +120,20 @@ class Diverged(ArithmeticError):
 
 
 def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-    """Train a trial: an EpochEnd as each epoch ends, then one TrialResult or TrialFailure.
+    """Train a trial: an EpochEnd as each epoch ends, then one TrialResult, TrialFailure or CheckpointRefused.
 
     The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
     that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped;
-    last: whether the epoch that has ended is the last for now, and so has a checkpoint, whenever the last one was.
-    packed.Damaged or snapshot.Mismatch is raised where the checkpoint cannot be used: that is no fault of the trial.
+    last: whether the epoch that has ended is the last for now, and so has a checkpoint, whenever the last one was, and
+    is the last event. A checkpoint that cannot be used is no fault of the trial.
     """
+    try:
+        yield from _run(spec, splits, last)
+    except (packed.Damaged, snapshot.Mismatch) as error:
+        yield CheckpointRefused(spec.trial_id, str(error))
+
+
+def _run(spec: TrialSpec, splits: Splits, last: Callable[[], bool]) -> Iterator[Event]:
     resumed = None if spec.resume is None else snapshot.unpack(spec.resume)
     history = [] if resumed is None else resumed.history
     if len(history) > spec.config["train"]["epochs"]:
@@ -121,8 +148,11 @@ def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: Fals
         while not fit.finished(history):
             metrics = fit.epoch(history)
             history.append(metrics)
-            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, last()))
+            is_last = last() and not fit.finished(history)  # what is trained is handed over, too
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, is_last), is_last)
             _refuse_nan(metrics, len(history))
+            if is_last:
+                return
         yield fit.result(history)
     except snapshot.Mismatch:
         raise

@@ -140,7 +140,7 @@ def test_flat_joins_keys_with_dots_and_keeps_lists() -> None:
 
 def repeated(found: Study, config: dict[str, Any], drawn_for: str | None = None) -> tuple[list[str], Any]:
     """The overrides of the printed command, read as a shell would, and the job they compose."""
-    words = shlex.split(study.command(found, config, drawn_for))
+    words = shlex.split(study.command(found, config, drawn_for, 2))
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     return words[3:], compose_job(words[3:])
 

@@ -49,8 +49,8 @@ def test_a_log_has_a_line_for_each_event() -> None:
     view.begin(2)
     view.study("rmsprop", 1, 2, 4)
     view.trial(finished, 1, 2)
-    view.epoch(1, metrics())
-    view.epoch(2, metrics())
+    view.epoch("0001", 1, metrics())
+    view.epoch("0001", 2, metrics())
     view.ended(finished)
     lines = written.getvalue().splitlines()
     assert len(lines) == 5
@@ -72,11 +72,11 @@ def test_the_time_left_is_told_when_it_can_be_known() -> None:
     view.begin(4)
     view.trial(record(1), 1, 4)
     time.sleep(0.3)
-    view.epoch(1, metrics())
+    view.epoch("0001", 1, metrics())
     assert "about 1 s left" in written.getvalue()
-    view.epoch(2, metrics())
-    view.epoch(3, metrics())
-    view.epoch(4, metrics())
+    view.epoch("0001", 2, metrics())
+    view.epoch("0001", 3, metrics())
+    view.epoch("0001", 4, metrics())
     assert "left" not in written.getvalue().splitlines()[-1]
 
 
@@ -85,7 +85,7 @@ def test_no_time_left_is_told_when_only_time_ends_the_search() -> None:
     view.begin(float("inf"))
     view.study("x", 1, 1, float("inf"))
     view.trial(record(1), 1, 4)
-    view.epoch(1, metrics())
+    view.epoch("0001", 1, metrics())
     assert "left" not in written.getvalue()
     assert "inf" not in written.getvalue()
 
@@ -95,13 +95,13 @@ def test_epochs_that_early_stopping_saves_are_not_waited_for() -> None:
     view.begin(20)
     view.trial(record(1, 0.8), 1, 10)
     time.sleep(0.1)
-    view.epoch(1, metrics())
+    view.epoch("0001", 1, metrics())
     view.ended(record(1, 0.8))
     view.trial(record(2, 0.8), 2, 10)
     for number in range(1, 10):
-        view.epoch(number, metrics())
+        view.epoch("0002", number, metrics())
     assert "left" in written.getvalue()
-    view.epoch(10, metrics())
+    view.epoch("0002", 10, metrics())
     assert "left" not in written.getvalue().splitlines()[-1]
 
 
@@ -135,7 +135,7 @@ def test_a_trial_named_like_markup_does_not_break_the_bars(monkeypatch: pytest.M
     with terminal.view() as view:
         view.begin(1)
         view.trial(nasty, 1, 1)
-        view.epoch(1, metrics())
+        view.epoch("0001", 1, metrics())
         view.ended(nasty)
 
 
@@ -155,8 +155,60 @@ def test_a_bar_moves_and_goes_when_its_trial_has_ended() -> None:
         view.begin(2)
         view.study("rmsprop", 1, 1, 1)
         view.trial(record(1, 0.9), 1, 2)
-        view.epoch(1, metrics())
+        view.epoch("0001", 1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 1]
-        view.epoch(2, metrics())
+        view.epoch("0001", 2, metrics())
         view.ended(record(1, 0.9))
         assert [task.completed for task in bars.tasks] == [2]
+
+
+def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() -> None:
+    view, written, _ = shown()
+    view.begin(4, slots=2)
+    view.trial(record(1), 1, 2)
+    view.trial(record(2), 2, 2)
+    view.started("0002", "worker 1 (process 7)")
+    view.epoch("0002", 1, metrics())
+    view.epoch("0001", 1, metrics())
+    view.epoch("0002", 2, metrics())
+    view.ended(record(2, 0.85))
+    text = written.getvalue()
+    assert "trial 2 is on worker 1 (process 7)" in text
+    assert "trial 2, epoch 1/2: accuracy" in text
+    assert "trial 1, epoch 1/2: accuracy" in text
+    assert "(best 0.8500, " in text
+    assert "trials an hour" in text.splitlines()[-1]
+
+
+def test_epochs_that_a_lost_worker_takes_with_it_are_waited_for_again() -> None:
+    view, written, _ = shown()
+    view.begin(10, slots=2)
+    view.trial(record(1), 1, 10)
+    for epoch in range(1, 10):
+        view.epoch("0001", epoch, metrics())
+    view.trial(record(1), 1, 10, done=2)
+    assert "on from epoch 2" in written.getvalue()
+    for epoch in range(3, 10):
+        view.epoch("0001", epoch, metrics())
+    time.sleep(0.1)
+    view.epoch("0001", 10, metrics())
+    assert "left" not in written.getvalue().splitlines()[-1]
+
+
+def test_on_a_terminal_each_trial_under_way_has_a_bar_with_its_worker() -> None:
+    view, _, bars = shown(progress=True)
+    assert bars is not None
+    with bars:
+        view.begin(4, slots=2)
+        view.study("rmsprop", 1, 1, 2)
+        view.trial(record(1), 1, 2)
+        view.trial(record(2), 2, 2)
+        assert bars.tasks[1].fields["note"] == "waits for a worker"
+        view.started("0001", "worker 1 (process 7)")
+        view.started("0002", "worker 2 (process 8)")
+        view.epoch("0002", 1, metrics())
+        assert [task.completed for task in bars.tasks] == [1, 0, 1]
+        assert "worker 2 (process 8)" in bars.tasks[2].fields["note"]
+        view.ended(record(2, 0.9))
+        assert len(bars.tasks) == 2
+        assert bars.tasks[0].fields["note"].startswith("best 0.9000, ")

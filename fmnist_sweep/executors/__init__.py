@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from fmnist_sweep.config import ExecutorConfig
+from fmnist_sweep import backend
+from fmnist_sweep.config import RayConfig
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.trial import Event, TrialSpec
 
+if TYPE_CHECKING:
+    from fmnist_sweep.config import ExecutorConfig
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How many trials train at once, where, and on how many cores each; what a study was begun with is recorded."""
+
+    name: str
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        cores = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.name == "in_process":
+            return f"in_process, {cores}"
+        return f"{self.name}, {self.workers} worker{'s' if self.workers > 1 else ''} of {cores}"
+
 
 class Executor(Protocol):
-    """Where trials run: `with make(...) as executor`."""
+    """Where trials run: `with make(...) as executor`.
 
-    slots: int
+    slots: how many at once. concurrent: whether they go on training while nobody waits for their events.
+    """
+
+    concurrent: bool
+
+    @property
+    def slots(self) -> int: ...
 
     def submit(self, spec: TrialSpec) -> None:
         """Begin a trial; at most `slots` may be under way."""
 
-    def next_event(self) -> Event:
-        """Wait for what any trial under way has to say; RuntimeError when none is."""
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """Wait for what any trial under way has to say; None after so many seconds without a word.
+
+        Errors: RuntimeError when none is under way; what went wrong in a worker and is no trial's fault, as raised.
+        """
+
+    def abandon(self, trial_id: str) -> None:
+        """End a trial under way at once; nothing more is heard of it."""
 
     def __enter__(self) -> Self: ...
 
@@ -28,8 +60,20 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def make(config: ExecutorConfig, stop: Stop) -> Executor:
-    """The executor a config names; stop: says when the epoch under way is the last."""
-    from fmnist_sweep.executors.in_process import InProcess
+def make(arrangement: Arrangement, config: ExecutorConfig, stop: Stop) -> Executor:
+    """The executor of an arrangement; stop: says when the epoch under way is the last."""
+    match arrangement.name:
+        case "in_process":
+            from fmnist_sweep.executors.in_process import InProcess
 
-    return InProcess(config.threads, stop)
+            backend.set_threads(arrangement.threads)
+            return InProcess(stop)
+        case "local":
+            from fmnist_sweep.executors.local import Local
+
+            return Local(arrangement.workers, arrangement.threads, stop)
+        case _:
+            from fmnist_sweep.executors.ray_cluster import RayCluster
+
+            assert isinstance(config, RayConfig)
+            return RayCluster(config, arrangement.threads, stop)

@@ -6,39 +6,37 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from fmnist_sweep import backend, packed, snapshot, trial
+from fmnist_sweep import trial
 from fmnist_sweep.data import load
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import CheckpointRefused, Event, TrialSpec
+from fmnist_sweep.trial import Event, TrialSpec
 
 
 class InProcess:
-    """One slot; a trial trains while its next event is waited for."""
+    """One slot; a trial trains while its next event is waited for, however long that takes."""
 
     slots = 1
+    concurrent = False
 
-    def __init__(self, threads: int | None, stop: Stop) -> None:
+    def __init__(self, stop: Stop) -> None:
         self._stop = stop
-        backend.set_threads(threads)
         self._running: Iterator[Event] | None = None
-        self._trial_id = ""
 
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running, self._trial_id = trial.run(spec, load(spec.data), lambda: self._stop.asked), spec.trial_id
+        self._running = trial.run(spec, load(spec.data), lambda: self._stop.asked)
 
-    def next_event(self) -> Event:
+    def next_event(self, timeout: float | None = None) -> Event | None:
         if self._running is None:
             raise RuntimeError("no trial is under way")
-        event: Event
-        try:
-            event = next(self._running)
-        except (packed.Damaged, snapshot.Mismatch) as error:
-            event = CheckpointRefused(self._trial_id, str(error))
+        event = next(self._running)
         if not isinstance(event, trial.EpochEnd):
             self._running = None
         return event
+
+    def abandon(self, trial_id: str) -> None:
+        self._running = None
 
     def __enter__(self) -> Self:
         return self

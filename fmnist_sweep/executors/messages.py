@@ -1,0 +1,51 @@
+"""What a supervisor and its worker processes say to each other, beside a trial's events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fmnist_sweep.executors.shared_images import Layout
+from fmnist_sweep.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of later requests; the descriptor of their file follows."""
+
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a trial on these images (by their sha256); every event is sent as it comes."""
+
+    spec: TrialSpec
+    images: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Time a little training of a study's middle configuration; a forecast.Probe is the answer."""
+
+    settings: Mapping[str, Any]
+    images: str
+
+
+@dataclass(frozen=True)
+class LastEpoch:
+    """The epoch under way is the last for now, and so is every other one that begins."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported all it needs."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a request raised that is no trial's failure; trace: where, in words."""
+
+    error: Exception
+    trace: str

@@ -1,0 +1,111 @@
+"""A worker process: it is given specs and sends events, and knows neither oracle nor store nor journal.
+
+It is alone with its supervisor at the other end of a socket. When that is closed, whatever closed it, it ends at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.executors.messages import Images, LastEpoch, Measure, Raised, Ready, Train
+from fmnist_sweep.executors.shared_images import attach
+
+if TYPE_CHECKING:
+    from fmnist_sweep.data import Splits
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Inbox:
+    """Requests, read by a thread of their own: so the end of the supervisor is noticed in the middle of an epoch."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._requests: queue.SimpleQueue[Train | Measure] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self.images: dict[str, Splits] = {}
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                request = self._connection.recv()
+                match request:
+                    case Images(layout):
+                        descriptor = reduction.recv_handle(self._connection)
+                        self.images[layout.sha256] = attach(layout, descriptor)
+                        os.close(descriptor)
+                    case LastEpoch():
+                        self._stopping.set()
+                    case _:
+                        self._requests.put(request)
+        except (EOFError, OSError):
+            os._exit(1)  # TensorFlow may be in the middle of an epoch, and nobody waits for it any more
+
+    def next(self) -> Train | Measure:
+        return self._requests.get()
+
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+
+def serve(connection: Connection[Any, Any], threads: int) -> None:
+    """Answer requests until the supervisor ends; TensorFlow computes on so many cores."""
+    inbox = _Inbox(connection)
+    from fmnist_sweep import backend, forecast, trial
+
+    backend.set_threads(threads)
+    backend.share_gpus()
+    connection.send(Ready())
+    while True:
+        request = inbox.next()
+        splits = inbox.images[request.images]
+        try:
+            match request:
+                case Train(spec):
+                    for event in trial.run(spec, splits, inbox.stopping):
+                        connection.send(event)
+                case Measure(settings):
+                    connection.send(forecast.probe(settings, splits))
+        except Exception as error:  # it is the supervisor's, who raises it again
+            connection.send(Raised(_portable(error), traceback.format_exc()))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or where it cannot be sent to another process one that says the same."""
+    try:
+        same: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here just now
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return same
+
+
+def main() -> None:
+    """python -m fmnist_sweep.executors.worker DESCRIPTOR THREADS SUPERVISOR"""
+    descriptor, threads, supervisor = map(int, sys.argv[1:])
+    # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; what they mean, the supervisor says.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    _end_with(supervisor)
+    serve(Connection(descriptor), threads)
+
+
+def _end_with(supervisor: int) -> None:
+    """Let the kernel end this process with its parent, even one that is stopped or stuck; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != supervisor:  # it ended before that
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
