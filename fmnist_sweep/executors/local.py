@@ -13,7 +13,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -192,8 +191,7 @@ class Local:
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SENDING_SECONDS, 0))
         with theirs:
-            told = map(str, (theirs.fileno(), self._threads, os.getpid()))
-            command = (sys.executable, "-m", worker.__name__, *told)
+            command = worker.command(theirs.fileno(), self._threads, os.getpid())
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
         numbers = {each.number for each in self._workers}
         number = next(number for number in range(1, self._count + 1) if number not in numbers)

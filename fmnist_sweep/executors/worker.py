@@ -90,11 +90,22 @@ def _portable(error: Exception) -> Exception:
     return same
 
 
-def main() -> None:
-    """python -m fmnist_sweep.executors.worker DESCRIPTOR THREADS SUPERVISOR"""
-    descriptor, threads, supervisor = map(int, sys.argv[1:])
+def command(descriptor: int, threads: int, supervisor: int) -> list[str]:
+    """What starts a worker; supervisor: the process that does."""
     # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; what they mean, the supervisor says.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    # They are ignored before anything is imported: libraries start threads, and importing takes a while.
+    ignored = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
+    return [
+        sys.executable,
+        "-c",
+        f"{ignored}; from {__name__} import main; main()",
+        *map(str, (descriptor, threads, supervisor)),
+    ]
+
+
+def main() -> None:
+    """Serve, as `command` says."""
+    descriptor, threads, supervisor = map(int, sys.argv[1:])
     _end_with(supervisor)
     serve(Connection(descriptor), threads)
 
@@ -105,7 +116,3 @@ def _end_with(supervisor: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != supervisor:  # it ended before that
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
