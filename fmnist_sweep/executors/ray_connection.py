@@ -1,0 +1,75 @@
+"""Being a driver of a Ray cluster: reached, let in, and left again; or one sentence that says why not."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fmnist_sweep.errors import ConfigError
+
+_REACH_SECONDS = 5.0
+
+
+def refuse_without_ray(address: str | None) -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("executor=ray (executor.name): Ray is not installed; pip install 'fmnist_sweep[ray]'.")
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"executor.address={address}: Ray's client protocol (ray://) hands nothing on while a trial trains; "
+            "run this command on a node of the cluster, with executor.address=auto or HOST:PORT of its head."
+        )
+
+
+@contextmanager
+def connected(address: str, **options: Any) -> Iterator[None]:
+    """Be a driver of the cluster at an address; ConfigError where there is none that lets us in."""
+    _refuse_unreachable(address)
+    if "RAY_AUTH_MODE" not in os.environ and _has_token():
+        os.environ["RAY_AUTH_MODE"] = "token"  # as `ray start` takes it; to an address that is given Ray would not
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what nodes report is not for this terminal
+    import ray
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        ray.shutdown()
+        raise ConfigError(_unreachable(address, " ".join(str(error).split())[:300])) from error
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)  # Ray's own would end this process in the middle of anything
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _has_token() -> bool:
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
+
+
+def _refuse_unreachable(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ConfigError(_unreachable(address, str(error))) from error
+
+
+def _unreachable(address: str, why: str) -> str:
+    return (
+        f"executor.address={address}: no Ray cluster takes us in there ({why.rstrip('.')}); check that its head runs "
+        "there, that this machine is one of its nodes (ray start --address) and has its token (RAY_AUTH_MODE=token, "
+        "RAY_AUTH_TOKEN_PATH), and the versions of Ray and Python."
+    )

@@ -1,0 +1,141 @@
+"""Ray on this machine, for one supervisor: with that, whatever ends it, all of Ray ends.
+
+It is started in a process and a session of its own. So no signal meant for the supervisor (a terminal's, a
+scheduler's) ends Ray's processes before an epoch could be finished, and there is somebody left to end those that
+outlive a supervisor killed with SIGKILL: Ray 2.60 itself leaves its agents running for a minute then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+HERE = "127.0.0.1"
+_START_SECONDS = 120
+_END_SECONDS = 10
+_ADDRESS = "address "
+
+
+@contextmanager
+def started(cores: int) -> Iterator[str]:
+    """Start Ray here, reachable from this machine alone and by this process's token; gives its address."""
+    command = (sys.executable, "-m", __name__, str(cores))
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **settings()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield _address_of(process)
+        finally:
+            _end(process)
+
+
+@cache
+def settings() -> dict[str, str]:
+    """Ray's settings for such a node and those who reach it; to be in the environment before Ray is imported.
+
+    Token authentication, with a token that this process and its descendants alone know: left to itself, Ray writes one
+    into the home folder, readable to every user.
+    """
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or Ray takes this machine's other address for 127.0.0.1
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def _address_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    said = []
+    overdue = threading.Timer(_START_SECONDS, process.kill)
+    overdue.start()
+    try:
+        for line in process.stdout:
+            if line.startswith(_ADDRESS):
+                return line.removeprefix(_ADDRESS).strip()
+            said.append(line)
+    finally:
+        overdue.cancel()
+    raise RuntimeError(f"Ray did not start on this machine within {_START_SECONDS} s:\n{''.join(said)[-5000:]}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def main() -> None:
+    """python -m fmnist_sweep.executors.ray_node CORES"""
+    watching = threading.Thread(target=_end_with_supervisor, name="supervisor")
+    watching.start()
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=int(sys.argv[1]),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=HERE,
+    )
+    print(f"{_ADDRESS}{context.address_info['gcs_address']}", flush=True)
+    silence = os.open(os.devnull, os.O_WRONLY)  # nobody reads the pipe any more
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    watching.join()
+
+
+def _end_with_supervisor() -> None:
+    """End with the other end of standard input, which is closed by will or by death."""
+    sys.stdin.read()
+    end_session()
+
+
+def end_session() -> NoReturn:
+    """End every process of this session, and this one."""
+    deadline = time.monotonic() + _END_SECONDS
+    while (left := _others_of_session()) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    if not Path("/proc").exists():
+        os.killpg(0, signal.SIGKILL)  # Ray's own processes; its workers end without them
+    os._exit(0)
+
+
+def _others_of_session() -> list[int]:
+    """The living processes of this session but for this one, children of those that died before included."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == os.getsid(0) and state not in "ZX":
+                found.append(int(path.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What runs on a node of a Ray cluster: one attempt of one trial."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from fmnist_sweep import __version__, backend, trial
+from fmnist_sweep.data import Splits
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.trial import Event, Started, TrialSpec
+
+NAMESPACE = "fmnist_sweep"  # of flags in the cluster's key-value store
+
+
+def train(
+    spec: TrialSpec, splits: Splits, threads: int, gpus: float, expected: Mapping[str, str], flag: bytes
+) -> Iterator[Event]:
+    """The task: one attempt of a trial; yields its events."""
+    _refuse_other(expected)
+    _prepare(threads, gpus > 0)
+    yield Started(spec.trial_id, f"{socket.gethostname()} (process {os.getpid()})")
+    yield from trial.run(spec, splits, lambda: _stopping(flag))
+
+
+@cache
+def _prepare(threads: int, gpu: bool) -> None:
+    """Once in a process, which Ray keeps for later trials: TensorFlow takes settings only before it begins."""
+    backend.set_threads(threads)
+    if gpu:
+        backend.share_gpus()
+    else:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")  # none was asked for, and a node's belong to those who ask
+
+
+def _stopping(flag: bytes) -> bool:
+    from ray.exceptions import RayError
+    from ray.experimental import internal_kv
+
+    try:
+        return bool(internal_kv._internal_kv_exists(flag, namespace=NAMESPACE))
+    except RayError:  # the head is away; an epoch more is no harm
+        return False
+
+
+def versions() -> dict[str, str]:
+    """Of what decides a trial's last bits, and of what the two sides must both know."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "Python": platform.python_version(),
+        "fmnist_sweep": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _refuse_other(expected: Mapping[str, str]) -> None:
+    backend.import_tensorflow()
+    here = versions()
+    other = [f"{name} {here[name]} instead of {version}" for name, version in expected.items() if here[name] != version]
+    if other:
+        raise ConfigError(
+            f"executor=ray: node {socket.gethostname()} has {', '.join(other)}; give every node the versions of the "
+            "machine that runs the sweep, from constraints.txt or one image for all (docs/clusters.md)."
+        )
