@@ -59,7 +59,7 @@ def score_of(trial_id: str) -> float:
 def write(path: Path, proposals: list[Proposal]) -> None:
     """A journal of so many trials, with the events that a study has of each."""
     journal = Journal.create(path, "created", {"id": "a study"})
-    journal._database.execute("BEGIN")  # one wait for the disk instead of 50,000
+    journal._database.execute("PRAGMA synchronous=OFF")  # no wait for the disk, 50,000 times
     for proposal in proposals:
         named = {"trial_id": proposal.trial_id, "attempt": 1}
         journal.append("asked", proposal=vars(proposal))
@@ -67,7 +67,6 @@ def write(path: Path, proposals: list[Proposal]) -> None:
         journal.append("attempt_run", **named, run_id="0" * 32)
         journal.append("finished", **named, score=score_of(proposal.trial_id))
         journal.append("delivered", **named)
-    journal._database.execute("COMMIT")
     journal.close()
 
 
