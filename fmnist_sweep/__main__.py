@@ -92,7 +92,7 @@ def main() -> int:
             with heard(stop):
                 return run_sweep(jobs, command, shown, stop)
     except UserError as error:
-        print(f"fmnist_sweep: {error}", file=sys.stderr)
+        print(f"fmnist_sweep: {masked(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         with suppress(OSError):

@@ -24,7 +24,9 @@ class _Verbs(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            click.echo(f"fmnist-sweep: {error}", err=True)
+            from fmnist_sweep.study import masked
+
+            click.echo(f"fmnist-sweep: {masked(str(error))}", err=True)
             context.exit(error.exit_code)
 
 

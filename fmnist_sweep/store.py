@@ -110,6 +110,7 @@ def open_existing(uri: str | None, experiment: str) -> Store:
 def _quiet_mlflow() -> None:
     # To be set before MLflow is imported: its notes on migrations and telemetry are not for a sweep's user.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password of an address in it
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises as well
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
