@@ -42,7 +42,6 @@ def arranged(
         if settled is None:
             yield _measured(plan, config, stop, view, held)
             return
-        view.say(f"executor: {settled}")
         if config.plan or settled.name != "local":
             backend.set_threads(settled.threads)
             probes = _probes_here(plan)
@@ -51,9 +50,10 @@ def arranged(
         else:
             executor = held.enter_context(executors.make(settled, config.executor, stop))
             settled = replace(settled, workers=executor.slots)
-            if settled.name == "local":
-                probes = _probes_there(plan, executor)
-        yield executor, settled, plans.costs(plan, probes, executor.slots)
+        view.say(f"executor: {settled}")
+        if not config.plan and settled.name == "local":
+            probes = _probes_there(plan, executor)
+        yield executor, settled, plans.costs(plan, probes, max(1, settled.workers))
 
 
 def recorded(arrangement: Arrangement) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from fmnist_sweep import models, refusals, search, training, tunable
 from fmnist_sweep.data.config import DataConfig
@@ -98,6 +98,13 @@ class RayConfig(ExecutorConfig):
 
     address: Annotated[str, Field(min_length=1)] | None
     gpus: Annotated[float, Field(ge=0)]
+
+    @field_validator("gpus")
+    @classmethod
+    def _no_more_than_one_is_shared(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("above 1, a trial has whole GPUs")
+        return gpus
 
 
 EXECUTORS: dict[str, type[ExecutorConfig]] = {

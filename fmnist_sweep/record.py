@@ -30,11 +30,12 @@ class Attempt:
 class TrialHistory:
     """One trial: what the oracle proposed and what came of it.
 
-    outcome: the body of the event that ended it; None while it is under way. same_as: the trial that had the same
-    configuration, whose score was taken over.
+    number: of the study's proposals, from 1. outcome: the body of the event that ended it; None while it is under way.
+    same_as: the trial that had the same configuration, whose score was taken over.
     """
 
     proposal: Proposal
+    number: int
     attempts: list[Attempt] = field(default_factory=list)
     state: str = "running"
     outcome: dict[str, Any] | None = None
@@ -118,7 +119,7 @@ class StudyRecord:
 
     def _asked(self, body: dict[str, Any]) -> None:
         proposal = Proposal(**body["proposal"])
-        self.trials[proposal.trial_id] = TrialHistory(proposal)
+        self.trials[proposal.trial_id] = TrialHistory(proposal, len(self.trials) + 1)
         self.exchanges.append(proposal)
 
     def _waited(self, body: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ transition is in the journal before anything depends on it, so that from any kil
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._proposals = Proposals(planned, opened, self.seconds)
         self._running: dict[str, _Live] = {}
         self._leaving: list[_Live] = []  # that have ended and are being handed over
+        self._unopened: deque[_Live] = deque()  # whose run is not begun in the store yet
         self._begun, self._before = time.monotonic(), self._record.seconds
         self._from_scratch: set[str] = set()  # trials that cannot use the checkpoint of the rung below
         self._stopped = False  # by search.fail_fast
@@ -92,8 +94,12 @@ class Supervisor:
 
     def _wait_and_take(self) -> None:
         with self._sweep.stop.interruptible():
-            event = self._sweep.executor.next_event(_PATIENCE_SECONDS)
-        if event is None:
+            event = self._sweep.executor.next_event(0.0 if self._unopened else _PATIENCE_SECONDS)
+        if event is None and self._unopened:
+            live = self._unopened.popleft()
+            if self._running.get(live.history.trial_id) is live:  # else it is over, and the store knows all of it
+                self._sweep.delivery.bring(live.parcel)
+        elif event is None:
             self._sweep.delivery.retry()
             self._sweep.view.tick()
         elif event.trial_id in self._running:
@@ -189,9 +195,11 @@ class Supervisor:
                 keep_final=history.proposal.epochs is not None,
             )
         )
-        number, record = list(self._record.trials).index(history.trial_id) + 1, record_of(history, self._record.about)
-        sweep.view.trial(record, number, config["train"]["epochs"], len(done))
-        sweep.delivery.bring(parcel)
+        sweep.view.trial(record_of(history, self._record.about), history.number, config["train"]["epochs"], len(done))
+        if sweep.executor.concurrent:
+            self._unopened.append(self._running[history.trial_id])  # first let all workers have something to do
+        else:
+            sweep.delivery.bring(parcel)
 
     def _checkpoint(self, history: TrialHistory) -> bytes | None:
         """Where this trial goes on: after its own last epoch, or for a promoted one after that of the rung below."""

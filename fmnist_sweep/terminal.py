@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_MOST_BARS = 24  # of trials under way: more fit on no screen, and to draw them takes time
+
+
 @dataclass
 class _Pace:
     """Epochs done and still to come, trials done, the best so far; and from them throughput and time left."""
@@ -109,10 +112,10 @@ class View:
         self._pace.total += (before.done if before else 0) - done  # an attempt before this one may have got further
         self._forget(trial_id)
         shown = self._trials[trial_id] = _Shown(number, record.name, epochs, done)
-        if self._progress:
+        if self._progress and sum(each.bar is not None for each in self._trials.values()) < _MOST_BARS:
             note = "waits for a worker" if self._several else ""
             shown.bar = self._progress.add_task(record.name, total=epochs, completed=done, note=note)
-        else:
+        elif not self._progress:
             self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
     def started(self, trial_id: str, worker: str) -> None:
@@ -121,7 +124,7 @@ class View:
         shown.where = f"{worker}: "
         if self._progress and shown.bar is not None:
             self._progress.update(shown.bar, note=f"on {worker}")
-        elif self._several:
+        elif self._several and not self._progress:
             self.say(f"  trial {shown.number} is on {worker}")
 
     def epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -130,8 +133,9 @@ class View:
         self._pace.done += 1
         shown.done = epoch
         accuracy = f"accuracy {metrics['accuracy']:.4f}, val_accuracy {metrics['val_accuracy']:.4f}"
-        if self._progress and shown.bar is not None:
-            self._progress.update(shown.bar, completed=epoch, note=f"{shown.where}{accuracy}")
+        if self._progress:
+            if shown.bar is not None:
+                self._progress.update(shown.bar, completed=epoch, note=f"{shown.where}{accuracy}")
             self.tick()
         else:
             left = self._pace.left()

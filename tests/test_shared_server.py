@@ -34,7 +34,7 @@ from fmnist_sweep.errors import StoreError
 SCRIPT = Path(__file__).parent.parent / "deploy" / "tracking-server.sh"
 START_SECONDS, STOP_SECONDS, SWEEP_SECONDS = 120, 90, 480
 AS_OWNER = ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
-WORKERS = ("executor=in_process", "executor.threads=1")
+WORKERS = ("executor=local", "executor.workers=2", "executor.threads=1")
 SMALLEST = (
     *(*DRAWN, *WORKERS, "train.precision=float32", "train.batch_size=64", "model.conv_layers=1", "model.dense_units=8"),
     *("model.filters={tune: int, min_value: 2, max_value: 60}", "regularization.dropout=0.3"),

@@ -27,6 +27,8 @@ class Arrangement:
         cores = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         if self.name == "in_process":
             return f"in_process, {cores}"
+        if not self.workers:  # the cluster is not asked yet
+            return f"{self.name}, {cores} a trial"
         return f"{self.name}, {self.workers} worker{'s' if self.workers > 1 else ''} of {cores}"
 
 
