@@ -24,6 +24,11 @@ from fmnist_sweep.terminal import View
 _WORTH_MINUTES = 1.0
 # A worker beside others: what it has for itself (benchmarks/executors.py), with room to breathe.
 _WORKER_BYTES = 1.5e9
+# Where a container finds its own limit: control groups of version 2 and 1.
+_MEMORY_OF_GROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 
 
 @contextmanager
@@ -75,18 +80,25 @@ def _settled(config: ExecutorConfig, plan: Sequence[Planned]) -> Arrangement | N
         return Arrangement("local", workers, threads or max(1, cores // workers))
     before = _begun_with(plan, cores)
     if before is not None and threads in (None, before.threads):
-        workers = _workers(cores, before.threads, most)
-        return before if before.name == "in_process" else Arrangement("local", workers, before.threads)
+        workers = config.workers or _workers(cores, before.threads, most)
+        return before if before.name == "in_process" else replace(before, workers=workers)
     if config.workers == 1 or _workers(cores, threads, most) == 1:
         return Arrangement("in_process", 1, threads or cores)
     return None
 
 
 def _begun_with(plan: Sequence[Planned], cores: int) -> Arrangement | None:
-    """What a study that continues was trained with: another number of threads would find other last bits."""
+    """What was measured for a study that continues, or what a trial of it is to go on with.
+
+    Another number of threads would find other last bits.
+    """
     for planned in plan:
-        found = planned.record.about.get("executor") if planned.record and not planned.over else None
-        if found is not None and found["name"] != "ray" and found["threads"] <= cores:
+        if planned.record is None or planned.over:
+            continue
+        found = planned.record.about.get("executor")
+        if found is None or found["name"] == "ray" or found["threads"] > cores:
+            continue
+        if found["measured"] or planned.record.count("running"):
             return Arrangement(**found)
     return None
 
@@ -97,12 +109,20 @@ def _workers(cores: int, threads: int | None, trials: float) -> int:
 
 
 def _free_bytes() -> float:
-    """Memory that is free for new processes; math.inf where the system does not say."""
-    found = Path("/proc/meminfo")
-    if not found.exists():
-        return math.inf
-    (available,) = (line.split()[1] for line in found.read_text().splitlines() if line.startswith("MemAvailable:"))
-    return 1024.0 * int(available)
+    """Memory that is free for new processes, here and in their control group; math.inf where nobody says."""
+    free = math.inf
+    machine = Path("/proc/meminfo")
+    for line in machine.read_text().splitlines() if machine.exists() else ():
+        if line.startswith("MemAvailable:"):
+            free = 1024.0 * int(line.split()[1])
+    for folder, limit, used in _MEMORY_OF_GROUPS:
+        try:
+            most, taken = (Path(folder, name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        if most.isdecimal():
+            free = min(free, max(0.0, int(most) - int(taken)))
+    return free
 
 
 def _measured(
@@ -114,19 +134,25 @@ def _measured(
     executor = executors.make(alone, config.executor, stop)
     expected = plans.costs(plan, _probes_here(plan), 1)
     if config.plan or backend.has_gpu() or not expected.minutes >= _WORTH_MINUTES:
-        view.say(f"executor: {alone}")
+        later = expected.minutes >= _WORTH_MINUTES and config.plan
+        view.say(f"executor: {alone}{', or workers where they are found to be quicker' if later else ''}")
         return executor, alone, expected
+    alone = replace(alone, measured=True)
     workers = _workers(cores, config.executor.threads, max(planned.left for planned in plan))
-    together = Arrangement("local", workers, config.executor.threads or cores // workers)
+    together = Arrangement("local", workers, config.executor.threads or cores // workers, measured=True)
     view.say(f"measuring whether {together} take less time than {alone} ...")
-    with ExitStack() as trial:
-        several = trial.enter_context(executors.make(together, config.executor, stop))
-        expected_together = plans.costs(plan, _probes_there(plan, several), several.slots)
-        gain = _gain(expected, expected_together)
-        if gain > 1:
-            held.push(trial.pop_all())
-            view.say(f"executor: {together} (measured: {gain:.2f} times as quick as {alone})")
-            return several, together, expected_together
+    try:
+        with ExitStack() as trial:
+            several = trial.enter_context(executors.make(together, config.executor, stop))
+            expected_together = plans.costs(plan, _probes_there(plan, several), several.slots)
+            gain = _gain(expected, expected_together)
+            if gain > 1:
+                held.push(trial.pop_all())
+                view.say(f"executor: {together} (measured: {gain:.2f} times as quick as {alone})")
+                return several, together, expected_together
+    except (RuntimeError, OSError) as error:  # one process does without them
+        view.say(f"executor: {alone}, because workers cannot be used here ({error})", "yellow")
+        return executor, alone, expected
     view.say(f"executor: {alone} (measured: {together} would take {1 / gain:.2f} times as long)")
     return executor, alone, expected
 

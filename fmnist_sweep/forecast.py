@@ -241,14 +241,16 @@ def forecast(
         begun = sum(1 for before in itertools.accumulate(costs[:-1], initial=0.0) if not before >= seconds)
         begun = min(begun, len(epochs))
         # The last checkpoint of each is kept until the search is over: it may be promoted.
-        return _forecast(probed, begun, sum(epochs[:begun]), sum(costs[:begun]), keep_models, images, slots, begun)
+        took = max(sum(costs[:begun]), begun * _SECONDS_BEYOND_FIT)
+        return _forecast(probed, begun, sum(epochs[:begun]), took, keep_models, images, slots, begun)
     cost = seconds_a_trial + probed.epoch_seconds * _longest(settings["train"]["epochs"])
     left = max(0.0, trials - done)
     if seconds < math.inf and not math.isnan(cost):
         left = min(left, slots * max(0, math.ceil(seconds / cost)))
     in_turn = left if math.isinf(left) else math.ceil(left / slots)
     epochs_left = left * _longest(settings["train"]["epochs"])
-    return _forecast(probed, left, epochs_left, in_turn * cost, keep_models, images, slots)
+    took = max(in_turn * cost, left * _SECONDS_BEYOND_FIT)  # what is beyond the fit, one supervisor does for all
+    return _forecast(probed, left, epochs_left, took, keep_models, images, slots)
 
 
 def _longest(epochs: Any) -> int:

@@ -155,8 +155,11 @@ class Handover:
             if stores.away(error) is None:
                 raise
 
-    def bury(self, history: TrialHistory, attempt: Attempt) -> None:
-        """Close the run of a dead attempt, which may exist without the journal knowing its id."""
+    def bury(self, history: TrialHistory, attempt: Attempt, *, insist: bool = True) -> None:
+        """Close the run of a dead attempt, which may exist without the journal knowing its id.
+
+        insist: wait for a store that is away; otherwise it is left for later.
+        """
         store = self._sweep.store
         named = {"trial_id": history.trial_id, "attempt": attempt.number}
         marks = {"fmnist.journal": self._opened.token, "fmnist.trial_id": history.trial_id}
@@ -169,7 +172,10 @@ class Handover:
             if attempt.run_id is not None:
                 tracking.kill(store, attempt.run_id)
 
-        self._sweep.delivery.insist(bury, self._sweep.stop.sleep)
+        if insist:
+            self._sweep.delivery.insist(bury, self._sweep.stop.sleep)
+        elif not self._sweep.delivery.tried(bury):
+            return
         self._opened.note("delivered", **named)
 
     def deliver_late(self, history: TrialHistory) -> None:

@@ -65,7 +65,8 @@ class Planned:
         late = minutes is not None and self.record.seconds >= 60 * minutes
         over = stopped or late or self.record.exhausted or begun >= _budget(self.study)
         new = 0.0 if over else max(0.0, self.trials - begun)
-        return new + (0 if stopped else self.record.count("running"))
+        begun_ones = sum(history.state == "running" and bool(history.attempts) for history in self.record.trained)
+        return new + (begun_ones if stopped else self.record.count("running"))
 
     @property
     def over(self) -> bool:

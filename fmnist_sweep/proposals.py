@@ -58,8 +58,14 @@ class Proposals:
         """Remember a trial of an earlier session."""
         self._known.setdefault(_key(history), history)
 
-    def next(self, running: int) -> TrialHistory | None:
-        """A trial to begin beside so many; None while there is none, or for good when none is running either."""
+    def next(self, running: int, *, only_begun: bool = False) -> TrialHistory | None:
+        """A trial to begin beside so many; None while there is none, or for good when none is running either.
+
+        only_begun: none that has not been begun in an earlier session.
+        """
+        if only_begun:
+            self._ready = deque(history for history in self._ready if history.attempts)
+            return self._ready.popleft() if self._ready else None
         while not self._ready:
             if not self._budget_left() or not self._ask(running):
                 return None

@@ -110,7 +110,9 @@ class StudyRecord:
 
     def _opened(self, body: dict[str, Any]) -> None:
         self.state = "running"
-        self.about |= {key: body[key] for key in ("command", "planned", "executor") if key in body}
+        self.about |= {key: body[key] for key in ("command", "planned") if key in body}
+        if "executor" in body and not self.about.get("executor", {}).get("measured"):
+            self.about["executor"] = body["executor"]  # what was found quickest stays, whatever was tried beside it
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 

@@ -72,6 +72,7 @@ class Supervisor:
                     self._end_if_asked()
             self._end_if_asked()
             self._sweep.delivery.flush(self._sweep.stop.sleep)
+            self._bury_rest()
             self._handover.drop_models(insist=True)
         except BaseException:
             self._kill_running()
@@ -93,19 +94,26 @@ class Supervisor:
         return live.at_rest or (not self._sweep.executor.concurrent and live.kept == len(live.epochs))
 
     def _wait_and_take(self) -> None:
-        with self._sweep.stop.interruptible():
-            event = self._sweep.executor.next_event(0.0 if self._unopened else _PATIENCE_SECONDS)
+        event = self._next_event(0.0)
+        if event is None and self._end_overdue():
+            return
         if event is None and self._unopened:
             live = self._unopened.popleft()
             if self._running.get(live.history.trial_id) is live:  # else it is over, and the store knows all of it
                 self._sweep.delivery.bring(live.parcel)
-        elif event is None:
+            return
+        event = event or self._next_event(_PATIENCE_SECONDS)
+        if event is None:
             self._sweep.delivery.retry()
             self._sweep.view.tick()
         elif event.trial_id in self._running:
             self._take(event)
-        for live in list(self._running.values()):
-            self._end_overdue(live)
+            if not self._sweep.executor.concurrent:
+                self._end_overdue()
+
+    def _next_event(self, timeout: float) -> trial.Event | None:
+        with self._sweep.stop.interruptible():
+            return self._sweep.executor.next_event(timeout)
 
     def _take(self, event: trial.Event) -> None:
         live = self._running[event.trial_id]
@@ -150,6 +158,13 @@ class Supervisor:
         if history.settled:  # noted by a process that may have died before it came to this
             self._handover.forget_files(history)
 
+    def _bury_rest(self) -> None:
+        """Close the runs of attempts that were broken off while the store was away."""
+        for history in self._record.trained:
+            for attempt in history.attempts:
+                if attempt.state == "killed" and not attempt.delivered:
+                    self._handover.bury(history, attempt)
+
     def _deliver_late(self, history: TrialHistory) -> None:
         try:
             self._handover.deliver_late(history)
@@ -164,8 +179,8 @@ class Supervisor:
     def _fill_slots(self) -> bool:
         """Begin trials while there are slots and proposals; whether any began."""
         began = False
-        while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.asked and not self._stopped:
-            history = self._proposals.next(len(self._running))
+        while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.asked:
+            history = self._proposals.next(len(self._running), only_begun=self._stopped)
             if history is None:
                 break
             self._begin(history)
@@ -311,20 +326,25 @@ class Supervisor:
         attempt = live.history.attempts[-1]
         self._note("killed", trial_id=live.history.trial_id, attempt=attempt.number, **why)
         self._sweep.delivery.forget(live.parcel)
-        self._handover.bury(live.history, attempt)
+        self._handover.bury(live.history, attempt, insist=False)
         del self._running[live.history.trial_id]
 
-    def _end_overdue(self, live: _Live) -> None:
-        """End a trial that has had its minutes, those of its earlier attempts included."""
-        minutes = self._config.trial_minutes
-        if minutes is None or live.begun is None or live.at_rest:
-            return
-        if live.seconds + time.monotonic() - live.begun < 60 * minutes:
-            return
-        trial_id = live.history.trial_id
-        self._sweep.executor.abandon(trial_id)
-        reason = f"OverTime: {len(live.epochs)} epochs after search.trial_minutes={minutes:g}"
-        self._fail(live, TrialFailure(trial_id, reason, reason, []))
+    def _end_overdue(self) -> bool:
+        """End trials that have had their minutes, kept epochs of earlier attempts included; whether there were any.
+
+        To be called when all that workers said is taken in: what has ended in time may have waited to be heard.
+        """
+        minutes, ended = self._config.trial_minutes, False
+        for live in list(self._running.values()):
+            if minutes is None or live.begun is None or live.at_rest:
+                continue
+            if live.seconds + time.monotonic() - live.begun < 60 * minutes:
+                continue
+            trial_id, ended = live.history.trial_id, True
+            self._sweep.executor.abandon(trial_id)
+            reason = f"OverTime: {len(live.epochs)} epochs after search.trial_minutes={minutes:g}"
+            self._fail(live, TrialFailure(trial_id, reason, reason, []))
+        return ended
 
     def _kill_running(self) -> None:
         """Close what is under way as KILLED; what the store does not take now is closed at the next start."""

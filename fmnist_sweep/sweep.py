@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -52,7 +53,8 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         else:
             view.say("starting TensorFlow ...")
             backend.import_tensorflow()
-            executor, arrangement, expected = entered.enter_context(arranging.arranged(plan, config, stop, view))
+            with _full_disk_said(Path(tempfile.gettempdir())):  # workers' images
+                executor, arrangement, expected = entered.enter_context(arranging.arranged(plan, config, stop, view))
             _say_costs(expected, config.tracking.uri, state, view)
         if config.plan:
             return ExitCode.DONE

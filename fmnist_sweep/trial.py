@@ -148,7 +148,8 @@ def _run(spec: TrialSpec, splits: Splits, last: Callable[[], bool]) -> Iterator[
         while not fit.finished(history):
             metrics = fit.epoch(history)
             history.append(metrics)
-            is_last = last() and not fit.finished(history)  # what is trained is handed over, too
+            # What is trained to its end, or diverged, says so, too.
+            is_last = last() and not fit.finished(history) and _diverged_in(metrics) is None
             yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, is_last), is_last)
             _refuse_nan(metrics, len(history))
             if is_last:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,8 @@ FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_tr
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    yield
-    os.chdir(before)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -90,18 +86,59 @@ def test_there_are_no_more_workers_than_memory_has_room_for(
     assert settled("executor=local") == Arrangement("local", 4, 16)
 
 
-def test_a_study_goes_on_with_as_many_threads_as_it_was_begun_with(cores: Callable[[int], None]) -> None:
+def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) -> None:
     cores(2)
     shown, said = view()
     job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process", "executor.threads=2"])
     assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
     (folder,) = folders.every(Path("mlruns"))
-    assert folder.record().about["executor"] == {"name": "in_process", "workers": 1, "threads": 2}
-    assert settled() == Arrangement("in_process", 1, 2)
-    cores(8)  # a larger machine
-    assert settled() == Arrangement("in_process", 1, 2)
-    cores(1)  # a smaller one
-    assert settled() == Arrangement("in_process", 1, 1)
+    assert folder.record().about["executor"] == {
+        "name": "in_process",
+        "workers": 1,
+        "threads": 2,
+        "measured": False,
+    }
+    assert settled() is None  # it was said, not found to be the quickest
+
+
+@pytest.mark.parametrize(
+    ("found", "has", "overrides", "expected"),
+    [
+        (Arrangement("local", 2, 1, True), 2, [], Arrangement("local", 2, 1, True)),
+        (Arrangement("local", 2, 1, True), 8, [], Arrangement("local", 3, 1, True)),  # three trials are left
+        (Arrangement("local", 8, 1, True), 8, ["executor.workers=1"], Arrangement("local", 1, 1, True)),
+        (Arrangement("in_process", 1, 2, True), 8, [], Arrangement("in_process", 1, 2, True)),
+        (Arrangement("in_process", 1, 8, True), 2, [], None),
+        (Arrangement("local", 2, 1, True), 2, ["executor.threads=2"], Arrangement("in_process", 1, 2)),
+        (Arrangement("in_process", 1, 2), 2, [], None),
+    ],
+)
+def test_what_was_measured_is_kept_to(
+    found: Arrangement, has: int, overrides: list[str], expected: Arrangement | None, cores: Callable[[int], None]
+) -> None:
+    cores(2)
+    job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process"])
+    assert run_sweep([job], "python -m fmnist_sweep", view()[0]) is ExitCode.DONE
+    cores(has)
+    plan = planned(*overrides)
+    assert plan[0].record is not None
+    plan[0].record.about["executor"] = arranging.recorded(found)
+    assert arranging._settled(plan[0].study.job.config.executor, plan) == expected
+
+
+def test_without_workers_one_process_does_it(
+    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cores(2)
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(backend, "set_threads", lambda threads: None)
+    monkeypatch.setattr(forecast, "probe", lambda settings, splits: Probe(40.0, 1000))
+    shown, said = view()
+    plan = planned()
+    with arranging.arranged(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
+        assert (arrangement.name, executor.slots) == ("in_process", 1)
+    assert "workers cannot be used here (worker" in said.getvalue()
 
 
 def test_a_sweep_of_moments_starts_no_workers() -> None:

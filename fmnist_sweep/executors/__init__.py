@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How many trials train at once, where, and on how many cores each; what a study was begun with is recorded."""
+    """How many trials train at once, where, and on how many cores each; measured: that it is the quickest here."""
 
     name: str
     workers: int
     threads: int
+    measured: bool = False
 
     def __str__(self) -> str:
         cores = f"{self.threads} thread{'s' if self.threads > 1 else ''}"

@@ -20,14 +20,13 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.executors import worker
-from fmnist_sweep.executors.messages import Images, LastEpoch, Measure, Raised, Ready, Train
+from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import SharedImages
 from fmnist_sweep.forecast import Probe
 from fmnist_sweep.interrupts import Stop
@@ -35,6 +34,7 @@ from fmnist_sweep.trial import EpochEnd, Event, Started, TrialSpec, WorkerLost
 
 _LOOK_SECONDS = 0.2  # how soon workers are told that the user asked for an end
 _SENDING_SECONDS = 60  # after which a worker that takes nothing in is given up
+_MEASURING_SECONDS = 300  # after which a worker that is measured counts as stuck
 _MOST_FALSE_STARTS = 3  # workers in a row that end before they are ready
 
 
@@ -64,6 +64,7 @@ class Local:
         self._workers: list[_Worker] = []
         self._waiting: deque[TrialSpec] = deque()
         self._said: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
+        self._unheard: deque[Event] = deque()
         self._images: dict[str, SharedImages] = {}
         self._open = ExitStack()
         self._false_starts = 0
@@ -80,11 +81,13 @@ class Local:
         self._hand_out()
 
     def next_event(self, timeout: float | None = None) -> Event | None:
-        if not self._waiting and all(worker.trial_id is None for worker in self._workers):
+        if not self._waiting and not self._unheard and all(worker.trial_id is None for worker in self._workers):
             raise RuntimeError("no trial is under way")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._tell_if_stopping()
+            if self._unheard:
+                return self._unheard.popleft()
             left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - time.monotonic())
             try:
                 event = self._heard(*self._said.get(timeout=max(0.0, left)))
@@ -95,26 +98,32 @@ class Local:
 
     def abandon(self, trial_id: str) -> None:
         self._waiting = deque(spec for spec in self._waiting if spec.trial_id != trial_id)
+        self._unheard = deque(event for event in self._unheard if event.trial_id != trial_id)
         for each in [each for each in self._workers if each.trial_id == trial_id]:
             self._replace(each)
 
     def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[Probe]:
         """What a little training costs in each worker, while all of them are at it; none may have a trial."""
         splits = load(data)
-        for each in self._workers:
-            self._give_images(each, splits)
-            self._send(each, Measure(settings, splits.sha256))
-        found: list[Probe] = []
+        asked: set[_Worker] = set()
+        found: dict[_Worker, Probe] = {}
         while len(found) < len(self._workers):
-            speaker, said = self._said.get()
+            # Not before all are ready: beside others that still import, each would look slow.
+            for each in self._workers if all(each.ready for each in self._workers) else ():
+                if each not in asked:
+                    asked.add(each)
+                    self._give_images(each, splits)
+                    self._send(each, Measure(settings, splits.sha256))
+            try:
+                speaker, said = self._said.get(timeout=_MEASURING_SECONDS)
+            except queue.Empty:
+                raise RuntimeError(f"no worker said anything for {_MEASURING_SECONDS} s") from None
             if isinstance(said, Probe):
-                found.append(said)
+                found[speaker] = said
             else:
                 self._heard(speaker, said)
-                if said is None:
-                    self._give_images(self._workers[-1], splits)
-                    self._send(self._workers[-1], Measure(settings, splits.sha256))
-        return found
+            found = {each: probe for each, probe in found.items() if each in self._workers}
+        return list(found.values())
 
     # What workers say
 
@@ -144,6 +153,10 @@ class Local:
         reason = f"{gone} {_how(gone.process.wait())}"
         if not gone.ready:
             self._false_starts += 1
+            if self._false_starts >= _MOST_FALSE_STARTS and any(each.ready for each in self._workers):
+                self._count -= 1  # those that train go on
+                self._workers.remove(gone)
+                return None
             if self._false_starts >= _MOST_FALSE_STARTS:
                 raise RuntimeError(f"{reason} before it was ready, as did {_MOST_FALSE_STARTS - 1} before it")
         self._replace(gone)
@@ -154,7 +167,7 @@ class Local:
         for each in self._workers:
             if not self._waiting:
                 return
-            if each.ready and each.trial_id is None:
+            if each.ready and each.trial_id is None and each.process.poll() is None:
                 spec = self._waiting.popleft()
                 each.trial_id = spec.trial_id
                 self._said.put((each, Started(spec.trial_id, str(each))))
@@ -169,8 +182,9 @@ class Local:
             shared = self._images[splits.sha256]
             to.has.add(splits.sha256)
             self._send(to, Images(shared.layout))
-            with suppress(OSError):  # as in `_send`
-                reduction.send_handle(to.connection, shared.fileno(), to.process.pid)
+            # Not multiprocessing's send_handle: on macOS it waits for an answer that the listening thread would read.
+            with suppress(OSError), socket.socket(fileno=os.dup(to.connection.fileno())) as wire:  # as in `_send`
+                socket.send_fds(wire, [DESCRIPTOR], [shared.fileno()])
 
     def _send(self, to: _Worker, request: object) -> None:
         try:
@@ -184,6 +198,9 @@ class Local:
                 if not each.told_to_stop:
                     each.told_to_stop = True
                     self._send(each, LastEpoch())
+            while self._waiting:
+                spec = self._waiting.popleft()
+                self._unheard.append(WorkerLost(spec.trial_id, "no worker was free before the end was asked for"))
 
     # Processes
 

@@ -9,6 +9,8 @@ from typing import Any
 from fmnist_sweep.executors.shared_images import Layout
 from fmnist_sweep.trial import TrialSpec
 
+DESCRIPTOR = b"\0"  # the byte that a descriptor travels with
+
 
 @dataclass(frozen=True)
 class Images:

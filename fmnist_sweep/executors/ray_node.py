@@ -81,7 +81,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
-        process.wait(_END_SECONDS)
+        process.wait(_END_SECONDS + 5)
     except subprocess.TimeoutExpired:
         process.kill()
 

@@ -10,14 +10,16 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import sys
 import threading
 import traceback
-from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.executors.messages import Images, LastEpoch, Measure, Raised, Ready, Train
+import fmnist_sweep
+from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import attach
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class _Inbox:
                 request = self._connection.recv()
                 match request:
                     case Images(layout):
-                        descriptor = reduction.recv_handle(self._connection)
+                        with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                            _, (descriptor,), _, _ = socket.recv_fds(wire, len(DESCRIPTOR), 1)
                         self.images[layout.sha256] = attach(layout, descriptor)
                         os.close(descriptor)
                     case LastEpoch():
@@ -51,6 +54,9 @@ class _Inbox:
                         self._requests.put(request)
         except (EOFError, OSError):
             os._exit(1)  # TensorFlow may be in the middle of an epoch, and nobody waits for it any more
+        except BaseException:  # without this thread the process would never hear of anything again
+            traceback.print_exc()
+            os._exit(1)
 
     def next(self) -> Train | Measure:
         return self._requests.get()
@@ -94,13 +100,10 @@ def command(descriptor: int, threads: int, supervisor: int) -> list[str]:
     """What starts a worker; supervisor: the process that does."""
     # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; what they mean, the supervisor says.
     # They are ignored before anything is imported: libraries start threads, and importing takes a while.
-    ignored = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    return [
-        sys.executable,
-        "-c",
-        f"{ignored}; from {__name__} import main; main()",
-        *map(str, (descriptor, threads, supervisor)),
-    ]
+    ignored = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
+    found = f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"  # wherever this process has it from
+    start = f"{ignored}; {found}; from {__name__} import main; main()"
+    return [sys.executable, "-c", start, str(descriptor), str(threads), str(supervisor)]
 
 
 def main() -> None:
