@@ -119,9 +119,8 @@ class Session:
     def __init__(self, job: Job, what: str, slots: int, seconds: float, terminal: bool = False) -> None:
         self.phases, self.parts, self.waited = Clock(), Clock(), 0.0
         self.begun, self.results, self.cpu = 0.0, list[float](), 0.0
-        changes = {"stored": what != "loop", "drawn": what != "undrawn"}
         with (
-            simulated(slots, lambda spec: seconds, self._heard, **changes),
+            simulated(slots, lambda spec: seconds, self._heard, stored=what != "loop", drawn=what != "undrawn"),
             self.phases.of((*PHASES, *SIMULATION)),
             self.parts.of((*PARTS, *SIMULATION)),
             mock.patch.object(time, "sleep", self._sleep),

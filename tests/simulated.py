@@ -98,7 +98,11 @@ class _Underway:
 
 
 class Simulated:
-    """Slots that wait. seconds: how long a trial takes; heard: called with each event before it is handed up."""
+    """Slots that wait.
+
+    seconds: how long a trial takes; heard: called with each event before it is handed up; fate: what it ends with at
+    once, or None for its result.
+    """
 
     concurrent = True
 
@@ -108,8 +112,9 @@ class Simulated:
         seconds: Callable[[TrialSpec], float],
         stop: Stop,
         heard: Callable[[Event], None] = lambda event: None,
+        fate: Callable[[TrialSpec], Event | None] = lambda spec: None,
     ) -> None:
-        self._slots, self._seconds, self._stop, self._heard = slots, seconds, stop, heard
+        self._slots, self._seconds, self._stop, self._heard, self._fate = slots, seconds, stop, heard, fate
         self._underway: dict[str, _Underway] = {}
         self._due: list[tuple[float, int, _Underway]] = []
         self._order = 0
@@ -161,9 +166,10 @@ class Simulated:
             # `due` and not now: workers train on while the supervisor is busy.
             self._say_at(due + (underway.epoch_seconds if len(history) < epochs else 0), underway)
             return Started(spec.trial_id, "a simulated worker")
-        if len(history) == epochs:
+        fate = self._fate(spec)
+        if fate is not None or len(history) == epochs:
             del self._underway[spec.trial_id]
-            return self._result(spec, history)
+            return fate or self._result(spec, history)
         history.append(metrics(spec, len(history) + 1, underway.images, underway.epoch_seconds))
         is_last = self._stop.asked and len(history) < epochs
         if is_last:
@@ -226,6 +232,7 @@ def simulated(
     heard: Callable[[Event], None] = lambda event: None,
     stored: bool = True,
     drawn: bool = True,
+    fate: Callable[[TrialSpec], Event | None] = lambda spec: None,
 ) -> Iterator[None]:
     """Within this, sweeps train on a Simulated executor.
 
@@ -235,7 +242,7 @@ def simulated(
     @contextmanager
     def arranged(plan: Sequence[Any], config: object, stop: Stop, view: object) -> Iterator[Any]:
         trained()
-        with Simulated(slots, seconds, stop, heard) as executor:
+        with Simulated(slots, seconds, stop, heard, fate) as executor:
             yield executor, Arrangement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
 
     with ExitStack() as changed:

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,13 @@ def test_a_missing_package_is_named_before_anything_is_made(tmp_path: Path, miss
     python.chmod(0o755)
     assert missing in _refused("--auth", str(tmp_path / "folder"), python=str(python))
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name, because the address of a socket in it has at most about a hundred characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def test_a_database_of_a_version_that_is_not_installed_is_left_alone(tmp_path: Path) -> None:

@@ -276,3 +276,56 @@ def test_workers_that_cannot_start_are_an_error_and_not_an_endless_loop(
         local.submit(spec(TINY))
         with pytest.raises(RuntimeError, match="ended with code 3 before it was ready"):
             next_of(local)
+
+
+def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: Local) -> None:
+    local.submit(spec(TINY))
+    pid = pid_of(started(local))
+    while not isinstance(next_of(local), TrialResult):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    while not gone(pid):
+        time.sleep(0.01)
+    for number in range(2):
+        local.submit(replaced(spec(TINY), trial_id=str(number)))
+    events = [next_of(local) for _ in range(6)]
+    assert not any(isinstance(event, WorkerLost) for event in events)
+    assert sum(isinstance(event, TrialResult) for event in events) == 2
+
+
+def test_a_trial_that_waits_for_a_worker_does_not_hold_up_the_end() -> None:
+    stop = Stop()
+    with Local(1, 1, stop) as local, stop.deferred():
+        local.submit(spec([*TINY, *FOREVER]))
+        stop.receive(signal.SIGINT, None)
+        event = next_of(local)
+        assert isinstance(event, WorkerLost)
+        assert "no worker was free" in event.reason
+
+
+def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
+    with Local(2, 1, Stop()) as local:
+        for number in range(2):
+            local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
+        pids: list[int] = []
+        event = next_of(local)
+        while len(pids) < 2 or not isinstance(event, EpochEnd):
+            pids += [pid_of(event)] if isinstance(event, Started) else []
+            event = next_of(local)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        os.kill(pids[0], signal.SIGKILL)
+        while not isinstance(event, WorkerLost):
+            event = next_of(local)
+        other = "1" if event.trial_id == "0" else "0"
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while local.slots == 2:
+            found = local.next_event(1.0)
+            assert found is None or found.trial_id == other
+            assert time.monotonic() < deadline
+        event = next_of(local)
+        while not isinstance(event, EpochEnd):
+            event = next_of(local)
+        assert event.trial_id == other

@@ -24,7 +24,7 @@ from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.study_folder import every
 from fmnist_sweep.sweep import run_sweep
 from fmnist_sweep.terminal import View
-from fmnist_sweep.trial import Event, TrialResult, TrialSpec
+from fmnist_sweep.trial import Event, TrialFailure, TrialResult, TrialSpec
 
 SPACE = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "train.precision=float32", "train.epochs=1"),
@@ -51,7 +51,14 @@ def up_to(seconds: float, seed: int) -> Callable[[TrialSpec], float]:
 
 
 def sweep(
-    name: str, *overrides: str, slots: int, seed: int = 0, longest: float = 0.1, stop_after: int = 0, **changes: bool
+    name: str,
+    *overrides: str,
+    slots: int,
+    seed: int = 0,
+    longest: float = 0.1,
+    stop_after: int = 0,
+    stored: bool = True,
+    drawn: bool = True,
 ) -> list[str]:
     """Run the study of this name, or go on with it; the trials in the order they ended.
 
@@ -67,7 +74,7 @@ def sweep(
 
     job = compose_job([*SPACE, *overrides, f"tracking.experiment={name}"])
     view = View(Console(file=io.StringIO()), None)
-    with simulated(slots, up_to(longest, seed), heard, **changes):
+    with simulated(slots, up_to(longest, seed), heard, stored=stored, drawn=drawn):
         if stop_after:
             with pytest.raises(KeyboardInterrupt):
                 run_sweep([job], "fmnist_sweep", view, stop)
@@ -147,3 +154,35 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it_and_interrupts_
     ended += sweep(f"{kind}-broken", *in_order, slots=2, seed=6, stored=False)
     assert proposed(f"{kind}-broken") == proposed(f"{kind}-1")
     assert sorted(ended) == orders[0]
+
+
+def test_what_ended_in_time_is_not_overdue_because_it_had_to_wait_to_be_heard() -> None:
+    job = compose_job([*SPACE, "search.max_trials=8", "search.trial_minutes=0.045", "tracking.experiment=overdue"])
+    shown = io.StringIO()
+    # All end together after 2 s, the limit is 2.7 s, and to log the first of them takes a good part of a second.
+    with simulated(8, lambda spec: 2.0):
+        assert run_sweep([job], "fmnist_sweep", View(Console(file=shown), None)) is ExitCode.DONE, shown.getvalue()
+
+
+def test_a_trial_begun_before_another_failed_fast_is_trained_to_its_end() -> None:
+    stop = Stop()
+    arguments = [*SPACE, "train.epochs=3", "search.max_trials=9", "search.fail_fast=true", "tracking.experiment=fast"]
+
+    def fate(spec: TrialSpec) -> Event | None:
+        return TrialFailure(spec.trial_id, "it was to fail", "", []) if spec.trial_id == "0000" else None
+
+    def heard(event: Event) -> None:
+        if isinstance(event, TrialFailure):
+            stop.receive(signal.SIGINT, None)
+
+    view = View(Console(file=io.StringIO()), None)
+    with simulated(2, lambda spec: 1.0, heard, fate=fate), pytest.raises(KeyboardInterrupt):
+        run_sweep([compose_job(arguments)], "fmnist_sweep", view, stop)
+    assert [history.state for history in record("fast").trials.values()] == ["failed", "running"]
+    shown = io.StringIO()
+    with simulated(2, lambda spec: 0.1, fate=fate):
+        code = run_sweep([compose_job(arguments)], "fmnist_sweep", View(Console(file=shown), None))
+        assert code is ExitCode.SOME_FAILED
+        assert [history.state for history in record("fast").trials.values()] == ["failed", "finished"]
+        run_sweep([compose_job(arguments)], "fmnist_sweep", View(Console(file=shown), None))
+    assert "Nothing to do" in shown.getvalue()

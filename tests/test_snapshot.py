@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from small import TINY, events, failed, spec, splits
 from fmnist_sweep import packed, snapshot, training, trial
 from fmnist_sweep.checkpoints import Checkpoints
 from fmnist_sweep.data import Splits
-from fmnist_sweep.trial import EpochEnd, TrialResult, TrialSpec
+from fmnist_sweep.trial import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
 
 # Validation labels that cannot be learnt: the best epoch is then seldom the last, and its weights must be carried over.
 DATA = splits()
@@ -253,6 +254,13 @@ def test_a_checkpoint_tells_its_history_and_is_not_printed(never_stopped: Fit) -
     assert len(repr(replace(never_stopped.spec, resume=second.checkpoint))) < 3000
 
 
+def refused(given: TrialSpec, data: Splits) -> str:
+    """Why a trial cannot go on from its checkpoint; that is all it says."""
+    (event,) = trial.run(given, data)
+    assert isinstance(event, CheckpointRefused)
+    return event.reason
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -268,8 +276,7 @@ def test_a_checkpoint_tells_its_history_and_is_not_printed(never_stopped: Fit) -
 )
 def test_a_checkpoint_of_another_model_or_optimizer_is_refused(other: list[str], final: bytes) -> None:
     given = replace(spec([*TINY, "train.epochs=3", *other]), resume=final)
-    with pytest.raises(snapshot.Mismatch, match=r"another model or optimizer: it has .* where this trial has "):
-        next(trial.run(given, DATA))
+    assert re.search(r"another model or optimizer: it has .* where this trial has ", refused(given, DATA))
 
 
 @pytest.fixture(scope="module")
@@ -279,21 +286,18 @@ def final() -> bytes:
 
 
 def test_a_checkpoint_with_other_validation_images_is_refused(final: bytes) -> None:
-    with pytest.raises(snapshot.Mismatch, match="20 validation images, and the trial has 30"):
-        next(trial.run(short(resume=final), splits(validation=30)))
+    assert re.search("20 validation images, and the trial has 30", refused(short(resume=final), splits(validation=30)))
 
 
 def test_a_checkpoint_with_more_epochs_than_the_trial_is_refused(final: bytes) -> None:
-    with pytest.raises(snapshot.Mismatch, match="of epoch 3, and the trial has 1"):
-        next(trial.run(replace(spec(TINY), resume=final), DATA))
+    assert re.search("of epoch 3, and the trial has 1", refused(replace(spec(TINY), resume=final), DATA))
 
 
 def test_damaged_bytes_are_no_failure_of_the_trial_but_an_error(final: bytes) -> None:
     altered = bytearray(final)
     altered[len(altered) // 2] ^= 1
     for content in (b"", final[:-1], bytes(altered), packed.pack({"kind": "something else"}, {})):
-        with pytest.raises(packed.Damaged):
-            next(trial.run(short(resume=content), DATA))
+        assert refused(short(resume=content), DATA)
         with pytest.raises(packed.Damaged):
             trial.checkpoint_history(content)
 

@@ -16,7 +16,7 @@ from small import TINY, events, failed, finished, spec, splits
 
 from fmnist_sweep import backend, training, trial
 from fmnist_sweep.data import Splits
-from fmnist_sweep.trial import Event, TrialResult
+from fmnist_sweep.trial import EpochEnd, Event, TrialFailure, TrialResult
 
 DATA = splits()
 
@@ -335,3 +335,12 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
     orders = [training.epoch_order(64, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
     assert all(sorted(order) == list(range(64)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
+
+
+def test_an_epoch_that_diverged_when_the_user_asked_for_an_end_fails_its_trial() -> None:
+    diverging = ("optimizer=sgd", "optimizer.momentum=0.9", "optimizer.learning_rate=10.0", "regularization.l2=1.0")
+    given = spec([*TINY, *diverging, "train.batch_size=4", "train.epochs=3"])
+    first, last = trial.run(given, splits(), lambda: True)
+    assert isinstance(first, EpochEnd)
+    assert not first.last
+    assert isinstance(last, TrialFailure)

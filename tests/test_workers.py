@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from servers import Server
 from small import DRAWN
 
 from fmnist_sweep import study_folder as folders
@@ -267,3 +268,24 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it(search: tuple[s
         os.kill(running.process.pid, signal.SIGKILL)
     done(tmp_path / "together", *search, *LOCAL)
     audit.check(audit.look(tmp_path / "together"), audit.look(tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_there(tmp_path: Path) -> None:
+    with Server(tmp_path / "server") as server:
+        arguments = (*FOUR, *LOCAL, "train.epochs=60", f"tracking.uri={server.address}")
+        with begun(tmp_path / "sweep", *arguments) as running:
+            running.wait_for(lambda: two_are_training(running))
+            server.kill()
+            running.wait_for(lambda: "the tracking store is away" in running.said())
+            os.kill(running.workers()[0], signal.SIGKILL)
+            running.wait_for(lambda: "on from epoch" in running.said().partition("is away")[2])
+            running.wait_for(lambda: "is on worker" in running.said().partition("on from epoch")[2])
+            assert "answers again" not in running.said()
+            server.start()
+            assert running.end() == 0, running.said()
+    (study,) = folders.every(tmp_path / "sweep" / "mlruns")
+    trials = study.record().trials.values()
+    assert all(history.settled for history in trials)
+    assert sorted(len(history.attempts) for history in trials) == [1, 1, 1, 2]
+    assert all(attempt.delivered for history in trials for attempt in history.attempts)
