@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from fmnist_sweep.data import DataConfig
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 LIMIT_SECONDS = 300
+
+# A shell ignores it for what it starts in the background, and so would all that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 needs_fashion_mnist = pytest.mark.skipif(
     not os.environ.get("FMNIST_DATA_DIR"),

@@ -416,13 +416,13 @@ def test_killed_with_all_of_its_ray_and_then_interrupted_the_same_command_goes_o
     said = followed(process, (reached(6), lambda _: os.killpg(process.pid, signal.SIGINT)))
     assert process.returncode == ExitCode.INTERRUPTED, said
     assert "its trial goes on" not in said
+    assert re.findall(r"trial \d+: .*, on from epoch (\d+)", said)
 
     process = start(tmp_path, *RANDOM, *ON_RAY)
     rays.clear()
     said = followed(process, (reached(7), lambda _: rays.extend(of_session_of(process.pid))))
     assert process.returncode == ExitCode.DONE, said
     assert gone(rays, within=5)
-    assert re.findall(r"trial \d+: .*, on from epoch (\d+)", said)
     same_as(audit.look(tmp_path), reference)
 
 
