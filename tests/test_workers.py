@@ -272,6 +272,7 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it(search: tuple[s
 
 @pytest.mark.slow
 def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_there(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
     with Server(tmp_path / "server") as server:
         arguments = (*FOUR, *LOCAL, "train.epochs=60", f"tracking.uri={server.address}")
         with begun(tmp_path / "sweep", *arguments) as running:
