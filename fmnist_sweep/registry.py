@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fmnist_sweep import backend, logged_model, trial
+from fmnist_sweep import backend, logged_model, tracking, trial
 from fmnist_sweep.data import DataConfig, Split, load
 from fmnist_sweep.errors import DataError, PromotionRefused
 from fmnist_sweep.store import Store, mlflow_pointed_at
@@ -211,7 +211,10 @@ def _check_predictions(store: Store, run: Run, file: Path, data_dir: str | None)
 
 
 def _artifact(store: Store, run: Run, name: str) -> bytes:
-    return Path(store.client.download_artifacts(run.info.run_id, name)).read_bytes()
+    content = tracking.artifact(store, run.info.run_id, name)
+    if content is None:
+        raise PromotionRefused(f"{run.info.run_name} (run {run.info.run_id}) has no {name} any more: train it again.")
+    return content
 
 
 def _validation_of(store: Store, run: Run, data_dir: str | None) -> Split:

@@ -238,6 +238,7 @@ def finish_trial(
         "best_epoch": result.best_epoch,
         "parameters": result.parameters,
         "fit_seconds": result.fit_seconds,
+        "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in result.history),
     }
     log_files(store, run_id, artifacts)
     run = store.client.get_run(run_id)
@@ -325,6 +326,23 @@ def figures(store: Store, run_id: str) -> dict[str, bytes]:
         root = Path(store.client.download_artifacts(run_id, "", folder))
         found = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
     return {name: content for name, content in found.items() if name != "predictions.npz"}
+
+
+def artifact(store: Store, run_id: str, name: str) -> bytes | None:
+    """One file of a run's artifacts, by its path; None where the run has no such file."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(store.client.download_artifacts(run_id, name, folder)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or isinstance(error.__cause__, FileNotFoundError):
+                return None
+            if "No such artifact" in str(error):
+                return None
+            raise
 
 
 def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:

@@ -254,7 +254,7 @@ class _Fit:
 
     def epoch(self, history: training.History) -> dict[str, float]:
         """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
-        epoch, start = len(history) + 1, time.perf_counter()
+        epoch, start, busy = len(history) + 1, time.perf_counter(), time.process_time()
         rate = training.learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
         self._model.optimizer.learning_rate = rate
         order = training.epoch_order(len(self._targets), self._seed, epoch)
@@ -274,6 +274,7 @@ class _Fit:
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
         metrics["epoch_seconds"] = time.perf_counter() - start
+        metrics["epoch_cpu_seconds"] = time.process_time() - busy
         if training.best_epoch([*history, metrics], self._spec.objective) == epoch:
             self._best = self._model.get_weights()
             self._best_probabilities = np.asarray(probabilities, np.float32)

@@ -19,8 +19,8 @@ from fmnist_sweep import study_folder as folders
 Found = dict[str, Any]  # plain values: it comes from another process
 
 # The same trial has the same of all other figures, to the last bit.
-_TIMES = ("epoch_seconds", "fit_seconds")
-_PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds")
+_TIMES = ("epoch_seconds", "epoch_cpu_seconds", "fit_seconds", "cpu_seconds")
+_PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds", "epoch_cpu_seconds")
 _ALWAYS_THERE = {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}
 
 

@@ -72,7 +72,7 @@ def metrics(spec: TrialSpec, epoch: int, images: int, seconds: float) -> Metrics
     loss = 2.3 * (1 - accuracy) + random.Random(key(spec)).uniform(0, 0.1)
     rate = float(spec.config["optimizer"]["learning_rate"])
     figures = {"loss": loss, "accuracy": accuracy, "val_loss": 1.1 * loss, "val_accuracy": accuracy}
-    return {**figures, "learning_rate": rate, "epoch_seconds": seconds}
+    return {**figures, "learning_rate": rate, "epoch_seconds": seconds, "epoch_cpu_seconds": seconds}
 
 
 def probabilities(spec: TrialSpec, epoch: int) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ TINY = (
     *("model.conv_layers=1", "model.dense_units=8", "model.filters={tune: int, min_value: 2, max_value: 60}"),
     *("regularization.dropout=0.3", f"search.max_trials={TRIALS}"),
 )
-_TIMES = ("epoch_seconds", "fit_seconds")
+_TIMES = ("epoch_seconds", "epoch_cpu_seconds", "fit_seconds", "cpu_seconds")
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def alone(given: TrialSpec, folder: Path) -> TrialResult:
 
 
 def without_times(history: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    return [{name: value for name, value in row.items() if name != "epoch_seconds"} for row in history]
+    return [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in history]
 
 
 def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayCluster, tmp_path: Path) -> None:

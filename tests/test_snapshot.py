@@ -86,7 +86,7 @@ def checkpoint(event: EpochEnd) -> bytes:
 
 def figures(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     """The history without the seconds, which no two fits share."""
-    return [{name: value for name, value in row.items() if name != "epoch_seconds"} for row in history]
+    return [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in history]
 
 
 def weights(model: bytes) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,153 @@
+"""What trials left in the store, read back: settings, figures, curves, predictions."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep import tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from fmnist_sweep.store import Store
+
+CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a trial said of the validation images.
+
+    index: (n,) their places in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
+    """
+
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        return np.asarray(self.predicted == self.labels)
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One trial's run, the latest of its attempts.
+
+    state: finished, failed, running or killed. params: as logged, all of them text. began, ended: ms since 1970.
+    """
+
+    run_id: str
+    name: str
+    state: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    began: int
+    ended: int | None
+
+    @property
+    def study_id(self) -> str:
+        return self.tags.get("fmnist.study_id", "")
+
+    @property
+    def trial_id(self) -> str:
+        return self.tags.get("fmnist.trial_id", "")
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the best epoch on the validation images; None while there is none."""
+        return self.metrics.get("best_val_accuracy") if self.state == "finished" else None
+
+    @property
+    def failure(self) -> str | None:
+        return self.tags.get("fmnist.failure")
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of its fit; where only the clock was read, that."""
+        return self.metrics.get("cpu_seconds", self.metrics.get("fit_seconds", 0.0))
+
+    def value(self, key: str) -> Any:
+        """A parameter as what it was before it became text; None where the trial has no such parameter."""
+        return parsed(self.params.get(key))
+
+
+def parsed(text: str | None) -> Any:
+    """What a parameter's text says: a number, a truth value, None, a list, or the text itself."""
+    if text is None or text == "None":
+        return None
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def read(store: Store, marks: Mapping[str, str]) -> list[StoredTrial]:
+    """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out."""
+    runs = tracking.search(store, {"fmnist.kind": "trial", **marks})
+    return stored(runs)
+
+
+def of_journals(store: Store, journals: Iterable[str]) -> list[StoredTrial]:
+    """The trials of these studies, each named by the tag fmnist.journal of its runs."""
+    return [trial for journal in journals for trial in read(store, {"fmnist.journal": journal})]
+
+
+def stored(runs: Sequence[Run]) -> list[StoredTrial]:
+    """Runs as trials, the first begun first, without attempts that a later one followed."""
+    kept = [run for run in runs if "fmnist.followed_by" not in run.data.tags]
+    return sorted(map(_stored, kept), key=lambda trial: (trial.began, trial.trial_id))
+
+
+def _stored(run: Run) -> StoredTrial:
+    return StoredTrial(
+        run_id=str(run.info.run_id),
+        name=str(run.info.run_name),
+        state=str(run.info.status).lower(),
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        began=run.info.start_time,
+        ended=run.info.end_time,
+    )
+
+
+def curves(store: Store, run_id: str) -> list[dict[str, float]]:
+    """A trial's figures by epoch: a mapping an epoch with the keys of CURVES."""
+    by_key = {
+        key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)} for key in CURVES
+    }
+    steps = sorted(set.intersection(*(set(values) for values in by_key.values())))
+    return [{key: by_key[key][step] for key in CURVES} for step in steps]
+
+
+def predictions(store: Store, run_id: str) -> Predictions | None:
+    """A finished trial's predictions of the validation images; None where the store has none."""
+    content = tracking.artifact(store, run_id, "predictions.npz")
+    return None if content is None else unpacked(content)
+
+
+def unpacked(content: bytes) -> Predictions:
+    """The content of a predictions.npz; ValueError where it is something else."""
+    # No pickle: whoever can write to a store could else run code here.
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return Predictions(
+            np.asarray(file["index"], np.int64),
+            np.asarray(file["labels"], np.int64),
+            np.asarray(file["probabilities"], np.float32),
+        )
