@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.path import Path
 
 _DPI = 100  # with figures 9 inches wide: 900 pixels, about what a browser shows without scaling
-_WIDTH = 900
+WIDTH = 900
 
 # Okabe & Ito's palette, told apart with any common colour blindness.
-_BLUE, _VERMILLION, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_INK, _MUTED, _FAINT = "#222222", "#6B6B6B", "#DDDDDD"
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
 
-_SIDE = 28  # pixels of one image's side
-_ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
+SIDE = 28  # pixels of one image's side
+ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
 _COLUMNS = 8
-_TITLE_HEIGHT = 52
+TITLE_HEIGHT = 52
 _MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE = 118, 56, 640
-_GREY = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
+GREY = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
 
-_Line = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
+Line = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
@@ -48,7 +48,7 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) 
         raise ValueError("curves need a history of at least one epoch, but it is empty")
     if not 0 <= best_epoch <= len(history):
         raise ValueError(f"best_epoch must lie in 0..{len(history)}, but is {best_epoch}")
-    figure = _figure(_WIDTH, 420, title)
+    figure = page(WIDTH, 420, title)
     for left, key in ((0.07, "accuracy"), (0.57, "loss")):
         axes = figure.add_axes((left, 0.12, 0.41, 0.61))
         _panel(axes, key, history, best_epoch)
@@ -69,12 +69,12 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], t
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {counts.shape}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure(_WIDTH, 800, title)
+    figure = page(WIDTH, 800, title)
     cell = _MATRIX_SIDE / len(names)
-    _image(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
+    draw(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
     dark = share > 0.4
-    _write(figure, _count_lines(counts * ~dark, cell), size=10.5, colour=_INK)
-    _write(figure, _count_lines(counts * dark, cell), size=10.5, colour="white")
+    write(figure, _count_lines(counts * ~dark, cell), size=10.5, colour=INK)
+    write(figure, _count_lines(counts * dark, cell), size=10.5, colour="white")
     _write_names(figure, names, cell)
     _write_scale(figure)
     return figure
@@ -102,24 +102,24 @@ def misclassified(
     # A stable sort, so that equal confidences keep the order of the data and a repeated trial its figure.
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     if not len(shown):
-        return _note(title, "No misclassified images")
+        return note(title, "No misclassified images")
     cell_width, cell_height = 37, 43
     rows = math.ceil(len(shown) / _COLUMNS)
-    tiles = np.zeros((rows * _COLUMNS, _SIDE, _SIDE), np.uint8)
-    tiles[: len(shown)] = images[shown].reshape(-1, _SIDE, _SIDE)
-    mosaic = _mosaic(tiles.reshape(rows, _COLUMNS, _SIDE, _SIDE), cell_height, cell_width)
-    height, width = (_ZOOM * pixels for pixels in mosaic.shape)
-    figure = _figure(_WIDTH, height + _TITLE_HEIGHT, title)
-    left = (_WIDTH - width) // 2
-    _image(figure, mosaic, _GREY, 255, (left, _TITLE_HEIGHT, width, height))
-    lines: list[_Line] = []
+    tiles = np.zeros((rows * _COLUMNS, SIDE, SIDE), np.uint8)
+    tiles[: len(shown)] = images[shown].reshape(-1, SIDE, SIDE)
+    mosaic = tiled(tiles.reshape(rows, _COLUMNS, SIDE, SIDE), cell_height, cell_width)
+    height, width = (ZOOM * pixels for pixels in mosaic.shape)
+    figure = page(WIDTH, height + TITLE_HEIGHT, title)
+    left = (WIDTH - width) // 2
+    draw(figure, mosaic, GREY, 255, (left, TITLE_HEIGHT, width, height))
+    lines: list[Line] = []
     for place, index in enumerate(shown):
         row, column = divmod(place, _COLUMNS)
-        x = left + (column + 0.5) * cell_width * _ZOOM
-        y = _TITLE_HEIGHT + (row * cell_height + _SIDE) * _ZOOM
+        x = left + (column + 0.5) * cell_width * ZOOM
+        y = TITLE_HEIGHT + (row * cell_height + SIDE) * ZOOM
         lines.append((x, y + 13, names[labels[index]]))
         lines.append((x, y + 27, f"→ {names[predicted[index]]} {confidence[index]:.0%}"))
-    _write(figure, lines, size=7.5, colour=_INK)
+    write(figure, lines, size=7.5, colour=INK)
     return figure
 
 
@@ -132,18 +132,18 @@ def examples(images: NDArray[np.uint8], labels: NDArray[Any], names: Sequence[st
     if len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     cell, margin = 30, 168
-    tiles = np.zeros((len(names), per_label, _SIDE, _SIDE), np.uint8)
+    tiles = np.zeros((len(names), per_label, SIDE, SIDE), np.uint8)
     for label in range(len(names)):
         chosen = np.flatnonzero(labels == label)[:per_label]
-        tiles[label, : len(chosen)] = images[chosen].reshape(-1, _SIDE, _SIDE)
-    mosaic = _mosaic(tiles, cell, cell)
-    height, width = (_ZOOM * pixels for pixels in mosaic.shape)
-    figure = _figure(margin + width, height + _TITLE_HEIGHT, "Examples of each label")
-    _image(figure, mosaic, _GREY, 255, (margin, _TITLE_HEIGHT, width, height))
+        tiles[label, : len(chosen)] = images[chosen].reshape(-1, SIDE, SIDE)
+    mosaic = tiled(tiles, cell, cell)
+    height, width = (ZOOM * pixels for pixels in mosaic.shape)
+    figure = page(margin + width, height + TITLE_HEIGHT, "Examples of each label")
+    draw(figure, mosaic, GREY, 255, (margin, TITLE_HEIGHT, width, height))
     lines = [
-        (margin - 10, _TITLE_HEIGHT + (label * cell + _SIDE / 2) * _ZOOM + 5, name) for label, name in enumerate(names)
+        (margin - 10, TITLE_HEIGHT + (label * cell + SIDE / 2) * ZOOM + 5, name) for label, name in enumerate(names)
     ]
-    _write(figure, lines, size=11, colour=_INK, align=1)
+    write(figure, lines, size=11, colour=INK, align=1)
     return figure
 
 
@@ -162,7 +162,7 @@ def png(figure: Figure, dpi: int = _DPI) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width: int, height: int, title: str) -> Figure:
+def page(width: int, height: int, title: str) -> Figure:
     """A white figure of `width` times `height` pixels (at the default dpi), its title at the top left."""
     from matplotlib.figure import Figure
 
@@ -177,15 +177,16 @@ def _figure(width: int, height: int, title: str) -> Figure:
         va="top",
         fontsize=size,
         fontweight="bold",
-        color=_INK,
+        color=INK,
         parse_math=False,
     )
     return figure
 
 
-def _note(title: str, text: str) -> Figure:
-    figure = _figure(_WIDTH, 160, title)
-    figure.text(0.5, 0.4, text, ha="center", va="center", fontsize=13, color=_MUTED)
+def note(title: str, text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = page(WIDTH, 160, title)
+    figure.text(0.5, 0.4, text, ha="center", va="center", fontsize=13, color=MUTED)
     return figure
 
 
@@ -195,12 +196,12 @@ def _panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_ep
     epochs = np.arange(1, len(history) + 1)
     training, validation = _series(history, key), _series(history, f"val_{key}")
     marker = "o" if len(history) <= 30 else ""  # beyond that the markers would run together
-    axes.plot(epochs, training, color=_BLUE, marker=marker, ms=4, lw=1.8, ls="--", label="training")
-    axes.plot(epochs, validation, color=_VERMILLION, marker=marker, ms=4, lw=1.8, label="validation")
+    axes.plot(epochs, training, color=BLUE, marker=marker, ms=4, lw=1.8, ls="--", label="training")
+    axes.plot(epochs, validation, color=VERMILLION, marker=marker, ms=4, lw=1.8, label="validation")
     heading = key.capitalize()
     if best_epoch:
         best = validation[best_epoch - 1]
-        axes.axvline(best_epoch, color=_GREEN, lw=1.2, ls=":", zorder=1)
+        axes.axvline(best_epoch, color=GREEN, lw=1.2, ls=":", zorder=1)
         axes.plot(
             [best_epoch],
             [best],
@@ -209,20 +210,20 @@ def _panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_ep
             marker="o",
             ms=11,
             mfc="none",
-            mec=_GREEN,
+            mec=GREEN,
             mew=2,
         )
         if np.isfinite(best):
             heading += f" (validation {best:.4g} at the best epoch)"
-    axes.set_title(heading, fontsize=10.5, color=_INK, loc="left")
-    axes.set_xlabel("epoch", fontsize=10, color=_MUTED)
+    axes.set_title(heading, fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel("epoch", fontsize=10, color=MUTED)
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.tick_params(labelsize=9, colors=_MUTED, length=3)
-    axes.grid(color=_FAINT, lw=0.6)
+    axes.tick_params(labelsize=9, colors=MUTED, length=3)
+    axes.grid(color=FAINT, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:
@@ -230,7 +231,7 @@ def _series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.floa
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _count_lines(cells: NDArray[np.int64], cell: float) -> list[_Line]:
+def _count_lines(cells: NDArray[np.int64], cell: float) -> list[Line]:
     """The counts above zero, each in the middle of its cell of `cell` pixels."""
     left, top = _MATRIX_LEFT, _MATRIX_TOP + 5  # 5: half a digit's height
     return [
@@ -244,27 +245,27 @@ def _write_names(figure: Figure, names: Sequence[str], cell: float) -> None:
     middles = [(place + 0.5) * cell for place in range(len(names))]
     down = [(_MATRIX_LEFT - 6, _MATRIX_TOP + y + 5, name) for y, name in zip(middles, names, strict=True)]
     across = [(_MATRIX_LEFT + x + 5, bottom + 14, name) for x, name in zip(middles, names, strict=True)]
-    _write(figure, down, size=10, colour=_INK, align=1)
-    _write(figure, across, size=10, colour=_INK, align=1, angle=35)
-    _write(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=_MUTED, angle=90)
-    _write(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=_MUTED)
+    write(figure, down, size=10, colour=INK, align=1)
+    write(figure, across, size=10, colour=INK, align=1, angle=35)
+    write(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
+    write(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
 
 
 def _write_scale(figure: Figure) -> None:
     """What the matrix's colours mean: a ramp beside it, with a few shares written next to it."""
     left, width, bottom = _MATRIX_LEFT + _MATRIX_SIDE + 24, 22, _MATRIX_TOP + _MATRIX_SIDE
     ramp = np.linspace(1, 0, 256)[:, None]
-    _image(figure, ramp, "Blues", 1, (left, _MATRIX_TOP, width, _MATRIX_SIDE))
+    draw(figure, ramp, "Blues", 1, (left, _MATRIX_TOP, width, _MATRIX_SIDE))
     shares = [
         (left + width + 6, bottom - math.sqrt(percent / 100) * _MATRIX_SIDE + 4, f"{percent} %")
         for percent in (0, 1, 5, 20, 50, 100)
     ]
-    _write(figure, shares, size=9, colour=_MUTED, align=0)
+    write(figure, shares, size=9, colour=MUTED, align=0)
     heading = [(left + width + 60, _MATRIX_TOP + _MATRIX_SIDE / 2, "share of the true label's images")]
-    _write(figure, heading, size=10, colour=_MUTED, angle=90)
+    write(figure, heading, size=10, colour=MUTED, angle=90)
 
 
-def _image(
+def draw(
     figure: Figure, values: NDArray[Any], cmap: str, greatest: float, box: tuple[float, float, float, float]
 ) -> None:
     """Draw `values`, 0..`greatest`, in a box of (left, top, width, height) in pixels."""
@@ -275,8 +276,8 @@ def _image(
     axes.imshow(values, cmap=cmap, vmin=0, vmax=greatest, aspect="auto", interpolation="nearest")
 
 
-def _write(
-    figure: Figure, lines: Sequence[_Line], size: float, colour: str, align: float = 0.5, angle: float = 0
+def write(
+    figure: Figure, lines: Sequence[Line], size: float, colour: str, align: float = 0.5, angle: float = 0
 ) -> None:
     """Write many short texts as one filled outline, many times faster than as one text artist each.
 
@@ -314,10 +315,10 @@ def _outline(text: str, size: float, align: float) -> Path:
     return Path(vertices - (start + align * (end - start), 0), outline.codes)
 
 
-def _mosaic(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
+def tiled(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
     """One image of `tiles`, (rows, columns, 28, 28): one Axes draws many times faster than one each."""
     rows, columns = tiles.shape[:2]
-    left = (cell_width - _SIDE) // 2
+    left = (cell_width - SIDE) // 2
     mosaic = np.zeros((rows, cell_height, columns, cell_width), np.uint8)
-    mosaic[:, :_SIDE, :, left : left + _SIDE] = tiles.swapaxes(1, 2)
+    mosaic[:, :SIDE, :, left : left + SIDE] = tiles.swapaxes(1, 2)
     return mosaic.reshape(rows * cell_height, columns * cell_width)
