@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep import tracking
+from fmnist_sweep.data import DataConfig, Splits, load
+from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -47,6 +51,7 @@ class StoredTrial:
     """One trial's run, the latest of its attempts.
 
     state: finished, failed, running or killed. params: as logged, all of them text. began, ended: ms since 1970.
+    images: how many it was validated on; None where its run does not say.
     """
 
     run_id: str
@@ -57,6 +62,7 @@ class StoredTrial:
     tags: Mapping[str, str]
     began: int
     ended: int | None
+    images: int | None = None
 
     @property
     def study_id(self) -> str:
@@ -97,10 +103,32 @@ def parsed(text: str | None) -> Any:
         return text
 
 
-def read(store: Store, marks: Mapping[str, str]) -> list[StoredTrial]:
-    """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out."""
-    runs = tracking.search(store, {"fmnist.kind": "trial", **marks})
-    return stored(runs)
+def read(store: Store, marks: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
+    """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out.
+
+    kinds: of runs, as their tag fmnist.kind says.
+    """
+    with _uncollected():
+        return stored([run for kind in kinds for run in tracking.search(store, {"fmnist.kind": kind, **marks})])
+
+
+def where(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
+    """The trials that meet conditions in MLflow's own language, the first begun first."""
+    with _uncollected():
+        return stored(tracking.meeting(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    # The database layer makes 70 objects a trial and no cycles; looking for these, the garbage collector goes over all
+    # of them again and again, which takes two thirds of the time (benchmarks/store.py).
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def of_journals(store: Store, journals: Iterable[str]) -> list[StoredTrial]:
@@ -124,7 +152,17 @@ def _stored(run: Run) -> StoredTrial:
         tags=run.data.tags,
         began=run.info.start_time,
         ended=run.info.end_time,
+        images=_images(run),
     )
+
+
+def _images(run: Run) -> int | None:
+    """How many images a run was validated on, from its dataset inputs."""
+    for logged in run.inputs.dataset_inputs if run.inputs else ():
+        if any(tag.value == "validation" for tag in logged.tags):
+            profile: dict[str, int | None] = json.loads(logged.dataset.profile or "{}")
+            return profile.get("images")
+    return None
 
 
 def curves(store: Store, run_id: str) -> list[dict[str, float]]:
@@ -140,6 +178,27 @@ def predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished trial's predictions of the validation images; None where the store has none."""
     content = tracking.artifact(store, run_id, "predictions.npz")
     return None if content is None else unpacked(content)
+
+
+def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
+    """The splits a trial was trained and scored on, read again from the data.
+
+    data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
+    the data is not at hand, or other data is.
+    """
+    import yaml
+
+    content = tracking.artifact(store, trial.run_id, "config.yaml")
+    if content is None:
+        raise DataError(f"{trial.name} (run {trial.run_id}) has no config.yaml any more, which says what its data was.")
+    found = load(DataConfig(**yaml.safe_load(content)["data"], dir=data_dir, download=True, fallback=None))
+    expected = trial.tags["fmnist.data"]
+    if found.tag != expected:
+        raise DataError(
+            f"{found.origin.location} is {found.tag}, but {trial.name} was scored on {expected}: name the folder of "
+            "that data with --data-dir."
+        )
+    return found
 
 
 def unpacked(content: bytes) -> Predictions:

@@ -7,14 +7,12 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
-from fmnist_sweep import backend, logged_model, tracking, trial
-from fmnist_sweep.data import DataConfig, Split, load
-from fmnist_sweep.errors import DataError, PromotionRefused
+from fmnist_sweep import backend, evidence, logged_model, tracking, trial
+from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.store import Store, mlflow_pointed_at
 
 if TYPE_CHECKING:
@@ -194,7 +192,7 @@ def _ready_model(store: Store, run: Run) -> str:
 
 def _check_predictions(store: Store, run: Run, file: Path, data_dir: str | None) -> int:
     """Compare what the saved model predicts with what was scored; returns the number of images."""
-    validation = _validation_of(store, run, data_dir)
+    validation = evidence.splits(store, evidence.stored([run])[0], data_dir).validation
     scored = np.load(io.BytesIO(_artifact(store, run, "predictions.npz")), allow_pickle=False)["probabilities"]
     backend.import_tensorflow()
     try:
@@ -215,20 +213,6 @@ def _artifact(store: Store, run: Run, name: str) -> bytes:
     if content is None:
         raise PromotionRefused(f"{run.info.run_name} (run {run.info.run_id}) has no {name} any more: train it again.")
     return content
-
-
-def _validation_of(store: Store, run: Run, data_dir: str | None) -> Split:
-    """The validation split the run was scored on, read again from the data."""
-    settings: dict[str, Any] = yaml.safe_load(_artifact(store, run, "config.yaml"))["data"]
-    data = DataConfig(**settings, dir=data_dir, download=True, fallback=None)
-    splits = load(data)
-    expected = run.data.tags["fmnist.data"]
-    if splits.tag != expected:
-        raise DataError(
-            f"{splits.origin.location} is {splits.tag}, but {run.info.run_name} was scored on {expected}: name the "
-            "folder of that data with --data-dir."
-        )
-    return splits.validation
 
 
 def _champion(store: Store) -> str | None:

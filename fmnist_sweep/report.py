@@ -1,9 +1,7 @@
-"""A finished study or sweep -> leaderboard, a note in Markdown, one HTML page."""
+"""A finished study or sweep -> leaderboard, a note in Markdown."""
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from fmnist_sweep import study as studies
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fmnist_sweep.findings import Findings
     from fmnist_sweep.record import TrialHistory
 
 _NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
@@ -22,7 +21,8 @@ _NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
 class TrialRecord:
     """What the supervisor knows of one trial.
 
-    state: running, finished or failed. score: the search's objective at the best epoch.
+    state: running, finished or failed. score: the search's objective at the best epoch. tied: whether it cannot be told
+    apart from the best; None where that was not found out.
     """
 
     trial_id: str
@@ -38,6 +38,7 @@ class TrialRecord:
     parameters: int | None = None
     fit_seconds: float | None = None
     failure: str | None = None
+    tied: bool | None = None
 
 
 def name_of(history: TrialHistory, about: Mapping[str, Any]) -> str:
@@ -65,6 +66,13 @@ def record_of(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
         fit_seconds=outcome.get("fit_seconds"),
         failure=outcome.get("reason"),
     )
+
+
+def mark_tied(records: Sequence[TrialRecord], found: Findings) -> None:
+    """Note on each trial whether it cannot be told apart from the best."""
+    tied = {row.run_id: row.tied for row in found.rows}
+    for record in records:
+        record.tied = tied.get(record.run_id)
 
 
 def best(records: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -95,6 +103,9 @@ def leaderboard(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 _RESULTS = (
     "best_val_accuracy",
+    "low",
+    "high",
+    "tied_with_best",
     "score",
     "best_epoch",
     "parameters",
@@ -112,7 +123,9 @@ def _columns(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:
-    return {"name": record.name, **record.values, **{key: getattr(record, key) for key in _RESULTS}}
+    low, high = record.interval or (None, None)
+    found = {**vars(record), "low": low, "high": high, "tied_with_best": record.tied}
+    return {"name": record.name, **record.values, **{key: found[key] for key in _RESULTS}}
 
 
 def accuracy_text(record: TrialRecord) -> str:
@@ -121,6 +134,23 @@ def accuracy_text(record: TrialRecord) -> str:
         return "–"
     low, high = record.interval
     return f"{record.best_val_accuracy:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def ties_text(records: Sequence[TrialRecord]) -> str:
+    """How many trials cannot be told apart from the best, in a sentence; empty where that was not found out."""
+    winner = best(records)
+    others = [record for record in records if record is not winner and record.tied is not None]
+    tied = sum(bool(record.tied) for record in others)
+    if not others:
+        return ""
+    if not tied:
+        return "All others are distinguishably worse."
+    return f"{tied} of the other {len(others)} cannot be told apart from it (≈)."
+
+
+def score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:
+    """A trial's accuracy in a table, marked where it cannot be told apart from the best."""
+    return ("≈ " if record.tied and record is not winner else "") + accuracy_text(record)
 
 
 def note(title: str, banner: str | None, records: Sequence[TrialRecord], more: Sequence[str]) -> str:
@@ -133,7 +163,8 @@ def note(title: str, banner: str | None, records: Sequence[TrialRecord], more: S
     else:
         lines += [
             f"**{title}**: best is **{winner.name}**, validation accuracy **{accuracy_text(winner)}** "
-            "(95% Wilson interval of the finite validation set; the best of several is an optimistic choice)."
+            f"(95% Wilson interval of the finite validation set; the best of several is an optimistic choice). "
+            f"{ties_text(records)}".rstrip()
         ]
     lines += [
         "",
@@ -144,7 +175,7 @@ def note(title: str, banner: str | None, records: Sequence[TrialRecord], more: S
     ]
     ordered = ranked(records)
     for rank, record in enumerate(ordered[:_NOTE_ROWS], 1):
-        lines.append(_note_row(str(rank), record.name, _outcome_cells(record)))
+        lines.append(_note_row(str(rank), record.name, _outcome_cells(record, winner)))
     if len(ordered) > _NOTE_ROWS:
         lines.append(f"\n{len(ordered) - _NOTE_ROWS} more in leaderboard.csv.")
     return "\n".join(lines)
@@ -155,73 +186,9 @@ def _note_row(rank: str, name: str, outcome: str) -> str:
     return f"| {rank} | {name} | {outcome} |".replace(" |", "&emsp;|")
 
 
-def _outcome_cells(record: TrialRecord) -> str:
+def _outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> str:
     if record.state == "failed":
         return f"failed: {(record.failure or '').replace('|', '/')} | | |"
     if record.best_val_accuracy is None:
         return f"{record.state} | | |"
-    return f"{accuracy_text(record)} | {record.best_epoch} | {record.parameters:,} | {record.fit_seconds:.0f} s"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1b1b; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
-th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }}
-tr.best td {{ background: #eef6ee; font-weight: 600; }}
-.banner {{ background: #fff3cd; border: 2px solid #b58900; padding: .6rem 1rem; white-space: pre-wrap; }}
-img {{ max-width: 100%; }} code {{ background: #f3f3f3; padding: .1rem .3rem; }}
-</style></head><body>
-<h1>{title}</h1>{banner}
-<p>{answer}</p>
-<p>{command}</p>
-<h2>Leaderboard</h2>{table}
-{figures}
-</body></html>
-"""
-
-
-def page(
-    title: str, banner: str | None, records: Sequence[TrialRecord], command: str, figures: Mapping[str, bytes]
-) -> str:
-    """One self-contained HTML page: the answer, the leaderboard, the best trial's figures by file name."""
-    winner = best(records)
-    if winner is None:
-        answer = "No trial finished."
-    else:
-        answer = (
-            f"Best: <b>{html.escape(winner.name)}</b> with a validation accuracy of <b>{accuracy_text(winner)}</b> "
-            f"(95% Wilson interval), among {len(records)} trials. It was picked for being the highest, so expect "
-            "a little less on new images."
-        )
-    return _PAGE.format(
-        title=html.escape(title),
-        banner=f'<div class="banner">{html.escape(banner)}</div>' if banner else "",
-        answer=answer,
-        command=f"<code>{html.escape(command)}</code>",
-        table=_html_table(records, winner),
-        figures=_html_figures(figures),
-    )
-
-
-def _html_table(records: Sequence[TrialRecord], winner: TrialRecord | None) -> str:
-    rows = [
-        "<tr><th></th><th>trial</th><th>validation accuracy</th><th>best epoch</th><th>parameters</th><th>fit</th></tr>"
-    ]
-    ordered = ranked(records)
-    for rank, record in enumerate(ordered, 1):
-        cells = "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in _outcome_cells(record).split("|"))
-        mark = ' class="best"' if record is winner else ""
-        rows.append(f"<tr{mark}><td>{rank}</td><td>{html.escape(record.name)}</td>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _html_figures(figures: Mapping[str, bytes]) -> str:
-    pictures = [
-        f"<h2>{name.removesuffix('.png').replace('_', ' ').capitalize()} of the best trial</h2>"
-        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        for name, content in figures.items()
-        if name.endswith(".png")
-    ]
-    return "\n".join(pictures)
+    return f"{score_cell(record, winner)} | {record.best_epoch} | {record.parameters:,} | {record.fit_seconds:.0f} s"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from fmnist_sweep import report, tracking
+from fmnist_sweep import publishing, report, tracking
 from fmnist_sweep import study as studies
 from fmnist_sweep.delivery import now
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.plan import Planned
+from fmnist_sweep.publishing import Images
 from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.report import TrialRecord
 from fmnist_sweep.study_folder import OpenStudy, OpenSweep
@@ -20,16 +22,25 @@ def recorded(record: StudyRecord) -> list[TrialRecord]:
     return [report.record_of(history, record.about) for history in record.trained]
 
 
-def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> None:
-    """Close a study's run with what its trials came to; seconds: spent on it in all."""
+def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
+    """Close a study's run with what its trials came to, and hand those back; seconds: spent on it in all."""
     study, record, config = planned.study, opened.record, planned.study.job.config
-    records = recorded(record)
     searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
     if config.search.objective != "val_accuracy":
         searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
-    failed_all = bool(records) and report.best(records) is None
-    title, status = f"Study {record.about['label']}", "FAILED" if failed_all else "FINISHED"
-    close_run(sweep, opened, title, planned.banner, records, searched, status, seconds=seconds)
+    records = recorded(record)
+    summary = Summary(
+        name=f"study-{opened.folder.name}",
+        title=f"Study {record.about['label']}",
+        banner=planned.banner,
+        records=records,
+        searched=searched,
+        journals=[opened.token],
+        images={planned.splits.tag: publishing.pictures(planned.splits)},
+        failed=bool(records) and report.best(records) is None,
+    )
+    close_run(sweep, opened, summary, seconds=seconds)
+    return records
 
 
 def refuse_deleted(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
@@ -42,21 +53,31 @@ def refuse_deleted(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
         )
 
 
-def close_run(
-    sweep: Sweep,
-    opened: OpenStudy | OpenSweep,
-    title: str,
-    banner: str | None,
-    records: Sequence[TrialRecord],
-    searched: str,
-    status: str,
-    **more: float,
-) -> None:
+@dataclass(frozen=True)
+class Summary:
+    """What the run of a study or sweep is closed with.
+
+    name: what its report is called here. searched: what was searched, in a sentence. journals: of its studies, as their
+    trials' runs are tagged. images: the validation images by data tag. failed: a study has trials, and all failed.
+    """
+
+    name: str
+    title: str
+    banner: str | None
+    records: Sequence[TrialRecord]
+    searched: str
+    journals: Sequence[str]
+    images: Images
+    failed: bool = False
+
+
+def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **more: float) -> None:
     """Roll up to the run of a study or sweep: the best trial, its figures, leaderboard, report, description.
 
     more: of the journal's last event.
     """
-    winner, store, run_id = report.best(records), sweep.store, str(opened.record.run_id)
+    records, store, run_id = summary.records, sweep.store, str(opened.record.run_id)
+    winner = report.best(records)
     refuse_deleted(sweep, opened)
     opened.note("closing")
     # Settled before the first try: said again, a figure of the same step and time is not logged twice.
@@ -69,16 +90,22 @@ def close_run(
             "fmnist.best_name": winner.name,
         }
         metrics["best_val_accuracy"] = winner.best_val_accuracy
-    tags["mlflow.note.content"] = report.note(title, banner, records, [searched, f"Command: `{sweep.command}`"])
+    status = "FAILED" if summary.failed else "FINISHED"
 
     def close() -> None:
         figures = {} if winner is None else tracking.figures(store, winner.run_id)
+        found = publishing.gathered(store, summary.journals, summary.images, [record.run_id for record in records])
+        report.mark_tied(records, found)
+        said = [summary.searched, f"Command: `{sweep.command}`"]
+        tags["mlflow.note.content"] = report.note(summary.title, summary.banner, records, said)
+        page = publishing.page(found, summary.title, summary.banner, sweep.command, summary.searched)
         files = {
             "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
-            "report.html": report.page(title, banner, records, sweep.command, figures).encode(),
+            publishing.REPORT: page,
             **{f"best/{name}": content for name, content in figures.items()},
         }
         tracking.close(store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files)
+        publishing.keep_here(store, run_id, summary.name, page)
 
     sweep.delivery.insist(close, sweep.stop.sleep)
     opened.note("closed", **more)

@@ -295,6 +295,14 @@ def _experiment_tags() -> dict[str, str]:
     return tags
 
 
+def local_artifacts(store: Store, run_id: str) -> Path | None:
+    """The folder of a run's artifacts where it is one of this machine's, else None."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    uri = store.client.get_run(run_id).info.artifact_uri
+    return Path(local_file_uri_to_path(uri)) if urlsplit(uri).scheme in ("", "file") else None
+
+
 def runs_page(store: Store) -> str:
     """The part of an address after the server's that opens the experiment's sweeps in the MLflow UI.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import arranging, backend, datasets, forecast, reaping, report, rollup, tracking
+from fmnist_sweep import arranging, backend, datasets, forecast, publishing, reaping, report, rollup, tracking
 from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
@@ -172,8 +172,10 @@ def _run(running: _Running) -> ExitCode:
                 with _study_run(running, planned, opened):
                     supervisor = Supervisor(sweep, planned, opened)
                     supervisor.run()
-                    rollup.close_study(sweep, planned, opened, supervisor.seconds())
-            running.results[planned.folder.name] = rollup.recorded(opened.record)
+                    records = rollup.close_study(sweep, planned, opened, supervisor.seconds())
+            else:
+                records = rollup.recorded(opened.record)
+            running.results[planned.folder.name] = records
             sweep.view.leaderboard(
                 f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
                 running.results[planned.folder.name],
@@ -299,11 +301,23 @@ def _close_sweep(running: _Running) -> None:
     failed = sum(record.state == "failed" for record in records)
     of = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
     banner = next((planned.banner for planned in running.plan if planned.banner), None)
-    status = "FAILED" if rollup.ending(running.results) is ExitCode.ALL_FAILED else "FINISHED"
-    searched = f"{of}, {trials_text(len(records))}, {failed} failed."
-    rollup.close_run(running.sweep, running.own, f"Sweep {labels}", banner, records, searched, status)
+    summary = rollup.Summary(
+        name=_report_name(running),
+        title=f"Sweep {labels}",
+        banner=banner,
+        records=records,
+        searched=f"{of}, {trials_text(len(records))}, {failed} failed.",
+        journals=running.own.record.about["journals"],
+        images={planned.splits.tag: publishing.pictures(planned.splits) for planned in running.plan},
+        failed=rollup.ending(running.results) is ExitCode.ALL_FAILED,
+    )
+    rollup.close_run(running.sweep, running.own, summary)
     if len(names) > 1:
         running.sweep.view.leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
+
+
+def _report_name(running: _Running) -> str:
+    return f"sweep-{running.own.record.about['id']}"
 
 
 def _say_how_it_ended(running: _Running) -> ExitCode:
@@ -325,6 +339,7 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     }
     folder = plan[0].study.job.config.data.dir
     data = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
+    view.say(f"report: {publishing.here(sweep.store, _report_name(running))}")
     view.say(f"browse: {studies.masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fmnist_sweep.report import TrialRecord, accuracy_text, best, ranked
+from fmnist_sweep.report import TrialRecord, accuracy_text, best, ranked, score_cell, ties_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -184,18 +184,20 @@ def _table(title: str, records: Sequence[TrialRecord], most: int) -> Table:
     winner = best(records)
     ordered = ranked(records)
     for rank, record in enumerate(ordered[:most], 1):
-        table.add_row(*map(Text, _cells(rank, record)), style="green" if record is winner else None)
+        table.add_row(*map(Text, _cells(rank, record, winner)), style="green" if record is winner else None)
+    if ties := ties_text(records):
+        table.caption, table.caption_justify = Text(ties), "left"
     return table
 
 
-def _cells(rank: int, record: TrialRecord) -> list[str]:
+def _cells(rank: int, record: TrialRecord, winner: TrialRecord | None) -> list[str]:
     if record.best_val_accuracy is None:
         return [str(rank), record.name, record.state, "", "", ""]
     fit = duration(record.fit_seconds or 0)
     return [
         str(rank),
         record.name,
-        accuracy_text(record),
+        score_cell(record, winner),
         str(record.best_epoch),
         f"{record.parameters:,}",
         fit,

@@ -66,14 +66,19 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, begun: int | None
 
 def search(store: Store, marks: Mapping[str, str]) -> list[Run]:
     """The active runs with these tags; a key that begins with `attributes.` is no tag."""
-    found: list[Run] = []
+    return meeting(store, _condition(marks))
+
+
+def meeting(store: Store, condition: str) -> list[Run]:
+    """All active runs that meet a condition in MLflow's own language."""
+    runs: list[Run] = []
     token = None
     while True:
-        page = store.client.search_runs([store.experiment_id], _condition(marks), max_results=1000, page_token=token)
-        found += page
+        page = store.client.search_runs([store.experiment_id], condition, max_results=1000, page_token=token)
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:

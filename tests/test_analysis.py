@@ -17,7 +17,6 @@ from fmnist_sweep.analysis import (
     confused_pairs,
     merged,
     per_class,
-    repeated,
     suspects,
     upper_body,
     without,
@@ -138,26 +137,7 @@ def test_labels_that_do_not_fit_are_refused(labels: NDArray[Any], predicted: NDA
             judge(labels, predicted, LABELS)
 
 
-# --- repeated images
-
-
-def test_images_that_occur_again_are_found_within_and_beside() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8)
-    images[4] = images[1]
-    images[5] = images[1]
-    images[3] = images[2]
-    images[3, 27, 27, 0] ^= 1  # one bit apart is another image
-    assert repeated(images).tolist() == [False, False, False, False, True, True]
-    assert repeated(images, beside=images[[0, 1]]).tolist() == [True, True, False, False, True, True]
-    assert repeated(images[:0]).tolist() == []
-
-
-def test_images_of_another_shape_or_type_are_refused() -> None:
-    images = np.zeros((2, 28, 28, 1), np.uint8)
-    with pytest.raises(ValueError, match=r"\(2, 784\) uint8"):
-        repeated(images.reshape(2, 784))
-    with pytest.raises(ValueError, match="float64"):
-        repeated(images, beside=images.astype(float))
+# --- excluded images
 
 
 def test_excluded_images_do_not_count() -> None:

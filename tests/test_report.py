@@ -1,4 +1,4 @@
-"""Reports: the leaderboard, the note, the page - and what they say of failures and of nothing."""
+"""Reports: the leaderboard and the note, and what they say of failures and of nothing."""
 
 from __future__ import annotations
 
@@ -92,33 +92,34 @@ def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
-def test_without_a_finished_trial_note_and_page_say_so(records: list[TrialRecord]) -> None:
+def test_without_a_finished_trial_the_note_says_so(records: list[TrialRecord]) -> None:
     assert "no trial finished" in report.note("Study", None, records, []).lower()
-    assert "no trial finished" in report.page("Study", None, records, "python", {}).lower()
 
 
-def test_the_page_shows_the_best_trials_figures_and_every_trial() -> None:
-    records = [*RECORDS, record(5, 0.95)]
-    page = report.page("Study", None, records, "python -m fmnist_sweep", {"curves.png": b"png", "config.yaml": b"a: 1"})
-    assert page.count("<img") == 1
-    assert "data:image/png;base64,cG5n" in page
-    assert page.count("<tr") == 1 + len(records)
-    assert "python -m fmnist_sweep" in page
-
-
-def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = report.page("Study", None, RECORDS, "python", {})
-    assert "http" not in page
-    assert "<script" not in page
-
-
-def test_the_page_escapes_what_it_shows() -> None:
-    nasty = record(1, 0.9, name="<script>alert(1)</script>")
-    page = report.page("<b>title", "<i>banner", [nasty, record(2, failure="<u>why")], "python '<a>'", {})
-    for raw in ("<script>", "<b>title", "<i>banner", "<u>why", "<a>"):
-        assert raw not in page
-
-
-def test_a_warning_stands_on_note_and_page() -> None:
+def test_a_warning_stands_on_the_note() -> None:
     assert "DRAWN" in report.note("Study", "DRAWN images", RECORDS, [])
-    assert "DRAWN" in report.page("Study", "DRAWN images", RECORDS, "python", {})
+
+
+def marked(*tied: bool | None) -> list[TrialRecord]:
+    return [record(number, 0.95 - number / 100, tied=each) for number, each in enumerate(tied)]
+
+
+def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted() -> None:
+    records = marked(True, True, False, None)
+    text = report.note("Study", None, records, [])
+    assert "1 of the other 2 cannot be told apart from it" in text
+    assert text.count("≈ 0.") == 1
+    assert "≈ 0.9400 [0.9300, 0.9500]" in text
+    assert report.leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
+
+
+def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out_nothing() -> None:
+    assert report.ties_text(marked(True, False)) == "All others are distinguishably worse."
+    assert report.ties_text(marked(None, None)) == ""
+    assert report.ties_text([]) == ""
+
+
+def test_the_leaderboard_has_the_interval_of_every_accuracy() -> None:
+    table = report.leaderboard(RECORDS)
+    assert table["low"].dropna().tolist() == pytest.approx([0.90, 0.90, 0.84])
+    assert table["high"].dropna().tolist() == pytest.approx([0.92, 0.92, 0.86])

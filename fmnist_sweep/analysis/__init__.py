@@ -15,7 +15,6 @@ from fmnist_sweep.analysis.mistakes import (
     confused_pairs,
     merged,
     per_class,
-    repeated,
     upper_body,
     without,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "merged",
     "near",
     "per_class",
-    "repeated",
     "suspects",
     "upper_body",
     "without",

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, share
-from fmnist_sweep.data.splits import image_keys
 from fmnist_sweep.evaluate import most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
@@ -104,24 +103,6 @@ def without(labels: NDArray[Any], predicted: NDArray[Any], excluded: NDArray[np.
             f"{labels.shape}, {predicted.shape} and {excluded.shape} {excluded.dtype}"
         )
     return share((labels == predicted)[~excluded])
-
-
-def repeated(images: NDArray[np.uint8], beside: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
-    """Which images equal an earlier one of `images`, or any of `beside`, byte for byte; (n,) booleans.
-
-    Both have the shape (n, 28, 28, 1). The canonical files of Fashion-MNIST repeat no image in this sense, within
-    or across them; other sources may. Splits leave no train image that equals a validation image, but two equal
-    images can both be in validation. Raises ValueError for other shapes and types.
-    """
-    for found in (images,) if beside is None else (images, beside):
-        if found.shape[1:] != (28, 28, 1) or found.dtype != np.uint8:
-            raise ValueError(f"images must be (n, 28, 28, 1) uint8, but are {found.shape} {found.dtype}")
-    seen = set() if beside is None else set(image_keys(beside))
-    again = np.zeros(len(images), dtype=bool)
-    for row, key in enumerate(image_keys(images)):
-        again[row] = key in seen
-        seen.add(key)
-    return again
 
 
 def confused_pairs(

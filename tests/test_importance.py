@@ -1,0 +1,103 @@
+"""Importance of settings: what mattered comes first, what did not is near 0, and silence where nothing can be said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmnist_sweep import importance
+from fmnist_sweep.varied import Varied
+
+
+def study(trials: int = 60, noise: float = 0.0, seed: int = 0) -> tuple[list[Varied], list[float]]:
+    """Two thirds of the variance hang on the rate, one third on the optimizer, nothing on the batch size."""
+    generator = np.random.default_rng(seed)
+    rates = 10 ** generator.uniform(-4, -2, trials)
+    optimizers = generator.choice(["adam", "rmsprop"], trials)
+    batches = generator.choice([64, 128, 256], trials)
+    rate = (np.log10(rates) + 3) * np.sqrt(2)  # uniform on ±1 has a variance of 1/3; this one of 2/3
+    optimizer = np.where(optimizers == "adam", 1.0, -1.0) * np.sqrt(1 / 3)
+    accuracies = 0.9 + 0.01 * (rate + optimizer) + noise * generator.normal(size=trials)
+    settings = [
+        Varied("optimizer.learning_rate", tuple(rates.tolist()), log=True),
+        Varied("optimizer.name", tuple(optimizers.tolist()), same_as=("optimizer.momentum",)),
+        Varied("train.batch_size", tuple(batches.tolist())),
+    ]
+    return settings, accuracies.tolist()
+
+
+def test_shares_of_the_variance_are_those_that_made_it() -> None:
+    found = importance.measure(*study(300))
+    assert [item.key for item in found.settings] == ["optimizer.learning_rate", "optimizer.name", "train.batch_size"]
+    assert [item.value for item in found.settings] == pytest.approx([2 / 3, 1 / 3, 0], abs=0.08)
+    assert found.explained is not None and found.explained > 0.95
+    assert found.trials == 300 and found.why_not is None
+
+
+def test_uncertainty_is_a_range_about_the_value_and_shrinks_with_more_trials() -> None:
+    few, many = importance.measure(*study(20)), importance.measure(*study(300))
+    for found in (few, many):
+        assert all(item.low <= item.value <= item.high for item in found.settings)
+    width = [next(i.high - i.low for i in f.settings if i.key == "optimizer.learning_rate") for f in (few, many)]
+    assert width[1] < 0.5 * width[0]
+
+
+def test_settings_that_changed_together_are_named() -> None:
+    found = {item.key: item.same_as for item in importance.measure(*study()).settings}
+    assert found["optimizer.name"] == ("optimizer.momentum",)
+
+
+def test_the_same_trials_have_the_same_importance() -> None:
+    assert importance.measure(*study()) == importance.measure(*study())
+
+
+def test_with_few_configurations_no_ranking_is_claimed_however_many_seeds_they_have() -> None:
+    settings, accuracies = study(7)
+    assert importance.measure(settings, accuracies).settings == ()
+    repeated = [Varied(setting.key, setting.values * 3) for setting in settings]
+    found = importance.measure(repeated, accuracies * 3, list(range(7)) * 3)
+    assert found.settings == () and found.explained is None
+    assert found.why_not is not None and "Only 7" in found.why_not
+
+
+def test_pure_noise_is_given_no_ranking() -> None:
+    settings, _ = study(40)
+    found = importance.measure(settings, np.random.default_rng(3).normal(0.9, 0.01, 40).tolist())
+    assert found.settings == ()
+    assert found.explained is not None and found.explained <= 0
+    assert found.why_not is not None and "no ranking is claimed" in found.why_not
+
+
+def test_seeds_of_one_configuration_do_not_pass_for_knowledge_of_it() -> None:
+    # Each configuration has an accuracy of its own that no setting explains; a forest that had seen one seed of it
+    # would know the others.
+    generator = np.random.default_rng(0)
+    own = generator.normal(0.9, 0.01, 30)
+    settings = [Varied("regularization.dropout", tuple(np.repeat(generator.uniform(0, 0.5, 30), 4).tolist()))]
+    accuracies = np.repeat(own, 4).tolist()
+    assert importance.measure(settings, accuracies, np.repeat(np.arange(30), 4).tolist()).settings == ()
+    assert importance.measure(settings, accuracies).settings != ()
+
+
+def test_a_missing_number_and_failed_trials_are_coped_with() -> None:
+    settings, accuracies = study(60, noise=0.001)
+    momentum = tuple(None if place % 2 else 0.9 for place in range(60))
+    holes = [None if place % 10 == 0 else accuracy for place, accuracy in enumerate(accuracies)]
+    found = importance.measure([*settings, Varied("optimizer.momentum", momentum)], holes)
+    assert found.trials == 54
+    assert {item.key for item in found.settings} >= {"optimizer.learning_rate", "optimizer.momentum"}
+
+
+@pytest.mark.parametrize("accuracy", [None, 0.9], ids=["none finished", "all alike"])
+def test_nothing_to_explain_is_said_in_words(accuracy: float | None) -> None:
+    settings, accuracies = study(20)
+    found = importance.measure(settings, [accuracy] * len(accuracies))
+    assert found.settings == () and found.why_not
+
+
+def test_a_diverged_trial_does_not_make_all_others_alike() -> None:
+    accuracies = np.array([0.1, 0.9, 0.91, 0.92, 0.93, 0.94])
+    raised = importance.fenced(accuracies)
+    assert raised[0] == pytest.approx(0.9025 - 3 * (0.9275 - 0.9025))
+    assert raised[1:].tolist() == accuracies[1:].tolist()
+    assert importance.fenced(np.array([])).tolist() == []
