@@ -16,7 +16,7 @@ from conftest import Command
 from fmnist_sweep.compose import compose_job
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("ui", "studies", "promote", "data")
+VERBS = ("ui", "studies", "report", "compare", "promote", "data", "documented")
 
 
 def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:
