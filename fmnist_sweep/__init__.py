@@ -1,3 +1,55 @@
 """Experiment-tracking hyperparameter sweeps for image classifiers, on Fashion-MNIST."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["__version__", "trials"]
 __version__ = "0.1.0"
+
+
+def trials(
+    uri: str | None = None,
+    experiment: str = "fashion-mnist",
+    *,
+    sweep: str | None = None,
+    study: str | Sequence[str] | None = None,
+    where: str | Sequence[str] = (),
+    kinds: Sequence[str] = ("trial",),
+) -> pd.DataFrame:
+    """All trials in a store as a pandas DataFrame, one row a trial, the first begun first.
+
+        import fmnist_sweep
+
+        table = fmnist_sweep.trials("sqlite:///mlruns/mlflow.db", where="model.filters>=48")
+        table.groupby("optimizer.name")["best_val_accuracy"].describe()
+
+    uri: of the store; default: mlruns/mlflow.db below the working directory. sweep, study: only of these, by id; study
+    may be several. where: conditions KEY OP VALUE on any column, OP one of = != < <= > >= ~ (contains). kinds: of
+    runs, by their tag fmnist.kind.
+
+    Of a trial with several attempts the row is the latest's. Columns:
+
+    - `run_id`, `name`, `kind`, `sweep_id`, `study_id`, `trial_id`, `attempt`, `state` (finished, failed, running,
+      killed), `data` (source and hash of the images), `precision`
+    - `best_val_accuracy` (of finished trials, else NaN), `low` and `high` (its 95 % Wilson interval), `images` (how
+      many it was validated on), `best_epoch`, `last_val_loss` (of the last epoch), `parameters`, `fit_seconds`,
+      `cpu_seconds` (NaN where it was not measured), `began` and `ended` (UTC), `failure`
+    - every parameter under its dotted name (`model.filters`, `seed`), as the number, truth value, list or text it was
+    - `val_f1.<label>` for the ten labels
+
+    Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,
+    study or key.
+    """
+    from fmnist_sweep import store as stores
+    from fmnist_sweep import trial_table
+
+    opened = stores.open_existing(uri, experiment)
+    studies = (study,) if isinstance(study, str) else tuple(study or ())
+    conditions = [trial_table.condition(text) for text in ((where,) if isinstance(where, str) else where)]
+    chosen = trial_table.choose(opened, sweep=sweep, studies=studies, kinds=kinds)
+    return trial_table.matching(trial_table.table(chosen), conditions).reset_index(drop=True)
