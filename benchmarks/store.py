@@ -1,4 +1,4 @@
-"""How reading a store grows with it: fmnist_sweep.trials() and fmnist-sweep compare on 500 and on 5,000 trials.
+"""How reading a store grows with it: trials(), compare and reports on 500 and on 5,000 trials.
 
 The stores are made by benchmarks/many_trials.py: SQLite, the first ten trials by the real supervisor with all their
 artifacts, the rest as rows like theirs. Each round times each question on each store, in turn, the order of the stores
@@ -30,7 +30,7 @@ from pathlib import Path
 import many_trials
 
 import fmnist_sweep
-from fmnist_sweep import evidence, trial_table
+from fmnist_sweep import evidence, publishing, trial_table
 from fmnist_sweep import store as stores
 
 Seconds = tuple[float, float]  # on the clock, of the processor
@@ -56,15 +56,23 @@ def questions(folder: Path) -> dict[str, Callable[[], object]]:
     real = [trial for trial in evidence.read(store, {}) if not trial.name.startswith("copy")]
     best, *_, worst = sorted(real, key=lambda trial: -(trial.accuracy or 0.0))
 
-    def verb(*words: str) -> Callable[[], object]:
-        command = [sys.executable, "-m", "fmnist_sweep.cli", "compare", *words, "--uri", uri]
+    study = next(trial.study_id for trial in evidence.read(store, {}) if trial.name.startswith("copy"))
+
+    def verb(name: str, *words: str) -> Callable[[], object]:
+        command = [sys.executable, "-m", "fmnist_sweep.cli", name, *words, "--uri", uri]
         return lambda: subprocess.run(command, check=True, capture_output=True, cwd=folder)
+
+    def report_of_all() -> None:
+        journals = dict.fromkeys(trial.tags["fmnist.journal"] for trial in evidence.read(store, {}))
+        publishing.page(publishing.gathered(store, list(journals), {}), "All", None, "", "")
 
     return {
         "trials()": lambda: fmnist_sweep.trials(uri),
-        "compare": verb(),
-        "compare --by-config": verb("--by-config"),
-        "compare A B": verb(best.run_id, worst.run_id),
+        "compare": verb("compare"),
+        "compare --by-config": verb("compare", "--by-config"),
+        "compare A B": verb("compare", best.run_id, worst.run_id),
+        "report of a study": verb("report", "--study", study),
+        "report of all trials": report_of_all,
     }
 
 

@@ -39,7 +39,7 @@ _TRIAL_BYTES = 400_000  # figures, tables, config: 260,000 to 330,000; rows of t
 _PREDICTION_BYTES = 10 * 4 + 2 * 8  # of one validation image: probabilities, label and index
 _EPOCH_BYTES = 2_000  # rows of the database
 _MODEL_BYTES = 60_000  # beside the weights: architecture, input example, environment
-_STUDY_BYTES = 1_500_000  # report, leaderboard and best figures, of the study and of its sweep
+_STUDY_BYTES = 8_000_000  # report (2.3 to 3.7 MB), leaderboard and best figures, of the study and of its sweep
 _STORE_BYTES = 5_500_000  # an empty database (1 MB) and its write-ahead log (4.2 MB)
 _FLOAT_BYTES = 4
 # Of each parameter, in a checkpoint: its value, two of the optimizer's, and its value in the best epoch.
