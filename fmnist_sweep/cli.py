@@ -10,12 +10,11 @@ from typing import Any
 
 import click
 
-from fmnist_sweep import __version__, compare_verb
+from fmnist_sweep import __version__
+from fmnist_sweep.compare_verb import compare
+from fmnist_sweep.documented_verb import documented
 from fmnist_sweep.errors import ConfigError, UserError
-
-_URI = click.option("--uri", default=None, help="The store; default: mlruns/mlflow.db below the working directory.")
-_EXPERIMENT_NAME = "fashion-mnist"
-_EXPERIMENT = click.option("--experiment", default=_EXPERIMENT_NAME, show_default=True, help="Experiment in the store.")
+from fmnist_sweep.options import EXPERIMENT, URI
 
 
 class _Verbs(click.Group):
@@ -38,8 +37,8 @@ def main() -> None:
 
 
 @main.command()
-@_URI
-@_EXPERIMENT
+@URI
+@EXPERIMENT
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="On 127.0.0.1.")
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
@@ -70,8 +69,8 @@ def _is_free(port: int) -> bool:
 
 
 @main.command()
-@_URI
-@_EXPERIMENT
+@URI
+@EXPERIMENT
 @click.option("--run", "run_id", default=None, help="Promote this trial's run.")
 @click.option("--study", "study_id", default=None, help="The best of this study.")
 @click.option("--sweep", "sweep_id", default=None, help="The best of this sweep; default: of the latest one.")
@@ -110,8 +109,8 @@ def promote(
 
 
 @main.command()
-@_URI
-@_EXPERIMENT
+@URI
+@EXPERIMENT
 @click.option("--study", "study_id", default=None, help="Of this study.")
 @click.option("--sweep", "sweep_id", default=None, help="Of this sweep; default: the latest one.")
 @click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
@@ -143,7 +142,7 @@ def report(
 
 
 @main.command()
-@_URI
+@URI
 def studies(uri: str | None) -> None:
     """List the studies begun here: how far each is, who runs it, the command that continues it."""
     from fmnist_sweep import progress
@@ -193,104 +192,8 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     click.echo(f"examples of the ten labels: {path}")
 
 
-@main.group()
-def documented() -> None:
-    """Reproduce the write-ups this project started from: run, test, render.
-
-    WORDS are write-ups by number or name (003; default: all) and overrides as of a sweep (data.limit=5000), which
-    make it another set-up than the documented one.
-    """
-
-
-_WORDS = click.argument("words", nargs=-1)
-
-
-@documented.command("run")
-@_WORDS
-@_URI
-@_EXPERIMENT
-@click.option("--seeds", default="1,2,3", show_default=True, help="One training of each model a seed.")
-def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, seeds: str) -> None:
-    """Train every model of the write-ups with each seed; the same command continues.
-
-    It is a sweep: python -m fmnist_sweep -m experiment=MODELS seed=SEEDS, and ends with that one's exit codes.
-    """
-    import shlex
-
-    from fmnist_sweep import documented as write_ups
-
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
-    recipes = [recipe for write_up in chosen for recipe in write_up.stated]
-    numbers = ",".join(str(seed) for seed in write_ups.seeds_of(seeds))
-    where = [] if uri is None else [f"tracking.uri={uri}"]
-    where += [] if experiment == _EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
-    sweep = ["-m", "fmnist_sweep", "-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *where, *overrides]
-    click.echo(shlex.join(["python", *sweep]))
-    click.echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sweep])  # noqa: S606 - no shell is wanted
-
-
-@documented.command("test")
-@_WORDS
-@_URI
-@_EXPERIMENT
-@click.option("--data-dir", default=None, help="Folder of the data files; default: as a sweep has it.")
-def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, data_dir: str | None) -> None:
-    """Score the write-ups' trained models on the test images, once each.
-
-    A model must first predict what was scored on its validation images. The test images are opened once for all, if
-    there is anything to score, which mlruns/test_openings.jsonl records.
-    """
-    from fmnist_sweep import documented as write_ups
-    from fmnist_sweep import store as stores
-
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
-    store = stores.open_existing(uri, experiment)
-    trials = write_ups.finished(store)
-    found = [write_ups.find(store, trials, write_up, overrides) for write_up in chosen]
-    tested = write_ups.test(store, found, data_dir, stores.ledger_path(), click.echo)
-    drawn = sum(run.is_drawn for one in found for run in one.all)
-    if drawn:
-        click.echo(f"passed over, on drawn images: {drawn} runs")
-    runs = sum(len(one.all) for one in found)
-    click.echo(f"{len(tested)} of {runs} runs scored on the test images now; {runs - drawn - len(tested)} were before.")
-
-
-@documented.command("render")
-@_WORDS
-@_URI
-@_EXPERIMENT
-@click.option(
-    "--out",
-    default=Path("experiments"),
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the pages; made where it is missing.",
-)
-def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, out: Path) -> None:
-    """Write a page for each write-up: what it states beside what the store's runs measured, and verdicts.
-
-    Nothing is trained and no test image opened. The same store gives the same bytes.
-    """
-    from fmnist_sweep import documented as write_ups
-    from fmnist_sweep import documented_page
-    from fmnist_sweep import store as stores
-
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
-    store = stores.open_existing(uri, experiment)
-    trials = write_ups.finished(store)
-    for write_up in chosen:
-        found = write_ups.find(store, trials, write_up, overrides)
-        page = documented_page.render(documented_page.Page(store, write_up, found, overrides))
-        click.echo(f"{documented_page.write(out, write_up.name, page)}: {len(found.all)} runs")
-
-
-main.add_command(_URI(_EXPERIMENT(compare_verb.compare)))
-
+main.add_command(compare)
+main.add_command(documented)
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fmnist_sweep.errors import ConfigError, DataError
+from fmnist_sweep.options import EXPERIMENT, URI
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ _OF_TWO = ("picture",)
 
 
 @click.command()
+@URI
+@EXPERIMENT
 @click.argument("two", nargs=-1, metavar="[A B]")
 @click.option("--study", "studies", multiple=True, help="Trials of this study only; may be given several times.")
 @click.option("--sweep", default=None, help="Trials of this sweep only.")

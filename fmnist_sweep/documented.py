@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fmnist_sweep import evidence, tracking
+from fmnist_sweep import evidence, logged_model, tracking
 from fmnist_sweep import study as studies
 from fmnist_sweep.analysis import near
 from fmnist_sweep.compose import compose_job
@@ -26,7 +25,7 @@ from fmnist_sweep.data.sources import read_train_again
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
 from fmnist_sweep.evidence import Predictions, StoredTrial
 from fmnist_sweep.folders import experiments_folder
-from fmnist_sweep.store import Store, mlflow_pointed_at
+from fmnist_sweep.store import Store
 
 if TYPE_CHECKING:
     import keras
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 SEEDS = "1,2,3"
 TESTED = "fmnist.test_opened"
 TEST_FILE = "test_predictions.npz"
-# As for a promotion: room for another thread count or processor, far less than another model differs by.
-_SAME_PROBABILITY = 2e-2
 _AT_ONCE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
 
 
@@ -301,12 +298,9 @@ def test(
     pending = [run for run in runs.values() if not run.is_drawn and TESTED not in run.trial.tags]
     if not pending:
         return []
-    from fmnist_sweep import backend
-
     data = next(iter(found[0].jobs.values())).config.data
     data = data.model_copy(update={"dir": data_dir or data.dir, "fallback": None})
     validation = _validation(data, pending)
-    backend.import_tensorflow()
     models = []
     for run in pending:
         say(f"{run.title}: checking that its saved model predicts what was scored")
@@ -333,28 +327,13 @@ def _validation(data: DataConfig, runs: Sequence[Run]) -> Split:
 
 
 def _checked_model(store: Store, run: Run, validation: Split) -> keras.Model:
-    """The saved model of a run, loaded without running code from its file. Errors: StoreError."""
-    import mlflow
-
-    from fmnist_sweep import trial
-
-    outputs = store.client.get_run(run.trial.run_id).outputs
-    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    ready = [model for model in ids if store.client.get_logged_model(model).status == "READY"]
-    if not ready:
-        raise StoreError(f"{run.title} has no saved model any more: delete that run and train it again.")
-    # Inside MLflow a client without an address is asked about the model: it must mean this store.
-    with tempfile.TemporaryDirectory() as folder, mlflow_pointed_at(store):
-        place = Path(mlflow.artifacts.download_artifacts(f"models:/{ready[0]}", dst_path=folder))
+    """The saved model of a run, which predicts what was scored. Errors: StoreError."""
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            model = trial.load_model(place / "data" / "model.keras")
-        except (ValueError, zipfile.BadZipFile) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise StoreError(f"the saved model of {run.title} cannot be loaded safely: {reason}") from None
-    predicted, scored = model.predict(validation.images, batch_size=_AT_ONCE, verbose=0), run.validation.probabilities
-    if predicted.shape != scored.shape or not np.allclose(predicted, scored, atol=_SAME_PROBABILITY):
-        raise StoreError(f"the saved model of {run.title} does not predict what was scored for it: train it again.")
-    return model
+            _, file = logged_model.fetch(store, store.client.get_run(run.trial.run_id), Path(folder))
+            return logged_model.load_checked(run.title, file, validation.images, run.validation.probabilities)
+        except logged_model.Unusable as error:
+            raise StoreError(str(error)) from None
 
 
 def _seen(data: DataConfig, images: Split) -> NDArray[np.bool_]:

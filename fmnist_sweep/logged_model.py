@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.store import mlflow_pointed_at
 
 if TYPE_CHECKING:
+    import keras
     from mlflow.entities import LoggedModel, Run
 
     from fmnist_sweep.data import Split
     from fmnist_sweep.store import Store
 
 NAME = "model"
+KERAS_FILE = Path("data", "model.keras")
+# Room for another thread count or processor: sums in another order. What was scored differs by far less.
+_SAME_PROBABILITY = 2e-2
 TAG, NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
 
 
@@ -52,6 +59,49 @@ def drop(store: Store, run_id: str) -> bool:
     if store.client.get_run(run_id).info.lifecycle_stage == "active":  # nothing can be said of a deleted one
         store.client.set_tag(run_id, TAG, NOT_KEPT)
     return True
+
+
+class Unusable(Exception):
+    """A saved model that is gone, incomplete, unsafe to load or not the one that was scored: the message says which."""
+
+
+def fetch(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
+    """The id and the .keras file of a run's complete model, downloaded into a folder; Unusable where there is none."""
+    import mlflow
+
+    if run.data.tags.get(TAG) == NOT_KEPT:
+        raise Unusable(
+            f"the model of {run.info.run_name} was {NOT_KEPT}: train it again with the command in its overrides.txt "
+            "and a tracking.experiment of its own."
+        )
+    outputs = run.outputs.model_outputs if run.outputs else []
+    ids = [str(output.model_id) for output in outputs]
+    complete = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
+    if not complete:
+        raise Unusable(f"{run.info.run_name} (run {run.info.run_id}) has no complete model: train it again.")
+    # Inside MLflow a client without an address is asked about the model: it must mean this store.
+    with mlflow_pointed_at(store):
+        place = mlflow.artifacts.download_artifacts(f"models:/{complete[0]}", dst_path=str(folder))
+    return complete[0], Path(place, KERAS_FILE)
+
+
+def load_checked(name: str, file: Path, images: NDArray[np.uint8], scored: NDArray[np.float32]) -> keras.Model:
+    """A saved model, once it predicts for these images what was scored; Unusable where it does not.
+
+    Nothing in the file is run: it is loaded in Keras' safe mode. name: what the trial is called.
+    """
+    from fmnist_sweep import backend, trial
+
+    backend.import_tensorflow()
+    try:
+        model = trial.load_model(file)
+    except (ValueError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Unusable(f"the saved model of {name} cannot be loaded safely: {reason}") from None
+    predicted = model.predict(images, batch_size=512, verbose=0)
+    if predicted.shape != scored.shape or not np.allclose(predicted, scored, atol=_SAME_PROBABILITY):
+        raise Unusable(f"the saved model of {name} does not predict what was scored for it: train it again.")
+    return model
 
 
 class _KerasFile:

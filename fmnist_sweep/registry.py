@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fmnist_sweep import backend, evidence, logged_model, tracking, trial
+from fmnist_sweep import evidence, logged_model, tracking
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.store import Store, mlflow_pointed_at
 
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "fashion-mnist"
 ALIAS = "champion"
-# Room for another thread count or processor: sums in another order. What was scored differs by far less.
-_SAME_PROBABILITY = 2e-2
-_KERAS_FILE = Path("data", "model.keras")
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,9 @@ def promote(
             f"{name} was trained on {source}, which by checksum is not the canonical Fashion-MNIST: use those files, "
             "or say --any-data."
         )
-    model_id = _ready_model(store, run)
     # Inside MLflow a client without an address is asked about the model: it must mean this store.
-    with mlflow_pointed_at(store):
-        import mlflow
-
-        file = Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}"), _KERAS_FILE)
-        images = _check_predictions(store, run, file, data_dir)
+    with tempfile.TemporaryDirectory() as folder, mlflow_pointed_at(store):
+        model_id, file, images = _checked_file(store, run, data_dir, Path(folder))
         previous = _champion(store)
         version = _version(store, run, model_id, hashlib.sha256(file.read_bytes()).hexdigest(), rivals)
         store.client.set_registered_model_alias(MODEL_NAME, ALIAS, version.version)
@@ -176,36 +166,16 @@ def _search(store: Store, conditions: list[str]) -> list[Run]:
             return found
 
 
-def _ready_model(store: Store, run: Run) -> str:
-    """The id of the run's model; one whose logging was cut short is not READY."""
-    if run.data.tags.get(logged_model.TAG) == logged_model.NOT_KEPT:
-        raise PromotionRefused(
-            f"the model of {run.info.run_name} was {logged_model.NOT_KEPT}: train it again with the command in its "
-            "overrides.txt and a tracking.experiment of its own, then promote that."
-        )
-    outputs = run.outputs.model_outputs if run.outputs else []
-    for output in outputs:
-        if store.client.get_logged_model(output.model_id).status == "READY":
-            return str(output.model_id)
-    raise PromotionRefused(f"{run.info.run_name} (run {run.info.run_id}) has no complete model: train it again.")
-
-
-def _check_predictions(store: Store, run: Run, file: Path, data_dir: str | None) -> int:
-    """Compare what the saved model predicts with what was scored; returns the number of images."""
+def _checked_file(store: Store, run: Run, data_dir: str | None, folder: Path) -> tuple[str, Path, int]:
+    """The run's model (its id and file), once it predicts what was scored, and on how many images it does."""
     validation = evidence.splits(store, evidence.stored([run])[0], data_dir).validation
-    scored = np.load(io.BytesIO(_artifact(store, run, "predictions.npz")), allow_pickle=False)["probabilities"]
-    backend.import_tensorflow()
+    scored = evidence.unpacked(_artifact(store, run, "predictions.npz")).probabilities
     try:
-        model = trial.load_model(file)
-    except (ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PromotionRefused(f"the saved model of {run.info.run_name} cannot be loaded safely: {reason}") from None
-    predicted = model.predict(validation.images, batch_size=512, verbose=0)
-    if predicted.shape != scored.shape or not np.allclose(predicted, scored, atol=_SAME_PROBABILITY):
-        raise PromotionRefused(
-            f"the saved model of {run.info.run_name} does not predict what was scored for it: train it again."
-        )
-    return len(scored)
+        model_id, file = logged_model.fetch(store, run, folder)
+        logged_model.load_checked(run.info.run_name, file, validation.images, scored)
+    except logged_model.Unusable as error:
+        raise PromotionRefused(str(error)) from None
+    return model_id, file, len(scored)
 
 
 def _artifact(store: Store, run: Run, name: str) -> bytes:
