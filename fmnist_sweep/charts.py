@@ -202,7 +202,7 @@ def _kinds(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
 def words_of(findings: Findings, place: int) -> str:
     """What a trial says when pointed at: plotly reads a little HTML, so what it is called is made harmless."""
     trial, row = findings.trials[place], findings.rows[place]
-    end = "failed" if trial.accuracy is None else f"{trial.accuracy:.4f}, rank {row.rank}"
+    end = trial.state if trial.accuracy is None else f"{trial.accuracy:.4f}, rank {row.rank}"
     return f"{plain(trial.name)}<br>{end}"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +87,11 @@ class StoredTrial:
     def cpu_seconds(self) -> float:
         """Processor time of its fit; where only the clock was read, that."""
         return self.metrics.get("cpu_seconds", self.metrics.get("fit_seconds", 0.0))
+
+    @property
+    def continues(self) -> str | None:
+        """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
+        return self.tags.get("fmnist.continues")
 
     def value(self, key: str) -> Any:
         """A parameter as what it was before it became text; None where the trial has no such parameter."""
@@ -175,9 +182,20 @@ def curves(store: Store, run_id: str) -> list[dict[str, float]]:
 
 
 def predictions(store: Store, run_id: str) -> Predictions | None:
-    """A finished trial's predictions of the validation images; None where the store has none."""
+    """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
     content = tracking.artifact(store, run_id, "predictions.npz")
     return None if content is None else unpacked(content)
+
+
+def same_images(a: StoredTrial, told_a: Predictions, b: StoredTrial, told_b: Predictions) -> bool:
+    """Whether two trials were scored on the same validation images in the same order."""
+    # Places and labels alone would not tell images from others that are labelled alike.
+    canonical = all(trial.tags.get("fmnist.canonical") == "true" for trial in (a, b))
+    return (
+        (canonical or a.tags.get("fmnist.data") == b.tags.get("fmnist.data"))
+        and np.array_equal(told_a.index, told_b.index)
+        and np.array_equal(told_a.labels, told_b.labels)
+    )
 
 
 def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
@@ -204,9 +222,12 @@ def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
 def unpacked(content: bytes) -> Predictions:
     """The content of a predictions.npz; ValueError where it is something else."""
     # No pickle: whoever can write to a store could else run code here.
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return Predictions(
-            np.asarray(file["index"], np.int64),
-            np.asarray(file["labels"], np.int64),
-            np.asarray(file["probabilities"], np.float32),
-        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return Predictions(
+                np.asarray(file["index"], np.int64),
+                np.asarray(file["labels"], np.int64),
+                np.asarray(file["probabilities"], np.float32),
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None

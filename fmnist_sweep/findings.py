@@ -122,7 +122,12 @@ class Findings:
     @property
     def cpu_seconds(self) -> float:
         """Processor time of all trials, failed ones included where it is known."""
-        return sum(trial.cpu_seconds for trial in self.trials)
+        return sum(_own_seconds(self.trials))
+
+    @property
+    def unmeasured(self) -> int:
+        """How many trials that did not finish left no word of their time."""
+        return sum(trial.accuracy is None and trial.cpu_seconds == 0 for trial in self.trials)
 
     @cached_property
     def distinct(self) -> list[Varied]:
@@ -227,12 +232,22 @@ def _repeated(ordered: Sequence[StoredTrial], configuration: Sequence[int]) -> t
     return tuple(sorted(found, key=lambda item: -item.repeats.mean))
 
 
+def _own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
+    """Processor time of each trial, without that of the trial it went on from (Hyperband), which is counted there."""
+    known = {(trial.tags.get("fmnist.journal"), trial.trial_id): trial.cpu_seconds for trial in trials}
+    return [
+        max(0.0, trial.cpu_seconds - known.get((trial.tags.get("fmnist.journal"), trial.continues or ""), 0.0))
+        for trial in trials
+    ]
+
+
 def _spent(ordered: Sequence[StoredTrial]) -> tuple[Spent, ...]:
+    own = _own_seconds(ordered)
     ended = [(trial.ended, place) for place, trial in enumerate(ordered) if trial.ended is not None]
     total, best, found = 0.0, None, []
     for _, place in sorted(ended):
         accuracy = ordered[place].accuracy
-        total += ordered[place].cpu_seconds
+        total += own[place]
         if accuracy is not None and (best is None or accuracy > best):
             best = accuracy
         found.append(Spent(place, total, accuracy, best))

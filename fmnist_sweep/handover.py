@@ -91,7 +91,9 @@ class Handover:
         )
 
     def _info(self, history: TrialHistory, attempt: Attempt, config: Mapping[str, Any]) -> tracking.RunInfo:
-        origin = self._planned.splits.origin
+        origin, below = self._planned.splits.origin, history.proposal.continues
+        # A twin has no run: the trial that trained for both is the one.
+        continues = {} if below is None else {"continues": self._record.trials[below].same_as or below}
         return tracking.RunInfo(
             kind="trial",
             name=name_of(history, self._record.about)[:250],
@@ -106,6 +108,7 @@ class Handover:
                 "precision": config["train"]["precision"],
                 "git": source_commit(),
                 "executor": str(self._sweep.arrangement),
+                **continues,
             },
             command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
             parent=self._record.run_id,

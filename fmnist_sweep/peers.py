@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import evaluate
+from fmnist_sweep import evaluate, evidence
 from fmnist_sweep.evidence import Predictions, StoredTrial
 
 PredictionsOf = Callable[[str], Predictions | None]
@@ -46,13 +46,10 @@ class Peers:
     def _look(self, place: int, data: str) -> bool:
         found = self._predictions_of(self._trials[place].run_id)
         self._images[data] = None if found is None else len(found.labels)
-        return found is not None and self._fits(found)
+        return found is not None and self._fits(found, self._trials[place])
 
-    def _fits(self, found: Predictions) -> bool:
-        best = self.best
-        return (
-            best is not None and np.array_equal(found.index, best.index) and np.array_equal(found.labels, best.labels)
-        )
+    def _fits(self, found: Predictions, trial: StoredTrial) -> bool:
+        return self.best is not None and evidence.same_images(self._trials[0], self.best, trial, found)
 
     def images(self, trial: StoredTrial) -> int | None:
         """How many validation images a trial was judged on, where that is known."""
@@ -80,7 +77,7 @@ class Peers:
             return self._kept.get(number)
         trial = self._trials[self.places[number]]
         found = self._predictions_of(trial.run_id)
-        if found is not None and not (self._fits(found) and _agrees(found, trial)):
+        if found is not None and not (self._fits(found, trial) and _agrees(found, trial)):
             found = None
         if number < MOST_READ:  # more would fill the memory, and is asked for once
             self._kept[number] = found

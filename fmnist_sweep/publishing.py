@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep import analysis, evidence, findings, packed, tracking
 from fmnist_sweep import store as stores
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.evidence import StoredTrial
+from fmnist_sweep.evidence import Predictions, StoredTrial
 from fmnist_sweep.study import masked
 
 if TYPE_CHECKING:
@@ -59,11 +59,20 @@ def gathered(store: Store, journals: Sequence[str], images: Images, order: Seque
     shown = None if best is None else images.get(best.tags.get("fmnist.data", ""))
     return findings.gather(
         trials,
-        predictions_of=lambda run_id: evidence.predictions(store, run_id),
+        predictions_of=lambda run_id: _predictions(store, run_id),
         curves_of=lambda run_id: evidence.curves(store, run_id),
         splits_images=None if shown is None else shown.images,
         twins=None if shown is None else shown.twins,
     )
+
+
+def _predictions(store: Store, run_id: str) -> Predictions | None:
+    # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
+    content = tracking.artifact(store, run_id, "predictions.npz")
+    try:
+        return None if content is None else evidence.unpacked(content)
+    except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
+        return None
 
 
 def page(found: Findings, title: str, banner: str | None, command: str, searched: str) -> bytes:
@@ -132,14 +141,22 @@ def here(store: Store, name: str) -> Path:
 def keep_here(store: Store, run_id: str, name: str, content: bytes) -> Path:
     """Have a report at hand as reports/NAME.html beside the journals; of one that lies in a file there, a link to that.
 
-    run_id: the run that it was logged to. name: of the study's or sweep's folder.
+    run_id: the run that it was logged to. name: of the study's or sweep's folder. OSError where neither can be made.
     """
     path = here(store, name)
     logged = stores.local_artifacts(store, run_id)
-    if logged is None:
-        packed.write(path, content)
+    if logged is not None and _linked(path, logged / REPORT):
         return path
+    packed.write(path, content)
+    return path
+
+
+def _linked(path: Path, report: Path) -> bool:
+    """Whether a link could be made; some file systems have none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    path.symlink_to(os.path.relpath(logged / REPORT, path.parent))  # relative: the folder may be moved
-    return path
+    try:
+        path.symlink_to(os.path.relpath(report, path.parent))  # relative: the folder may be moved
+    except OSError:
+        return False
+    return True

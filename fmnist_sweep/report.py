@@ -139,13 +139,18 @@ def accuracy_text(record: TrialRecord) -> str:
 def ties_text(records: Sequence[TrialRecord]) -> str:
     """How many trials cannot be told apart from the best, in a sentence; empty where that was not found out."""
     winner = best(records)
-    others = [record for record in records if record is not winner and record.tied is not None]
+    rest = [record for record in records if record is not winner and record.best_val_accuracy is not None]
+    others = [record for record in rest if record.tied is not None]
     tied = sum(bool(record.tied) for record in others)
     if not others:
         return ""
-    if not tied:
+    unknown = len(rest) - len(others)
+    if not tied and not unknown:
         return "All others are distinguishably worse."
-    return f"{tied} of the other {len(others)} cannot be told apart from it (≈)."
+    said = (
+        f"{tied} of the other {len(rest)} cannot be told apart from it (≈)" if tied else "None is known to be as good"
+    )
+    return f"{said}; {unknown} could not be compared with it." if unknown else f"{said}."
 
 
 def score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:

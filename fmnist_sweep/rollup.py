@@ -105,7 +105,11 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
             **{f"best/{name}": content for name, content in figures.items()},
         }
         tracking.close(store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files)
-        publishing.keep_here(store, run_id, summary.name, page)
+        try:
+            publishing.keep_here(store, run_id, summary.name, page)
+        except OSError as error:  # the run has it all the same, and nothing is to be trained again for it
+            at = publishing.here(store, summary.name)
+            sweep.view.say(f"{at} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
 
     sweep.delivery.insist(close, sweep.stop.sleep)
     opened.note("closed", **more)

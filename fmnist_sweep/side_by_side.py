@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -178,7 +177,7 @@ def compare(store: Store, a: StoredTrial, b: StoredTrial) -> SideBySide:
     if isinstance(told_a, Predictions) and isinstance(told_b, Predictions):
         why_not = (
             None
-            if _same_images(a, told_a, b, told_b)
+            if evidence.same_images(a, told_a, b, told_b)
             else (
                 f"they were scored on different validation images ({_data(a)}, {len(told_a.labels):,}, and {_data(b)}, "
                 f"{len(told_b.labels):,}), so that their accuracies differ by the luck of the images, too"
@@ -216,7 +215,7 @@ def _predictions(store: Store, trial: StoredTrial) -> Predictions | str:
         return f"is {trial.state}{f' ({trial.failure})' if trial.failure else ''}, without a score"
     try:
         found = evidence.predictions(store, trial.run_id)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except ValueError:
         return "has a damaged predictions.npz"
     return found or "has no predictions.npz any more"
 
@@ -227,16 +226,6 @@ def _why_not(trial: StoredTrial, told: Predictions | str) -> str | None:
 
 def _data(trial: StoredTrial) -> str:
     return trial.tags.get("fmnist.data", "unknown data")
-
-
-def _same_images(a: StoredTrial, told_a: Predictions, b: StoredTrial, told_b: Predictions) -> bool:
-    # Places and labels alone would not tell images that are drawn with one seed from those with another.
-    canonical = all(trial.tags.get("fmnist.canonical") == "true" for trial in (a, b))
-    return (
-        (_data(a) == _data(b) or canonical)
-        and np.array_equal(told_a.index, told_b.index)
-        and np.array_equal(told_a.labels, told_b.labels)
-    )
 
 
 def _side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
@@ -290,7 +279,11 @@ def _correct(store: Store, told: _Told) -> NDArray[np.bool_]:
     rows = [own.correct]
     for other in seeds:
         found = own if other.run_id == trial.run_id else _predictions(store, other)
-        if other.run_id != trial.run_id and isinstance(found, Predictions) and _same_images(trial, own, other, found):
+        if (
+            other.run_id != trial.run_id
+            and isinstance(found, Predictions)
+            and evidence.same_images(trial, own, other, found)
+        ):
             rows.append(found.correct)
     return np.stack(rows)
 

@@ -97,7 +97,9 @@ def _verdicts(found: SideBySide) -> Iterator[RenderableType]:
     models = verdicts.models
     yield f"    only A is right on {models.only_a:,}, only B on {models.only_b:,} of the same {models.images:,} images"
     if found.same_configuration:
-        yield "  Their configurations: the same, with another seed; what differs is luck."
+        reseeded = any(setting.key == "seed" for setting in found.settings)
+        said = "another seed; what differs is luck" if reseeded else "the same seed"
+        yield f"  Their configurations: the same, with {said}."
     else:
         yield f"  Their configurations, one seed each: {_told(verdicts.configurations)}"
     yield f"    {_spread(verdicts)}"

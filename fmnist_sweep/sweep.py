@@ -339,7 +339,9 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     }
     folder = plan[0].study.job.config.data.dir
     data = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
-    view.say(f"report: {publishing.here(sweep.store, _report_name(running))}")
+    report_here = publishing.here(sweep.store, _report_name(running))
+    if report_here.is_file():
+        view.say(f"report: {report_here}")
     view.say(f"browse: {studies.masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fmnist_sweep.evidence import StoredTrial, parsed
 _BOOKKEEPING = ("data.dir", "data.download", "data.fallback", "executor", "tracking", "checkpoint", "seed")
 # Beyond this ratio of the greatest to the smallest value an axis is read by factors, not by differences.
 _LOG_RATIO = 20
+_GREATEST = 1e38  # beyond it float32 has no numbers, and neither has a forest; NaN is not below it
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def configurations(trials: Sequence[StoredTrial], varied: Sequence[Varied]) -> l
     """
     numbers: dict[tuple[str, ...], int] = {}
     keys = [
-        (trial.tags.get("fmnist.data", ""), *(as_text(setting.values[place]) for setting in varied))
+        (trial.tags.get("fmnist.data", ""), *(_exactly(setting.values[place]) for setting in varied))
         for place, trial in enumerate(trials)
     ]
     return [numbers.setdefault(key, len(numbers)) for key in keys]
@@ -92,7 +92,11 @@ def as_text(value: Any) -> str:
 
 def _normal(text: str | None) -> str:
     """A value's text such that 0 and 0.0, or None and no such parameter, are the same."""
-    value = parsed(text)
+    return _exactly(parsed(text))
+
+
+def _exactly(value: Any) -> str:
+    """A text that tells a value from every other, which as_text does of round numbers only."""
     return repr(float(value)) if _is_number(value) else as_text(value)
 
 
@@ -101,7 +105,7 @@ def _is_bookkeeping(key: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _GREATEST
 
 
 def _spans_factors(values: Sequence[Any]) -> bool:
@@ -113,4 +117,4 @@ def _spans_factors(values: Sequence[Any]) -> bool:
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
     """Which trials share a value, whatever it is: the number of each value by its first occurrence."""
     numbers: dict[str, int] = {}
-    return tuple(numbers.setdefault(as_text(value), len(numbers)) for value in values)
+    return tuple(numbers.setdefault(_exactly(value), len(numbers)) for value in values)

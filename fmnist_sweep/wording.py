@@ -41,11 +41,16 @@ def accuracy(findings: Findings, place: int) -> str:
 
 def more(findings: Findings, searched: str) -> list[str]:
     """How the best was found, what that cost, and how far it can be believed."""
-    cost = f"All trials together took {duration(findings.cpu_seconds)} of processor time."
+    cost = f"Training took {duration(findings.cpu_seconds)} of processor time{_unmeasured(findings)}."
     said = [text for text in (searched.strip(), cost) if text]
     if findings.best is not None:
         said += [text for text in (_luck(findings), _seeds(findings), ties(findings)) if text]
     return said
+
+
+def _unmeasured(findings: Findings) -> str:
+    count = findings.unmeasured
+    return f", without the {count} trial{'' if count == 1 else 's'} that did not finish" if count else ""
 
 
 def _luck(findings: Findings) -> str:
@@ -71,14 +76,14 @@ def ties(findings: Findings) -> str:
     """How many others may be just as good."""
     compared = sum(row.tied is not None for row in findings.rows) - 1
     if not findings.comparable:
-        return "Its predictions are not in the store, so that nothing can be said of which others are as good."
+        return "Its predictions cannot be read from the store, so that nothing can be said of which others are as good."
     if compared < 1:
         return ""
     count = len(findings.tied)
     others = "1 other trial" if count == 1 else f"{count:,} other trials"
     said = f"{others} {_TIED} it" if count else f"Each of the {compared:,} others compared with it is worse"
     left = sum(row.tied is None and row.rank is not None for row in findings.rows) - findings.elsewhere
-    return f"{said}; {left:,} further down were not compared." if left else f"{said}."
+    return f"{said}; {left:,} were not compared." if left else f"{said}."
 
 
 def elsewhere(findings: Findings) -> str:
@@ -87,8 +92,8 @@ def elsewhere(findings: Findings) -> str:
         return ""
     some = "1 trial was" if findings.elsewhere == 1 else f"{findings.elsewhere} trials were"
     return (
-        f"{some} judged on other validation images than the best, or left no predictions: its accuracy stands beside "
-        "the others' with caution, and only trials with the same validation images are compared image by image."
+        f"{some} judged on other validation images than the best, or left no predictions: such an accuracy stands "
+        "beside the others' with caution, and only trials with the same validation images are compared image by image."
     )
 
 
@@ -129,11 +134,13 @@ def importance(findings: Findings) -> str:
 def confused(mistakes: Mistakes) -> list[tuple[str, str]]:
     """Accuracies seen in other ways: what, and how much."""
     block = mistakes.block
+    wrong = block.mistakes_inside
+    inside = f"{wrong.value:.1%} of {wrong.n:,}" if wrong.n else "no mistakes at all"
     facts = [
         ("all images", f"{mistakes.accuracy} of {mistakes.accuracy.n:,}"),
         ("upper body", f"{block.accuracy} of {block.images:,} ({', '.join(block.labels)})"),
         ("all other labels", f"{block.outside} of {block.outside.n:,}"),
-        ("mistakes inside the upper body", f"{block.mistakes_inside.value:.1%} of {block.mistakes_inside.n:,}"),
+        ("mistakes inside the upper body", inside),
         ("Shirt and T-shirt/top as one label", f"{mistakes.merged} of {mistakes.merged.n:,}"),
     ]
     if mistakes.without_twins is not None:

@@ -247,6 +247,14 @@ def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Sto
         assert one[name]["p"] == pytest.approx(other[name]["p"])
 
 
+def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(store: Store) -> None:
+    from fmnist_sweep import side_by_side_text
+
+    found = side_by_side.compare(store, trial_of(store, 8), trial_of(store, 8))
+    said = [part for part in side_by_side_text.render(found) if isinstance(part, str)]
+    assert "  Their configurations: the same, with the same seed." in said
+
+
 def test_the_same_configuration_with_another_seed_is_called_that(folder: Path, store: Store) -> None:
     done = compare(folder, trial_of(store, 8, 1).run_id, trial_of(store, 8, 2).run_id)
     assert done.exit_code == 0, done.output

@@ -96,6 +96,18 @@ def test_trials_that_differ_in_their_seed_alone_are_one_configuration() -> None:
     assert [row.configuration for row in found.rows] == [0, 0, 0, 1]
 
 
+def test_values_that_only_look_alike_in_a_table_are_two_configurations() -> None:
+    rates = [trial(1, 0.9, rate=0.00123441, seed=1), trial(2, 0.8, rate=0.00123442, seed=2)]
+    assert gathered(of(*rates)).repeated == ()
+
+
+@pytest.mark.parametrize("great", [10**400, 10**39, float("nan"), float("inf")])
+def test_numbers_that_no_forest_can_hold_are_shown_as_text(great: float) -> None:
+    trials = [trial(n, 0.5 + n / 100, data__drawn_seed=great if n == 0 else n) for n in range(10)]
+    (only,) = gathered(of(*trials)).varied
+    assert not only.numeric
+
+
 def test_the_spread_over_seeds_is_assumed_until_it_is_measured_well() -> None:
     few = gathered(of(*(trial(n, 0.9 + 0.01 * n, seed=n) for n in range(3))))
     assert (few.seed_sd, few.seed_freedom) == (0.0025, 0)
@@ -113,6 +125,22 @@ def test_best_so_far_goes_by_when_trials_ended_and_counts_failed_ones() -> None:
         ("0004", 40.0, 0.9),
     ]
     assert found.cpu_seconds == 40.0
+
+
+def test_time_that_a_promoted_trial_took_over_is_counted_once() -> None:
+    rung, promoted = trial(1, 0.8), trial(2, 0.9)
+    promoted.tags["fmnist.continues"] = "0001"  # type: ignore[index]
+    promoted.metrics["cpu_seconds"] = 25.0  # type: ignore[index]
+    found = gathered(of(rung, promoted))
+    assert found.cpu_seconds == 25.0
+    assert [end.cpu_seconds for end in found.spent] == [10.0, 25.0]
+
+
+def test_trials_whose_time_nobody_measured_are_said_to_be_left_out() -> None:
+    failed = trial(2)
+    del failed.metrics["cpu_seconds"]  # type: ignore[attr-defined]
+    more = " ".join(wording.more(gathered(of(trial(1, 0.9), failed)), ""))
+    assert more.startswith("Training took 10 s of processor time, without the 1 trial that did not finish.")
 
 
 def test_failures_are_grouped_by_cause_whatever_their_numbers() -> None:
@@ -158,8 +186,17 @@ def test_only_trials_with_the_same_validation_images_are_compared() -> None:
 def test_the_same_images_under_another_name_are_the_same() -> None:
     study = of(trial(1, 0.9), trial(2, 0.89))
     study.trials[1].tags["fmnist.data"] = "fashion_mnist:more_to_train_on"  # type: ignore[index]
+    for each in study.trials:
+        each.tags["fmnist.canonical"] = "true"  # type: ignore[index]
     found = gathered(study)
     assert found.elsewhere == 0 and found.rows[1].tied is True
+
+
+def test_other_images_that_are_labelled_alike_are_not_the_same() -> None:
+    study = of(trial(1, 0.9), trial(2, 0.89))
+    study.trials[1].tags["fmnist.data"] = "fashion_mnist:inverted"  # type: ignore[index]
+    found = gathered(study)
+    assert found.elsewhere == 1 and found.rows[1].tied is None
 
 
 def test_predictions_that_belong_to_another_accuracy_are_not_believed() -> None:
@@ -204,6 +241,12 @@ def test_the_best_is_judged_label_by_label() -> None:
     assert sum(pair.count for pair in mistakes.pairs) == 12, "six pairs of two"
 
 
+def test_where_nothing_is_wrong_no_share_of_the_mistakes_is_told() -> None:
+    mistakes = gathered(of(trial(1, 1.0))).mistakes
+    assert mistakes is not None
+    assert ("mistakes inside the upper body", "no mistakes at all") in wording.confused(mistakes)
+
+
 def test_the_answer_is_told_in_words_with_every_figure() -> None:
     found = gathered(of(trial(1, 0.95, filters=32), trial(2, 0.945, filters=64), trial(3, filters=96)))
     before, name, after = wording.answer(found)
@@ -213,7 +256,7 @@ def test_the_answer_is_told_in_words_with_every_figure() -> None:
         f"0.9500 [{low:.4f}, {high:.4f}] (95% Wilson interval, 200 images)."
     )
     more = " ".join(wording.more(found, "Searched filters with random."))
-    assert more.startswith("Searched filters with random. All trials together took 30 s of processor time.")
+    assert more.startswith("Searched filters with random. Training took 30 s of processor time.")
     assert found.optimism is not None and f"expect about {found.optimism.expected:.4f} on new images" in more
     assert "1 other trial cannot be told apart from it." in more
 

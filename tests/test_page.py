@@ -226,6 +226,12 @@ def test_a_failed_trial_has_a_line_that_ends_before_accuracy() -> None:
     assert rows[-1][0] is not None and rows[-1][-1] is None
 
 
+@pytest.mark.parametrize("state", ["failed", "killed", "running"])
+def test_a_trial_without_accuracy_is_called_what_it_is(state: str) -> None:
+    found = gathered(Simulation([trial(1, 0.9), trial(2, None, state)], {}))
+    assert charts.words_of(found, 1).endswith(f"<br>{state}")
+
+
 def test_the_confusion_chart_counts_true_down_and_predicted_across() -> None:
     matrix = [[0] * 10 for _ in range(10)]
     matrix[6][0] = 7

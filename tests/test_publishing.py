@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from servers import Server
 
+from fmnist_sweep import publishing, tracking
 from fmnist_sweep import store as stores
-from fmnist_sweep import tracking
 from fmnist_sweep.store import Store
 
 SWEEP = ["-m", "optimizer=rmsprop,adam", "data=drawn", "data.images=400", "train.epochs=1", "search.max_trials=2"]
@@ -99,6 +99,45 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder: Path, words: list[str
     said = verb(folder, *words, code=2).stderr
     assert sentence in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no archive"], ids=["empty", "torn", "other"])
+def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store: Store, content: bytes) -> None:
+    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    best = sweep.data.tags["fmnist.best_run"]
+    (path,) = (folder / "mlruns" / "artifacts").glob(f"{best}/artifacts/predictions.npz")
+    kept = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        found = publishing.gathered(store, sweep.data.tags["fmnist.journals"].split(), {})
+    finally:
+        path.write_bytes(kept)
+    assert found.best is not None and found.best.run_id == best and not found.comparable
+
+
+def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "reports").write_text("a file stands here")
+    command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], "search.max_trials=1", "executor=in_process"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
+    assert "report: " not in done.stdout
+    store = stores.open_existing(stores.default_uri(tmp_path), "fashion-mnist")
+    assert all(tracking.artifact(store, run.info.run_id, "report.html") for run in parents(store))
+
+
+def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, target: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    path = publishing.keep_here(store, sweep.info.run_id, "unlinked", b"the page")
+    assert path.read_bytes() == b"the page" and not path.is_symlink()
+    path.unlink()
 
 
 def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp_path: Path) -> None:

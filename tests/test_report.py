@@ -107,7 +107,7 @@ def marked(*tied: bool | None) -> list[TrialRecord]:
 def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted() -> None:
     records = marked(True, True, False, None)
     text = report.note("Study", None, records, [])
-    assert "1 of the other 2 cannot be told apart from it" in text
+    assert "1 of the other 3 cannot be told apart from it (≈); 1 could not be compared with it." in text
     assert text.count("≈ 0.") == 1
     assert "≈ 0.9400 [0.9300, 0.9500]" in text
     assert report.leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
@@ -115,6 +115,8 @@ def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted()
 
 def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out_nothing() -> None:
     assert report.ties_text(marked(True, False)) == "All others are distinguishably worse."
+    text = report.ties_text(marked(True, False, None))
+    assert text == "None is known to be as good; 1 could not be compared with it."
     assert report.ties_text(marked(None, None)) == ""
     assert report.ties_text([]) == ""
 

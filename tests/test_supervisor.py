@@ -88,6 +88,13 @@ def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None
     trained = Counter((run.data.params["model.filters"], run.data.params["train.epochs"]) for run in trials)
     assert set(trained.values()) == {1}
     assert {epochs for _, epochs in trained} == {"1", "2", "4"}
+    below = {run.data.tags["fmnist.trial_id"]: run for run in trials}
+    promoted = [run for run in trials if "fmnist.continues" in run.data.tags]
+    for run in promoted:
+        rung = below[run.data.tags["fmnist.continues"]]
+        assert rung.data.params["model.filters"] == run.data.params["model.filters"]
+        assert int(rung.data.params["train.epochs"]) < int(run.data.params["train.epochs"])
+    assert promoted
     # The longest trials of the first bracket are the best of the shorter ones.
     by_filters = Counter(run.data.params["model.filters"] for run in trials)
     assert max(by_filters.values()) > 1
