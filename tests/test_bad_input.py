@@ -163,7 +163,7 @@ def test_a_mistake_in_a_config_is_told_in_one_sentence_and_nothing_is_created(mi
     begun = time.monotonic()
     ended = run(empty, *overrides)
     refused(ended, ExitCode.CONFIG, words, empty)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
 
 
 def test_a_mistake_in_a_file_of_ones_own_is_told_with_that_file(empty: Path, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_tracking_server_that_is_not_there_is_told_within_seconds(empty: Path)
     address = f"http://127.0.0.1:{closed_port()}"
     begun = time.monotonic()
     ended = run(empty, *QUICK, f"tracking.uri={address}")
-    assert time.monotonic() - begun < 30  # on an idle machine well below 15
+    assert time.monotonic() - begun < 60  # on an idle machine well below 15
     told_by_the_store(ended, [f"tracking.uri={address}", "no tracking server answers"])
     assert list(empty.iterdir()) == []
 

@@ -28,7 +28,9 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep
     assert done.returncode == 0, done.stderr
     assert f"browse: {server}" in done.stdout
     here = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert here == {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}  # all else is on the server
+    reports = {path.name for path in tmp_path.glob("mlruns/reports/*.html")}
+    assert len(reports) == 3
+    assert here - reports == {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}  # all else is there
     store = stores.open_existing(server, "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id])
     kinds = [run.data.tags["fmnist.kind"] for run in runs]
