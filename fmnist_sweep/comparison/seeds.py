@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fmnist_sweep.comparison.checks import Booleans, checked, checked_level, fractions, same_images
 from fmnist_sweep.comparison.differences import Difference
 
-# The sd of one configuration's accuracy over training seeds, assumed where no configuration was repeated.
-SEED_SD = 0.0025
+# The sd of one configuration's accuracy over training seeds, assumed where no configuration was repeated. Measured:
+# 0.0031 with 20 degrees of freedom, pooled over the ten documented models (experiments/), on 6,000 validation images.
+SEED_SD = 0.003
 
 
 @dataclass(frozen=True)
