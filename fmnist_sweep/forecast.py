@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fmnist_sweep import backend, models, search, space, training, tunable
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.terminal import duration, trials_text
+from fmnist_sweep.report import duration
+from fmnist_sweep.terminal import trials_text
 
 if TYPE_CHECKING:
     import keras

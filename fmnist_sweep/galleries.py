@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import UPPER_BODY, Calibration, ClassScore, Pair, Suspects
+from fmnist_sweep.analysis import Calibration, Pair, Suspects
 from fmnist_sweep.plots import (
     BLUE,
     FAINT,
@@ -22,7 +22,6 @@ from fmnist_sweep.plots import (
     MUTED,
     SIDE,
     TITLE_HEIGHT,
-    VERMILLION,
     WIDTH,
     ZOOM,
     Line,
@@ -104,38 +103,6 @@ def reliability(calibration: Calibration, title: str) -> Figure:
     return figure
 
 
-def recalls(scores: Sequence[ClassScore], title: str) -> Figure:
-    """The share of each label's images that are found, the least at the bottom, with 95 % intervals.
-
-    The labels worn on the upper body, which look most alike, stand out by colour and marker. A label without
-    images has no point, only the interval that says nothing is known.
-    """
-    if not scores:
-        return note(title, "No labels")
-    figure = page(WIDTH, 110 + 36 * len(scores), title)
-    height = figure.get_figheight() * 100
-    axes = figure.add_axes((0.13, 58 / height, 0.6, 1 - 112 / height))
-    ordered = sorted(scores, key=lambda score: score.recall)
-    for mine, colour, marker, words in (
-        (True, VERMILLION, "s", "worn on the upper body"),
-        (False, BLUE, "o", "other labels"),
-    ):
-        chosen = [place for place, score in enumerate(ordered) if (score.label in UPPER_BODY) == mine]
-        found = [ordered[place] for place in chosen]
-        axes.hlines(chosen, [s.recall_low for s in found], [s.recall_high for s in found], color=colour, lw=2.2)
-        values = [s.recall if s.support else float("nan") for s in found]
-        axes.plot(values, chosen, ls="", marker=marker, ms=7, color=colour, label=words)
-    _style(axes)
-    axes.set_xlabel("recall", fontsize=10, color=MUTED)
-    axes.set_ylim(-0.6, len(scores) - 0.4)
-    axes.set_yticks(range(len(scores)), [score.label for score in ordered], parse_math=False)
-    axes.tick_params(axis="y", labelsize=10, labelcolor=INK, length=0)
-    figure.legend(loc="upper right", bbox_to_anchor=(0.99, 1 - 4 / height), ncols=2, frameon=False, fontsize=9.5)
-    for place, score in enumerate(ordered):
-        axes.annotate(_recall_words(score), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    return figure
-
-
 def _gallery(
     rows: Sequence[Sequence[int]], images: NDArray[np.uint8], cell_height: int, title: str, above: int = 0
 ) -> Figure:
@@ -157,12 +124,6 @@ def _gallery(
 
 def _words(pair: Pair) -> str:
     return f"{pair.true} taken for {pair.predicted}: {pair.count:,} ({pair.share:.1%})"
-
-
-def _recall_words(score: ClassScore) -> str:
-    if not score.support:
-        return "no images"
-    return f"{score.recall:.3f} [{score.recall_low:.3f}, {score.recall_high:.3f}] of {score.support:,}"
 
 
 def _calibration_words(calibration: Calibration) -> tuple[str, str]:

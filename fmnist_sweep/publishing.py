@@ -55,7 +55,16 @@ def gathered(store: Store, journals: Sequence[str], images: Images, order: Seque
     """
     places = {run_id: place for place, run_id in enumerate(order)}
     trials = sorted(evidence.of_journals(store, journals), key=lambda trial: places.get(trial.run_id, len(places)))
-    best = max(trials, key=lambda trial: trial.accuracy or -1.0, default=None)
+    return _gathered(store, trials, images)
+
+
+def _best(trials: Sequence[StoredTrial]) -> StoredTrial | None:
+    finished = [trial for trial in trials if trial.accuracy is not None]
+    return max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+
+
+def _gathered(store: Store, trials: Sequence[StoredTrial], images: Images) -> Findings:
+    best = _best(trials)
     shown = None if best is None else images.get(best.tags.get("fmnist.data", ""))
     return findings.gather(
         trials,
@@ -93,9 +102,8 @@ def again(
     tags = parent.data.tags
     own = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
     trials = evidence.of_journals(store, own)
-    best = max((trial for trial in trials if trial.accuracy is not None), key=lambda t: t.accuracy or 0, default=None)
-    images, without = _images(store, best, data_dir)
-    found = gathered(store, own, images)
+    images, without = _images(store, _best(trials), data_dir)
+    found = _gathered(store, trials, images)
     title = f"{tags['fmnist.kind'].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
     drawn = tags["fmnist.data"].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if drawn else None

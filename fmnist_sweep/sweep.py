@@ -26,12 +26,12 @@ from fmnist_sweep.forecast import Forecast
 from fmnist_sweep.handover import Sweep
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
-from fmnist_sweep.report import TrialRecord
+from fmnist_sweep.report import TrialRecord, duration
 from fmnist_sweep.source import source_commit
 from fmnist_sweep.study import Job
 from fmnist_sweep.study_folder import OpenStudy, OpenSweep, StudyFolder
 from fmnist_sweep.supervisor import Supervisor
-from fmnist_sweep.terminal import View, duration, trials_text
+from fmnist_sweep.terminal import View, trials_text
 
 
 def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None = None) -> ExitCode:

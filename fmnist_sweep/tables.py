@@ -12,8 +12,8 @@ from fmnist_sweep.charts import GREY
 from fmnist_sweep.findings import Configuration, FailureCause, Findings
 from fmnist_sweep.mistakes import Mistakes
 from fmnist_sweep.plots import BLUE, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report import duration
 from fmnist_sweep.varied import Varied, as_text
-from fmnist_sweep.wording import duration
 
 MOST_ROWS = 200
 MOST_COLUMNS = 8  # of settings; more would not fit a page

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fmnist_sweep.report import TrialRecord, accuracy_text, best, ranked, score_cell, ties_text
+from fmnist_sweep.report import TrialRecord, accuracy_text, best, duration, ranked, score_cell, ties_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,16 +58,6 @@ class _Shown:
     done: int
     bar: TaskID | None = None
     where: str = ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def trials_text(planned: float) -> str:

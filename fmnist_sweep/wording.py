@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fmnist_sweep.findings import LEAST_FREEDOM, Configuration, Findings
 from fmnist_sweep.mistakes import Mistakes
+from fmnist_sweep.report import duration
 from fmnist_sweep.varied import as_text
 
 _TIED = "cannot be told apart from"
@@ -163,15 +164,6 @@ def provenance(findings: Findings) -> str:
         if seen:
             parts.append(f"{what} {', '.join(seen[:4])}{' and more' if len(seen) > 4 else ''}")
     return "; ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _counts(findings: Findings) -> str:

@@ -265,10 +265,3 @@ def test_the_answer_is_told_in_words_with_every_figure() -> None:
 def test_a_repeated_best_is_told_as_mean_and_spread() -> None:
     found = gathered(of(trial(1, 0.95, seed=1), trial(2, 0.93, seed=2)))
     assert "Over its seeds this configuration reached 0.9400 ± 0.0141 (n=2)." in " ".join(wording.more(found, ""))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
-)
-def test_durations_are_told_as_a_person_would(seconds: float, words: str) -> None:
-    assert wording.duration(seconds) == words

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from test_report import record
 
-from fmnist_sweep import terminal
+from fmnist_sweep import report, terminal
 from fmnist_sweep.terminal import View
 
 
@@ -40,7 +40,7 @@ def metrics(**given: Any) -> dict[str, float]:
     ],
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> None:
-    assert terminal.duration(seconds) == words
+    assert report.duration(seconds) == words
 
 
 def test_a_log_has_a_line_for_each_event() -> None:
