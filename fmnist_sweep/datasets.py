@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,36 @@ if TYPE_CHECKING:
     from fmnist_sweep.store import Store
 
 
+_TRIES = 8
+
+
 def log(store: Store, run_id: str, splits: Splits) -> None:
-    """The train and validation inputs of a run, as MLflow datasets."""
+    """The train and validation inputs of a run, as MLflow datasets; logging them again changes nothing."""
     from mlflow.entities import InputTag
 
     inputs = [
         _input(splits, part, context, InputTag)
         for context, part in (("train", splits.train), ("validation", splits.validation))
     ]
-    store.client.log_inputs(run_id, datasets=inputs)
+    _log(store, run_id, inputs)
+
+
+def _log(store: Store, run_id: str, inputs: list[Any]) -> None:
+    """Log inputs although other commands log the same ones.
+
+    MLflow looks for a dataset and then inserts it: of two commands that are the first in an experiment, one breaks the
+    table's unique key, with nothing of its own written. The next time it finds the other's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for left in reversed(range(_TRIES)):
+        try:
+            store.client.log_inputs(run_id, datasets=inputs)
+            return
+        except MlflowException as error:
+            if not left or not any(words in str(error) for words in ("UniqueViolation", "UNIQUE constraint")):
+                raise
+            time.sleep(0.1)
 
 
 def _input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:

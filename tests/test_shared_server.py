@@ -14,10 +14,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from typing import Any
 import pytest
 import requests
 from small import DRAWN
+from small import splits as small_splits
 
+from fmnist_sweep import datasets
 from fmnist_sweep import journal as journals
 from fmnist_sweep import store as stores
 from fmnist_sweep import study_folder as folders
@@ -39,7 +43,7 @@ SMALLEST = (
     *(*DRAWN, *WORKERS, "train.precision=float32", "train.batch_size=64", "model.conv_layers=1", "model.dense_units=8"),
     *("model.filters={tune: int, min_value: 2, max_value: 60}", "regularization.dropout=0.3"),
 )
-PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds")
+PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds", "epoch_cpu_seconds")
 FILES = {
     *("curves.png", "confusion_matrix.png", "confusion_matrix.json", "classification_report.json", "config.yaml"),
     *("misclassified.png", "misclassified_shirt.png", "overrides.txt", "predictions.npz"),
@@ -289,6 +293,23 @@ def test_eight_studies_at_once_lose_nothing(
     for sweep in sweeps:
         assert "the tracking store is away" not in sweep.end()
     _check(server, "at-once", set(where), tmp_path, studies=8, trials=2, epochs=2)
+
+
+def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(server: SharedServer) -> None:
+    images = small_splits()
+    for repeat in range(5):
+        store = stores.connect(server.address, f"same-images-{repeat}")
+        runs = [store.client.create_run(store.experiment_id).info.run_id for _ in range(12)]
+        together = threading.Barrier(len(runs))
+
+        def log(run_id: str, store: stores.Store = store, together: threading.Barrier = together) -> None:
+            together.wait(30)
+            datasets.log(store, run_id, images)
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(log, runs))
+        logged = [store.client.get_run(run_id).inputs.dataset_inputs for run_id in runs]
+        assert [len(each) for each in logged] == [2] * len(runs)
 
 
 LONGER = ("train.epochs=8", "search.max_trials=3")
