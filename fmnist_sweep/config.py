@@ -131,6 +131,20 @@ class CheckpointConfig(BaseModel):
     every_seconds: Annotated[float, Field(ge=0)]
 
 
+class PromoteConfig(BaseModel):
+    """How a promotion is decided; conf/promote/default.yaml says what each is."""
+
+    model_config = _STRICT
+    finalists: Annotated[int, Field(ge=1, le=20)]
+    seeds: Annotated[int, Field(ge=2, le=100)] | None
+    gain: Annotated[float, Field(gt=0, lt=1)]
+    power: Annotated[float, Field(gt=0, lt=1)]
+    min_gain: Annotated[float, Field(ge=0, lt=1)]
+    class_drop: Annotated[float, Field(ge=0, le=1)]
+    level: Annotated[float, Field(gt=0.5, lt=1)]
+    include_validation: bool
+
+
 @dataclass(frozen=True)
 class Config:
     """A checked study: `settings` decides the trials (tunables included), the rest how and where they run."""
@@ -142,11 +156,22 @@ class Config:
     executor: ExecutorConfig
     tracking: TrackingConfig
     checkpoint: CheckpointConfig
+    promote: PromoteConfig
     plan: bool
     fresh: bool
 
+    def raw(self) -> dict[str, Any]:
+        """The mapping that `check` makes this config of."""
+        sections = ("data", "search", "executor", "tracking", "checkpoint", "promote")
+        found = {section: getattr(self, section).model_dump() for section in sections}
+        found["search"] |= self.oracle
+        return {**self.settings, **found, "plan": self.plan, "fresh": self.fresh}
 
-SECTIONS = ("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint")
+
+SECTIONS = (
+    *("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint"),
+    "promote",
+)
 ROOT = (*SECTIONS, "seed", "plan", "fresh")
 
 
@@ -193,6 +218,8 @@ def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[Bas
         case "search":
             _named(search.ORACLES, "search.name", value.get("name"), where)
             return _search_schema(value["name"])
+        case "promote":
+            return PromoteConfig
         case "executor":
             return _executor_schema(value, where)
         case "checkpoint":
@@ -238,10 +265,12 @@ def check(raw: Mapping[str, Any], where: Where) -> Config:
         executor=EXECUTORS[checked["executor"]["name"]](**checked["executor"]),
         tracking=TrackingConfig(**checked["tracking"]),
         checkpoint=CheckpointConfig(**checked["checkpoint"]),
+        promote=PromoteConfig(**checked["promote"]),
         fresh=_flag("fresh", raw.get("fresh"), where),
         plan=_flag("plan", raw.get("plan"), where),
     )
     _refuse_tuned_epochs_in_hyperband(config, where)
+    _refuse_to_watch_what_is_trained_on(config, where)
     return config
 
 
@@ -290,3 +319,18 @@ def _refuse_tuned_epochs_in_hyperband(config: Config, where: Where) -> None:
             f"train.epochs={refusals.show(epochs)} ({where('train.epochs')}): hyperband itself decides the epochs "
             "of each trial; give the longest as a plain number."
         )
+
+
+def _refuse_to_watch_what_is_trained_on(config: Config, where: Where) -> None:
+    train = config.settings["train"]
+    if not config.data.include_validation:
+        return
+    for key, watches in {
+        "train.early_stopping": bool(train["early_stopping"]),
+        "train.schedule": train["schedule"]["name"] == "plateau",
+    }.items():
+        if watches:
+            raise ConfigError(
+                f"data.include_validation=true ({where('data.include_validation')}): {key} ({where(key)}) goes by "
+                "validation images that are trained on then, and so say nothing; fix the epochs and take another one."
+            )

@@ -259,7 +259,7 @@ def finished(store: Store) -> list[StoredTrial]:
 
 
 def _of_recipe(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[Run]:
-    data = {f"data.{key}": value for key, value in job.config.data.model_dump(exclude=_WHERE).items()}
+    data = {f"data.{key}": value for key, value in job.config.data.content().items()}
     expected = {**studies.flat(job.config.settings), **data}
     free = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
@@ -270,9 +270,6 @@ def _of_recipe(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Jo
         identity = None if content is None else json.loads(content)
         if identity is not None and _decides_the_same(job, identity):
             yield Run(store, recipe, trial, identity)
-
-
-_WHERE = {"dir", "download", "fallback"}
 
 
 def _decides_the_same(job: Job, identity: Mapping[str, Any]) -> bool:

@@ -138,9 +138,9 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def of_journals(store: Store, journals: Iterable[str]) -> list[StoredTrial]:
-    """The trials of these studies, each named by the tag fmnist.journal of its runs."""
-    return [trial for journal in journals for trial in read(store, {"fmnist.journal": journal})]
+def of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
+    """The trials of these studies, each named by the tag fmnist.journal of its runs; kind: of these runs."""
+    return [trial for journal in journals for trial in read(store, {"fmnist.journal": journal}, [kind])]
 
 
 def stored(runs: Sequence[Run]) -> list[StoredTrial]:
@@ -209,7 +209,7 @@ def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
     content = tracking.artifact(store, trial.run_id, "config.yaml")
     if content is None:
         raise DataError(f"{trial.name} (run {trial.run_id}) has no config.yaml any more, which says what its data was.")
-    found = load(DataConfig(**yaml.safe_load(content)["data"], dir=data_dir, download=True, fallback=None))
+    found = load(data_config(yaml.safe_load(content)["data"], data_dir))
     expected = trial.tags["fmnist.data"]
     if found.tag != expected:
         raise DataError(
@@ -217,6 +217,12 @@ def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
             "that data with --data-dir."
         )
     return found
+
+
+def data_config(described: Mapping[str, Any], data_dir: str | None) -> DataConfig:
+    """The data section of a trial's config.yaml, with where its images are to be found here."""
+    content = {"include_validation": False, **described}
+    return DataConfig(**content, dir=data_dir, download=True, fallback=None)
 
 
 def unpacked(content: bytes) -> Predictions:

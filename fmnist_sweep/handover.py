@@ -22,7 +22,6 @@ from fmnist_sweep.record import Attempt, TrialHistory
 from fmnist_sweep.report import name_of
 from fmnist_sweep.source import source_commit
 from fmnist_sweep.store import Store
-from fmnist_sweep.study import Job
 from fmnist_sweep.study_folder import OpenStudy
 from fmnist_sweep.terminal import View
 from fmnist_sweep.tracking import Closing, Epoch
@@ -71,7 +70,7 @@ class Handover:
         attempt = history.attempts[-1]
         named = {"trial_id": history.trial_id, "attempt": attempt.number}
         info = self._info(history, attempt, config)
-        written = yaml.safe_dump({**config, "data": _data_settings(self._study.job)}, sort_keys=False)
+        written = yaml.safe_dump({**config, "data": self._study.job.config.data.content()}, sort_keys=False)
 
         def delivered() -> None:
             self._opened.note("delivered", **named)
@@ -81,7 +80,7 @@ class Handover:
         return Parcel(
             attempt=attempt,
             info=info,
-            params=studies.flat({**config, "data": _data_settings(self._study.job)}),
+            params=studies.flat({**config, "data": self._study.job.config.data.content()}),
             files={"config.yaml": written.encode(), "overrides.txt": f"{info.command}\n".encode()},
             splits=self._planned.splits,
             found=lambda run_id: self._opened.note("attempt_run", **named, run_id=run_id),
@@ -95,7 +94,7 @@ class Handover:
         # A twin has no run: the trial that trained for both is the one.
         continues = {} if below is None else {"continues": self._record.trials[below].same_as or below}
         return tracking.RunInfo(
-            kind="trial",
+            kind=self._study.job.kinds.trial,
             name=name_of(history, self._record.about)[:250],
             tags={
                 "sweep_id": str(self._record.sweep_id),
@@ -108,6 +107,7 @@ class Handover:
                 "precision": config["train"]["precision"],
                 "git": source_commit(),
                 "executor": str(self._sweep.arrangement),
+                "threads": str(self._sweep.arrangement.threads),
                 **continues,
             },
             command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
@@ -236,8 +236,3 @@ class Handover:
 
 def _accuracy(history: TrialHistory) -> float:
     return float((history.outcome or {})["best_val_accuracy"])
-
-
-def _data_settings(job: Job) -> dict[str, Any]:
-    """What of the data section says what the images are, not where they come from."""
-    return job.config.data.model_dump(exclude={"dir", "download", "fallback"})

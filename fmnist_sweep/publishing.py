@@ -48,14 +48,16 @@ def pictures(splits: Splits) -> Pictures:
     return _known[splits.tag]
 
 
-def gathered(store: Store, journals: Sequence[str], images: Images, order: Sequence[str] = ()) -> Findings:
+def gathered(
+    store: Store, journals: Sequence[str], images: Images, order: Sequence[str] = (), kind: str = "trial"
+) -> Findings:
     """All there is to say of the trials of these studies, each named by the tag fmnist.journal of its runs.
 
-    order: run ids; of equals the first is the best. Without it, that is the one that began first.
+    order: run ids; of equals the first is the best. Without it, that is the one that began first. kind: of these runs.
     """
     places = {run_id: place for place, run_id in enumerate(order)}
-    trials = sorted(evidence.of_journals(store, journals), key=lambda trial: places.get(trial.run_id, len(places)))
-    return _gathered(store, trials, images)
+    trials = evidence.of_journals(store, journals, kind)
+    return _gathered(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
 
 
 def _best(trials: Sequence[StoredTrial]) -> StoredTrial | None:

@@ -64,14 +64,17 @@ def _close_study(store: Store, study: OpenStudy) -> None:
     study.note("interrupted")
 
 
-def refuse_unknown_runs(store: Store, study: OpenStudy) -> None:
-    """JournalDamaged when the store has newer runs of a study than its journal: its end was cut off."""
+def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
+    """JournalDamaged when the store has newer runs of a study than its journal: its end was cut off.
+
+    kind: of its trials' runs.
+    """
     attempts = {
         (history.trial_id, str(attempt.number))
         for history in study.record.trials.values()
         for attempt in history.attempts
     }
-    for run in tracking.newest(store, {"fmnist.journal": study.token, "fmnist.kind": "trial"}, _LOOKED_AT):
+    for run in tracking.newest(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _LOOKED_AT):
         tags = run.data.tags
         if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
             raise JournalDamaged(

@@ -14,6 +14,7 @@ from fmnist_sweep.plan import Planned
 from fmnist_sweep.publishing import Images
 from fmnist_sweep.record import StudyRecord
 from fmnist_sweep.report import TrialRecord
+from fmnist_sweep.study import SEARCH, Kinds
 from fmnist_sweep.study_folder import OpenStudy, OpenSweep
 
 
@@ -25,13 +26,16 @@ def recorded(record: StudyRecord) -> list[TrialRecord]:
 def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
     """Close a study's run with what its trials came to, and hand those back; seconds: spent on it in all."""
     study, record, config = planned.study, opened.record, planned.study.job.config
-    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
-    if config.search.objective != "val_accuracy":
-        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
     records = recorded(record)
+    searched = f"Searched {', '.join(study.tuned) or 'nothing'} with {config.search.name}."
+    if study.job.kinds is not SEARCH:
+        searched = "One configuration, trained again with fresh seeds."
+    elif config.search.objective != "val_accuracy":
+        searched += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
     summary = Summary(
-        name=f"study-{opened.folder.name}",
-        title=f"Study {record.about['label']}",
+        name=f"{study.job.kinds.study}-{opened.folder.name}",
+        title=f"{study.job.kinds.study.capitalize()} {record.about['label']}",
+        kinds=study.job.kinds,
         banner=planned.banner,
         records=records,
         searched=searched,
@@ -58,7 +62,8 @@ class Summary:
     """What the run of a study or sweep is closed with.
 
     name: what its report is called here. searched: what was searched, in a sentence. journals: of its studies, as their
-    trials' runs are tagged. images: the validation images by data tag. failed: a study has trials, and all failed.
+    trials' runs are tagged. images: the validation images by data tag. kinds: of these runs. failed: a study has
+    trials, and all failed.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Summary:
     searched: str
     journals: Sequence[str]
     images: Images
+    kinds: Kinds
     failed: bool = False
 
 
@@ -94,7 +100,9 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
 
     def close() -> None:
         figures = {} if winner is None else tracking.figures(store, winner.run_id)
-        found = publishing.gathered(store, summary.journals, summary.images, [record.run_id for record in records])
+        found = publishing.gathered(
+            store, summary.journals, summary.images, [record.run_id for record in records], summary.kinds.trial
+        )
         report.mark_tied(records, found)
         said = [summary.searched, f"Command: `{sweep.command}`"]
         tags["mlflow.note.content"] = report.note(summary.title, summary.banner, records, said)

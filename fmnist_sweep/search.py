@@ -124,7 +124,8 @@ class Search:
         direction = "min" if objective.endswith("loss") else "max"
         common = {
             "objective": keras_tuner.Objective(objective, direction),
-            "seed": settings["seed"] + 1,
+            # Where seeds are what is varied, a grid goes through them, and draws nothing.
+            "seed": settings["seed"] + 1 if isinstance(settings["seed"], int) else 1,
             "allow_new_entries": False,
             "tune_new_entries": False,
             "max_retries_per_trial": 0,

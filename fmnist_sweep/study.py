@@ -22,16 +22,35 @@ _RESULTS_FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """What the runs of a command, of its jobs and of their trainings are, as their tag fmnist.kind says."""
+
+    sweep: str
+    study: str
+    trial: str
+
+
+SEARCH = Kinds("sweep", "study", "trial")
+# A finalist's one configuration, trained again with fresh seeds.
+CONFIRMATION = Kinds("promotion", "finalist", "confirmation")
+
+
+@dataclass(frozen=True)
 class Job:
     """One composed config, before its data is read.
 
     overrides: as typed, for this job alone. choices: the option of each config group. flags: Hydra's own that it needs.
+    label: what it is called, where that is not to be made of what sets it apart. command: that continues it, where that
+    is no plain sweep.
     """
 
     config: Config
     overrides: tuple[str, ...]
     choices: Mapping[str, str]
     flags: tuple[str, ...] = ()
+    kinds: Kinds = SEARCH
+    label: str | None = None
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,7 @@ def name_by_content(job: Job, label: str, settings: Mapping[str, Any], data_sha2
         },
         "data": data_sha256,
         "versions": versions(),
+        **({} if job.kinds is SEARCH else {"kind": job.kinds.study}),
     }
     return Study(short_hash(identity), label, job, settings, identity)
 
@@ -87,6 +107,9 @@ def labels(jobs: Sequence[Job]) -> list[str]:
     shared = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
     found = []
     for job in jobs:
+        if job.label is not None:
+            found.append(job.label)
+            continue
         own = [override for override in job.overrides if override not in shared]
         found.append(" · ".join(_words(*override.lstrip("+~").split("=", 1)) for override in own) or _main(job))
     return found
@@ -171,6 +194,8 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, thre
 
 def typed(job: Job) -> str:
     """The command that runs, or continues, one study alone."""
+    if job.command is not None:
+        return masked(job.command)
     kept = [override for override in job.overrides if not _concerns(override, ("fresh", "plan", "hydra"))]
     return masked(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *kept]))
 

@@ -28,7 +28,7 @@ from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.plan import Planned
 from fmnist_sweep.report import TrialRecord, duration
 from fmnist_sweep.source import source_commit
-from fmnist_sweep.study import Job
+from fmnist_sweep.study import SEARCH, Job, Kinds
 from fmnist_sweep.study_folder import OpenStudy, OpenSweep, StudyFolder
 from fmnist_sweep.supervisor import Supervisor
 from fmnist_sweep.terminal import View, trials_text
@@ -99,8 +99,9 @@ def _nothing_to_do(plan: Sequence[Planned], view: View) -> ExitCode:
     results = {planned.folder.name: rollup.recorded(planned.record) for planned in plan if planned.record}
     for planned in plan:
         view.leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
-    view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it, fresh=true")
-    view.say("begins anew beside it.")
+    if plan[0].study.job.kinds is SEARCH:
+        view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it,")
+        view.say("fresh=true begins anew beside it.")
     return rollup.ending(results)
 
 
@@ -128,6 +129,10 @@ class _Running:
     own: OpenSweep
     state: Path
     results: dict[str, list[TrialRecord]] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> Kinds:
+        return self.plan[0].study.job.kinds
 
 
 def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack) -> _Running:
@@ -189,9 +194,10 @@ def _sweep_run(running: _Running) -> Iterator[None]:
     """The sweep's run: a new one, or the one there is set to RUNNING again; closed as KILLED where the block raises."""
     sweep, own = running.sweep, running.own
     labels = " | ".join(planned.study.label for planned in running.plan)
+    kind = running.kinds.sweep
     info = tracking.RunInfo(
-        kind="sweep",
-        name=f"{max(planned.mark for planned in running.plan)}sweep · {labels}"[:250],
+        kind=kind,
+        name=f"{max(planned.mark for planned in running.plan)}{kind} · {labels}"[:250],
         tags={
             "sweep_id": own.record.about["id"],
             "studies": " ".join(own.record.about["studies"]),
@@ -227,8 +233,8 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     else:
         home = {"sweep_id": record.sweep_id, "sweep_run_id": record.sweep_run_id}
     info = tracking.RunInfo(
-        kind="study",
-        name=f"{planned.mark}study · {record.about['label']}"[:250],
+        kind=running.kinds.study,
+        name=f"{planned.mark}{running.kinds.study} · {record.about['label']}"[:250],
         tags={
             "sweep_id": str(home["sweep_id"]),
             "study_id": study.id,
@@ -246,7 +252,8 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     opened.note("opened", command=studies.typed(study.job), planned=most, executor=executor, **home)
     try:
         _open_run(sweep, info, opened)
-        sweep.delivery.insist(lambda: reaping.refuse_unknown_runs(sweep.store, opened), sweep.stop.sleep)
+        trials = running.kinds.trial
+        sweep.delivery.insist(lambda: reaping.refuse_unknown_runs(sweep.store, opened, trials), sweep.stop.sleep)
         sweep.delivery.insist(lambda: _describe(sweep, planned, str(record.run_id)), sweep.stop.sleep)
         yield
     except BaseException:
@@ -303,7 +310,8 @@ def _close_sweep(running: _Running) -> None:
     banner = next((planned.banner for planned in running.plan if planned.banner), None)
     summary = rollup.Summary(
         name=_report_name(running),
-        title=f"Sweep {labels}",
+        title=f"{running.kinds.sweep.capitalize()} {labels}",
+        kinds=running.kinds,
         banner=banner,
         records=records,
         searched=f"{of}, {trials_text(len(records))}, {failed} failed.",
@@ -317,7 +325,7 @@ def _close_sweep(running: _Running) -> None:
 
 
 def _report_name(running: _Running) -> str:
-    return f"sweep-{running.own.record.about['id']}"
+    return f"{running.kinds.sweep}-{running.own.record.about['id']}"
 
 
 def _say_how_it_ended(running: _Running) -> ExitCode:
@@ -326,7 +334,8 @@ def _say_how_it_ended(running: _Running) -> ExitCode:
     failed = sum(record.state == "failed" for record in records)
     view.say(f"{trials_text(len(records))}, {duration(sweep.seconds_trained)} of training, {failed} failed.")
     view.say(f"store: {studies.masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
-    _say_what_next(running, records)
+    if running.kinds is SEARCH:
+        _say_what_next(running, records)
     return rollup.ending(running.results)
 
 

@@ -234,7 +234,7 @@ class _Fit:
         due = due or (self._spec.keep_final and self.finished(history))
         if not due or _diverged_in(history[-1]):
             return None
-        is_best = training.best_epoch(history, self._spec.objective) == len(history)
+        is_best = self._best_epoch(history) == len(history)
         content = snapshot.pack(
             snapshot.Snapshot(
                 history=history,
@@ -245,6 +245,12 @@ class _Fit:
         )
         self._checkpointed = time.monotonic()
         return content
+
+    def _best_epoch(self, history: training.History) -> int:
+        """The epoch to keep: images that were trained on choose none, so beside them it is the last."""
+        if self._spec.data.include_validation:
+            return len(history)
+        return training.best_epoch(history, self._spec.objective)
 
     def finished(self, history: training.History) -> bool:
         stopping = self._train["early_stopping"]
@@ -275,7 +281,7 @@ class _Fit:
         metrics["learning_rate"] = rate
         metrics["epoch_seconds"] = time.perf_counter() - start
         metrics["epoch_cpu_seconds"] = time.process_time() - busy
-        if training.best_epoch([*history, metrics], self._spec.objective) == epoch:
+        if self._best_epoch([*history, metrics]) == epoch:
             self._best = self._model.get_weights()
             self._best_probabilities = np.asarray(probabilities, np.float32)
         return metrics
@@ -301,7 +307,7 @@ class _Fit:
         return TrialResult(
             trial_id=self._spec.trial_id,
             history=history,
-            best_epoch=training.best_epoch(history, self._spec.objective),
+            best_epoch=self._best_epoch(history),
             probabilities=self._best_probabilities,
             model=_keras_file(self._model),
             parameters=int(self._model.count_params()),

@@ -35,6 +35,7 @@ def data_config(**given: Any) -> DataConfig:
         "download": False,
         "limit": None,
         "validation": 0.2,
+        "include_validation": False,
         "split_seed": 0,
         "fallback": None,
         "images": 200,

@@ -206,16 +206,7 @@ def test_a_recipe_that_holds_a_mistake_is_named(tmp_path: Path) -> None:
     job = compose_job(["experiment=model_1"])
     settings = {**job.config.settings, "train": {**job.config.settings["train"], "batch_size": 0}}
     assert recipe["train"]["batch_size"] == 256
-    raw = {
-        **settings,
-        "data": job.config.data.model_dump(),
-        "search": {**job.config.search.model_dump(), **job.config.oracle},
-        "executor": job.config.executor.model_dump(),
-        "tracking": job.config.tracking.model_dump(),
-        "checkpoint": job.config.checkpoint.model_dump(),
-        "plan": False,
-        "fresh": False,
-    }
+    raw = {**job.config.raw(), **settings}
     with pytest.raises(
         ConfigError, match=r"train\.batch_size=0 \(experiments/model_1\.yaml\): expected a whole number"
     ):

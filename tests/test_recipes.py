@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ RECIPE_FILES = sorted(experiments_folder().glob("*.yaml"))
 RECIPES = [path.stem for path in RECIPE_FILES]
 # Options of these groups decide how a trial is trained; of the others, where its images and its results are.
 TRAINED = {"model", "optimizer", "regularization", "train", "search"}
-WHERE = {"data", "executor", "tracking"}
+WHERE = {"data", "executor", "tracking", "promote"}
 
 
 def option(path: Path) -> str:
@@ -77,7 +78,9 @@ def test_every_yaml_begins_with_a_comment_that_says_what_it_is_and_how_it_is_run
     if path in HYDRA_FILES:
         assert "python -m fmnist_sweep" in comment
     else:
-        assert "Run: python -m fmnist_sweep" in comment
+        assert (
+            "Run: fmnist-sweep promote " if path.parent.name == "promote" else "Run: python -m fmnist_sweep"
+        ) in comment
 
 
 def leading_comment(path: Path) -> str:
@@ -89,7 +92,8 @@ def leading_comment(path: Path) -> str:
 
 def command(path: Path) -> list[str]:
     """The overrides of the command in a YAML's first comment."""
-    words = shlex.split(leading_comment(path).partition("Run: python -m fmnist_sweep")[2])
+    comment = leading_comment(path)
+    words = shlex.split(re.split("Run: (?:python -m fmnist_sweep|fmnist-sweep promote)", comment)[-1])
     return [word for word in words if word != "-m"]
 
 

@@ -19,8 +19,9 @@ import pytest
 import yaml
 from conftest import Command
 
+from fmnist_sweep import evidence
 from fmnist_sweep import store as stores
-from fmnist_sweep.data import LABELS, DataConfig, load
+from fmnist_sweep.data import LABELS, load
 
 EPOCHS, TRIALS, LIMIT = 2, 2, 400
 OPTIMIZERS = ("rmsprop", "adam")
@@ -158,7 +159,7 @@ def test_every_model_loads_and_predicts_what_was_scored(
         files = Path(store.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         config = yaml.safe_load((files / "config.yaml").read_text())
         folder = os.environ.get("FMNIST_DATA_DIR")
-        validation = load(DataConfig(**config["data"], dir=folder, download=False, fallback=None)).validation
+        validation = load(evidence.data_config(config["data"], folder)).validation
         scored = np.load(files / "predictions.npz")["probabilities"]
         with stores.mlflow_pointed_at(store):
             served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")

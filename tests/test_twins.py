@@ -58,6 +58,7 @@ def test_five_validation_images_of_the_real_data_have_a_twin_among_the_training_
         download=False,
         limit=None,
         validation=0.1,
+        include_validation=False,
         split_seed=0,
         fallback=None,
         images=60000,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -12,8 +12,9 @@ Source = Literal["fashion_mnist", "kaggle_csv", "drawn"]
 class DataConfig(BaseModel):
     """What to learn from, and how much of it is held out.
 
-    `limit` counts images before the validation split; `images` counts the training images that `drawn` draws
-    (its test set has a sixth as many), also where it stands in for Fashion-MNIST.
+    `include_validation` trains on the validation images too, which then judge nothing. `limit` counts images
+    before the validation split; `images` counts the training images that `drawn` draws (its test set has a
+    sixth as many), also where it stands in for Fashion-MNIST.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -24,7 +25,15 @@ class DataConfig(BaseModel):
     download: bool
     limit: int | None = Field(ge=20)
     validation: float = Field(gt=0, lt=1)
+    include_validation: bool
     split_seed: int = Field(ge=0)
     fallback: Literal["drawn"] | None
     images: int = Field(ge=20)
     drawn_seed: int = Field(ge=0)
+
+    def content(self) -> dict[str, Any]:
+        """What says which images they are, not where they come from; as trials are described by."""
+        found = self.model_dump(exclude={"dir", "download", "fallback"})
+        if not self.include_validation:  # as trials were described before there was that choice
+            del found["include_validation"]
+        return found

@@ -66,7 +66,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run sees: a train and a validation split that share no image.
+    """What a run sees: a train and a validation split that share no image, unless that was asked for.
 
     sha256: of the bytes of train.images, train.labels, validation.images, validation.labels, in this order,
     labels as little-endian int64; removed_duplicates: train images dropped as they equal a validation image.
@@ -125,7 +125,10 @@ def cut(table: Table, data: DataConfig, origin: Origin) -> Splits:
     held_out = [p[: _held_out(len(p), data.validation)] for p in positions]
     kept = [p[_held_out(len(p), data.validation) :] for p in positions]
     validation = take(table, np.sort(np.concatenate(held_out)).astype(np.int64))
-    train, removed = _without_images_of(table, np.sort(np.concatenate(kept)).astype(np.int64), validation)
+    if data.include_validation:
+        train, removed = take(table, np.sort(np.concatenate(positions)).astype(np.int64)), 0
+    else:
+        train, removed = _without_images_of(table, np.sort(np.concatenate(kept)).astype(np.int64), validation)
     _refuse_untrained(train, origin)
     return Splits(
         train=train,
