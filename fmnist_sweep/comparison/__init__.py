@@ -7,6 +7,7 @@ a draw: the same configuration trained with another seed scores otherwise.
 
 from fmnist_sweep.comparison.checks import Booleans
 from fmnist_sweep.comparison.differences import Difference, Standing, paired, standings
+from fmnist_sweep.comparison.power import Power, seeds_needed
 from fmnist_sweep.comparison.seeds import SEED_SD, Repeats, over_seeds, pooled_freedom, pooled_sd, repeats
 from fmnist_sweep.comparison.winner import Optimism, optimism, shrunk
 
@@ -15,6 +16,7 @@ __all__ = [
     "Booleans",
     "Difference",
     "Optimism",
+    "Power",
     "Repeats",
     "Standing",
     "optimism",
@@ -23,6 +25,7 @@ __all__ = [
     "pooled_freedom",
     "pooled_sd",
     "repeats",
+    "seeds_needed",
     "shrunk",
     "standings",
 ]
