@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import zipfile
 from importlib.metadata import version
@@ -25,6 +26,7 @@ NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
 # Room for another thread count or processor: sums in another order. What was scored differs by far less.
 _SAME_PROBABILITY = 2e-2
+SHA256 = "fmnist.sha256"  # tag of a logged model and of a registered version: of its .keras file
 TAG, NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
 
 
@@ -82,7 +84,20 @@ def fetch(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
     # Inside MLflow a client without an address is asked about the model: it must mean this store.
     with mlflow_pointed_at(store):
         place = mlflow.artifacts.download_artifacts(f"models:/{complete[0]}", dst_path=str(folder))
-    return complete[0], Path(place, KERAS_FILE)
+    file = Path(place, KERAS_FILE)
+    expected = store.client.get_logged_model(complete[0]).tags.get(SHA256)
+    # Models of before there was that tag have what they predict to be known by.
+    if expected is not None and sha256_of(file) != expected:
+        raise Unusable(
+            f"the saved model of {run.info.run_name} was altered after it was trained: put {KERAS_FILE.name} of "
+            f"{complete[0]} back from a copy, or train it again."
+        )
+    return complete[0], file
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal; that of nothing where there is no such file."""
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def load_checked(name: str, file: Path, images: NDArray[np.uint8], scored: NDArray[np.float32]) -> keras.Model:
@@ -98,10 +113,17 @@ def load_checked(name: str, file: Path, images: NDArray[np.uint8], scored: NDArr
     except (ValueError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise Unusable(f"the saved model of {name} cannot be loaded safely: {reason}") from None
+    refuse_other_predictions(name, model, images, scored)
+    return model
+
+
+def refuse_other_predictions(
+    name: str, model: keras.Model, images: NDArray[np.uint8], scored: NDArray[np.float32]
+) -> None:
+    """Unusable where a model does not predict for these images what was scored. name: what its trial is called."""
     predicted = model.predict(images, batch_size=512, verbose=0)
     if predicted.shape != scored.shape or not np.allclose(predicted, scored, atol=_SAME_PROBABILITY):
         raise Unusable(f"the saved model of {name} does not predict what was scored for it: train it again.")
-    return model
 
 
 class _KerasFile:
@@ -129,7 +151,7 @@ def log(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
         name=NAME,
         source_run_id=run_id,
         model_type="classifier",
-        tags={"flavor": "keras"},
+        tags={"flavor": "keras", SHA256: hashlib.sha256(content).hexdigest()},
         params=run.data.params,  # else the UI's table of models has nothing to compare them by
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,7 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, begun: int | None
         for run in search(store, marks):
             return str(run.info.run_id)
     tags |= {
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": info.command,
     }
@@ -135,7 +135,8 @@ def follow(store: Store, dead: str, follower: str, attempt: int) -> None:
     store.client.set_tag(follower, "fmnist.follows", dead)
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this, for what is kept where others read."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers
