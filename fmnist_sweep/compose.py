@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -89,11 +89,22 @@ def checked_job(raw: DictConfig, hydra: HydraConf) -> Job:
     overrides = _as_typed(typed)
     choices = {str(group): str(option or "null") for group, option in hydra.runtime.choices.items()}
     origins = Origins(overrides, choices, [str(source.path) for source in hydra.runtime.config_sources])
+    _refuse_outside(choices)
     try:
         plain: Any = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_unresolved(raw, error, origins)) from error
     return Job(check(plain, origins.of), overrides, choices)
+
+
+def _refuse_outside(choices: Mapping[str, str]) -> None:
+    """Hydra follows the .. of an option to any YAML file: an option is a name in the folders of configs."""
+    for group, option in choices.items():
+        if PurePath(option).is_absolute() or ".." in PurePath(option).parts:
+            raise ConfigError(
+                f"{group}={option}: expected the name of an option, found a path that leaves the folders of configs; "
+                f"put the file into FOLDER/{group}/ and add --config-dir FOLDER."
+            )
 
 
 def compose_job(overrides: Sequence[str]) -> Job:

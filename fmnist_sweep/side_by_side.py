@@ -238,9 +238,11 @@ def _seeds(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     """Finished trials of the same configuration on the same data, one for each seed, the trial itself first."""
     if trial.accuracy is None:
         return []
-    alike = {key: text for key, text in trial.params.items() if key != "seed" and "'" not in text}
-    conditions = [f"params.`{key}` = '{text}'" for key, text in alike.items()][:_MOST_CONDITIONS]
-    found = [trial, *evidence.where(store, [f"tags.`fmnist.data` = '{_data(trial)}'", *conditions])]
+    alike = {"tags.`fmnist.data`": _data(trial)}
+    alike |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
+    # What cannot be asked for in quotes is compared below, as all of it is.
+    conditions = [f"{key} = '{text}'" for key, text in alike.items() if "'" not in text]
+    found = [trial, *evidence.where(store, conditions[: _MOST_CONDITIONS + 1])]
     settings = varied.find(found)
     same = varied.configurations(found, settings)
     by_seed: dict[str | None, StoredTrial] = {}

@@ -19,6 +19,7 @@ from fmnist_sweep.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 DEFAULT_FOLDER = "mlruns"
 _SQLITE = "sqlite:///"
@@ -104,6 +105,7 @@ def open_existing(uri: str | None, experiment: str) -> Store:
     found = _ask(uri, lambda: client.get_experiment_by_name(experiment))
     if found is None:
         raise StoreError(f"{uri} has no experiment {experiment}: name another with --experiment.")
+    _refuse_artifacts_here(uri, found)
     return Store(uri, client, found.experiment_id, experiment)
 
 
@@ -204,8 +206,16 @@ def _ask(uri: str, question: Any) -> Any:
     try:
         return question()
     except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", None) in _NOT_LET_IN:
+            raise StoreError(
+                f"{uri} does not let this user in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user "
+                "and password that it knows."
+            ) from None
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
+
+
+_NOT_LET_IN = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
 
 
 def away(error: Exception) -> str | None:
@@ -242,14 +252,26 @@ def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None
     found = _ask(uri, lambda: client.get_experiment_by_name(name))
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts, tags=_experiment_tags()))
+            made = client.create_experiment(name, artifact_location=artifacts, tags=_experiment_tags())
+            found = _ask(uri, lambda: client.get_experiment(made))
         except MlflowException:  # made by another process in between
             found = _ask(uri, lambda: client.get_experiment_by_name(name))
     if found is None or found.lifecycle_stage != "active":
         raise StoreError(
             f"tracking.experiment={name} was deleted in {uri}: restore it (mlflow experiments restore) or name another."
         )
+    _refuse_artifacts_here(uri, found)
     return str(found.experiment_id)
+
+
+def _refuse_artifacts_here(uri: str, experiment: Experiment) -> None:
+    """Any user of a server can make an experiment whose artifacts go to a folder of ours, such as /home/ann/.ssh."""
+    if uri.startswith("http") and urlsplit(experiment.artifact_location).scheme in ("", "file"):
+        raise StoreError(
+            f"tracking.experiment={experiment.name}: {uri} has its artifacts in {experiment.artifact_location}, which "
+            "would be a folder of this machine; name an experiment whose artifacts go through the server "
+            "(mlflow server --serve-artifacts)."
+        )
 
 
 _NOTE = (
