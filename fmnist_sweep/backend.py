@@ -18,6 +18,8 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    # It warns of tracing again where one process predicts with several models, each with a graph of its own.
+    tf.get_logger().setLevel("ERROR")
 
 
 @contextmanager

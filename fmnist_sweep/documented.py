@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from fmnist_sweep import evidence, logged_model, tracking
+from fmnist_sweep import evidence, logged_model, tested, tracking
 from fmnist_sweep import study as studies
-from fmnist_sweep.analysis import near
 from fmnist_sweep.compose import compose_job
 from fmnist_sweep.data import DataConfig, Split, load, open_test
-from fmnist_sweep.data.sources import read_train_again
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
 from fmnist_sweep.evidence import Predictions, StoredTrial
 from fmnist_sweep.folders import experiments_folder
 from fmnist_sweep.store import Store
+from fmnist_sweep.tested import TestPredictions
 
 if TYPE_CHECKING:
     import keras
@@ -33,9 +28,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.study import Job
 
 SEEDS = "1,2,3"
-TESTED = "fmnist.test_opened"
-TEST_FILE = "test_predictions.npz"
-_AT_ONCE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
 
 
 @dataclass(frozen=True)
@@ -146,18 +138,6 @@ def composed(recipe: str, overrides: Sequence[str]) -> Job:
 
 
 @dataclass(frozen=True)
-class TestPredictions(Predictions):
-    """What a run's saved model says of the test images, in their order.
-
-    seen: (n,) whether nearly the same picture stands in the training file (analysis.near).
-    """
-
-    __test__ = False  # no test class, whatever its name begins with
-
-    seen: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Run:
     """One training of a recipe. identity: all that decided its result, as its study has it."""
 
@@ -197,13 +177,9 @@ class Run:
     @cached_property
     def test(self) -> TestPredictions | None:
         """Of its saved model, which is its best epoch's; None while the test images were not opened for it."""
-        if TESTED not in self.trial.tags:
+        if tested.TAG not in self.trial.tags:
             return None
-        content = tracking.artifact(self.store, self.trial.run_id, TEST_FILE)
-        if content is None:
-            raise StoreError(f"{self.title} has no {TEST_FILE} any more: delete that run and train it again.")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return TestPredictions(file["index"], file["labels"], file["probabilities"], file["seen"])
+        return tested.read(self.store, self.trial.run_id, self.title)
 
 
 @dataclass(frozen=True)
@@ -292,7 +268,7 @@ def test(
     Errors: DataError, StoreError.
     """
     runs = {run.trial.run_id: run for one in found for run in one.all}
-    pending = [run for run in runs.values() if not run.is_drawn and TESTED not in run.trial.tags]
+    pending = [run for run in runs.values() if not run.is_drawn and tested.TAG not in run.trial.tags]
     if not pending:
         return []
     data = next(iter(found[0].jobs.values())).config.data
@@ -304,9 +280,10 @@ def test(
         models.append(_checked_model(store, run, validation))
     reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending)}"
     images = open_test(data, reason=reason, ledger=ledger)
-    seen = _seen(data, images)
+    seen = tested.seen(data, images)
     for run, model in zip(pending, models, strict=True):
-        accuracy = _score(store, run, model, images, seen)
+        loss = run.identity["settings"]["train"]["loss"]
+        accuracy = tested.score(store, run.trial.run_id, model, loss, images, seen)
         say(f"{run.title}: test accuracy {accuracy:.4f}")
     return pending
 
@@ -331,33 +308,3 @@ def _checked_model(store: Store, run: Run, validation: Split) -> keras.Model:
             return logged_model.load_checked(run.title, file, validation.images, run.validation.probabilities)
         except logged_model.Unusable as error:
             raise StoreError(str(error)) from None
-
-
-def _seen(data: DataConfig, images: Split) -> NDArray[np.bool_]:
-    """Which test images stand in the training file too, or nearly so."""
-    return near(images.images, read_train_again(data, load(data).origin).images)
-
-
-def _score(store: Store, run: Run, model: keras.Model, images: Split, seen: NDArray[np.bool_]) -> float:
-    import keras
-    from mlflow.entities import Metric, RunTag
-
-    from fmnist_sweep import training
-
-    probabilities = np.asarray(model.predict(images.images, batch_size=_AT_ONCE, verbose=0), np.float32)
-    loss = run.identity["settings"]["train"]["loss"]
-    per_image = keras.losses.get(loss)(training.targets(loss, images.labels), probabilities)
-    scores = {
-        "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
-        # With the penalties on the weights, as a trial's val_loss.
-        "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
-    }
-    content = io.BytesIO()
-    np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=seen)
-    now = datetime.now(UTC)
-    tracking.log_files(store, run.trial.run_id, {TEST_FILE: content.getvalue()})
-    # The tag last, with the figures: a run that has it has the file.
-    entries = [Metric(key, value, int(now.timestamp() * 1000), 0) for key, value in scores.items()]
-    opened = RunTag(TESTED, now.isoformat(timespec="seconds"))
-    store.client.log_batch(run.trial.run_id, metrics=entries, tags=[opened])
-    return scores["test_accuracy"]

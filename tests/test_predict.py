@@ -47,7 +47,7 @@ def _network() -> Any:
 def _register(store: stores.Store, content: bytes, **tags: str) -> str:
     made = store.client.create_run(store.experiment_id, run_name="filters 4")
     model = logged_model.log(store, made, content, splits().validation)
-    tags = {versions.SHA256: hashlib.sha256(content).hexdigest(), **tags}
+    tags = {logged_model.SHA256: hashlib.sha256(content).hexdigest(), **tags}
     with versions.locked(store):
         version = versions.register(store, made.info.run_id, model.model_id, tags=tags, description="a test")
     return str(version.version)

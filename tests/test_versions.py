@@ -20,7 +20,8 @@ from small import splits
 from fmnist_sweep import logged_model, versions
 from fmnist_sweep import store as stores
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.versions import CHALLENGER, CHAMPION, MODEL_NAME, SHA256
+from fmnist_sweep.logged_model import SHA256
+from fmnist_sweep.versions import CHALLENGER, CHAMPION, MODEL_NAME
 
 LIMIT_SECONDS = 180
 
