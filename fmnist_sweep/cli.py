@@ -1,4 +1,4 @@
-"""The verbs beside the sweep itself: fmnist-sweep ui | studies | compare | report | promote | data | documented."""
+"""The verbs beside the sweep itself; fmnist-sweep --help lists them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from fmnist_sweep.compare_verb import compare
 from fmnist_sweep.documented_verb import documented
 from fmnist_sweep.errors import ConfigError, UserError
 from fmnist_sweep.options import EXPERIMENT, URI
+from fmnist_sweep.predict_verb import predict
+from fmnist_sweep.promote_verb import promote
+from fmnist_sweep.registry_verbs import history, rollback
+from fmnist_sweep.reproduce_verb import reproduce
 
 
 class _Verbs(click.Group):
@@ -66,46 +70,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-@main.command()
-@URI
-@EXPERIMENT
-@click.option("--run", "run_id", default=None, help="Promote this trial's run.")
-@click.option("--study", "study_id", default=None, help="The best of this study.")
-@click.option("--sweep", "sweep_id", default=None, help="The best of this sweep; default: of the latest one.")
-@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
-@click.option("--any-data", is_flag=True, help="Also a model of files that by checksum are not the canonical ones.")
-def promote(
-    uri: str | None,
-    experiment: str,
-    run_id: str | None,
-    study_id: str | None,
-    sweep_id: str | None,
-    data_dir: str | None,
-    any_data: bool,
-) -> None:
-    """Make the best trial models:/fashion-mnist@champion, once it predicts what was scored."""
-    from fmnist_sweep import registry
-    from fmnist_sweep import store as stores
-
-    if sum(given is not None for given in (run_id, study_id, sweep_id)) > 1:
-        raise ConfigError("--run, --study and --sweep exclude each other: give one of them, or none.")
-    store = stores.open_existing(uri, experiment)
-    done = registry.promote(
-        store, run_id=run_id, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, any_data=any_data
-    )
-    for name in done.passed_over:
-        click.echo(f"passed over, without a finished trial on Fashion-MNIST: {name}")
-    before = f"version {done.previous}" if done.previous else "nothing"
-    moved = "is still" if done.previous == done.version else "is now"
-    click.echo(f"models:/{registry.MODEL_NAME}@{registry.ALIAS} {moved} version {done.version} (before: {before})")
-    click.echo(f"  {done.run_name}, run {done.run_id}")
-    click.echo(
-        f"  validation accuracy {done.val_accuracy:.4f}, the highest of {done.rivals} finished trials; one seed each,"
-    )
-    click.echo("  so expect a little less on new images. Not yet confirmed on fresh seeds or the test images.")
-    click.echo(f"  its saved model predicts what was scored on {done.images} validation images")
 
 
 @main.command()
@@ -192,8 +156,8 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     click.echo(f"examples of the ten labels: {path}")
 
 
-main.add_command(compare)
-main.add_command(documented)
+for verb in (compare, promote, history, rollback, reproduce, predict, documented):
+    main.add_command(verb)
 
 if __name__ == "__main__":
     main()

@@ -24,6 +24,8 @@ class ExitCode(IntEnum):
     SOME_FAILED = 6
     LOCKED = 7
     REFUSED = 8
+    NOT_BETTER = 9
+    NOT_REPRODUCED = 10
     INTERRUPTED = 130
 
 

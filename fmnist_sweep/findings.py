@@ -149,16 +149,9 @@ def gather(
     the order of the predictions; None where the data is not at hand. Images of another number than the predictions'
     are left out. twins: (n,), which of them have a near twin among the training images (analysis.near).
     """
-    ordered = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
+    ranked = _Ranked(trials, predictions_of)
+    ordered, peers, configuration, seed_sd = ranked.ordered, ranked.peers, ranked.configuration, ranked.seed_sd
     accuracies = [trial.accuracy for trial in ordered]
-    settings = tuple(varied.find(ordered))
-    configuration = varied.configurations(ordered, settings)
-    repeated = _repeated(ordered, configuration)
-    spreads = [[accuracies[place] or 0.0 for place in found.places] for found in repeated]
-    freedom = comparison.pooled_freedom(spreads)
-    measured = comparison.pooled_sd(spreads) if freedom >= LEAST_FREEDOM else None
-    seed_sd = comparison.SEED_SD if measured is None else measured
-    peers = Peers(ordered, predictions_of)
     pictures = _fitting(splits_images, peers.best)
     return Findings(
         trials=ordered,
@@ -168,11 +161,11 @@ def gather(
         elsewhere=sum(accuracy is not None for accuracy in accuracies) - len(peers.places),
         optimism=_optimism(peers.good),
         seed_sd=seed_sd,
-        seed_freedom=0 if measured is None else freedom,
+        seed_freedom=ranked.seed_freedom,
         retrained=_retrained(ordered, peers, seed_sd),
-        varied=settings,
-        repeated=repeated,
-        importance=importance.measure(varied.distinct(settings), accuracies, configuration),
+        varied=ranked.settings,
+        repeated=ranked.repeated,
+        importance=importance.measure(varied.distinct(ranked.settings), accuracies, configuration),
         spent=_spent(ordered),
         curves=_curves(ordered, curves_of),
         mistakes=None
@@ -181,6 +174,40 @@ def gather(
         failures=_failures(ordered),
         pictures=pictures,
     )
+
+
+class _Ranked:
+    """Trials, the best first, and how far their accuracies can be trusted.
+
+    configuration: a number for each trial, the same for those that differ in their seed alone. seed_sd: of one
+    training, as measured among them with seed_freedom degrees of freedom, or assumed.
+    """
+
+    def __init__(self, trials: Sequence[StoredTrial], predictions_of: PredictionsOf) -> None:
+        self.ordered = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
+        self.settings = tuple(varied.find(self.ordered))
+        self.configuration = varied.configurations(self.ordered, self.settings)
+        self.repeated = _repeated(self.ordered, self.configuration)
+        spreads = [[self.ordered[place].accuracy or 0.0 for place in found.places] for found in self.repeated]
+        freedom = comparison.pooled_freedom(spreads)
+        measured = comparison.pooled_sd(spreads) if freedom >= LEAST_FREEDOM else None
+        self.seed_sd = comparison.SEED_SD if measured is None else measured
+        self.seed_freedom = 0 if measured is None else freedom
+        self.peers = Peers(self.ordered, predictions_of)
+
+
+def tied_with_best(trials: Sequence[StoredTrial], predictions_of: PredictionsOf) -> list[StoredTrial]:
+    """The best trial and those that the leaderboard cannot tell apart from it, the best first; one a configuration.
+
+    predictions_of: reads a trial's, by its run id. A trial that cannot be compared image by image is not among them.
+    """
+    ranked = _Ranked(trials, predictions_of)
+    rows = _rows(ranked.ordered, ranked.peers, ranked.configuration, ranked.seed_sd)
+    found: dict[int, StoredTrial] = {}
+    for place, (trial, row) in enumerate(zip(ranked.ordered, rows, strict=True)):
+        if trial.accuracy is not None and (row.tied or place == 0):
+            found.setdefault(ranked.configuration[place], trial)
+    return list(found.values())
 
 
 def _fitting(images: NDArray[np.uint8] | None, best: Predictions | None) -> NDArray[np.uint8] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fmnist_sweep import logged_model, packed, results, space, tracking
+from fmnist_sweep import logged_model, machine, packed, results, space, tracking
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import LABELS
@@ -108,6 +108,8 @@ class Handover:
                 "git": source_commit(),
                 "executor": str(self._sweep.arrangement),
                 "threads": str(self._sweep.arrangement.threads),
+                # Of a cluster's node nothing is known here.
+                **({} if self._sweep.arrangement.name == "ray" else {"machine": machine.described()}),
                 **continues,
             },
             command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),

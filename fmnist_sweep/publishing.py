@@ -70,14 +70,15 @@ def _gathered(store: Store, trials: Sequence[StoredTrial], images: Images) -> Fi
     shown = None if best is None else images.get(best.tags.get("fmnist.data", ""))
     return findings.gather(
         trials,
-        predictions_of=lambda run_id: _predictions(store, run_id),
+        predictions_of=lambda run_id: readable_predictions(store, run_id),
         curves_of=lambda run_id: evidence.curves(store, run_id),
         splits_images=None if shown is None else shown.images,
         twins=None if shown is None else shown.twins,
     )
 
 
-def _predictions(store: Store, run_id: str) -> Predictions | None:
+def readable_predictions(store: Store, run_id: str) -> Predictions | None:
+    """A trial's predictions; None where the store has none, or a damaged file."""
     # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
     content = tracking.artifact(store, run_id, "predictions.npz")
     try:
@@ -116,14 +117,17 @@ def again(
 
 
 def _id(tags: Mapping[str, str]) -> str:
-    return tags[f"fmnist.{tags['fmnist.kind']}_id"]
+    found = tags[f"fmnist.{tags['fmnist.kind']}_id"]
+    if not found.isalnum():  # it becomes a file's name, and whoever may write to the store can set it
+        raise ConfigError(f"{found!r} is no id of a {tags['fmnist.kind']}, though the store says so: name another one.")
+    return found
 
 
 def _parent(store: Store, study_id: str | None, sweep_id: str | None) -> Run:
-    kind, key, wanted = ("study", "study_id", study_id) if study_id else ("sweep", "sweep_id", sweep_id)
+    kind, wanted = ("study", study_id) if study_id is not None else ("sweep", sweep_id)
     if wanted is not None and not wanted.isalnum():
         raise ConfigError(f"--{kind}={wanted}: an id has letters and digits only; fmnist-sweep studies lists them.")
-    marks = {"fmnist.kind": kind} | ({f"fmnist.{key}": wanted} if wanted is not None else {})
+    marks = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": wanted} if wanted is not None else {})
     found = tracking.newest(store, marks, 1)
     if not found:
         raise ConfigError(

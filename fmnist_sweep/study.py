@@ -168,15 +168,15 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, thre
         override
         for override in study.job.overrides
         # Of the search, a single trial keeps what its best epoch is chosen by.
-        if not _concerns(override, (*pinned, "search", "executor", "plan", "fresh", "hydra"))
-        or _concerns(override, ("search.objective",))
+        if not concerns(override, (*pinned, "search", "executor", "plan", "fresh", "hydra"))
+        or concerns(override, ("search.objective",))
     ]
     if drawn_for is None and study.job.config.data.source != "drawn":
         # Elsewhere, without the data, drawn images would be no repetition.
-        kept = [*(override for override in kept if not _concerns(override, ("data.fallback",))), "data.fallback=null"]
+        kept = [*(override for override in kept if not concerns(override, ("data.fallback",))), "data.fallback=null"]
     if drawn_for is not None:
         data = study.job.config.data
-        kept = [override for override in kept if not _concerns(override, ("data",))]
+        kept = [override for override in kept if not concerns(override, ("data",))]
         kept += ["data=drawn", f"data.images={data.images}", f"data.drawn_seed={data.drawn_seed}"]
         kept += [f"data.validation={data.validation}", f"data.split_seed={data.split_seed}"]
         kept += [] if data.limit is None else [f"data.limit={data.limit}"]
@@ -196,7 +196,7 @@ def typed(job: Job) -> str:
     """The command that runs, or continues, one study alone."""
     if job.command is not None:
         return masked(job.command)
-    kept = [override for override in job.overrides if not _concerns(override, ("fresh", "plan", "hydra"))]
+    kept = [override for override in job.overrides if not concerns(override, ("fresh", "plan", "hydra"))]
     return masked(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *kept]))
 
 
@@ -210,7 +210,8 @@ def masked(text: str) -> str:
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
-def _concerns(override: str, keys: tuple[str, ...]) -> bool:
+def concerns(override: str, keys: tuple[str, ...]) -> bool:
+    """Whether an override is of one of these keys, or of one below."""
     name = override.lstrip("+~").split("=", 1)[0]
     return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
 

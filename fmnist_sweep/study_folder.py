@@ -211,6 +211,17 @@ def sweep_closed(state: Path, sweep_id: str) -> bool:
     return not path.exists() or journals.ends(path)[1].kind == "closed"
 
 
+def sweep_run_id(state: Path, sweep_id: str) -> str | None:
+    """The run of a sweep in the tracking store; None where it was never begun."""
+    path = state / "sweeps" / sweep_id / _JOURNAL
+    if not path.exists():
+        return None
+    record = SweepRecord({})
+    for event in journals.read(path):
+        _take_in(record, event.kind, event.body)
+    return record.run_id
+
+
 def sweeps(state: Path) -> list[str]:
     """The ids of all sweeps begun below a state folder."""
     return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{_JOURNAL}"))

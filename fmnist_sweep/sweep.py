@@ -67,6 +67,25 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
             return _run(running)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep that was run is to be found: its run, and what marks the runs of each of its jobs' trials."""
+
+    run_id: str
+    journals: tuple[str, ...]
+
+
+def standing(jobs: Sequence[Job], view: View) -> Standing:
+    """Where the runs of jobs are that were run before, in this order. Errors: StoreError where they were not."""
+    state = stores.state_folder(jobs[0].config.tracking.uri)
+    plan = plans.plan_studies(jobs, state, view)
+    run_id = folders.sweep_run_id(state, _sweep_id(plan))
+    tokens = [planned.record.about["token"] for planned in plan if planned.record is not None]
+    if run_id is None or len(tokens) < len(jobs):
+        raise StoreError(f"{state} does not know of these studies: type the command again.")
+    return Standing(run_id, tuple(tokens))
+
+
 def _say_costs(expected: Forecast, uri: str | None, state: Path, view: View) -> None:
     """Say what is to be expected; StoreError when the disk cannot hold it."""
     view.say(f"expected: {forecast.text(expected)} in {state}")

@@ -16,6 +16,7 @@ import numpy as np
 
 from fmnist_sweep import datasets, logged_model, plots
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.errors import StoreError
 from fmnist_sweep.evaluate import most_confused
 
 if TYPE_CHECKING:
@@ -89,7 +90,15 @@ def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:
 
 def _condition(marks: Mapping[str, str]) -> str:
     names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in marks}
-    return " and ".join(f"{names[key]} = '{value}'" for key, value in marks.items())
+    return " and ".join(f"{names[key]} = {quoted(value)}" for key, value in marks.items())
+
+
+def quoted(value: str) -> str:
+    """A value as it stands in a condition; StoreError where it cannot: MLflow's language has no escapes."""
+    marks = [mark for mark in ("'", '"') if mark not in value]
+    if not marks:
+        raise StoreError(f"{value!r} cannot be looked for in a store: it has both kinds of quotation marks.")
+    return f"{marks[0]}{value}{marks[0]}"
 
 
 def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]) -> None:

@@ -1,0 +1,138 @@
+"""A trial's configuration: all that decides a training but its seed, and the job that trains it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fmnist_sweep import study as studies
+from fmnist_sweep import tracking
+from fmnist_sweep.config import Config, check
+from fmnist_sweep.errors import PromotionRefused
+
+if TYPE_CHECKING:
+    from fmnist_sweep.evidence import StoredTrial
+    from fmnist_sweep.store import Store
+
+# No search uses these, so that no finalist was chosen for its luck with one of them.
+_FIRST_SEED, _MOST_SEEDS = 10_001, 100
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is trained again, with other seeds.
+
+    settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
+    (DataConfig.content). data_tag: of the images that the trial learnt from and was judged on. objective: what the best
+    epoch is chosen by. seed: the trial's own. overrides: of the command that trains it.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    data_tag: str
+    objective: str
+    seed: int
+    overrides: tuple[str, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The same for trainings that differ in their seed alone."""
+        settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
+        return studies.short_hash([settings, self.data, self.data_tag, self.objective])
+
+    @property
+    def fresh_seeds(self) -> list[int]:
+        """Seeds that it was not chosen with, always the same ones in the same order."""
+        return [seed for seed in range(_FIRST_SEED, _FIRST_SEED + _MOST_SEEDS + 1) if seed != self.seed][:_MOST_SEEDS]
+
+    def on_all_images(self, epochs: int) -> Configuration:
+        """The same, trained on the validation images too, and for so many epochs, as nothing can choose them then."""
+        train = dict(self.settings["train"])
+        schedule = dict(train["schedule"])
+        if "over_epochs" in schedule and schedule["over_epochs"] is None:
+            schedule["over_epochs"] = train["epochs"]
+        train |= {"epochs": epochs, "early_stopping": None, "schedule": schedule}
+        given = ["data.include_validation=true", "train.early_stopping=null"]
+        given += [f"train.schedule.over_epochs={schedule['over_epochs']}"] if "over_epochs" in schedule else []
+        return replace(
+            self,
+            settings={**self.settings, "train": train},
+            data={**self.data, "include_validation": True},
+            overrides=(*self.overrides, *given),
+        )
+
+    def job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> studies.Job:
+        """The finalist: a grid over its fresh seeds, of which so many are trained. Errors: ConfigError.
+
+        base: where it runs and what its store is. command: that goes on with it.
+        """
+        data = {"include_validation": False, **self.data, "dir": data_dir, "download": True, "fallback": None}
+        search = {"objective": self.objective, "max_trials": seeds}
+        raw = {**base.raw(), **self.settings, "seed": self.seed, "data": data}
+        raw["search"] = {**raw["search"], **search}
+        # It comes from a store, which others may have written to.
+        config = check(raw, lambda key: f"the configuration of {self.name}")
+        varied = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
+        job = studies.Job(replace(config, settings=varied), self.overrides, {}, kinds=studies.CONFIRMATION)
+        return replace(job, label=self.name, command=command)
+
+
+def of_trial(store: Store, trial: StoredTrial) -> Configuration:
+    """The configuration of a finished trial, from what its run says. Errors: PromotionRefused where that is gone."""
+    try:
+        settings = yaml.safe_load(_artifact(store, trial, "config.yaml"))
+        overrides = overrides_of(_artifact(store, trial, "overrides.txt"))
+        data, seed = settings.pop("data"), settings.pop("seed")
+    except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
+        raise PromotionRefused(
+            f"{trial.name} (run {trial.run_id}) does not say how it was trained ({type(error).__name__}: {error}): "
+            "train it again."
+        ) from None
+    parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
+    objective = parent.data.params.get("search.objective", "val_accuracy")
+    return Configuration(trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides)
+
+
+def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
+    content = tracking.artifact(store, trial.run_id, name)
+    if content is None:
+        raise PromotionRefused(f"{trial.name} (run {trial.run_id}) has no {name} any more: train it again.")
+    return content.decode()
+
+
+def overrides_of(command: str) -> tuple[str, ...]:
+    """The overrides in the command that repeats a trial, without those that say where it runs."""
+    words = shlex.split(command)
+    found = [word for word in words if "=" in word and not word.startswith("-")]
+    elsewhere = ("executor", "tracking", "promote", "fresh", "plan", "seed")
+    return tuple(word for word in found if not studies.concerns(word, elsewhere))
+
+
+def described(configuration: Configuration) -> str:
+    """A configuration as one line of JSON, for whoever has the registry alone."""
+    content = {
+        key: getattr(configuration, key)
+        for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides")
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def from_description(text: str) -> Configuration:
+    """The configuration that `described` wrote. Errors: ValueError."""
+    try:
+        content = json.loads(text)
+        return Configuration(**{**content, "overrides": tuple(content["overrides"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
+
+
+def keys_of(configurations: Sequence[Configuration]) -> list[str]:
+    """Their keys, in an order of their own."""
+    return sorted({configuration.key for configuration in configurations})

@@ -1,0 +1,91 @@
+"""Finalists trained again with fresh seeds: a sweep of its own kind, resumed by the same command like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fmnist_sweep import evidence, tested
+from fmnist_sweep import plan as plans
+from fmnist_sweep import store as stores
+from fmnist_sweep.data import load
+from fmnist_sweep.errors import DataError
+from fmnist_sweep.evidence import StoredTrial
+from fmnist_sweep.study import CONFIRMATION, Job
+from fmnist_sweep.sweep import standing
+
+if TYPE_CHECKING:
+    from fmnist_sweep.promotion.configuration import Configuration
+    from fmnist_sweep.store import Store
+    from fmnist_sweep.terminal import View
+
+TEST_OPENING = "fmnist.test_opening"  # tag: which opening of the test images was for this run
+
+
+@dataclass(frozen=True)
+class Confirmations:
+    """A configuration's trainings with fresh seeds. journal: what marks their runs. runs: the first seed first."""
+
+    configuration: Configuration
+    journal: str
+    runs: tuple[StoredTrial, ...]
+
+    @property
+    def finished(self) -> list[StoredTrial]:
+        return [run for run in self.runs if run.state == "finished"]
+
+    @property
+    def scored(self) -> list[StoredTrial]:
+        """Those that the test images were opened for, and that have their test predictions."""
+        return [run for run in self.finished if tested.TAG in run.tags]
+
+    @property
+    def failed(self) -> list[StoredTrial]:
+        return [run for run in self.runs if run.state == "failed"]
+
+    @property
+    def openings(self) -> set[str]:
+        """The openings of the test images for any of them."""
+        return {run.tags[TEST_OPENING] for run in self.runs if TEST_OPENING in run.tags}
+
+
+@dataclass(frozen=True)
+class Set:
+    """What was trained for one promotion. run_id: of its parent run."""
+
+    run_id: str
+    of: tuple[Confirmations, ...]
+
+
+def refuse_other_images(configurations: Sequence[Configuration], data_dir: str | None) -> None:
+    """DataError where the data at hand is not what a finalist was chosen on."""
+    for configuration in configurations:
+        found = load(evidence.data_config({**configuration.data, "include_validation": False}, data_dir))
+        if found.tag != configuration.data_tag:
+            raise DataError(
+                f"{found.origin.location} is {found.tag}, but {configuration.name} was scored on "
+                f"{configuration.data_tag}: name the folder of that data with --data-dir."
+            )
+
+
+def planned_before(jobs: Sequence[Job], view: View) -> list[int]:
+    """How many seeds each finalist was to be trained with by an earlier command; 0 for a new one."""
+    plan = plans.plan_studies(jobs, stores.state_folder(jobs[0].config.tracking.uri), view)
+    return [int((planned.record.about.get("planned") or 0) if planned.record else 0) for planned in plan]
+
+
+def gathered(store: Store, jobs: Sequence[Job], configurations: Sequence[Configuration], view: View) -> Set:
+    """What was trained, read back from the store."""
+    found = standing(jobs, view)
+    of = [
+        of_journal(store, configuration, journal)
+        for configuration, journal in zip(configurations, found.journals, strict=True)
+    ]
+    return Set(found.run_id, tuple(of))
+
+
+def of_journal(store: Store, configuration: Configuration, journal: str) -> Confirmations:
+    """The trainings of a configuration; journal: that marks their runs."""
+    runs = evidence.of_journals(store, [journal], CONFIRMATION.trial)
+    return Confirmations(configuration, journal, tuple(sorted(runs, key=lambda run: int(run.params["seed"]))))
