@@ -16,7 +16,10 @@ from conftest import Command
 from fmnist_sweep.compose import compose_job
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("ui", "studies", "report", "compare", "promote", "data", "documented")
+VERBS = (
+    *("ui", "studies", "report", "compare", "promote", "history", "rollback", "reproduce", "predict", "data"),
+    "documented",
+)
 
 
 def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:
