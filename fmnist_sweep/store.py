@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 DEFAULT_FOLDER = "mlruns"
+LEDGER = "test_openings.jsonl"
 _SQLITE = "sqlite:///"
 _MAKING_TABLES_SECONDS = 120  # 2 to 7 s alone; several processes queue
 
@@ -33,7 +34,7 @@ def default_uri(folder: Path | None = None) -> str:
 
 def ledger_path(folder: Path | None = None) -> Path:
     """Where openings of the test split are recorded."""
-    return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / "test_openings.jsonl"
+    return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / LEDGER
 
 
 def is_server(uri: str | None) -> bool:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -30,7 +31,8 @@ class Configuration:
 
     settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
     (DataConfig.content). data_tag: of the images that the trial learnt from and was judged on. objective: what the best
-    epoch is chosen by. seed: the trial's own. overrides: of the command that trains it.
+    epoch is chosen by. seed: the trial's own. overrides, flags: of the command that
+    trains it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Configuration:
     objective: str
     seed: int
     overrides: tuple[str, ...]
+    flags: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -80,7 +83,7 @@ class Configuration:
         # It comes from a store, which others may have written to.
         config = check(raw, lambda key: f"the configuration of {self.name}")
         varied = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
-        job = studies.Job(replace(config, settings=varied), self.overrides, {}, kinds=studies.CONFIRMATION)
+        job = studies.Job(replace(config, settings=varied), self.overrides, {}, self.flags, studies.CONFIRMATION)
         return replace(job, label=self.name, command=command)
 
 
@@ -88,7 +91,7 @@ def of_trial(store: Store, trial: StoredTrial) -> Configuration:
     """The configuration of a finished trial, from what its run says. Errors: PromotionRefused where that is gone."""
     try:
         settings = yaml.safe_load(_artifact(store, trial, "config.yaml"))
-        overrides = overrides_of(_artifact(store, trial, "overrides.txt"))
+        flags, overrides = words_of(_artifact(store, trial, "overrides.txt"))
         data, seed = settings.pop("data"), settings.pop("seed")
     except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
         raise PromotionRefused(
@@ -97,7 +100,7 @@ def of_trial(store: Store, trial: StoredTrial) -> Configuration:
         ) from None
     parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
     objective = parent.data.params.get("search.objective", "val_accuracy")
-    return Configuration(trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides)
+    return Configuration(trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides, flags)
 
 
 def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
@@ -107,19 +110,20 @@ def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
     return content.decode()
 
 
-def overrides_of(command: str) -> tuple[str, ...]:
-    """The overrides in the command that repeats a trial, without those that say where it runs."""
+def words_of(command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The flags and overrides in the command that repeats a trial, without those that say where it runs."""
     words = shlex.split(command)
     found = [word for word in words if "=" in word and not word.startswith("-")]
+    flags = [word for before, word in pairwise(("", *words)) if "--config-dir" in (before, word)]
     elsewhere = ("executor", "tracking", "promote", "fresh", "plan", "seed")
-    return tuple(word for word in found if not studies.concerns(word, elsewhere))
+    return tuple(flags), tuple(word for word in found if not studies.concerns(word, elsewhere))
 
 
 def described(configuration: Configuration) -> str:
     """A configuration as one line of JSON, for whoever has the registry alone."""
     content = {
         key: getattr(configuration, key)
-        for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides")
+        for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides", "flags")
     }
     return json.dumps(content, sort_keys=True)
 
@@ -128,7 +132,8 @@ def from_description(text: str) -> Configuration:
     """The configuration that `described` wrote. Errors: ValueError."""
     try:
         content = json.loads(text)
-        return Configuration(**{**content, "overrides": tuple(content["overrides"])})
+        words = {key: tuple(content[key]) for key in ("overrides", "flags")}
+        return Configuration(**{**content, **words})
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, logged_model, tested
+from fmnist_sweep import evidence, logged_model, tested, trial
 from fmnist_sweep.data import DataConfig, open_test
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion.confirming import TEST_OPENING, Confirmations
 
 if TYPE_CHECKING:
-    import keras
-
     from fmnist_sweep.store import Store
 
 
@@ -50,19 +48,21 @@ def score(
         return
     new = [run for run in pending if TEST_OPENING not in run.tags]
     _refuse_second(confirmed, new, request.again)
-    models = [_checked_model(store, run, data, say) for run in pending]
-    opening = _named(confirmed, new, pending, request)
-    for run in new:
-        store.client.set_tag(run.run_id, TEST_OPENING, opening)
-    words = (
-        f"opening {opening} of the test images{'' if new else ', gone on with'}{', forced' if request.again else ''}"
-    )
-    say(f"{words}: {len(pending)} models are scored on them, once each")
-    images = open_test(data, reason=f"{words}: runs {' '.join(run.run_id for run in pending)}", ledger=request.ledger)
-    near = tested.seen(data, images)
-    for run, model in zip(pending, models, strict=True):
-        accuracy = tested.score(store, run.run_id, model, str(evidence.parsed(run.params["train.loss"])), images, near)
-        say(f"  {run.name}: test accuracy {accuracy:.4f}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending]
+        opening = _named(confirmed, new, pending, request)
+        for run in new:
+            store.client.set_tag(run.run_id, TEST_OPENING, opening)
+        words = f"opening {opening} of the test images{'' if new else ', gone on with'}"
+        words += ", forced" if request.again else ""
+        say(f"{words}: {len(pending)} models are scored on them, once each")
+        named = " ".join(run.run_id for run in pending)
+        images = open_test(data, reason=f"{words}: runs {named}", ledger=request.ledger)
+        near = tested.seen(data, images)
+        for run, file in zip(pending, files, strict=True):
+            loss = str(evidence.parsed(run.params["train.loss"]))
+            accuracy = tested.score(store, run.run_id, trial.load_model(file), loss, images, near)
+            say(f"  {run.name}: test accuracy {accuracy:.4f}")
 
 
 def openings(confirmed: Sequence[Confirmations]) -> set[str]:
@@ -91,15 +91,17 @@ def _named(
     return f"{request.decision}-{1 + len(before)}"
 
 
-def _checked_model(store: Store, run: StoredTrial, data: DataConfig, say: Callable[[str], None]) -> keras.Model:
+def _checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Callable[[str], None]) -> Path:
+    """A run's model file in a folder of its own, once it predicts what was scored."""
     say(f"{run.name}: checking that its saved model predicts what was scored")
     validation = evidence.splits(store, run, data.dir).validation
     told = evidence.predictions(store, run.run_id)
     if told is None:
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more: delete that run.")
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            _, file = logged_model.fetch(store, store.client.get_run(run.run_id), Path(folder))
-            return logged_model.load_checked(run.name, file, validation.images, told.probabilities)
-        except logged_model.Unusable as error:
-            raise PromotionRefused(str(error)) from None
+    folder.mkdir()
+    try:
+        _, file = logged_model.fetch(store, store.client.get_run(run.run_id), folder)
+        logged_model.load_checked(run.name, file, validation.images, told.probabilities)
+    except logged_model.Unusable as error:
+        raise PromotionRefused(str(error)) from None
+    return file

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fmnist_sweep import comparison, evidence, tested, versions
+from fmnist_sweep import comparison, evidence, moves, tested, versions
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import LABELS, DataConfig
@@ -96,6 +97,7 @@ class Promotion:
 
     def _settled(self, before: Champion | None) -> Outcome | None:
         """What was decided about these finalists before, where it still stands."""
+        self._refuse_rolled_back()
         points = versions.aliases(versions.registered(self._store))
         wanted = self._rules.seeds or 0
         for version in versions.every(self._store):
@@ -111,6 +113,18 @@ class Promotion:
                 still = f"models:/{versions.MODEL_NAME}@{versions.CHALLENGER} is still version {number}"
                 return Outcome(ExitCode.NOT_BETTER, (still, f"  {tags[enrolment.WHY]}"), number)
         return None
+
+    def _refuse_rolled_back(self) -> None:
+        """PromotionRefused where somebody took this decision back and nothing was promoted since."""
+        told = [move for move in moves.every(self._store) if move.alias == versions.CHAMPION and move.completed]
+        if not told or told[-1].kind != "rolled back" or told[-1].previous is None or self._request.again:
+            return
+        left = next((each for each in versions.every(self._store) if str(each.version) == told[-1].previous), None)
+        if left is not None and left.tags.get(enrolment.DECISION) == self.decision:
+            raise PromotionRefused(
+                f"version {left.version}, which came of these finalists, was rolled back on {told[-1].time[:16]}: "
+                f"fmnist-sweep rollback --to {left.version} makes it champion again."
+            )
 
     # Training with fresh seeds
 
@@ -169,6 +183,11 @@ class Promotion:
             )
         theirs = None if champion is None else champion.confirmations or trained.of[-1]
         sound = self._sound(mine)
+        if theirs is not None and len(theirs.finished) < 2:
+            raise PromotionRefused(
+                f"version {champion.number if champion else ''}, the champion, could not be trained "
+                "again with two seeds or more, so that nothing can be compared with it."
+            )
         entered = [*sound, *([theirs] if theirs is not None else [])]
         self._open(entered)
         trained = confirming.gathered(self._store, self._jobs_run, self._trained, self._view)
@@ -186,6 +205,7 @@ class Promotion:
             judgement=judgement,
             openings=tuple(sorted(opening.openings(sound))),
             rules=self._rules.model_dump(),
+            remarks=self._remarks(),
         )
         return enrolment.enrol(self._store, found, trained.run_id, self._data(sound), self._view.say)
 
@@ -208,9 +228,19 @@ class Promotion:
         return evidence.data_config(confirmed[0].configuration.data, self._request.data_dir)
 
     def _open(self, entered: Sequence[Confirmations]) -> None:
-        ledger = stores.ledger_path()
-        request = opening.Request(self.decision, self._request.command, ledger, self._request.again)
+        request = opening.Request(self.decision, self._request.command, self._ledger, self._request.again)
         opening.score(self._store, entered, self._data(entered), request, self._view.say)
+
+    @property
+    def _ledger(self) -> Path:
+        return stores.state_folder(self._store.uri) / stores.LEDGER
+
+    def _remarks(self) -> list[str]:
+        """What a reader of the evidence should know beside."""
+        lines = self._ledger.read_text(encoding="utf-8").splitlines() if self._ledger.is_file() else []
+        said = [f"The test images were opened {len(lines)} times in all by what shares {self._ledger.name}."]
+        known = [trial.name for trial in self._found.finalists if tested.TAG in trial.tags]
+        return said + [f"The test accuracy of {name} itself was known before it was chosen." for name in known]
 
     def _judge(
         self, sound: Sequence[Confirmations], champion: Champion | None, theirs: Confirmations | None
