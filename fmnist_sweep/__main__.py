@@ -6,10 +6,9 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -20,6 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist_sweep.compose import checked_job, one_sentence, register_recipes, tunables_replace
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
 from fmnist_sweep.folders import conf_folder
+from fmnist_sweep.foreign_configs import checked_folder, only_data
+from fmnist_sweep.printing import printable
 from fmnist_sweep.study import Job, continuing, masked
 
 _ANSWERED_BY_HYDRA = frozenset(
@@ -35,20 +36,13 @@ def compose() -> list[Job]:
     def collect(raw: DictConfig) -> None:
         composed.append((raw, HydraConfig.get()))  # checked below: Hydra prints what fails in a job
 
+    folder = checked_folder(sys.argv[1:])
     register_recipes()
     sys.argv[1:] = tunables_replace(sys.argv[1:])
-    with _scratch(), _hydra_raises(), one_sentence():
+    with _scratch(), _hydra_raises(), one_sentence(), only_data():
         collect()
-    return [replace(checked_job(raw, known), flags=_config_dir(sys.argv)) for raw, known in composed]
-
-
-def _config_dir(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The flag that adds a folder of the user's own configs, for the command that repeats a trial."""
-    for position, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name in ("--config-dir", "-cd"):
-            return ("--config-dir", str(Path(value or arguments[position + 1]).resolve()))
-    return ()
+    flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
+    return [replace(checked_job(raw, known), flags=flags) for raw, known in composed]
 
 
 @contextmanager
@@ -92,7 +86,7 @@ def main() -> int:
             with heard(stop):
                 return run_sweep(jobs, command, shown, stop)
     except UserError as error:
-        print(f"fmnist_sweep: {masked(str(error))}", file=sys.stderr)
+        print(f"fmnist_sweep: {printable(masked(str(error)))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         with suppress(OSError):

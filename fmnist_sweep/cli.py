@@ -16,6 +16,7 @@ from fmnist_sweep.documented_verb import documented
 from fmnist_sweep.errors import ConfigError, UserError
 from fmnist_sweep.options import EXPERIMENT, URI
 from fmnist_sweep.predict_verb import predict
+from fmnist_sweep.printing import console, echo, printable
 from fmnist_sweep.promote_verb import promote
 from fmnist_sweep.registry_verbs import history, rollback
 from fmnist_sweep.reproduce_verb import reproduce
@@ -30,7 +31,7 @@ class _Verbs(click.Group):
         except UserError as error:
             from fmnist_sweep.study import masked
 
-            click.echo(f"fmnist-sweep: {masked(str(error))}", err=True)
+            echo(f"fmnist-sweep: {printable(masked(str(error)))}", err=True)
             context.exit(error.exit_code)
 
 
@@ -54,7 +55,7 @@ def ui(uri: str | None, experiment: str, port: int) -> None:
     store = stores.open_existing(uri, experiment)
     if not _is_free(port):
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
-    click.echo(f"{store.uri}\nhttp://127.0.0.1:{port}{stores.runs_page(store)}  (Ctrl-C ends it)")
+    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{stores.runs_page(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
     hosts = f"127.0.0.1:{port},localhost:{port}"
     where = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
@@ -101,8 +102,8 @@ def report(
     store = stores.open_existing(uri, experiment)
     path, without = publishing.again(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
     if without:
-        click.echo(f"without pictures: {without}", err=True)
-    click.echo(path)
+        echo(f"without pictures: {printable(without)}", err=True)
+    echo(path)
 
 
 @main.command()
@@ -116,14 +117,14 @@ def studies(uri: str | None) -> None:
     state = stores.state_folder(uri)
     found = list(progress.listed(state))
     if not found:
-        click.echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
+        echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
     for study in found:
         if isinstance(study, JournalDamaged):
-            click.echo(f"{study}\n")
+            echo(f"{printable(str(study))}\n")
             continue
         best = "" if study.best is None else f"; best validation accuracy {study.best:.4f}"
-        click.echo(f"{study.name}  {study.label}\n  {study.state}; {study.trials} trials{best}")
-        click.echo(f"  {study.where}\n  {study.command}\n")
+        echo(f"{study.name}  {printable(study.label)}\n  {printable(study.state)}; {study.trials} trials{best}")
+        echo(f"  {printable(study.where)}\n  {study.command}\n")
 
 
 @main.command()
@@ -137,23 +138,23 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     OVERRIDES are those of a sweep: data=kaggle_csv data.dir=FOLDER data.limit=5000. The test images are opened for
     counting only, and the opening is recorded in mlruns/test_openings.jsonl.
     """
-    from rich.console import Console
-
     from fmnist_sweep import plots
     from fmnist_sweep import store as stores
     from fmnist_sweep.compose import compose_data
     from fmnist_sweep.data import example_figure, fallback_banner, load, render, summarize
 
+    if picture is not None and picture.exists():
+        raise ConfigError(f"--picture={picture}: there is a file already; name a new one.")
     config = compose_data(overrides)
     splits = load(config)
-    console = Console()
+    screen = console()
     if splits.origin.fallback_reason:
-        console.print(fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
-    console.print(render(summarize(config, stores.ledger_path())))
+        screen.print(fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
+    screen.print(render(summarize(config, stores.ledger_path())))
     path = picture or stores.ledger_path().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(plots.png(example_figure(splits)))
-    click.echo(f"examples of the ten labels: {path}")
+    echo(f"examples of the ten labels: {path}")
 
 
 for verb in (compare, promote, history, rollback, reproduce, predict, documented):

@@ -13,6 +13,7 @@ import click
 
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.options import EXPERIMENT, URI
+from fmnist_sweep.printing import console, echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,9 +126,9 @@ def _list(
     whole = shown if limit is None else shown.head(limit)
     if out is not None:
         trial_table.export(whole, out, force=force)
-        click.echo(f"{out}: {len(whole):,} rows, {len(whole.columns)} columns")
+        echo(f"{out}: {len(whole):,} rows, {len(whole.columns)} columns")
     elif as_json:
-        click.echo(trial_table.as_json(whole))
+        echo(trial_table.as_json(whole))
     else:
         _show(store, frame.head(limit or _LIMIT), len(frame), len(trials), named, kept, by_config)
 
@@ -145,31 +146,29 @@ def _show(
     from fmnist_sweep.study import masked
 
     if not len(frame):
-        click.echo(f"no trial matches, of {of:,} in {masked(store.uri)}, experiment {store.experiment_name}.")
+        echo(f"no trial matches, of {of:,} in {masked(store.uri)}, experiment {store.experiment_name}.")
         return
-    console, dropped = _console(), list[str]()
+    screen, dropped = _console(), list[str]()
     if named:
         table = trial_listing.named(frame, named)
     else:
-        table, dropped = (trial_listing.configurations if by_config else trial_listing.listing)(frame, trials, console)
-    console.print(table)
+        table, dropped = (trial_listing.configurations if by_config else trial_listing.listing)(frame, trials, screen)
+    screen.print(table)
     what = "configurations" if by_config else "trials"
-    click.echo(f"{len(frame):,} of {there:,} {what}{'' if len(frame) == there else f'; --limit {there} shows all'}.")
+    echo(f"{len(frame):,} of {there:,} {what}{'' if len(frame) == there else f'; --limit {there} shows all'}.")
     if dropped:
-        click.echo(f"no room here for {', '.join(dropped)}: --columns, or --export FILE.csv")
+        echo(f"no room here for {', '.join(dropped)}: --columns, or --export FILE.csv")
     unscored = sum(trial.accuracy is None for trial in trials)
     if by_config and unscored:
-        click.echo(f"left out, without a score: {unscored:,} of {len(trials):,} trials.")
+        echo(f"left out, without a score: {unscored:,} of {len(trials):,} trials.")
 
 
 def _console() -> Console:
-    from rich.console import Console
-
     from fmnist_sweep.trial_listing import NO_LIMIT
 
     # In a pipe there is no width to fit, unless one is named.
     wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else NO_LIMIT
-    return Console(width=wide, highlight=False, markup=False)
+    return console(width=wide, highlight=False, markup=False)
 
 
 def _explain(
@@ -184,11 +183,11 @@ def _explain(
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
     found = side_by_side.compare(store, one, other)
     if as_json:
-        click.echo(json.dumps(_jsonable(side_by_side.as_values(found)), indent=1))
+        echo(json.dumps(_jsonable(side_by_side.as_values(found)), indent=1))
     else:
-        console = _console()
+        screen = _console()
         for part in side_by_side_text.render(found):
-            console.print(part)
+            screen.print(part)
     if picture is not None:
         _draw(store, found, picture, data_dir)
 
@@ -219,4 +218,4 @@ def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> 
         f"{name}: {side.trial.run_id[:8]}, {side.trial.name}" for name, side in (("A", found.a), ("B", found.b))
     )
     packed.write(path, plots.png(side_by_side_figure.disagreements(found.images, split.images, title)))
-    click.echo(f"{path}: the images on which they differ", err=True)
+    echo(f"{path}: the images on which they differ", err=True)

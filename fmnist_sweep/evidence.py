@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from fmnist_sweep import tracking
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.printing import printable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from fmnist_sweep.store import Store
 
+_MOST_DRAWN = 1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 
 
@@ -81,7 +83,8 @@ class StoredTrial:
 
     @property
     def failure(self) -> str | None:
-        return self.tags.get("fmnist.failure")
+        told = self.tags.get("fmnist.failure")
+        return None if told is None else printable(told)
 
     @property
     def cpu_seconds(self) -> float:
@@ -152,7 +155,7 @@ def stored(runs: Sequence[Run]) -> list[StoredTrial]:
 def _stored(run: Run) -> StoredTrial:
     return StoredTrial(
         run_id=str(run.info.run_id),
-        name=str(run.info.run_name),
+        name=printable(str(run.info.run_name)),
         state=str(run.info.status).lower(),
         params=run.data.params,
         metrics=run.data.metrics,
@@ -167,9 +170,16 @@ def _images(run: Run) -> int | None:
     """How many images a run was validated on, from its dataset inputs."""
     for logged in run.inputs.dataset_inputs if run.inputs else ():
         if any(tag.value == "validation" for tag in logged.tags):
-            profile: dict[str, int | None] = json.loads(logged.dataset.profile or "{}")
-            return profile.get("images")
+            return _counted(logged.dataset.profile or "{}")
     return None
+
+
+def _counted(profile: str) -> int | None:
+    try:
+        images = json.loads(profile).get("images")
+    except (ValueError, AttributeError, RecursionError):  # whoever may write to the store can write another one
+        return None
+    return images if type(images) is int and images > 0 else None
 
 
 def curves(store: Store, run_id: str) -> list[dict[str, float]]:
@@ -204,13 +214,14 @@ def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
     data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
     the data is not at hand, or other data is.
     """
-    import yaml
-
+    whose = f"{trial.name} (run {trial.run_id})"
     content = tracking.artifact(store, trial.run_id, "config.yaml")
     if content is None:
-        raise DataError(f"{trial.name} (run {trial.run_id}) has no config.yaml any more, which says what its data was.")
-    found = load(data_config(yaml.safe_load(content)["data"], data_dir))
-    expected = trial.tags["fmnist.data"]
+        raise DataError(f"{whose} has no config.yaml any more, which says what its data was.")
+    expected = trial.tags.get("fmnist.data")
+    if expected is None:
+        raise DataError(f"{whose} has no tag fmnist.data any more, which says what its data was.")
+    found = load(data_config(_described(content, whose), data_dir, whose))
     if found.tag != expected:
         raise DataError(
             f"{found.origin.location} is {found.tag}, but {trial.name} was scored on {expected}: name the folder of "
@@ -219,10 +230,46 @@ def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
     return found
 
 
-def data_config(described: Mapping[str, Any], data_dir: str | None) -> DataConfig:
-    """The data section of a trial's config.yaml, with where its images are to be found here."""
-    content = {"include_validation": False, **described}
-    return DataConfig(**content, dir=data_dir, download=True, fallback=None)
+def _described(content: bytes, whose: str) -> Mapping[str, Any]:
+    """The data section of a trial's config.yaml; whose: for a message."""
+    import yaml
+
+    try:
+        section = yaml.safe_load(content)["data"]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _foreign(whose, f"found none ({type(error).__name__})") from None
+    if not isinstance(section, Mapping):
+        raise _foreign(whose, f"found a {type(section).__name__}")
+    return section
+
+
+def data_config(described: Mapping[str, Any], data_dir: str | None, whose: str = "a trial") -> DataConfig:
+    """The data section of a trial's config.yaml, with where its images are to be found here.
+
+    whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
+    """
+    from pydantic import ValidationError
+
+    here: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
+    for key in here:
+        if key in described:
+            raise _foreign(whose, f"found the key {key}, which a trial does not keep")
+    try:
+        found = DataConfig.model_validate({"include_validation": False, **described, **here})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise _foreign(whose, f"found that of {where[:80]}: {wrong['msg']}") from None
+    if found.source == "drawn" and found.images > _MOST_DRAWN:
+        raise _foreign(whose, f"found more than {_MOST_DRAWN:,} images to draw")
+    return found
+
+
+def _foreign(whose: str, found: str) -> DataError:
+    return DataError(
+        f"the config.yaml of {whose} is damaged or was altered: expected the data section that a sweep writes, "
+        f"{found}; take another trial, or train it again."
+    )
 
 
 def unpacked(content: bytes) -> Predictions:

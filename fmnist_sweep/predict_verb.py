@@ -11,6 +11,7 @@ import click
 
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.options import EXPERIMENT, URI
+from fmnist_sweep.printing import echo
 
 if TYPE_CHECKING:
     import keras
@@ -62,11 +63,11 @@ def predict(
     if picture is not None:
         _draw(picture, taken, found, _model_line(version))
     if as_json:
-        click.echo(json.dumps(as_values(version, taken, found, top), indent=1))
+        echo(json.dumps(as_values(version, taken, found, top), indent=1))
         return
-    click.echo(_model_line(version))
+    echo(_model_line(version))
     for photograph, row in zip(taken, found, strict=True):
-        click.echo("\n".join(_lines(photograph, row, top)))
+        echo("\n".join(_lines(photograph, row, top)))
 
 
 def probabilities(model: keras.Model, taken: Sequence[Photograph]) -> NDArray[np.float64]:
@@ -159,4 +160,4 @@ def _draw(path: Path, taken: Sequence[Photograph], found: NDArray[np.float64], t
         packed.write(path, content)
     except OSError as error:
         raise ConfigError(f"--picture={path} cannot be written ({error.strerror or error}): name another.") from None
-    click.echo(f"{path}: each picture, the pixels that the model saw, its probabilities", err=True)
+    echo(f"{path}: each picture, the pixels that the model saw, its probabilities", err=True)

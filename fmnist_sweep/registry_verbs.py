@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fmnist_sweep.options import EXPERIMENT, URI
+from fmnist_sweep.printing import console, echo
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -29,8 +30,6 @@ _WHOLE = ("version", "registered (UTC)", "move", "time (UTC)", "alias", "from", 
 @EXPERIMENT
 def history(uri: str | None, experiment: str) -> None:
     """List the registered versions, and every move of their aliases with its reason and command."""
-    from rich.console import Console
-
     from fmnist_sweep import moves, versions
     from fmnist_sweep import store as stores
 
@@ -38,14 +37,14 @@ def history(uri: str | None, experiment: str) -> None:
     found = versions.every(store)
     told = moves.every(store)
     if not found and not told:
-        click.echo(f"nothing is registered as models:/{versions.MODEL_NAME} yet: fmnist-sweep promote does that.")
+        echo(f"nothing is registered as models:/{versions.MODEL_NAME} yet: fmnist-sweep promote does that.")
         return
     standings = moves.current(store)
-    console = Console(highlight=False, markup=False)
-    console.print(_versions(store, found, versions.aliases(versions.registered(store))))
-    console.print(_moves(told) if told else "no command of fmnist-sweep has moved an alias yet")
+    screen = console(highlight=False, markup=False)
+    screen.print(_versions(store, found, versions.aliases(versions.registered(store))))
+    screen.print(_moves(told) if told else "no command of fmnist-sweep has moved an alias yet")
     for line in _remarks(standings):
-        console.print(line)
+        screen.print(line)
 
 
 @click.command()
@@ -69,9 +68,9 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     store = stores.open_existing(uri, experiment)
     done = moves.rollback(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
     before = f"version {done.previous}" if done.previous else "nothing"
-    click.echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {done.version} (before: {before})")
-    click.echo(f"  {done.why}")
-    click.echo("  its file is, by its checksum, the one that was registered, and loads")
+    echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {done.version} (before: {before})")
+    echo(f"  {done.why}")
+    echo("  its file is, by its checksum, the one that was registered, and loads")
 
 
 def _versions(store: Store, found: Sequence[ModelVersion], points: Mapping[str, str]) -> Table:

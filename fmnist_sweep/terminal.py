@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fmnist_sweep.printing import console, printable
 from fmnist_sweep.report import TrialRecord, accuracy_text, best, duration, ranked, score_cell, ties_text
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class View:
         shown = self._trials[trial_id] = _Shown(number, record.name, epochs, done)
         if self._progress and sum(each.bar is not None for each in self._trials.values()) < _MOST_BARS:
             note = "waits for a worker" if self._several else ""
-            shown.bar = self._progress.add_task(record.name, total=epochs, completed=done, note=note)
+            shown.bar = self._progress.add_task(printable(record.name), total=epochs, completed=done, note=note)
         elif not self._progress:
             self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
@@ -231,15 +232,13 @@ class _Screen(io.TextIOBase):
 @contextmanager
 def view() -> Iterator[View]:
     """A view for where standard output goes: a terminal, or a file."""
-    from rich.console import Console
-
     screen: Any = _Screen(sys.stdout)
     if not sys.stdout.isatty():
-        yield View(Console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)
+        yield View(console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-    console = Console(file=screen)
+    shown = console(file=screen)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -247,5 +246,5 @@ def view() -> Iterator[View]:
         MofNCompleteColumn(),
         TextColumn("epochs  {task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield View(console, progress)
+    with Progress(*columns, console=shown, transient=True) as progress:
+        yield View(shown, progress)

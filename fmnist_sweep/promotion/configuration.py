@@ -132,7 +132,7 @@ def from_description(text: str) -> Configuration:
     """The configuration that `described` wrote. Errors: ValueError."""
     try:
         content = json.loads(text)
-        words = {key: tuple(content[key]) for key in ("overrides", "flags")}
+        words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
         return Configuration(**{**content, **words})
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None

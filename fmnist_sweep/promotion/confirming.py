@@ -69,10 +69,19 @@ def refuse_other_images(configurations: Sequence[Configuration], data_dir: str |
             )
 
 
-def planned_before(jobs: Sequence[Job], view: View) -> list[int]:
-    """How many seeds each finalist was to be trained with by an earlier command; 0 for a new one."""
+@dataclass(frozen=True)
+class Begun:
+    """What an earlier command planned for a finalist. seeds: 0 for a new one. journal: that marks its runs."""
+
+    seeds: int = 0
+    journal: str | None = None
+
+
+def begun_before(jobs: Sequence[Job], view: View) -> list[Begun]:
+    """What earlier commands planned for each finalist."""
     plan = plans.plan_studies(jobs, stores.state_folder(jobs[0].config.tracking.uri), view)
-    return [int((planned.record.about.get("planned") or 0) if planned.record else 0) for planned in plan]
+    told = [planned.record.about if planned.record else {} for planned in plan]
+    return [Begun(int(about.get("planned") or 0), about.get("token")) for about in told]
 
 
 def gathered(store: Store, jobs: Sequence[Job], configurations: Sequence[Configuration], view: View) -> Set:

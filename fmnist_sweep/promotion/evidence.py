@@ -149,6 +149,7 @@ class Evidence:
         heads = ("configuration", "test accuracy over fresh seeds", "beside the champion", "what speaks against it")
         return _PAGE.format(
             verdict=html.escape(self.judgement.verdict),
+            heading=_HEADINGS[self.judgement.verdict],
             command=html.escape(study.masked(self.command)),
             said=said,
             rule=html.escape(self.judgement.rule_text),
@@ -189,25 +190,31 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+_HEADINGS = {
+    "first": "the first champion",
+    "better": "better than the champion",
+    "cannot tell": "it cannot be told whether it is better",
+    "worse": "worse than the champion",
+}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Promotion: {verdict}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
 table {{ border-collapse: collapse; margin: 1rem 0; width: 100% }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top;
-  overflow-wrap: anywhere }}
+td, th {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top }}
+.facts td:last-child {{ overflow-wrap: anywhere }}
 img {{ max-width: 100%; display: block; margin: 1rem 0 }}
 code {{ overflow-wrap: anywhere }}
 </style></head><body>
-<h1>Promotion: {verdict}</h1>
+<h1>Promotion: {heading}</h1>
 <ul>{said}</ul>
 <table>{standings}</table>
 {pictures}
 <h2>The rule</h2><p>{rule}</p>
 <p>Openings of the test images for these finalists: {openings}.</p>
 <h2>Trainings with fresh seeds</h2><table>{runs}</table>
-<h2>The version</h2><table>{facts}</table>
+<h2>The version</h2><table class="facts">{facts}</table>
 <p>Command: <code>{command}</code></p>
 </body></html>
 """

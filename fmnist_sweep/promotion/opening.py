@@ -70,16 +70,22 @@ def openings(confirmed: Sequence[Confirmations]) -> set[str]:
     return set().union(*(each.openings for each in confirmed))
 
 
+def refuse_more(confirmed: Confirmations) -> None:
+    """PromotionRefused for more seeds of a configuration whose test figures were seen."""
+    seen = confirmed.openings
+    if seen:
+        raise PromotionRefused(
+            f"the test images were opened for {confirmed.configuration.name} before ({', '.join(sorted(seen))}): more "
+            "seeds after their figures were seen are a second try. Keep to the seeds there are, or say "
+            "--open-again, which is recorded, counted and corrected for."
+        )
+
+
 def _refuse_second(confirmed: Sequence[Confirmations], new: Sequence[StoredTrial], again: bool) -> None:
     ids = {run.run_id for run in new}
     for each in confirmed:
-        seen = each.openings
-        if seen and not again and any(run.run_id in ids for run in each.runs):
-            raise PromotionRefused(
-                f"the test images were opened for {each.configuration.name} before ({', '.join(sorted(seen))}): more "
-                "seeds after their figures were seen are a second try. Keep to the seeds there are, or say "
-                "--open-again, which is recorded, counted and corrected for."
-            )
+        if not again and any(run.run_id in ids for run in each.runs):
+            refuse_more(each)
 
 
 def _named(

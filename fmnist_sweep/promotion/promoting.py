@@ -23,7 +23,7 @@ from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion.candidates import Asked, Candidates
 from fmnist_sweep.promotion.champion import Champion
 from fmnist_sweep.promotion.configuration import Configuration
-from fmnist_sweep.promotion.confirming import Confirmations
+from fmnist_sweep.promotion.confirming import Begun, Confirmations
 from fmnist_sweep.promotion.evidence import Evidence
 from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
 from fmnist_sweep.promotion.outcome import Outcome
@@ -57,10 +57,14 @@ class Promotion:
         self._store, self._request, self._view, self._stop = store, request, view, stop
         self._rules = request.base.promote
         self._found: Candidates = candidates.find(store, request.asked, self._rules.finalists, request.any_data)
-        all_of_them = [self._configuration(trial) for trial in self._found.finalists]
+        # Trained on all images for as long, two of them may be the same.
+        distinct: dict[str, Configuration] = {}
+        for trial in self._found.finalists:
+            configuration = self._configuration(trial)
+            distinct.setdefault(configuration.key, configuration)
+        self._all = list(distinct.values())
         # What this is a decision about, whoever is champion.
-        self.decision = studies.short_hash(configurations.keys_of(all_of_them))
-        self._all = all_of_them
+        self.decision = studies.short_hash(configurations.keys_of(self._all))
 
     def _configuration(self, trial: StoredTrial) -> Configuration:
         found = configurations.of_trial(self._store, trial)
@@ -87,7 +91,7 @@ class Promotion:
     def _announce(self) -> None:
         for name in self._found.passed_over:
             self._view.say(f"passed over, without a finished trial on Fashion-MNIST: {name}")
-        tied, chosen = self._found.tied, len(self._all)
+        tied, chosen = self._found.tied, len(self._found.finalists)
         if self._found.rivals > 1:
             others = "" if tied == chosen else f", of which the best {chosen} are taken (promote.finalists)"
             self._view.say(
@@ -132,14 +136,21 @@ class Promotion:
         confirming.refuse_other_images(finalists, self._request.data_dir)
         to_train = self._to_train(finalists, before)
         seeds = self._rules.seeds or self._needed(finalists, before).seeds
-        planned = confirming.planned_before(self._jobs(to_train, [seeds] * len(to_train)), self._view)
+        begun = confirming.begun_before(self._jobs(to_train, [seeds] * len(to_train)), self._view)
         # Seeds once planned stay: with another number after their figures were seen, luck would be looked for.
-        counts = [max(count, seeds if self._rules.seeds or not count else 0) for count in planned]
+        counts = [max(each.seeds, seeds if self._rules.seeds or not each.seeds else 0) for each in begun]
+        self._refuse_more(to_train, begun, counts)
         names = ", ".join(f"{each.name} ({count} seeds)" for each, count in zip(to_train, counts, strict=True))
         self._view.say(f"trained again with fresh seeds: {names}")
         self._jobs_run = self._jobs(to_train, counts)
         self._trained = to_train
         return run_sweep(self._jobs_run, self._request.command, self._view, self._stop)
+
+    def _refuse_more(self, of: Sequence[Configuration], begun: Sequence[Begun], counts: Sequence[int]) -> None:
+        """Before anything is trained, for whose test figures were seen already."""
+        for configuration, each, count in zip(of, begun, counts, strict=True):
+            if each.journal is not None and count > each.seeds and not self._request.again:
+                opening.refuse_more(confirming.of_journal(self._store, configuration, each.journal))
 
     def _to_train(self, finalists: Sequence[Configuration], before: Champion | None) -> list[Configuration]:
         if before is None or before.confirmations is not None:

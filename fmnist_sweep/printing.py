@@ -1,0 +1,58 @@
+"""What is printed on a terminal, with whatever could steer the terminal made visible instead: names are not ours."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Control characters, and those that turn the direction of a line or break it without being one.
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_STEERS_A_LINE = re.compile(rf"(?!\n){_STEERS.pattern}")
+
+
+def printable(text: str) -> str:
+    r"""A name or a sentence as one line, control characters spelled out: ESC becomes \x1b."""
+    return text if text.isprintable() else _STEERS.sub(_spelled, text)
+
+
+def printable_lines(text: str) -> str:
+    """The same, with the lines that it has."""
+    return text if text.isprintable() else _STEERS_A_LINE.sub(_spelled, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return found.group().encode("unicode_escape").decode("ascii")
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print lines, on standard error where asked for."""
+    import click
+
+    click.echo(printable_lines(str(text)), err=err)
+
+
+def console(**given: Any) -> Console:
+    """Rich's console, given its arguments; it would itself pass escape sequences on to the terminal."""
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+    from rich.segment import Segment
+
+    class Spelled:
+        """Something to print, its text without control characters; rich's own styles stay."""
+
+        def __init__(self, inner: ConsoleRenderable) -> None:
+            self._inner = inner
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for text, style, control in console.render(self._inner, options):
+                yield Segment(text if control else printable_lines(text), style, control)
+
+    class Spelling(RenderHook):
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            return [Spelled(each) for each in renderables]
+
+    made = Console(**given)
+    made.push_render_hook(Spelling())
+    return made
