@@ -111,6 +111,7 @@ class Handover:
                 # Of a cluster's node nothing is known here.
                 **({} if self._sweep.arrangement.name == "ray" else {"machine": machine.described()}),
                 **continues,
+                **self._study.job.marks,
             },
             command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
             parent=self._record.run_id,

@@ -12,15 +12,23 @@ _TOLD = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 @cache
 def described() -> str:
-    """The processor, those of its instructions that matter, and the system: `AMD EPYC avx2 avx512f, Linux x86_64`.
+    """The processor, those of its instructions that matter, GPUs, and the system, in words.
 
-    Where the system does not tell its processor, its architecture alone.
+    Such as `AMD EPYC avx2 avx512f, Linux x86_64`; where the system does not tell its processor, its architecture alone.
     """
     told: dict[str, str] = {}
     file = Path("/proc/cpuinfo")
     for line in file.read_text().splitlines() if file.is_file() else ():
         key, _, value = line.partition(":")
         told.setdefault(key.strip(), value.strip())
+    gpus = [_model(path) for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     flags = [flag for flag in _TOLD if flag in told.get("flags", "").split()]
     processor = " ".join([told.get("model name", platform.processor() or "unknown processor"), *flags])
+    processor = ", ".join([processor, *gpus])
     return f"{processor}, {platform.system()} {platform.machine()}"
+
+
+def _model(information: Path) -> str:
+    """What a GPU's driver calls it."""
+    lines = information.read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "a GPU")

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -41,7 +41,7 @@ class Job:
 
     overrides: as typed, for this job alone. choices: the option of each config group. flags: Hydra's own that it needs.
     label: what it is called, where that is not to be made of what sets it apart. command: that continues it, where that
-    is no plain sweep.
+    is no plain sweep. marks: tags of its trials' runs beside the usual ones.
     """
 
     config: Config
@@ -51,6 +51,7 @@ class Job:
     kinds: Kinds = SEARCH
     label: str | None = None
     command: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, thre
     pinned["train.epochs"] = config["train"]["epochs"]
     pinned["train.precision"] = config["train"]["precision"]
     pinned["seed"] = config["seed"]
+    if config["train"]["schedule"].get("over_epochs") is not None:  # a rung of Hyperband trains a part of it
+        pinned["train.schedule.over_epochs"] = config["train"]["schedule"]["over_epochs"]
     kept = [
         override
         for override in study.job.overrides

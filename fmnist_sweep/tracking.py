@@ -72,14 +72,31 @@ def search(store: Store, marks: Mapping[str, str]) -> list[Run]:
 
 def meeting(store: Store, condition: str) -> list[Run]:
     """All active runs that meet a condition in MLflow's own language."""
+    return _meeting(store, [store.experiment_id], condition)
+
+
+def _meeting(store: Store, experiments: list[str], condition: str) -> list[Run]:
     runs: list[Run] = []
     token = None
     while True:
-        page = store.client.search_runs([store.experiment_id], condition, max_results=1000, page_token=token)
+        page = store.client.search_runs(experiments, condition, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:
             return runs
+
+
+def everywhere(store: Store, marks: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags in all experiments of a store."""
+    experiments: list[str] = []
+    token = None
+    while True:
+        page = store.client.search_experiments(max_results=1000, page_token=token)
+        experiments += [str(experiment.experiment_id) for experiment in page]
+        token = page.token
+        if not token:
+            break
+    return _meeting(store, experiments, _condition(marks))
 
 
 def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:

@@ -33,24 +33,28 @@ _UNLOADABLE = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
 
 
 @contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Decide about the registry alone, among processes that share the store's state folder; Locked after a minute."""
+def locked(store: Store, what: str = f"models:/{MODEL_NAME}") -> Iterator[None]:
+    """Decide about something alone, among processes that share the store's state folder; Locked after a minute.
+
+    what: the registry, or something else that one process does at a time, in words.
+    """
     from filelock import FileLock, Timeout
 
     folder = state_folder(store.uri)
+    name = _LOCK if what.startswith("models:/") else f"{what.replace(' ', '_')}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK)
+        lock = FileLock(folder / name)
         lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
         raise Locked(
-            f"another process has been deciding about models:/{MODEL_NAME} for over {_PATIENCE_SECONDS:.0f} s (it "
-            f"holds {folder / _LOCK}): wait for it or end it, then type the command again."
+            f"another process has been busy with {what} for over {_PATIENCE_SECONDS:.0f} s (it holds "
+            f"{folder / name}): wait for it or end it, then type the command again."
         ) from None
     except OSError as error:
         raise StoreError(
-            f"{folder / _LOCK} cannot be written ({error.strerror or error}): the registry is changed by one process "
-            "at a time, which takes a file there; type the command where you may write to that folder."
+            f"{folder / name} cannot be written ({error.strerror or error}): {what} is for one process at a time, "
+            "which takes a file there; type the command where you may write to that folder."
         ) from None
     try:
         yield

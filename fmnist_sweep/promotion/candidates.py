@@ -30,11 +30,13 @@ class Asked:
 class Candidates:
     """The trials to train again, the best first.
 
-    rivals: the finished trials they were chosen from. tied: of their configurations, those that cannot be told apart
-    from the best, it included. passed_over: newer sweeps without a finished trial on Fashion-MNIST.
+    where: what they are the best of. rivals: the finished trials they were chosen from. tied: of their
+    configurations, those that cannot be told apart from the best, it included. passed_over: newer sweeps
+    without a finished trial on Fashion-MNIST.
     """
 
     finalists: tuple[StoredTrial, ...]
+    where: str
     rivals: int
     tied: int
     passed_over: tuple[str, ...]
@@ -48,47 +50,62 @@ def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
     if asked.run_id is not None:
         trial = _named_run(store, asked.run_id)
         _refuse_other_data(trial, any_data)
-        return Candidates((trial,), 1, 1, ())
-    scored, passed_over = _scored(store, asked)
+        if _saw_validation(trial):
+            raise PromotionRefused(
+                f"{trial.name} was trained on the images that it was judged by: promote one that was not, with "
+                "promote.include_validation=true."
+            )
+        return Candidates((trial,), f"run {asked.run_id}", 1, 1, ())
+    scored, where, passed_over = _scored(store, asked)
     if not scored:
-        where = f"study {asked.study_id}" if asked.study_id else f"sweep {asked.sweep_id}" if asked.sweep_id else None
         raise PromotionRefused(
-            f"{where or 'the experiment'} has no finished trial in {studies.masked(store.uri)}: look with fmnist-sweep "
+            f"{where} has no finished trial in {studies.masked(store.uri)}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
     scored = [trial for trial in scored if _is_fashion_mnist(trial)] or scored
+    # A rung of Hyperband and the trial that went on from it are one training.
+    rungs = {(trial.tags.get("fmnist.journal"), trial.continues) for trial in scored if trial.continues}
+    scored = [trial for trial in scored if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
     tied = findings.tied_with_best(scored, lambda run_id: publishing.readable_predictions(store, run_id))
     _refuse_other_data(tied[0], any_data)
     # A trial that several commands trained is one rival.
     rivals = {(trial.study_id, trial.trial_id) for trial in scored}
-    return Candidates(tuple(tied[:most]), len(rivals), len(tied), passed_over)
+    return Candidates(tuple(tied[:most]), where, len(rivals), len(tied), passed_over)
 
 
-def _scored(store: Store, asked: Asked) -> tuple[list[StoredTrial], tuple[str, ...]]:
-    """The finished trials to choose from, and the names of sweeps that were looked through in vain."""
+def _scored(store: Store, asked: Asked) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
+    """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
     if asked.study_id is not None:
-        return _finished(evidence.read(store, {"fmnist.study_id": plain(asked.study_id)})), ()
+        found = _finished(evidence.read(store, {"fmnist.study_id": plain(asked.study_id)}))
+        return found, f"study {asked.study_id}", ()
     if asked.sweep_id is not None:
         sweeps = tracking.search(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": plain(asked.sweep_id)})
-        return [trial for sweep in sweeps for trial in _of_sweep(store, sweep)], ()
+        return [trial for sweep in sweeps for trial in _of_sweep(store, sweep)], f"sweep {asked.sweep_id}", ()
     passed_over: list[str] = []
     scored: list[StoredTrial] = []
+    where = "the experiment"
     for sweep in _ended_sweeps(store):
         scored = _of_sweep(store, sweep)
         if any(_is_fashion_mnist(trial) for trial in scored):
+            where = str(sweep.info.run_name)
             break
         passed_over.append(str(sweep.info.run_name))
-    return scored, tuple(passed_over)
+    return scored, where, tuple(passed_over)
 
 
 def _finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
-    return [trial for trial in trials if trial.accuracy is not None]
+    """Those with an accuracy on images that they were not trained on."""
+    return [trial for trial in trials if trial.accuracy is not None and not _saw_validation(trial)]
+
+
+def _saw_validation(trial: StoredTrial) -> bool:
+    return bool(trial.value("data.include_validation"))
 
 
 def _of_sweep(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
-    return _finished(evidence.of_journals(store, sweep.data.tags["fmnist.journals"].split()))
+    return _finished(evidence.of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
 
 
 def _ended_sweeps(store: Store) -> list[Run]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.evidence import StoredTrial
     from fmnist_sweep.store import Store
 
+CONFIG_HASH = "config_hash"  # tag, without the prefix
 # No search uses these, so that no finalist was chosen for its luck with one of them.
 _FIRST_SEED, _MOST_SEEDS = 10_001, 100
 
@@ -32,7 +33,7 @@ class Configuration:
     settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
     (DataConfig.content). data_tag: of the images that the trial learnt from and was judged on. objective: what the best
     epoch is chosen by. seed: the trial's own. overrides, flags: of the command that
-    trains it.
+    trains it. trial_run: the search's run that it comes from.
     """
 
     name: str
@@ -43,12 +44,18 @@ class Configuration:
     seed: int
     overrides: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    trial_run: str = ""
 
     @cached_property
     def key(self) -> str:
         """The same for trainings that differ in their seed alone."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return studies.short_hash([settings, self.data, self.data_tag, self.objective])
+        return studies.short_hash([settings, self.on_all, self.data_tag, self.objective])
+
+    @property
+    def on_all(self) -> bool:
+        """Whether it is trained on the validation images too."""
+        return bool(self.data.get("include_validation"))
 
     @property
     def fresh_seeds(self) -> list[int]:
@@ -84,7 +91,7 @@ class Configuration:
         config = check(raw, lambda key: f"the configuration of {self.name}")
         varied = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
         job = studies.Job(replace(config, settings=varied), self.overrides, {}, self.flags, studies.CONFIRMATION)
-        return replace(job, label=self.name, command=command)
+        return replace(job, label=self.name, command=command, marks={CONFIG_HASH: self.key})
 
 
 def of_trial(store: Store, trial: StoredTrial) -> Configuration:
@@ -93,14 +100,17 @@ def of_trial(store: Store, trial: StoredTrial) -> Configuration:
         settings = yaml.safe_load(_artifact(store, trial, "config.yaml"))
         flags, overrides = words_of(_artifact(store, trial, "overrides.txt"))
         data, seed = settings.pop("data"), settings.pop("seed")
+        parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
+        objective = parent.data.params.get("search.objective", "val_accuracy")
+        args = (trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides, flags, trial.run_id)
+        found = Configuration(*args)
+        _ = found.key  # it has all that it is known by
+        return found
     except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
         raise PromotionRefused(
             f"{trial.name} (run {trial.run_id}) does not say how it was trained ({type(error).__name__}: {error}): "
             "train it again."
         ) from None
-    parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
-    objective = parent.data.params.get("search.objective", "val_accuracy")
-    return Configuration(trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides, flags)
 
 
 def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
@@ -123,7 +133,7 @@ def described(configuration: Configuration) -> str:
     """A configuration as one line of JSON, for whoever has the registry alone."""
     content = {
         key: getattr(configuration, key)
-        for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides", "flags")
+        for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides", "flags", "trial_run")
     }
     return json.dumps(content, sort_keys=True)
 

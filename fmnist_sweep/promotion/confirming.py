@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, tested
+from fmnist_sweep import evidence, tested, tracking
 from fmnist_sweep import plan as plans
 from fmnist_sweep import store as stores
 from fmnist_sweep.data import load
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.evidence import StoredTrial
+from fmnist_sweep.promotion.configuration import CONFIG_HASH
 from fmnist_sweep.study import CONFIRMATION, Job
 from fmnist_sweep.sweep import standing
 
@@ -25,19 +26,29 @@ TEST_OPENING = "fmnist.test_opening"  # tag: which opening of the test images wa
 
 @dataclass(frozen=True)
 class Confirmations:
-    """A configuration's trainings with fresh seeds. journal: what marks their runs. runs: the first seed first."""
+    """A configuration's trainings with fresh seeds. journal: what marks their runs. runs: the first seed first.
+
+    elsewhere: trainings of it under other journals, by other versions of the libraries or in other experiments, that
+    the test images were opened for.
+    """
 
     configuration: Configuration
     journal: str
     runs: tuple[StoredTrial, ...]
+    elsewhere: tuple[StoredTrial, ...] = ()
 
     @property
     def finished(self) -> list[StoredTrial]:
         return [run for run in self.runs if run.state == "finished"]
 
     @property
+    def opened(self) -> list[StoredTrial]:
+        """Those that the test images were opened for, whether or not they were scored before it was cut short."""
+        return [run for run in self.finished if TEST_OPENING in run.tags]
+
+    @property
     def scored(self) -> list[StoredTrial]:
-        """Those that the test images were opened for, and that have their test predictions."""
+        """Those that have their test predictions."""
         return [run for run in self.finished if tested.TAG in run.tags]
 
     @property
@@ -46,8 +57,9 @@ class Confirmations:
 
     @property
     def openings(self) -> set[str]:
-        """The openings of the test images for any of them."""
-        return {run.tags[TEST_OPENING] for run in self.runs if TEST_OPENING in run.tags}
+        """The openings of the test images that any of them was scored in."""
+        seen = [run for run in (*self.runs, *self.elsewhere) if tested.TAG in run.tags]
+        return {run.tags.get(TEST_OPENING, "one without a name") for run in seen}
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,14 @@ def gathered(store: Store, jobs: Sequence[Job], configurations: Sequence[Configu
     return Set(found.run_id, tuple(of))
 
 
-def of_journal(store: Store, configuration: Configuration, journal: str) -> Confirmations:
-    """The trainings of a configuration; journal: that marks their runs."""
-    runs = evidence.of_journals(store, [journal], CONFIRMATION.trial)
-    return Confirmations(configuration, journal, tuple(sorted(runs, key=lambda run: int(run.params["seed"]))))
+def of_journal(store: Store, configuration: Configuration, journal: str | None) -> Confirmations:
+    """The trainings of a configuration in all experiments; journal: that marks its own, None where there are none."""
+    own = _runs(store, {"fmnist.journal": journal}) if journal is not None else []
+    alike = _runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
+    elsewhere = [run for run in alike if run.tags.get("fmnist.journal") != journal and tested.TAG in run.tags]
+    return Confirmations(configuration, journal or "", tuple(own), tuple(elsewhere))
+
+
+def _runs(store: Store, marks: dict[str, str]) -> list[StoredTrial]:
+    found = evidence.stored(tracking.everywhere(store, {"fmnist.kind": CONFIRMATION.trial, **marks}))
+    return sorted(found, key=lambda run: int(run.params["seed"]))

@@ -19,13 +19,14 @@ from fmnist_sweep import logged_model, moves, tested, tracking, versions
 from fmnist_sweep.errors import ExitCode, PromotionRefused
 from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion import configuration as configurations
+from fmnist_sweep.promotion import opening
 from fmnist_sweep.promotion.champion import CONFIGURATION, FINALIST
 from fmnist_sweep.promotion.outcome import Outcome
 
 if TYPE_CHECKING:
     import keras
+    from mlflow.entities.model_registry import ModelVersion
 
-    from fmnist_sweep.data import DataConfig
     from fmnist_sweep.evidence import Predictions
     from fmnist_sweep.promotion.confirming import Confirmations
     from fmnist_sweep.promotion.evidence import Evidence
@@ -36,11 +37,12 @@ DECISION, AGAINST, SEEDS, WHY, SEED = "fmnist.decision", "fmnist.against", "fmni
 WEIGHTS, PREDICTIONS = "fmnist.weights_sha256", "fmnist.predictions_sha256"
 ACCURACY, SPREAD, THREADS = "fmnist.val_accuracy", "fmnist.val_accuracy_sd", "fmnist.threads"
 MACHINE, VERSIONS = "fmnist.machine", "fmnist.versions"
+VERDICT, RULE, CONFIG_HASH = "fmnist.verdict", "fmnist.rule", f"fmnist.{configurations.CONFIG_HASH}"
 _OF_RUN = ("git", "precision", "threads", "machine", "executor", "data", "canonical")
 _LATENCY_ROUNDS = 30
 
 
-def enrol(store: Store, found: Evidence, promotion: str, data: DataConfig, say: Callable[[str], None]) -> Outcome:
+def enrol(store: Store, found: Evidence, promotion: str, data_dir: str | None, say: Callable[[str], None]) -> Outcome:
     """Do what the judgement says; the caller holds the registry. Done again, it changes nothing.
 
     promotion: the run that the evidence is kept with. Errors: PromotionRefused where the model is not what was scored.
@@ -52,15 +54,20 @@ def enrol(store: Store, found: Evidence, promotion: str, data: DataConfig, say: 
         _keep(store, found, promotion, None)
         return Outcome(ExitCode.REFUSED, (f"nothing is registered: {found.why}", _where(found, promotion)))
     chosen = _chosen(found.winner)
-    version = _checked_version(store, found, chosen, promotion, data)
+    version = _champion_once(store, found, chosen) or _checked_version(store, found, chosen, promotion, data_dir)
     _keep(store, found, promotion, version.tags)
     alias = versions.CHAMPION if found.judgement.promotes else versions.CHALLENGER
     kind: moves.Kind = "promoted" if found.judgement.promotes else "challenger"
     number = str(version.version)
-    moved = moves.move(store, alias, number, kind=kind, why=found.why, command=found.command)
-    before = f"version {moved.previous}" if moved.previous else "nothing"
+    points = versions.aliases(versions.registered(store))
+    if (points.get(versions.CHAMPION) or "nobody") != found.against:  # on a server others may decide, too
+        raise PromotionRefused(
+            "the champion was changed by another command meanwhile: type the command again; what was scored is kept."
+        )
+    moves.move(store, alias, number, kind=kind, why=found.why, command=found.command)
+    before = f"version {points[alias]}" if alias in points else "nothing"
     address = f"models:/{versions.MODEL_NAME}@{alias}"
-    still = moved.previous == number
+    still = points.get(alias) == number
     said = f"{address} is still version {number}" if still else f"{address} is now version {number} (before: {before})"
     code = ExitCode.DONE if found.judgement.promotes else ExitCode.NOT_BETTER
     lines = (said, *_about(found, chosen, version.tags), _where(found, promotion))
@@ -83,24 +90,31 @@ def _where(found: Evidence, promotion: str) -> str:
 
 def _chosen(confirmed: Confirmations) -> StoredTrial:
     """Of a configuration's trainings the best on the validation images; where these were trained on, the first."""
-    if confirmed.configuration.data.get("include_validation"):
+    if confirmed.configuration.on_all:
         return confirmed.scored[0]
     return max(confirmed.scored, key=lambda run: run.metrics["best_val_accuracy"])
 
 
-def _checked_version(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, data: DataConfig) -> Any:
+def _champion_once(store: Store, found: Evidence, chosen: StoredTrial) -> ModelVersion | None:
+    """The version of this model that was promoted by an earlier decision: what was said of it then stays."""
+    mine = [version for version in versions.every(store) if version.run_id == chosen.run_id]
+    once = next((version for version in mine if version.tags.get(VERDICT) in ("first", "better")), None)
+    if once is None or found.judgement.promotes:
+        return None
+    versions.load(store, once)
+    return once
+
+
+def _checked_version(
+    store: Store, found: Evidence, chosen: StoredTrial, promotion: str, data_dir: str | None
+) -> ModelVersion:
     """The version of the chosen model, loaded from the registry and found to predict what was scored."""
-    validation = evidences.splits(store, chosen, data.dir).validation
-    told = evidences.predictions(store, chosen.run_id)
-    if told is None:
-        raise PromotionRefused(f"{chosen.name} (run {chosen.run_id}) has no predictions.npz any more: delete that run.")
-    tags = _tags(store, found, chosen, promotion, told)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            model_id, file = logged_model.fetch(store, store.client.get_run(chosen.run_id), Path(folder))
-            logged_model.load_checked(chosen.name, file, validation.images, told.probabilities)
-        except logged_model.Unusable as error:
-            raise PromotionRefused(str(error)) from None
+        model_id, file = opening.checked(store, chosen, data_dir, Path(folder, chosen.run_id))
+        validation = evidences.splits(store, chosen, data_dir).validation
+        told = evidences.predictions(store, chosen.run_id)
+        assert told is not None, "checked"
+        tags = _tags(store, found, chosen, promotion, told)
         tags |= {logged_model.SHA256: logged_model.sha256_of(file), "fmnist.size_bytes": str(file.stat().st_size)}
     description = found.description(tags)
     version = versions.register(store, chosen.run_id, model_id, tags=tags, description=description)
@@ -126,7 +140,8 @@ def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, to
     return {
         **kept,
         "fmnist.name": configuration.name,
-        "fmnist.verdict": found.judgement.verdict,
+        VERDICT: found.judgement.verdict,
+        RULE: found.rule,
         DECISION: found.decision,
         AGAINST: found.against,
         WHY: found.why,
@@ -137,7 +152,7 @@ def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, to
         "fmnist.trial_id": source.trial_id,
         FINALIST: found.winner.journal,
         CONFIGURATION: configurations.described(configuration),
-        "fmnist.config_hash": configuration.key,
+        CONFIG_HASH: configuration.key,
         SEED: chosen.params["seed"],
         SEEDS: str(len(found.winner.scored)),
         VERSIONS: json.dumps(json.loads(identity or b"{}").get("versions", {}), sort_keys=True),
@@ -156,14 +171,14 @@ def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, to
 
 def _source(found: Evidence) -> StoredTrial:
     """The trial of the search that the winner's configuration comes from."""
-    names = [trial.name for trial in found.candidates.finalists]
-    return found.candidates.finalists[names.index(found.winner.configuration.name)]
+    run_id = found.winner.configuration.trial_run
+    return next(trial for trial in found.candidates.finalists if trial.run_id == run_id)
 
 
 def _keep(store: Store, found: Evidence, promotion: str, registered: Mapping[str, Any] | None) -> None:
     """The evidence, with the promotion's run."""
     tracking.log_files(store, promotion, found.files(registered))
-    store.client.set_tag(promotion, "fmnist.verdict", found.judgement.verdict)
+    store.client.set_tag(promotion, VERDICT, found.judgement.verdict)
     note = "\n".join(
         ["**Promotion**: " + found.judgement.verdict, "", *(f"- {line}" for line in found.judgement.reasons)]
     )

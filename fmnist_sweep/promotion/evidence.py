@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Evidence:
     """What was found about some finalists, beside the champion there was.
 
-    finalists: in the order of the judgement's standings. openings: of the test images for them. rules: the section
-    promote of the config. remarks: what a reader should know beside.
+    finalists: in the order of the judgement's standings. openings: of the test images for them. rule: what the gate
+    went by, as JSON. remarks: what a reader should know beside.
     """
 
     decision: str
@@ -35,7 +35,7 @@ class Evidence:
     champion_confirmed: Confirmations | None
     judgement: Judgement
     openings: Sequence[str]
-    rules: Mapping[str, Any]
+    rule: str
     remarks: Sequence[str] = ()
 
     @property
@@ -50,7 +50,9 @@ class Evidence:
     @property
     def folder(self) -> str:
         """Where it is kept among the artifacts of the promotion's run."""
-        return f"promotion/{self.decision}/against-{self.against}"
+        # After another opening it is another judgement; what the one before rested on stays.
+        opened = f"-opening-{len(self.openings)}" if len(self.openings) > 1 else ""
+        return f"promotion/{self.decision}/against-{self.against}{opened}"
 
     @property
     def why(self) -> str:
@@ -69,7 +71,7 @@ class Evidence:
                 "finalists": [trial.run_id for trial in self.candidates.finalists],
             },
             "test_openings": list(self.openings),
-            "rules": dict(self.rules),
+            "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
             "finalists": [_confirmed(each) for each in self.finalists],
             "champion": None
@@ -90,13 +92,13 @@ class Evidence:
     def _pictures(self) -> dict[str, bytes]:
         of = [*self.finalists, *([self.champion_confirmed] if self.champion_confirmed else [])]
         judged = [*self.judgement.standings, *([self.judgement.champion] if self.judgement.champion else [])]
-        spread = {
-            standing.name: [run.metrics["test_accuracy"] for run in each.scored]
+        spread = [
+            (standing.name, [run.metrics["test_accuracy"] for run in each.scored])
             for standing, each in zip(judged, of, strict=True)
-        }
+        ]
         return {
             "accuracies.png": plots.png(figures.accuracies(spread)),
-            "recalls.png": plots.png(figures.recalls({each.name: each.recalls for each in judged})),
+            "recalls.png": plots.png(figures.recalls([(each.name, each.recalls) for each in judged])),
         }
 
     def description(self, registered: Mapping[str, Any]) -> str:

@@ -17,12 +17,12 @@ _COLOURS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _LONGEST_NAME = 60
 
 
-def accuracies(of: Mapping[str, Sequence[float]]) -> Figure:
+def accuracies(of: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     """A row for each configuration: a dot a seed, a line at the mean. ValueError for none."""
     if not of:
         raise ValueError("there must be at least one configuration, but there is none")
     figure, axes = _page(9, 1.2 + 0.7 * len(of))
-    for row, (name, values) in enumerate(of.items()):
+    for row, (name, values) in enumerate(of):
         place = -row
         axes.plot(values, np.full(len(values), place), "o", color=_COLOURS[row % len(_COLOURS)], alpha=0.6, ms=7)
         mean = float(np.mean(values))
@@ -34,13 +34,13 @@ def accuracies(of: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def recalls(of: Mapping[str, Mapping[str, float | None]]) -> Figure:
+def recalls(of: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     """A point for each label and configuration, means over seeds. ValueError for none."""
     if not of:
         raise ValueError("there must be at least one configuration, but there is none")
-    labels = list(next(iter(of.values())))
+    labels = list(of[0][1])
     figure, axes = _page(9, 4.4)
-    for number, (name, found) in enumerate(of.items()):
+    for number, (name, found) in enumerate(of):
         places = np.arange(len(labels)) + 0.12 * (number - (len(of) - 1) / 2)
         values = [np.nan if found[label] is None else found[label] for label in labels]
         colour = _COLOURS[number % len(_COLOURS)]

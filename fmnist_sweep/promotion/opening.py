@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,45 +19,41 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
-    """Why the test images are to be opened. decision: its id. ledger: where openings are recorded, beside the store.
+class Purpose:
+    """What the test images are opened for. decision: its id. ledger: where openings are recorded.
 
     again: whether the user asked for a second opening of the same decision.
     """
 
     decision: str
-    command: str
     ledger: Path
     again: bool
 
 
 def score(
-    store: Store,
-    confirmed: Sequence[Confirmations],
-    data: DataConfig,
-    request: Request,
-    say: Callable[[str], None],
+    store: Store, pending: Sequence[StoredTrial], names: Iterable[str], data: DataConfig, purpose: Purpose, say: Say
 ) -> None:
-    """Score every confirmation that has not seen the test images; where all have, no test file is opened.
+    """Score confirmations on the test images; for none, no test file is opened.
 
-    A saved model must first predict what was scored on its validation images. An opening that was cut short is gone on
-    with: nobody has seen a figure of it. Errors: PromotionRefused, DataError.
+    names: of the openings there were for these finalists. A saved model must first predict what was scored on its
+    validation images. An opening that was cut short before a figure was written is gone on with under its name.
+    Errors: PromotionRefused, DataError.
     """
-    pending = [run for each in confirmed for run in each.finished if tested.TAG not in run.tags]
     if not pending:
         return
-    new = [run for run in pending if TEST_OPENING not in run.tags]
-    _refuse_second(confirmed, new, request.again)
     with tempfile.TemporaryDirectory() as folder:
         files = [_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending]
-        opening = _named(confirmed, new, pending, request)
-        for run in new:
-            store.client.set_tag(run.run_id, TEST_OPENING, opening)
-        words = f"opening {opening} of the test images{'' if new else ', gone on with'}"
-        words += ", forced" if request.again else ""
+        begun = {run.tags[TEST_OPENING] for run in pending if TEST_OPENING in run.tags}
+        name = min(begun) if begun else _next(purpose.decision, names)
+        for run in pending:
+            if TEST_OPENING not in run.tags:
+                store.client.set_tag(run.run_id, TEST_OPENING, name)
+        words = f"opening {name} of the test images"
+        words += ", gone on with" if begun else ""
+        words += ", forced" if purpose.again and not name.endswith("-1") else ""
         say(f"{words}: {len(pending)} models are scored on them, once each")
-        named = " ".join(run.run_id for run in pending)
-        images = open_test(data, reason=f"{words}: runs {named}", ledger=request.ledger)
+        reason = f"{words}: runs {' '.join(run.run_id for run in pending)}"
+        images = open_test(data, reason=reason, ledger=purpose.ledger)
         near = tested.seen(data, images)
         for run, file in zip(pending, files, strict=True):
             loss = str(evidence.parsed(run.params["train.loss"]))
@@ -65,49 +61,62 @@ def score(
             say(f"  {run.name}: test accuracy {accuracy:.4f}")
 
 
-def openings(confirmed: Sequence[Confirmations]) -> set[str]:
-    """The openings of the test images that any of these were scored by."""
+Say = Callable[[str], None]
+
+
+def pending(confirmed: Confirmations, more: bool) -> list[StoredTrial]:
+    """The trainings to score; more: also those that were added after figures of the others were seen."""
+    unscored = [run for run in confirmed.finished if tested.TAG not in run.tags]
+    if not confirmed.scored or more:
+        return unscored
+    return [run for run in unscored if TEST_OPENING in run.tags]
+
+
+def names(confirmed: Sequence[Confirmations]) -> set[str]:
+    """The openings of the test images in which figures of any of these were seen."""
     return set().union(*(each.openings for each in confirmed))
 
 
-def refuse_more(confirmed: Confirmations) -> None:
-    """PromotionRefused for more seeds of a configuration whose test figures were seen."""
-    seen = confirmed.openings
-    if seen:
+def refuse_more(confirmed: Confirmations, seeds: int | None) -> None:
+    """PromotionRefused for more seeds of a configuration whose test figures were seen; seeds: as typed."""
+    seen = ", ".join(sorted(confirmed.openings))
+    way_out = "or say --open-again, which is recorded, counted and corrected for."
+    if confirmed.elsewhere and not confirmed.scored:
         raise PromotionRefused(
-            f"the test images were opened for {confirmed.configuration.name} before ({', '.join(sorted(seen))}): more "
-            "seeds after their figures were seen are a second try. Keep to the seeds there are, or say "
-            "--open-again, which is recorded, counted and corrected for."
+            f"the test images were opened for {confirmed.configuration.name} before ({seen}), with other versions of "
+            f"the libraries, in another folder or another experiment: go on there, {way_out}"
+        )
+    if seeds is not None and confirmed.scored and seeds > len(confirmed.opened):
+        raise PromotionRefused(
+            f"the test images were opened for {confirmed.configuration.name} before ({seen}): more seeds after their "
+            f"figures were seen are a second try. Keep to the {len(confirmed.opened)} seeds there are, {way_out}"
         )
 
 
-def _refuse_second(confirmed: Sequence[Confirmations], new: Sequence[StoredTrial], again: bool) -> None:
-    ids = {run.run_id for run in new}
-    for each in confirmed:
-        if not again and any(run.run_id in ids for run in each.runs):
-            refuse_more(each)
+def _next(decision: str, before: Iterable[str]) -> str:
+    """The name of one more opening for a decision."""
+    return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in before)}"
 
 
-def _named(
-    confirmed: Sequence[Confirmations], new: Sequence[StoredTrial], pending: Sequence[StoredTrial], request: Request
-) -> str:
-    if not new:
-        return pending[0].tags[TEST_OPENING]
-    before = {opening for opening in openings(confirmed) if opening.startswith(f"{request.decision}-")}
-    return f"{request.decision}-{1 + len(before)}"
-
-
-def _checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Callable[[str], None]) -> Path:
+def _checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Say) -> Path:
     """A run's model file in a folder of its own, once it predicts what was scored."""
     say(f"{run.name}: checking that its saved model predicts what was scored")
-    validation = evidence.splits(store, run, data.dir).validation
+    return checked(store, run, data.dir, folder)[1]
+
+
+def checked(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> tuple[str, Path]:
+    """The id and the file of a run's model, in a new folder, once it predicts what was scored on its validation images.
+
+    Errors: PromotionRefused, DataError.
+    """
+    validation = evidence.splits(store, run, data_dir).validation
     told = evidence.predictions(store, run.run_id)
     if told is None:
-        raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more: delete that run.")
+        raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
     folder.mkdir()
     try:
-        _, file = logged_model.fetch(store, store.client.get_run(run.run_id), folder)
+        model_id, file = logged_model.fetch(store, store.client.get_run(run.run_id), folder)
         logged_model.load_checked(run.name, file, validation.images, told.probabilities)
     except logged_model.Unusable as error:
         raise PromotionRefused(str(error)) from None
-    return file
+    return model_id, file
