@@ -184,6 +184,7 @@ def test_a_trial_of_hyperband_is_repeated_with_the_epochs_of_its_rung() -> None:
     assert isinstance(proposal, Proposal)
     config = space.resolve(found.settings, proposal.values)
     config["train"]["epochs"] = 1
+    config["train"]["schedule"]["over_epochs"] = 9  # as the rung is trained: the first epoch of nine
     overrides, job = repeated(found, config)
     assert "train.epochs=1" in overrides
     assert job.config.settings == config

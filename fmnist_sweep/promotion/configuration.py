@@ -144,7 +144,7 @@ def from_description(text: str) -> Configuration:
         content = json.loads(text)
         words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
         return Configuration(**{**content, **words})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
 
 
