@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fmnist_sweep import printing
 from fmnist_sweep.options import EXPERIMENT, EXPERIMENT_NAME, URI
 
 
@@ -44,8 +45,8 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     where = [] if uri is None else [f"tracking.uri={uri}"]
     where += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
     sweep = ["-m", "fmnist_sweep", "-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *where, *overrides]
-    click.echo(shlex.join(["python", *sweep]))
-    click.echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
+    printing.echo(shlex.join(["python", *sweep]))
+    printing.echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sweep])  # noqa: S606 - no shell is wanted
 
@@ -69,12 +70,14 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     store = stores.open_existing(uri, experiment)
     trials = write_ups.finished(store)
     found = [write_ups.find(store, trials, write_up, overrides) for write_up in chosen]
-    tested = write_ups.test(store, found, data_dir, stores.ledger_path(), click.echo)
+    tested = write_ups.test(store, found, data_dir, stores.ledger_path(), printing.echo)
     drawn = sum(run.is_drawn for one in found for run in one.all)
     if drawn:
-        click.echo(f"passed over, on drawn images: {drawn} runs")
+        printing.echo(f"passed over, on drawn images: {drawn} runs")
     runs = sum(len(one.all) for one in found)
-    click.echo(f"{len(tested)} of {runs} runs scored on the test images now; {runs - drawn - len(tested)} were before.")
+    printing.echo(
+        f"{len(tested)} of {runs} runs scored on the test images now; {runs - drawn - len(tested)} were before."
+    )
 
 
 @documented.command("render")
@@ -104,4 +107,4 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     for write_up in chosen:
         found = write_ups.find(store, trials, write_up, overrides)
         page = documented_page.render(documented_page.Page(store, write_up, found, overrides))
-        click.echo(f"{documented_page.write(out, write_up.name, page)}: {len(found.all)} runs")
+        printing.echo(f"{documented_page.write(out, write_up.name, page)}: {len(found.all)} runs")

@@ -71,7 +71,11 @@ def only_data() -> Iterator[None]:
     compose = ConfigLoaderImpl.load_configuration
 
     def checked(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
-        composed = compose(self, *args, **kwargs)
+        try:
+            composed = compose(self, *args, **kwargs)
+        except (yaml.YAMLError, RecursionError) as error:  # a YAML error names its file
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"a config cannot be read as YAML ({reason}): mend that file.") from None
         _check_composed(composed)
         return composed
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fmnist_sweep import printing
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.options import EXPERIMENT, URI
 
@@ -37,17 +38,17 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     store = stores.open_existing(uri, experiment)
     version = versions.resolve(store, model)
     told = rebuilding.recorded(version)
-    click.echo(f"version {version.version}: {told.configuration.name}, seed {told.seed}, on {told.data_tag}")
-    done = rebuilding.reproduce(told, compose_job(["search=grid"]).config, data_dir, click.echo)
+    printing.echo(f"version {version.version}: {told.configuration.name}, seed {told.seed}, on {told.data_tag}")
+    done = rebuilding.reproduce(told, compose_job(["search=grid"]).config, data_dir, printing.echo)
     if out is not None:
         packed.write(out, done.model)
-    click.echo(f"validation accuracy {done.accuracy:.6f}, registered {told.accuracy:.6f}")
+    printing.echo(f"validation accuracy {done.accuracy:.6f}, registered {told.accuracy:.6f}")
     if done.exact:
-        click.echo("the same model bit for bit: every weight, every predicted probability")
+        printing.echo("the same model bit for bit: every weight, every predicted probability")
     else:
-        click.echo(f"not the same bits: {'; '.join(done.differs) or 'and nothing that is known to differ does'}")
+        printing.echo(f"not the same bits: {'; '.join(done.differs) or 'and nothing that is known to differ does'}")
         within = "within" if done.agrees else "MORE THAN"
-        click.echo(
+        printing.echo(
             f"the accuracies differ by {abs(done.accuracy - told.accuracy):.4f}, {within} the {told.noise:.4f} that "
             f"two training seeds differ by in 95% of the cases (sd {told.spread:.4f} over {told.seeds} seeds)"
         )

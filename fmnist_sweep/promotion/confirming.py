@@ -73,7 +73,8 @@ class Set:
 def refuse_other_images(configurations: Sequence[Configuration], data_dir: str | None) -> None:
     """DataError where the data at hand is not what a finalist was chosen on."""
     for configuration in configurations:
-        found = load(evidence.data_config({**configuration.data, "include_validation": False}, data_dir))
+        content = {**configuration.data, "include_validation": False}
+        found = load(evidence.data_config(content, data_dir, configuration.name))
         if found.tag != configuration.data_tag:
             raise DataError(
                 f"{found.origin.location} is {found.tag}, but {configuration.name} was scored on "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # A sweep that ended so has trained what it could.
 _TRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)
+_NAMED = re.compile(r"opening (\S+) of the test images")  # a line of the ledger (opening.py)
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,9 @@ class Promotion:
         """Judge and register; the caller holds the registry."""
         champion = champions.current(self._store)
         if (champion.number if champion else None) != (before.number if before else None):
+            settled = self._settled(champion)  # by the same command, typed twice
+            if settled is not None:
+                return settled
             raise PromotionRefused(
                 "the champion was changed by another command meanwhile: type the command again; what was trained "
                 "and scored is kept."
@@ -242,7 +247,9 @@ class Promotion:
         return enrolment.enrol(self._store, found, confirmed.promotion, self._request.data_dir, self._view.say)
 
     def _data(self, confirmed: Sequence[Confirmations]) -> DataConfig:
-        return evidence.data_config(confirmed[0].configuration.data, self._request.data_dir)
+        return evidence.data_config(
+            confirmed[0].configuration.data, self._request.data_dir, confirmed[0].configuration.name
+        )
 
     @property
     def _ledger(self) -> Path:
@@ -251,7 +258,10 @@ class Promotion:
     def _remarks(self) -> list[str]:
         """What a reader of the evidence should know beside."""
         lines = self._ledger.read_text(encoding="utf-8").splitlines() if self._ledger.is_file() else []
-        said = [f"{self._ledger.name} has {len(lines)} openings of the test images, these included."]
+        # One that was cut short and gone on with has several lines, and is one.
+        found = [(_NAMED.search(line), number) for number, line in enumerate(lines)]
+        openings = {name[1] if name else number for name, number in found}
+        said = [f"{self._ledger.name} has {len(openings)} openings of the test images, these included."]
         known = [trial.name for trial in self._found.finalists if tested.TAG in trial.tags]
         return said + [f"The test accuracy of {name} itself was known before it was chosen." for name in known]
 
