@@ -143,7 +143,9 @@ def from_description(text: str) -> Configuration:
     try:
         content = json.loads(text)
         words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
-        return Configuration(**{**content, **words})
+        found = Configuration(**{**content, **words})
+        _ = found.key  # it has all that it is known by
+        return found
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
 

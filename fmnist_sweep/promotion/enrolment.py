@@ -52,7 +52,7 @@ def enrol(store: Store, found: Evidence, promotion: str, data_dir: str | None, s
         say(reason)
     if verdict == "worse":
         _keep(store, found, promotion, None)
-        return Outcome(ExitCode.REFUSED, (f"nothing is registered: {found.why}", _where(found, promotion)))
+        return Outcome(ExitCode.REFUSED, (f"nothing is registered. {found.why}", _where(found, promotion)))
     chosen = _chosen(found.winner)
     version = _champion_once(store, found, chosen) or _checked_version(store, found, chosen, promotion, data_dir)
     _keep(store, found, promotion, version.tags)
