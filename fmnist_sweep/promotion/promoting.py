@@ -261,7 +261,7 @@ class Promotion:
         # One that was cut short and gone on with has several lines, and is one.
         found = [(_NAMED.search(line), number) for number, line in enumerate(lines)]
         openings = {name[1] if name else number for name, number in found}
-        said = [f"{self._ledger.name} has {len(openings)} openings of the test images, these included."]
+        said = [f"Openings of the test images in {self._ledger.name}, these included: {len(openings)}."]
         known = [trial.name for trial in self._found.finalists if tested.TAG in trial.tags]
         return said + [f"The test accuracy of {name} itself was known before it was chosen." for name in known]
 
