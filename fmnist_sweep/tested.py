@@ -78,8 +78,11 @@ def score(store: Store, run_id: str, model: keras.Model, loss: str, images: Spli
     np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=near)
     now = datetime.now(UTC)
     tracking.log_files(store, run_id, {FILE: content.getvalue()})
-    # The tag last, with the figures: a run that has it has the file.
-    entries = [Metric(key, value, int(now.timestamp() * 1000), 0) for key, value in scores.items()]
+    # The tag last, with the figures: a run that has it has the file. MLflow commits figures before tags, so that a kill
+    # may have left them alone; logged again they would be second values, as their time is another.
+    there = store.client.get_run(run_id).data.metrics
+    stamp = int(now.timestamp() * 1000)
+    entries = [Metric(key, value, stamp, 0) for key, value in scores.items() if there.get(key) != value]
     opened = RunTag(TAG, now.isoformat(timespec="seconds"))
     store.client.log_batch(run_id, metrics=entries, tags=[opened])
     return scores["test_accuracy"]
