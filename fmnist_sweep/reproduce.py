@@ -78,7 +78,7 @@ def recorded(version: ModelVersion) -> Recorded:
     """What a version's tags say. Errors: StoreError where they do not say enough."""
     tags = version.tags
     try:
-        return Recorded(
+        told = Recorded(
             configuration=configurations.from_description(tags[CONFIGURATION]),
             seed=int(tags[enrolment.SEED]),
             threads=int(tags[enrolment.THREADS]),
@@ -89,10 +89,13 @@ def recorded(version: ModelVersion) -> Recorded:
             weights=tags[enrolment.WEIGHTS],
             predictions=tags[enrolment.PREDICTIONS],
             machine=tags.get(enrolment.MACHINE, "a machine that is not known"),
-            versions=json.loads(tags[enrolment.VERSIONS]),
+            versions={**json.loads(tags[enrolment.VERSIONS])},
             git=tags.get("fmnist.git", ""),
         )
-    except (KeyError, ValueError) as error:
+        if told.threads < 1 or told.seeds < 2:
+            raise ValueError(f"{told.threads} threads, {told.seeds} seeds")
+        return told
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"version {version.version} does not say how it was trained ({type(error).__name__}: {error}): only "
             "versions that fmnist-sweep promote registered can be trained again."
