@@ -344,6 +344,7 @@ def mlflow_pointed_at(store: Store) -> Iterator[None]:
     import mlflow
 
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    variables = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_registry_uri(store.uri)
     try:
@@ -351,3 +352,8 @@ def mlflow_pointed_at(store: Store) -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
+        for name, value in variables.items():  # MLflow sets them, and processes started later would go by them
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

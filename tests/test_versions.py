@@ -407,3 +407,19 @@ def test_processes_that_register_and_move_at_once_agree_with_the_history(
     assert champion is not None
     assert str(champion.version) == history[-1].version
     assert versions.by_alias(store, CHALLENGER) is None
+
+
+def test_mlflow_is_pointed_at_a_store_for_a_while_and_no_process_started_later_goes_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////elsewhere.db")
+    store = stores.connect(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "fashion-mnist")
+    before = mlflow.get_tracking_uri()
+    with stores.mlflow_pointed_at(store):
+        assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == store.uri
+    assert mlflow.get_tracking_uri() == before
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert os.environ["MLFLOW_REGISTRY_URI"] == "sqlite:////elsewhere.db"

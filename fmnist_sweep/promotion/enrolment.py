@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep import evidence as evidences
 from fmnist_sweep import logged_model, moves, tested, tracking, versions
-from fmnist_sweep.errors import ExitCode, PromotionRefused
+from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion import opening
@@ -61,7 +61,7 @@ def enrol(store: Store, found: Evidence, promotion: str, data_dir: str | None, s
     number = str(version.version)
     points = versions.aliases(versions.registered(store))
     if (points.get(versions.CHAMPION) or "nobody") != found.against:  # on a server others may decide, too
-        raise PromotionRefused(
+        raise Locked(
             "the champion was changed by another command meanwhile: type the command again; what was scored is kept."
         )
     moves.move(store, alias, number, kind=kind, why=found.why, command=found.command)

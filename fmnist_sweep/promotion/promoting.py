@@ -14,7 +14,7 @@ from fmnist_sweep import evidence, moves, tested, versions
 from fmnist_sweep import store as stores
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import DataConfig
-from fmnist_sweep.errors import ExitCode, PromotionRefused
+from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion import candidates, confirming, enrolment, opening
 from fmnist_sweep.promotion import champion as champions
@@ -93,7 +93,8 @@ class Promotion:
             return settled
         finalists = [each for each in self._all if before is None or each.key != before.configuration.key]
         if before is not None and not finalists:
-            return Outcome(ExitCode.DONE, (_still(before), "  this configuration is the champion's."), before.number)
+            why = "  this configuration is the champion's: there is nothing to compare it with."
+            return Outcome(ExitCode.DONE, (_still(before), why), before.number)
         confirming.refuse_other_images(finalists, self._request.data_dir)
         entrants = enter(self._store, finalists, before, self._rules, self._request.again, self._jobs, self._view)
         self._say_entrants(entrants)
@@ -226,7 +227,7 @@ class Promotion:
             settled = self._settled(champion)  # by the same command, typed twice
             if settled is not None:
                 return settled
-            raise PromotionRefused(
+            raise Locked(
                 "the champion was changed by another command meanwhile: type the command again; what was trained "
                 "and scored is kept."
             )
