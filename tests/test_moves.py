@@ -291,6 +291,7 @@ def _struck(filled: tuple[Store, list[Logged]], what: str) -> list[tuple[dict[st
     return list(zip(reports[::2], reports[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_a_move_killed_at_any_step_leaves_a_champion_and_is_completed_by_the_same_command(
     filled: tuple[Store, list[Logged]],
 ) -> None:
@@ -308,6 +309,7 @@ def test_a_move_killed_at_any_step_leaves_a_champion_and_is_completed_by_the_sam
         assert (again["champion"], again["history"]) == ("2", [before, after])
 
 
+@pytest.mark.slow
 def test_a_rollback_killed_at_any_step_goes_one_step_back_when_typed_again(filled: tuple[Store, list[Logged]]) -> None:
     struck = _struck(filled, "rollback")
     assert [killed["champion"] for killed, _ in struck] == ["3", "3", "3", "2", "2", "2"]
@@ -319,6 +321,7 @@ def test_a_rollback_killed_at_any_step_goes_one_step_back_when_typed_again(fille
     assert struck[-1][1]["champion"] == "1"
 
 
+@pytest.mark.slow
 def test_a_registration_killed_at_any_step_gives_one_version_a_run(filled: tuple[Store, list[Logged]]) -> None:
     struck = _struck(filled, "register")
     assert len(struck) == 10

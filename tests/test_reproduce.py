@@ -62,6 +62,7 @@ def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
             client.set_model_version_tag(MODEL_NAME, "1", key, before[key])
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     folder: Path, verb: Command, tmp_path: Path
@@ -82,6 +83,7 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     assert len(versions.every(runs)) == 1
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 @pytest.mark.skipif(backend.usable_cores() < 2, reason="needs two cores, to be given one of them")
 def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within_the_noise(folder: Path) -> None:
@@ -112,6 +114,7 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
     assert "within the" in done.stdout
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, verb: Command) -> None:
     other = {enrolment.WEIGHTS: "0" * 64, enrolment.ACCURACY: "0.999", enrolment.SPREAD: "0.0001"}
