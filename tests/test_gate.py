@@ -173,12 +173,12 @@ def test_the_rule_is_worded_with_its_numbers_and_sources() -> None:
         "the 99.17% interval",
         "at least 0.10 points",
         "falls by more than 3.00 points",
-        "95% corrected for 2 finalists and 3 decisions",
+        "95% corrected for 2 finalists and 3 openings",
         "Satterthwaite",
         "Bonferroni",
     ):
         assert words in text
-    assert "95% corrected for 1 finalist and 1 decision on" in _judged(_close()).rule_text
+    assert "95% corrected for 1 finalist and 1 opening of" in _judged(_close()).rule_text
 
 
 @pytest.mark.parametrize("champion", [CHAMPION, None])
@@ -217,7 +217,7 @@ def _labelled(labels: NDArray[Any], names: tuple[str, ...] = NAMES) -> Judgement
     ("call", "message"),
     [
         (lambda: _judged(), "at least one finalist"),
-        (lambda: _judged(CHAMPION, openings=0), "openings counts this decision too"),
+        (lambda: _judged(CHAMPION, openings=0), "openings counts this one too"),
         (lambda: _judged(Confirmed("new", CHAMPION.correct[:1])), "new needs at least two trainings .* but has 1"),
         (lambda: _judged(CHAMPION, champion=Confirmed("old", CHAMPION.correct[:1])), "old needs at least two"),
         (lambda: _judged(Confirmed("new", CHAMPION.correct[:1]), champion=None), "new needs at least two"),

@@ -122,8 +122,8 @@ def judge(
     better where the interval of the difference (`over_seeds`) lies above 0, the difference is at least
     `rule.min_gain` and the mean recall of no class falls by more than `rule.class_drop`. Of those the one with
     the highest mean accuracy wins. Where there is none, the verdict is "worse" if the finalist with the highest
-    mean has an interval below 0, else "cannot tell". `openings` counts the decisions for which the test images
-    were opened, this one with them: 1 - level is divided by finalists times openings (Bonferroni). Raises
+    mean has an interval below 0, else "cannot tell". `openings` counts how often the test images were opened
+    for these finalists: one less `rule.level` is divided by finalists times openings (Bonferroni). Raises
     ValueError for no finalists, fewer than two seeds, and shapes and labels that do not fit.
     """
     _check(finalists, champion, labels, label_names, openings)
@@ -216,15 +216,15 @@ def _conclusion(verdict: Verdict, winner: Standing) -> str:
 
 def _worded(rule: Rule, finalists: int, openings: int, level: float) -> str:
     several = "finalists" if finalists > 1 else "finalist"
-    decisions = "decisions" if openings > 1 else "decision"
+    opened = "openings" if openings > 1 else "opening"
     return (
         f"A finalist is better where the {100 * level:.4g}% interval of its gain in test accuracy over the champion "
         f"lies above 0, the gain is at least {_points(rule.min_gain)}, and the recall of no class, as a mean over "
         f"seeds, falls by more than {_points(rule.class_drop)}; of several that are better the one with the highest "
         "mean test accuracy wins. The interval takes seeds and images together (crossed random effects, degrees of "
         "freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
-        f"{100 * rule.level:.4g}% corrected for {finalists} {several} and {openings} {decisions} on these test images "
-        "(Bonferroni; O. J. Dunn, JASA 56, 1961)."
+        f"{100 * rule.level:.4g}% corrected for {finalists} {several} and {openings} {opened} of the test images for "
+        f"{'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
     )
 
 
@@ -248,7 +248,7 @@ def _check(
     if not finalists:
         raise ValueError("there must be at least one finalist, but there is none")
     if openings < 1:
-        raise ValueError(f"openings counts this decision too and is at least 1, but is {openings}")
+        raise ValueError(f"openings counts this one too and is at least 1, but is {openings}")
     if len(set(label_names)) != len(label_names):
         raise ValueError(f"label names must differ from one another, but got {list(label_names)}")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
