@@ -126,6 +126,19 @@ def refuse_other_predictions(
         raise Unusable(f"the saved model of {name} does not predict what was scored for it: train it again.")
 
 
+def weights_sha256(model: keras.Model) -> str:
+    """The sha256 of a model's weights, bit for bit; its file holds times as well."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def predictions_sha256(probabilities: NDArray[np.float32]) -> str:
+    """The sha256 of probabilities, bit for bit."""
+    return hashlib.sha256(np.ascontiguousarray(probabilities, np.float32).tobytes()).hexdigest()
+
+
 class _KerasFile:
     """The bytes of a .keras file where MLflow expects a model to save: the supervisor need not rebuild it."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep import backend, machine, source, trial
+from fmnist_sweep import backend, logged_model, machine, source, trial
 from fmnist_sweep import study as studies
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.errors import DataError, StoreError
@@ -120,7 +120,7 @@ def reproduce(told: Recorded, base: Config, data_dir: str | None, say: Callable[
         recorded=told,
         accuracy=float(right.mean()),
         same_weights=_weights(result.model) == told.weights,
-        same_predictions=enrolment.predictions_sha256(result.probabilities) == told.predictions,
+        same_predictions=logged_model.predictions_sha256(result.probabilities) == told.predictions,
         differs=tuple(_differences(told, threads)),
         model=result.model,
     )
@@ -153,7 +153,7 @@ def _weights(model: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.keras")
         file.write_bytes(model)
-        return enrolment.weights_sha256(trial.load_model(file))
+        return logged_model.weights_sha256(trial.load_model(file))
 
 
 def _differences(told: Recorded, threads: int) -> Iterator[str]:

@@ -192,7 +192,7 @@ def look(folder: Path) -> Found:
     """All that promotions left in a folder."""
     from fmnist_sweep import moves, versions
     from fmnist_sweep import store as stores
-    from fmnist_sweep.promotion.enrolment import weights_sha256
+    from fmnist_sweep.logged_model import weights_sha256
 
     store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
     points = versions.aliases(versions.registered(store))

@@ -32,8 +32,8 @@ class Configuration:
 
     settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
     (DataConfig.content). data_tag: of the images that the trial learnt from and was judged on. objective: what the best
-    epoch is chosen by. seed: the trial's own. overrides, flags: of the command that
-    trains it. trial_run: the search's run that it comes from.
+    epoch is chosen by. seed: the trial's own. overrides, flags: of the command that trains it. trial_run: the search's
+    run that it comes from.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 import tempfile
@@ -125,7 +124,7 @@ def _checked_version(
         raise PromotionRefused(str(error)) from None
     if "fmnist.latency_ms" not in version.tags:
         tags |= {"fmnist.latency_ms": f"{_latency(model, validation.images[:1]):.3f}"}
-    tags |= {WEIGHTS: weights_sha256(model)}
+    tags |= {WEIGHTS: logged_model.weights_sha256(model)}
     return versions.register(store, chosen.run_id, model_id, tags=tags, description=description)
 
 
@@ -159,7 +158,7 @@ def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, to
         "fmnist.command": (command or b"").decode().strip(),
         ACCURACY: repr(chosen.metrics["best_val_accuracy"]),
         SPREAD: repr(statistics.stdev(spread)),
-        PREDICTIONS: predictions_sha256(told.probabilities),
+        PREDICTIONS: logged_model.predictions_sha256(told.probabilities),
         "fmnist.parameters": f"{chosen.metrics['parameters']:.0f}",
         "fmnist.test_accuracy": repr(chosen.metrics["test_accuracy"]),
         "fmnist.test_accuracy_mean": repr(accuracy.mean),
@@ -198,16 +197,3 @@ def _latency(model: keras.Model, image: NDArray[np.uint8]) -> float:
         label(pixels).numpy()
         taken.append(1000 * (time.perf_counter() - begun))
     return statistics.median(taken)
-
-
-def weights_sha256(model: keras.Model) -> str:
-    """The sha256 of a model's weights, bit for bit; its file holds times as well."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def predictions_sha256(probabilities: NDArray[np.float32]) -> str:
-    """The sha256 of probabilities, bit for bit."""
-    return hashlib.sha256(np.ascontiguousarray(probabilities, np.float32).tobytes()).hexdigest()

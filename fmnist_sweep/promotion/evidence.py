@@ -103,7 +103,7 @@ class Evidence:
 
     def description(self, registered: Mapping[str, Any]) -> str:
         """A version's description in Markdown: the verdict, its reasons, the rule, and how to build it again."""
-        rows = [f"| {each.name} | {each.accuracy} | {_difference(each)} |" for each in self.judgement.standings]
+        rows = [f"| {each.name} | {each.accuracy} | {each.gain} |" for each in self.judgement.standings]
         lines = [
             f"**{registered['fmnist.name']}**: {self.judgement.verdict}.",
             "",
@@ -126,7 +126,7 @@ class Evidence:
             return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
 
         standings = "".join(
-            cells([each.name, str(each.accuracy), _difference(each), "; ".join(each.objections) or "–"])
+            cells([each.name, str(each.accuracy), each.gain, "; ".join(each.objections) or "–"])
             for each in self.judgement.standings
         )
         runs = "".join(
@@ -179,13 +179,6 @@ def _confirmed(each: Confirmations) -> dict[str, Any]:
             for run in each.scored
         ],
     }
-
-
-def _difference(standing: Any) -> str:
-    found = standing.difference
-    if found is None:
-        return "–"
-    return f"{100 * found.value:+.2f} points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
 
 
 def _figure(value: float | None) -> str:

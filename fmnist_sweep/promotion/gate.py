@@ -71,6 +71,14 @@ class Standing:
     objections: tuple[str, ...] = ()
 
     @property
+    def gain(self) -> str:
+        """The difference and its interval in words; a dash without a champion."""
+        found = self.difference
+        if found is None:
+            return "–"
+        return f"{100 * found.value:+.2f} points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+
+    @property
     def better(self) -> bool:
         """Whether it meets every part of the rule."""
         return self.difference is not None and not self.objections
@@ -195,9 +203,8 @@ def _applied(standing: Standing, champion: Standing | None) -> str:
     found = standing.difference
     if champion is None or found is None:
         return f"{standing.name}: test accuracy {standing.accuracy}; there is no champion."
-    gain = f"{100 * found.value:+.2f} points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     because = "; ".join(standing.objections) or "it is better by the rule"
-    return f"{standing.name}: {gain} over the champion {champion.name}; {because}."
+    return f"{standing.name}: {standing.gain} over the champion {champion.name}; {because}."
 
 
 def _conclusion(verdict: Verdict, winner: Standing) -> str:
