@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fmnist_sweep import backend, trial
-from fmnist_sweep.checkpoints import Checkpoints
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import Splits, load
-from fmnist_sweep.trial import EpochEnd, TrialSpec
+from fmnist_sweep.study.checkpoints import Checkpoints
+from fmnist_sweep.training import backend, trial
+from fmnist_sweep.training.trial import EpochEnd, TrialSpec
 
 EPOCHS = 3
 

@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep import backend, space
-from fmnist_sweep import store as stores
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
-from fmnist_sweep.search import Proposal, Search
+from fmnist_sweep.search import space
+from fmnist_sweep.search.ask_and_tell import Proposal, Search
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.training import backend
 
 PLAIN = "--plain-script"
 
@@ -102,7 +103,8 @@ def plain_script(configs: Sequence[dict[str, Any]], given: Sequence[str], thread
     backend.set_threads(threads)
     import keras
 
-    from fmnist_sweep import models, training
+    from fmnist_sweep.training import models
+    from fmnist_sweep.training import optimization as training
 
     splits = load(compose_job(given).config.data)
     print("ready", flush=True)

@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.journal import Journal
-from fmnist_sweep.record import StudyRecord
-from fmnist_sweep.search import Proposal, Search
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.search.ask_and_tell import Proposal, Search
+from fmnist_sweep.study.journal import Journal
+from fmnist_sweep.study.record import StudyRecord
 
 FEW, STEPS = 10, 20
 SPACE = (

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rich.console import Console
 from simulated import simulated
 
-from fmnist_sweep import sweep as sweeps
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.terminal import View
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.sweep import run as sweeps
 
 ORIGINALS = 10
 STUDY = 50  # trials of a study of copies

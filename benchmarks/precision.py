@@ -14,14 +14,14 @@ import statistics
 import subprocess
 import sys
 
-from fmnist_sweep.backend import resolve_precision
+from fmnist_sweep.training.backend import resolve_precision
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 ONE_RUN = """
 import json, os, sys
 from fmnist_sweep import backend, trial
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
 backend.import_tensorflow()
 job = compose_job([

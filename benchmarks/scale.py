@@ -40,20 +40,25 @@ from rich.progress import Progress
 from simulated import Simulated, simulated, trained
 from small import search_of
 
-from fmnist_sweep import handover, logged_model, packed, rollup, supervisor, tracking
-from fmnist_sweep import sweep as sweeps
-from fmnist_sweep.checkpoints import Checkpoints
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.delivery import Delivery
-from fmnist_sweep.journal import Journal
-from fmnist_sweep.proposals import Proposals
-from fmnist_sweep.record import StudyRecord
-from fmnist_sweep.search import Proposal, Search, Wait
-from fmnist_sweep.study import Job
-from fmnist_sweep.study_folder import every, opened
-from fmnist_sweep.supervisor import Supervisor
-from fmnist_sweep.terminal import View
-from fmnist_sweep.trial import Event, TrialResult
+from fmnist_sweep import files as packed
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.identity import Job
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.search.ask_and_tell import Proposal, Search, Wait
+from fmnist_sweep.study.checkpoints import Checkpoints
+from fmnist_sweep.study.folder import every, opened
+from fmnist_sweep.study.journal import Journal
+from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.sweep import closing as rollup
+from fmnist_sweep.sweep import parcels as handover
+from fmnist_sweep.sweep import run as sweeps
+from fmnist_sweep.sweep import supervisor
+from fmnist_sweep.sweep.delivery import Delivery
+from fmnist_sweep.sweep.proposals import Proposals
+from fmnist_sweep.sweep.supervisor import Supervisor
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.training.trial import Event, TrialResult
 
 SPACE = (
     *("data=drawn", "data.validation=0.5", "train.precision=float32", "regularization.dropout.step=null"),

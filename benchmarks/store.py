@@ -30,8 +30,10 @@ from pathlib import Path
 import many_trials
 
 import fmnist_sweep
-from fmnist_sweep import evidence, publishing, trial_table
-from fmnist_sweep import store as stores
+from fmnist_sweep.analysis import table as trial_table
+from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import trials as evidence
 
 Seconds = tuple[float, float]  # on the clock, of the processor
 _TRIALS = "tags.`fmnist.kind` = 'trial'"
@@ -59,7 +61,7 @@ def questions(folder: Path) -> dict[str, Callable[[], object]]:
     study = next(trial.study_id for trial in evidence.read(store, {}) if trial.name.startswith("copy"))
 
     def verb(name: str, *words: str) -> Callable[[], object]:
-        command = [sys.executable, "-m", "fmnist_sweep.cli", name, *words, "--uri", uri]
+        command = [sys.executable, "-m", "fmnist_sweep.cli.main", name, *words, "--uri", uri]
         return lambda: subprocess.run(command, check=True, capture_output=True, cwd=folder)
 
     def report_of_all() -> None:

@@ -23,9 +23,10 @@ from browser import Page, chromium
 from selenium.webdriver.remote.webelement import WebElement
 from served import Served
 
-from fmnist_sweep import evidence, tracking
-from fmnist_sweep import store as stores
-from fmnist_sweep.store import Store
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.store import Store
 
 # Tall enough for the UI to draw its charts, which it does only when they are on the screen.
 WIDTH, HEIGHT = 1500, 1100

@@ -45,8 +45,8 @@ def trials(
     Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,
     study or key.
     """
-    from fmnist_sweep import store as stores
-    from fmnist_sweep import trial_table
+    from fmnist_sweep.analysis import table as trial_table
+    from fmnist_sweep.tracking import store as stores
 
     opened = stores.open_existing(uri, experiment)
     studies = (study,) if isinstance(study, str) else tuple(study or ())

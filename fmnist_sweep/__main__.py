@@ -16,12 +16,12 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist_sweep.compose import checked_job, one_sentence, register_recipes, tunables_replace
+from fmnist_sweep.config.compose import checked_job, one_sentence, register_recipes, tunables_replace
+from fmnist_sweep.config.folders import conf_folder
+from fmnist_sweep.config.foreign import checked_folder, only_data
+from fmnist_sweep.config.identity import Job, continuing, masked
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
-from fmnist_sweep.folders import conf_folder
-from fmnist_sweep.foreign_configs import checked_folder, only_data
-from fmnist_sweep.printing import printable
-from fmnist_sweep.study import Job, continuing, masked
+from fmnist_sweep.text import printable
 
 _ANSWERED_BY_HYDRA = frozenset(
     ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
@@ -78,8 +78,8 @@ def main() -> int:
         if not jobs:
             return ExitCode.DONE
         from fmnist_sweep.interrupts import Stop, heard
-        from fmnist_sweep.sweep import run_sweep
-        from fmnist_sweep.terminal import view
+        from fmnist_sweep.report.terminal import view
+        from fmnist_sweep.sweep.run import run_sweep
 
         with view() as shown:
             stop = Stop(shown.say)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist_sweep import analysis
 from fmnist_sweep.analysis import Block, Calibration, ClassScore, Pair, Proportion, Suspects
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.evidence import Predictions
+from fmnist_sweep.tracking.trials import Predictions
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def main() -> int:
     if "FAULTS_CLOCK" in os.environ:
         _set_clock(Path(os.environ["FAULTS_CLOCK"]))
     from fmnist_sweep import __main__ as application
-    from fmnist_sweep import delivery
+    from fmnist_sweep.sweep import delivery
 
     delivery.PATIENCE_SECONDS = float(os.environ.get("FAULTS_PATIENCE", delivery.PATIENCE_SECONDS))
     return application.main()

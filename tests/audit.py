@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fmnist_sweep import journal as journals
-from fmnist_sweep import snapshot
-from fmnist_sweep import study_folder as folders
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study import journal as journals
+from fmnist_sweep.training import snapshot
 
 Found = dict[str, Any]  # plain values: it comes from another process
 
@@ -26,7 +26,7 @@ _ALWAYS_THERE = {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}
 
 def look(folder: Path) -> Found:
     """All that is left of the sweeps run in a folder."""
-    from fmnist_sweep import store as stores
+    from fmnist_sweep.tracking import store as stores
 
     state = folder / "mlruns"
     store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")

@@ -76,7 +76,7 @@ def verb() -> Command:
     def command(
         *arguments: str, cwd: Path, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return run("-m", "fmnist_sweep.cli", *arguments, cwd=cwd, environment=environment)
+        return run("-m", "fmnist_sweep.cli.main", *arguments, cwd=cwd, environment=environment)
 
     return command
 

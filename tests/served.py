@@ -22,7 +22,7 @@ class Served:
             port = probe.getsockname()[1]
         self._root = f"http://127.0.0.1:{port}"
         self._log = log or folder / "ui.log"
-        command = [sys.executable, "-m", "fmnist_sweep.cli", "ui", "--port", str(port)]
+        command = [sys.executable, "-m", "fmnist_sweep.cli.main", "ui", "--port", str(port)]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -23,14 +23,18 @@ from numpy.typing import NDArray
 from small import TINY, events, resolved
 from small import splits as small_splits
 
-from fmnist_sweep import arranging, snapshot, sweep, tracking, training, trial
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
-from fmnist_sweep.delivery import Delivery, Parcel
 from fmnist_sweep.executors import Arrangement
-from fmnist_sweep.forecast import Forecast
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import EpochEnd, Event, Started, TrialResult, TrialSpec
+from fmnist_sweep.sweep import placement as arranging
+from fmnist_sweep.sweep import run as sweep
+from fmnist_sweep.sweep.delivery import Delivery, Parcel
+from fmnist_sweep.sweep.forecast import Forecast
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training import snapshot, trial
+from fmnist_sweep.training.trial import EpochEnd, Event, Started, TrialResult, TrialSpec
 
 Metrics = dict[str, float]
 

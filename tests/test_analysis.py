@@ -22,7 +22,7 @@ from fmnist_sweep.analysis import (
     without,
 )
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.evaluate import evaluate, wilson
+from fmnist_sweep.training.evaluation import evaluate, wilson
 
 NAN = float("nan")
 TEE, TROUSER, PULLOVER, SHIRT, BAG = (LABELS.index(n) for n in ("T-shirt/top", "Trouser", "Pullover", "Shirt", "Bag"))

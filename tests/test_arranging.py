@@ -10,17 +10,19 @@ import pytest
 from rich.console import Console
 from small import DRAWN, TINY
 
-from fmnist_sweep import arranging, backend, forecast
-from fmnist_sweep import plan as plans
-from fmnist_sweep import study_folder as folders
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.executors import Arrangement
-from fmnist_sweep.forecast import Probe
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.plan import Planned
-from fmnist_sweep.sweep import run_sweep
-from fmnist_sweep.terminal import View
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.sweep import forecast
+from fmnist_sweep.sweep import placement as arranging
+from fmnist_sweep.sweep import plan as plans
+from fmnist_sweep.sweep.forecast import Probe
+from fmnist_sweep.sweep.plan import Planned
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.training import backend
 
 FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_trials=4")
 

@@ -331,7 +331,7 @@ def test_a_tracking_server_that_is_not_there_is_told_within_seconds(empty: Path)
     assert list(empty.iterdir()) == []
 
 
-VERBS = "fmnist_sweep.cli"
+VERBS = "fmnist_sweep.cli.main"
 
 
 @pytest.mark.parametrize("verb", ["ui", "promote"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_sweep import packed
-from fmnist_sweep.checkpoints import Checkpoints
+from fmnist_sweep import files as packed
+from fmnist_sweep.study.checkpoints import Checkpoints
 
 
 def content(epoch: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

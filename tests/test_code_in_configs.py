@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from fmnist_sweep.config.foreign import checked_folder
 from fmnist_sweep.errors import ConfigError, ExitCode
-from fmnist_sweep.foreign_configs import checked_folder
 
 QUICK = ("data=drawn", "data.images=200", "plan=true")
 CALLBACK = "x: {_target_: trap.Callback}\n"

@@ -17,12 +17,15 @@ from click.testing import CliRunner, Result
 from conftest import Command
 
 import fmnist_sweep
-from fmnist_sweep import comparison, evidence, side_by_side, tracking
-from fmnist_sweep import store as stores
-from fmnist_sweep.cli import main
+from fmnist_sweep.analysis import comparison
+from fmnist_sweep.analysis import pair as side_by_side
+from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.evidence import StoredTrial
-from fmnist_sweep.store import Store
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.trials import StoredTrial
 
 TINY = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "model.conv_layers=1", "model.dense_units=8"),
@@ -248,7 +251,7 @@ def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Sto
 
 
 def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(store: Store) -> None:
-    from fmnist_sweep import side_by_side_text
+    from fmnist_sweep.report import pair_text as side_by_side_text
 
     found = side_by_side.compare(store, trial_of(store, 8), trial_of(store, 8))
     said = [part for part in side_by_side_text.render(found) if isinstance(part, str)]
@@ -376,7 +379,7 @@ def test_a_store_that_is_not_there_is_exit_code_4_and_none_is_made(verb: Command
 def test_neither_list_nor_explanation_imports_tensorflow(folder: Path, store: Store) -> None:
     two = [trial_of(store, filters).run_id for filters in (8, 2)]
     code = (
-        "import sys\nfrom fmnist_sweep.cli import main\n"
+        "import sys\nfrom fmnist_sweep.cli.main import main\n"
         f"for words in ([], {two}):\n    main(['compare', *words, '--uri', {store.uri!r}], standalone_mode=False)\n"
         "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules), 'imported'\n"
     )
@@ -402,7 +405,7 @@ def test_the_collector_is_on_again_after_reading(store: Store) -> None:
 
 
 def test_sparklines_share_one_scale_and_leave_gaps() -> None:
-    from fmnist_sweep.side_by_side_text import sparklines
+    from fmnist_sweep.report.pair_text import sparklines
 
     assert sparklines([[0.0, 1.0, float("nan")], [0.5]]) == ["▁█ ", "▅"]
     assert sparklines([[], [float("inf")]]) == ["", " "]

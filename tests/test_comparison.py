@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fmnist_sweep.comparison import (
+from fmnist_sweep.analysis.comparison import (
     Difference,
     optimism,
     over_seeds,
@@ -23,7 +23,7 @@ from fmnist_sweep.comparison import (
     shrunk,
     standings,
 )
-from fmnist_sweep.evaluate import wilson
+from fmnist_sweep.training.evaluation import wilson
 
 Booleans = NDArray[np.bool_]
 
@@ -328,6 +328,6 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(call: Callable[[], obj
 
 def test_importing_it_imports_neither_scipy_nor_tensorflow_nor_mlflow() -> None:
     heavy = {"scipy", "tensorflow", "mlflow", "hydra"}
-    code = f"import sys, fmnist_sweep.comparison; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, fmnist_sweep.analysis.comparison; print(sorted({heavy} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from fmnist_sweep.comparison import SEED_SD, optimism, over_seeds, paired, repeats, shrunk, standings
-from fmnist_sweep.evaluate import wilson
+from fmnist_sweep.analysis.comparison import SEED_SD, optimism, over_seeds, paired, repeats, shrunk, standings
+from fmnist_sweep.training.evaluation import wilson
 
 Booleans = NDArray[np.bool_]
 Floats = NDArray[np.float64]

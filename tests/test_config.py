@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from fmnist_sweep import models, search, training, tunable
-from fmnist_sweep.compose import Origins, compose_data, compose_job
-from fmnist_sweep.config import Config, check
+from fmnist_sweep.config.compose import Origins, compose_data, compose_job
+from fmnist_sweep.config.folders import conf_folder, experiments_folder
+from fmnist_sweep.config.schema import Config, check
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.folders import conf_folder, experiments_folder
+from fmnist_sweep.search import ask_and_tell as search
+from fmnist_sweep.search import tunable
+from fmnist_sweep.training import models
+from fmnist_sweep.training import optimization as training
 
 
 def message(*overrides: str) -> str:
@@ -228,7 +231,7 @@ def test_a_tunable_given_as_a_mapping_takes_the_place_of_what_was_there(key: str
 
 
 def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path) -> None:
-    from fmnist_sweep.compose import tunables_replace
+    from fmnist_sweep.config.compose import tunables_replace
 
     given = ["-m", "optimizer=rmsprop,adam", "model.filters={tune: int, min_value: 8, max_value: 64}"]
     done = subprocess.run(

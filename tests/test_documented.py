@@ -17,13 +17,20 @@ from conftest import Command, data_config, needs_fashion_mnist
 from mlflow.entities import Metric, Param
 from numpy.typing import NDArray
 
-from fmnist_sweep import documented, documented_page, store, study, tested, tracking, trial, verdicts
 from fmnist_sweep.analysis import near
+from fmnist_sweep.config import identity as study
+from fmnist_sweep.config.folders import experiments_folder, recipes
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
-from fmnist_sweep.documented import Figure
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.folders import experiments_folder, recipes
+from fmnist_sweep.report.documented import page as documented_page
+from fmnist_sweep.report.documented import rules as verdicts
+from fmnist_sweep.report.documented import write_ups as documented
+from fmnist_sweep.report.documented.write_ups import Figure
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.training import trial
 
 WRITE_UPS = documented.write_ups()
 SHIRT, TSHIRT, COAT, BAG = (LABELS.index(name) for name in ("Shirt", "T-shirt/top", "Coat", "Bag"))

@@ -19,12 +19,12 @@ import pytest
 from conftest import Command
 from rich.console import Console
 
-from fmnist_sweep import store as stores
-from fmnist_sweep import study_folder as folders
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.sweep import run_sweep
-from fmnist_sweep.terminal import View
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking import store as stores
 
 TINY = (
     *("data=drawn", "data.images=200", "train.precision=float32", "train.batch_size=64", "regularization=none"),
@@ -198,7 +198,7 @@ def test_a_finished_study_leaves_no_checkpoint_and_no_result_behind() -> None:
 def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_path: Path) -> None:
     from small import spec, splits
 
-    from fmnist_sweep import trial
+    from fmnist_sweep.training import trial
 
     process = _started(tmp_path)
     try:

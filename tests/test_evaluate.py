@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.evaluate import evaluate, most_confused, wilson
+from fmnist_sweep.training.evaluation import evaluate, most_confused, wilson
 
 
 def _certain(predicted: list[int], classes: int) -> NDArray[np.float64]:
@@ -161,5 +161,5 @@ def test_most_confused_refuses_a_matrix_of_another_size() -> None:
 
 
 def test_importing_the_room_does_not_import_scikit_learn() -> None:
-    check = "import sys, fmnist_sweep.evaluate; sys.exit('sklearn' in sys.modules)"
+    check = "import sys, fmnist_sweep.training.evaluation; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

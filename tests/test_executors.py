@@ -16,14 +16,14 @@ import pytest
 from small import TINY, finished, spec, splits
 
 from fmnist_sweep import executors
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
 from fmnist_sweep.executors import Arrangement, Executor
 from fmnist_sweep.executors.in_process import InProcess
 from fmnist_sweep.executors.local import Local
 from fmnist_sweep.executors.shared_images import SharedImages, attach
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import (
+from fmnist_sweep.training.trial import (
     CheckpointRefused,
     EpochEnd,
     Event,

@@ -27,8 +27,8 @@ from servers import Server
 from small import DRAWN
 from zygote import Ended, Kill, Zygote
 
-from fmnist_sweep import journal as journals
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.study import journal as journals
 
 pytest.register_assert_rewrite("audit")
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from stored import Simulation, pictures, simulation, trial
 
-from fmnist_sweep import findings, peers, varied, wording
-from fmnist_sweep.comparison import SEED_SD
-from fmnist_sweep.evaluate import wilson
-from fmnist_sweep.evidence import Predictions, StoredTrial
-from fmnist_sweep.findings import Findings
+from fmnist_sweep.analysis import findings, peers
+from fmnist_sweep.analysis import settings as varied
+from fmnist_sweep.analysis.comparison import SEED_SD
+from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.report import wording
+from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+from fmnist_sweep.training.evaluation import wilson
 
 
 def predictions(right: int, images: int = 200, index: int = 0) -> Predictions:

@@ -25,8 +25,8 @@ from fmnist_sweep.analysis import (
     per_class,
 )
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.galleries import confused, reliability, suspected
-from fmnist_sweep.plots import png
+from fmnist_sweep.report.figures.galleries import confused, reliability, suspected
+from fmnist_sweep.report.figures.plots import png
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (60, 28, 28, 1), dtype=np.uint8)
 
@@ -186,7 +186,7 @@ def test_rows_beyond_the_images_and_images_of_another_shape_are_refused() -> Non
 
 def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:
     check = (
-        "import sys, numpy, fmnist_sweep.galleries as g\n"
+        "import sys, numpy, fmnist_sweep.report.figures.galleries as g\n"
         "assert 'matplotlib' not in sys.modules\n"
         "g.confused([], numpy.zeros((0, 28, 28, 1), numpy.uint8), 't')\n"
         "sys.exit(bool({'matplotlib.pyplot', 'mlflow', 'keras', 'tensorflow', 'hydra'} & set(sys.modules)))"

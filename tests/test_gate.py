@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.comparison import over_seeds, repeats
+from fmnist_sweep.analysis.comparison import over_seeds, repeats
 from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
 
 NAMES = ("Coat", "Shirt")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from fmnist_sweep.comparison import Power, seeds_needed
-from fmnist_sweep.comparison.power import DISAGREEMENT, INTERACTION, RECALL_SDS
+from fmnist_sweep.analysis.comparison import Power, seeds_needed
+from fmnist_sweep.analysis.comparison.power import DISAGREEMENT, INTERACTION, RECALL_SDS
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
 

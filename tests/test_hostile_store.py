@@ -15,14 +15,20 @@ from conftest import Command
 from mlflow.entities import Run
 from rich.text import Text
 
-from fmnist_sweep import evidence, moves, printing, progress, terminal, tracking, versions
-from fmnist_sweep import store as stores
-from fmnist_sweep.cli import main
+from fmnist_sweep import text as printing
+from fmnist_sweep.cli import studies as progress
+from fmnist_sweep.cli.main import main
+from fmnist_sweep.cli.studies import Progress
 from fmnist_sweep.errors import DataError, ExitCode, StoreError
-from fmnist_sweep.evidence import StoredTrial
-from fmnist_sweep.progress import Progress
-from fmnist_sweep.report import TrialRecord
-from fmnist_sweep.store import Store
+from fmnist_sweep.report import terminal
+from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.tracking import aliases as moves
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.trials import StoredTrial
 
 # Clears the screen, sets the window's title, goes back over the line, begins one of its own, turns the text round.
 EVIL = "good\x1b[2J\x1b]0;owned\x07\r\x9b31m\nforged line\u202e"

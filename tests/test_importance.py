@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmnist_sweep import importance
-from fmnist_sweep.varied import Varied
+from fmnist_sweep.analysis import importance
+from fmnist_sweep.analysis.settings import Varied
 
 
 def study(trials: int = 60, noise: float = 0.0, seed: int = 0) -> tuple[list[Varied], list[float]]:

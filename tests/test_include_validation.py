@@ -11,7 +11,7 @@ from conftest import data_config, needs_fashion_mnist
 from small import TINY, finished, spec
 from small import splits as small_splits
 
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.data.drawn import draw
 from fmnist_sweep.data.splits import Origin, Table, cut, image_keys

@@ -17,7 +17,7 @@ import pytest
 from disks import disk
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.journal import Event, Journal, JournalDamaged, ends, read
+from fmnist_sweep.study.journal import Event, Journal, JournalDamaged, ends, read
 
 SMALL, LARGE = 3, 60  # events: in one page of SQLite's, in several
 PAGE = 4096
@@ -219,7 +219,7 @@ def test_another_file_in_its_place_is_refused(path: Path) -> None:
 _PREFACE = """
 import os, signal, sys, time
 from pathlib import Path
-from fmnist_sweep.journal import Journal
+from fmnist_sweep.study.journal import Journal
 path = Path(sys.argv[1])
 """
 # Says each event that is on the disk.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist_sweep import models
+from fmnist_sweep.training import models
 
 PLAIN: dict[str, Any] = {
     "dropout": 0.0,

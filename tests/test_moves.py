@@ -14,11 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 from test_versions import Logged, clear, connected, forked, logged, network, register
 
-from fmnist_sweep import logged_model, moves, registry_verbs, versions
+from fmnist_sweep.cli import registry as registry_verbs
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.moves import Kind, Move
-from fmnist_sweep.store import Store
-from fmnist_sweep.versions import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking import aliases as moves
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking.aliases import Kind, Move
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.store import Store
 
 
 @pytest.fixture(scope="module")

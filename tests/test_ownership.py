@@ -19,13 +19,13 @@ from disks import disk
 from small import TINY
 
 from fmnist_sweep.errors import Locked
-from fmnist_sweep.ownership import held, owner
+from fmnist_sweep.study.lock import held, owner
 
 LIMIT_SECONDS = 60
 _HOLDING = """
 import subprocess, sys, time
 from pathlib import Path
-from fmnist_sweep.ownership import held
+from fmnist_sweep.study.lock import held
 with held(Path(sys.argv[1]), "study abc"):
     if "child" in sys.argv:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stdout=subprocess.DEVNULL)
@@ -113,7 +113,7 @@ def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Pat
         subprocess.Popen(
             [
                 *(sys.executable, "-c"),
-                "import sys; from pathlib import Path; from fmnist_sweep.ownership import owner\n"
+                "import sys; from pathlib import Path; from fmnist_sweep.study.lock import owner\n"
                 "while True: owner(Path(sys.argv[1]))",
                 str(tmp_path),
             ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep import packed
+from fmnist_sweep import files as packed
 
 VALUES = {"history": [{"loss": 0.1 + 0.2, "epoch": 1.0}], "name": "a trial", "none": None}
 ARRAYS: dict[str, NDArray[Any]] = {

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from stored import Simulation, pictures, simulation, trial
 
-from fmnist_sweep import charts, coordinates, findings, page, tables
-from fmnist_sweep.findings import Findings
+from fmnist_sweep.analysis import findings
+from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.report import charts, coordinates, page, tables
 
 NASTY = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&amp;%{y}"
 

@@ -19,7 +19,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from stored import pictures, simulation
 
-from fmnist_sweep import findings, page
+from fmnist_sweep.analysis import findings
+from fmnist_sweep.report import page
 
 pytestmark = MARKS
 TRIALS, IMAGES = 200, 6000

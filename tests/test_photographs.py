@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fmnist_sweep.data import Split, load
+from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
 from fmnist_sweep.errors import DataError, ExitCode
-from fmnist_sweep.photographs import Photograph, as_fashion_mnist
 
 GREY = "colour turned to grey (ITU-R 601 luma)"
 INVERTED = "bright background (median of its corners 255 of 255): inverted"
@@ -297,7 +297,7 @@ def test_a_name_that_would_play_with_the_terminal_is_shown_without_that(tmp_path
 
 def test_reading_pictures_needs_none_of_the_other_rooms_libraries() -> None:
     check = (
-        "import sys, fmnist_sweep.photographs\n"
+        "import sys, fmnist_sweep.data.photographs\n"
         "sys.exit(bool({'matplotlib', 'mlflow', 'keras', 'tensorflow', 'hydra', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

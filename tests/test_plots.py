@@ -18,7 +18,7 @@ from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.plots import confusion_matrix, curves, examples, misclassified, png
+from fmnist_sweep.report.figures.plots import confusion_matrix, curves, examples, misclassified, png
 
 NAN = float("nan")
 
@@ -272,7 +272,7 @@ def test_the_three_figures_of_a_trial_are_drawn_fast_enough_to_draw_them_for_eac
 
 def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:
     check = (
-        "import sys, fmnist_sweep.plots as p\n"
+        "import sys, fmnist_sweep.report.figures.plots as p\n"
         "assert 'matplotlib' not in sys.modules\n"
         "p.png(p.confusion_matrix([[1]], ['a'], 't'))\n"
         "sys.exit(bool({'matplotlib.pyplot', 'mlflow', 'keras', 'tensorflow', 'hydra'} & set(sys.modules)))"

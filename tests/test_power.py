@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from fmnist_sweep.comparison import Power, seeds_needed
+from fmnist_sweep.analysis.comparison import Power, seeds_needed
 
 
 def _needed(gain: float = 0.005, **settings: Any) -> Power:

@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from small import splits
 
-from fmnist_sweep import logged_model, versions
-from fmnist_sweep import store as stores
-from fmnist_sweep.cli import main
+from fmnist_sweep.cli.main import main
+from fmnist_sweep.cli.predict import predict, probabilities
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.photographs import Photograph, as_fashion_mnist
-from fmnist_sweep.plots import png
-from fmnist_sweep.predict_verb import predict, probabilities
-from fmnist_sweep.prediction_figure import predictions
+from fmnist_sweep.report.figures.plots import png
+from fmnist_sweep.report.figures.predictions import predictions
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
 
 main.add_command(predict)  # as the command itself does
 
@@ -99,7 +100,7 @@ def _written(figure: Figure) -> list[str]:
 
 def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(folder: Path) -> None:
     code = (
-        "from fmnist_sweep.cli import main\nfrom fmnist_sweep.predict_verb import predict\n"
+        "from fmnist_sweep.cli.main import main\nfrom fmnist_sweep.cli.predict import predict\n"
         "main.add_command(predict)\nmain()"
     )
     done = run("-c", code, "predict", "bag.png", "large.jpg", "--top", "2", cwd=folder)

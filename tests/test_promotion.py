@@ -27,11 +27,13 @@ import requests
 import yaml
 from conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
 
-from fmnist_sweep import logged_model, tested, versions
-from fmnist_sweep import store as stores
 from fmnist_sweep.data import LABELS, load
-from fmnist_sweep.logged_model import SHA256
-from fmnist_sweep.versions import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking.models import SHA256
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 
 HERE = ("executor=in_process",)
 SMALL = (
@@ -191,7 +193,7 @@ def interrupted(folder: Path, promoted: Step) -> Step:
     """Another trial's promotion, with Ctrl-C in its second training."""
     before = look(folder)
     process = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep.cli", "promote", "--run", worst_trial(before).info.run_id, *TWO],
+        [sys.executable, "-m", "fmnist_sweep.cli.main", "promote", "--run", worst_trial(before).info.run_id, *TWO],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

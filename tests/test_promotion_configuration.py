@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from small import resolved
 
-from fmnist_sweep import space, study
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config import identity as study
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.identity import Study
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.promotion.configuration import Configuration, described, from_description, keys_of, words_of
-from fmnist_sweep.search import Search
-from fmnist_sweep.study import Study
+from fmnist_sweep.search import space
+from fmnist_sweep.search.ask_and_tell import Search
 
 GIVEN = [
     ["model.filters.values=[8,16]", "search=grid"],

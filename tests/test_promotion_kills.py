@@ -75,7 +75,8 @@ def completed(folder: Path) -> str:
 
 
 def _typed(folder: Path, arguments: list[str]) -> int:
-    from fmnist_sweep import cli, tested
+    from fmnist_sweep.cli import main as cli
+    from fmnist_sweep.tracking import test_predictions as tested
 
     kept = folder / "seen.npy"
     if kept.is_file():  # the same for all of them, and two seconds' work
@@ -178,9 +179,9 @@ def keep_seen(folder: Path) -> str:
     """Which test images stand among the training images, to a file."""
     import numpy as np
 
-    from fmnist_sweep import tested
-    from fmnist_sweep.compose import compose_job
+    from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.data import open_test
+    from fmnist_sweep.tracking import test_predictions as tested
 
     data = compose_job(SMALLEST).config.data
     images = open_test(data, reason="a test", ledger=folder / "ledger of the test.jsonl")
@@ -190,9 +191,10 @@ def keep_seen(folder: Path) -> str:
 
 def look(folder: Path) -> Found:
     """All that promotions left in a folder."""
-    from fmnist_sweep import moves, versions
-    from fmnist_sweep import store as stores
-    from fmnist_sweep.logged_model import weights_sha256
+    from fmnist_sweep.tracking import aliases as moves
+    from fmnist_sweep.tracking import registry as versions
+    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.models import weights_sha256
 
     store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
     points = versions.aliases(versions.registered(store))
@@ -229,8 +231,9 @@ def look(folder: Path) -> Found:
 
 
 def _confirmation(store: Any, run: Any) -> Found:
-    from fmnist_sweep import tested, tracking
     from fmnist_sweep.promotion.confirming import TEST_OPENING
+    from fmnist_sweep.tracking import runs as tracking
+    from fmnist_sweep.tracking import test_predictions as tested
 
     tags, run_id = run.data.tags, run.info.run_id
     scored = tested.TAG in tags
@@ -268,7 +271,7 @@ def _arrays_sha256(content: bytes) -> str:
 
 def _evidence(store: Any, run_id: str) -> Found:
     """What a promotion's run says of its verdict, and whether each file of its evidence is whole."""
-    from fmnist_sweep import store as stores
+    from fmnist_sweep.tracking import store as stores
 
     run = store.client.get_run(run_id)
     root = stores.local_artifacts(store, run_id)
@@ -530,7 +533,7 @@ def _scored_once(before: Found, killed: Found, done: Found) -> None:
 
 def _begun(base: Base, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep.cli", *arguments],
+        [sys.executable, "-m", "fmnist_sweep.cli.main", *arguments],
         cwd=base.folder,
         env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -654,7 +657,7 @@ def _two_runs_at_once(base: Base) -> None:
 
 def good_runs(folder: Path) -> list[str]:
     """The ids of the runs of the better sweep's trials."""
-    from fmnist_sweep import store as stores
+    from fmnist_sweep.tracking import store as stores
 
     store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")

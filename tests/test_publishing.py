@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from servers import Server
 
-from fmnist_sweep import publishing, tracking
-from fmnist_sweep import store as stores
-from fmnist_sweep.store import Store
+from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import Store
 
 SWEEP = ["-m", "optimizer=rmsprop,adam", "data=drawn", "data.images=400", "train.epochs=1", "search.max_trials=2"]
 
 
 def verb(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fmnist_sweep.cli", "report", *words]
+    command = [sys.executable, "-m", "fmnist_sweep.cli.main", "report", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
     assert done.returncode == code, done.stderr
     return done

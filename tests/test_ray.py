@@ -21,14 +21,14 @@ from conftest import run
 from ray_nodes import Nodes
 from small import DRAWN, TINY, spec
 
-from fmnist_sweep import backend
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.config import RayConfig
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.executors import ray_task
 from fmnist_sweep.executors.ray_cluster import RayCluster
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import (
+from fmnist_sweep.training import backend
+from fmnist_sweep.training.trial import (
     EpochEnd,
     Event,
     Started,
@@ -448,7 +448,7 @@ import importlib.util, os, signal, sys, time
 
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name != "fmnist_sweep.trial" or "default_worker" not in sys.argv[0]:
+        if name != "fmnist_sweep.training.trial" or "default_worker" not in sys.argv[0]:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

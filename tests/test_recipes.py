@@ -13,9 +13,9 @@ import pytest
 import yaml
 from small import finished, resolved, spec, splits
 
-from fmnist_sweep import models, trial
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.folders import conf_folder, experiments_folder
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.folders import conf_folder, experiments_folder
+from fmnist_sweep.training import models, trial
 
 GROUP_FILES = sorted(path for path in conf_folder().glob("*/*.yaml"))
 HYDRA_FILES = sorted(conf_folder().glob("hydra/**/*.yaml"))

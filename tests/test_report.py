@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fmnist_sweep import report
-from fmnist_sweep.report import TrialRecord
+from fmnist_sweep.report import leaderboard as report
+from fmnist_sweep.report.leaderboard import TrialRecord
 
 
 def record(number: int, accuracy: float | None = None, **given: Any) -> TrialRecord:

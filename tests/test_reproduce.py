@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
 
-from fmnist_sweep import backend, versions
-from fmnist_sweep import reproduce as rebuilding
-from fmnist_sweep import store as stores
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.promotion import enrolment
-from fmnist_sweep.versions import MODEL_NAME
+from fmnist_sweep.promotion import registration as enrolment
+from fmnist_sweep.promotion import reproduce as rebuilding
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.registry import MODEL_NAME
+from fmnist_sweep.training import backend
 
 HERE = ("executor=in_process",)
 SWEEP = (
@@ -67,7 +68,7 @@ def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
 def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     folder: Path, verb: Command, tmp_path: Path
 ) -> None:
-    from fmnist_sweep import trial
+    from fmnist_sweep.training import trial
 
     new = tmp_path / "again.keras"
     runs = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
@@ -97,7 +98,7 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
     core = min(os.sched_getaffinity(0))
     with _saying(folder, elsewhere):
         done = subprocess.run(
-            [sys.executable, "-m", "fmnist_sweep.cli", "reproduce"],
+            [sys.executable, "-m", "fmnist_sweep.cli.main", "reproduce"],
             cwd=folder,
             capture_output=True,
             text=True,

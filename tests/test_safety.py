@@ -21,18 +21,22 @@ from rich.console import Console
 from served import Served
 from servers import Server
 
-from fmnist_sweep import logged_model, publishing, side_by_side, tracking, trial_table
-from fmnist_sweep import store as stores
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.analysis import pair as side_by_side
+from fmnist_sweep.analysis import table as trial_table
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import forget, idx, open_test, sources
 from fmnist_sweep.data.drawn import draw
 from fmnist_sweep.data.splits import Table
 from fmnist_sweep.errors import ExitCode, StoreError, UserError
 from fmnist_sweep.promotion import candidates
 from fmnist_sweep.promotion.candidates import Asked
-from fmnist_sweep.store import Store
-from fmnist_sweep.sweep import run_sweep
-from fmnist_sweep.terminal import View
+from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import Store
 
 PACKAGE = Path(logged_model.__file__).parent
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -256,7 +260,8 @@ class Bomb:
 
 
 def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp_path: Path) -> None:
-    from fmnist_sweep import evidence, packed
+    from fmnist_sweep import files as packed
+    from fmnist_sweep.tracking import trials as evidence
 
     mark, content = tmp_path / "ran", io.BytesIO()
     bomb: NDArray[Any] = np.array([Bomb(mark)], dtype=object)

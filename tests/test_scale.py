@@ -16,15 +16,15 @@ import pytest
 from rich.console import Console
 from simulated import simulated
 
-from fmnist_sweep import store as stores
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.record import StudyRecord
-from fmnist_sweep.study_folder import every
-from fmnist_sweep.sweep import run_sweep
-from fmnist_sweep.terminal import View
-from fmnist_sweep.trial import Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study.folder import every
+from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.training.trial import Event, TrialFailure, TrialResult, TrialSpec
 
 SPACE = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "train.precision=float32", "train.epochs=1"),

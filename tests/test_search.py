@@ -12,10 +12,18 @@ from typing import Any
 import pytest
 from small import search_of
 
-from fmnist_sweep import space
-from fmnist_sweep.compose import compose_job
-from fmnist_sweep.search import ORACLES, Proposal, ReplayDiffers, Search, Wait, most_trials, refuse_hopeless
-from fmnist_sweep.study import Job
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.identity import Job
+from fmnist_sweep.search import space
+from fmnist_sweep.search.ask_and_tell import (
+    ORACLES,
+    Proposal,
+    ReplayDiffers,
+    Search,
+    Wait,
+    most_trials,
+    refuse_hopeless,
+)
 
 Score = Callable[[Mapping[str, Any]], float | None]
 ALL = tuple(ORACLES)

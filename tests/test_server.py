@@ -10,7 +10,7 @@ import pytest
 from conftest import Command
 from servers import Server
 
-from fmnist_sweep import store as stores
+from fmnist_sweep.tracking import store as stores
 
 
 @pytest.fixture(scope="module")

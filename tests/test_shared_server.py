@@ -29,11 +29,11 @@ import requests
 from small import DRAWN
 from small import splits as small_splits
 
-from fmnist_sweep import datasets
-from fmnist_sweep import journal as journals
-from fmnist_sweep import store as stores
-from fmnist_sweep import study_folder as folders
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study import journal as journals
+from fmnist_sweep.tracking import datasets
+from fmnist_sweep.tracking import store as stores
 
 SCRIPT = Path(__file__).parent.parent / "deploy" / "tracking-server.sh"
 START_SECONDS, STOP_SECONDS, SWEEP_SECONDS = 120, 90, 480

@@ -21,10 +21,12 @@ import pytest
 from numpy.typing import NDArray
 from small import TINY, events, failed, spec, splits
 
-from fmnist_sweep import packed, snapshot, training, trial
-from fmnist_sweep.checkpoints import Checkpoints
+from fmnist_sweep import files as packed
 from fmnist_sweep.data import Splits
-from fmnist_sweep.trial import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
+from fmnist_sweep.study.checkpoints import Checkpoints
+from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training import snapshot, trial
+from fmnist_sweep.training.trial import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
 
 # Validation labels that cannot be learnt: the best epoch is then seldom the last, and its weights must be carried over.
 DATA = splits()
@@ -171,7 +173,7 @@ CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path
 from fmnist_sweep import trial
-from fmnist_sweep.checkpoints import Checkpoints
+from fmnist_sweep.study.checkpoints import Checkpoints
 from small import splits
 
 given, kept, killed_after, out = sys.argv[1], Checkpoints(Path(sys.argv[2]), print), int(sys.argv[3]), Path(sys.argv[4])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep import space, tunable
+from fmnist_sweep.search import space, tunable
 
 CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "choice": ({"tune": "choice", "values": [32, 48]}, [32, 48]),

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from small import resolved, search_of
 
-from fmnist_sweep import space, study
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config import identity as study
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.folders import experiments_folder
+from fmnist_sweep.config.identity import Study
 from fmnist_sweep.data import DataConfig, load
-from fmnist_sweep.folders import experiments_folder
-from fmnist_sweep.search import Proposal
-from fmnist_sweep.study import Study
+from fmnist_sweep.search import space
+from fmnist_sweep.search.ask_and_tell import Proposal
 
 # A repetition insists on the data that was seen; where it comes from may differ.
 STRICT = {"fallback": None}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fmnist_sweep import store as stores
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.sweep import run_sweep
-from fmnist_sweep.terminal import View
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking import store as stores
 
 TINY = (
     *("data=drawn", "data.images=200", "train.precision=float32", "train.batch_size=64", "regularization=none"),
@@ -153,7 +153,7 @@ def test_the_same_study_twice_in_one_sweep_is_trained_once() -> None:
 
 
 def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep import supervisor
+    from fmnist_sweep.sweep import supervisor
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
@@ -166,7 +166,7 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep import datasets
+    from fmnist_sweep.tracking import datasets
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
@@ -206,7 +206,7 @@ def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.Mo
 
 
 def test_credentials_in_an_address_are_not_kept() -> None:
-    from fmnist_sweep.study import masked
+    from fmnist_sweep.config.identity import masked
 
     command = "python -m fmnist_sweep tracking.uri=http://me:secret@host:5000 seed=1"
     assert masked(command) == "python -m fmnist_sweep tracking.uri=http://***@host:5000 seed=1"

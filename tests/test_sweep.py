@@ -19,9 +19,9 @@ import pytest
 import yaml
 from conftest import Command
 
-from fmnist_sweep import evidence
-from fmnist_sweep import store as stores
 from fmnist_sweep.data import LABELS, load
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import trials as evidence
 
 EPOCHS, TRIALS, LIMIT = 2, 2, 400
 OPTIMIZERS = ("rmsprop", "adam")
@@ -291,7 +291,7 @@ def test_an_interrupted_sweep_closes_its_runs_as_killed(number: signal.Signals, 
 
 
 def test_processes_that_make_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
-    code = "from fmnist_sweep.store import connect; print(connect(None, 'fashion-mnist').experiment_id)"
+    code = "from fmnist_sweep.tracking.store import connect; print(connect(None, 'fashion-mnist').experiment_id)"
     began = time.monotonic()
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

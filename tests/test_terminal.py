@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from test_report import record
 
-from fmnist_sweep import report, terminal
-from fmnist_sweep.terminal import View
+from fmnist_sweep.report import leaderboard as report
+from fmnist_sweep.report import terminal
+from fmnist_sweep.report.terminal import View
 
 
 def shown(*, progress: bool = False) -> tuple[View, io.StringIO, Progress | None]:

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from small import TINY
 
-from fmnist_sweep import training
-from fmnist_sweep.compose import compose_job
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.training import optimization as training
 
 
 def history(*losses: float) -> list[dict[str, float]]:

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from small import TINY, events, failed, finished, spec, splits
 
-from fmnist_sweep import backend, training, trial
 from fmnist_sweep.data import Splits
-from fmnist_sweep.trial import EpochEnd, Event, TrialFailure, TrialResult
+from fmnist_sweep.training import backend, trial
+from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training.trial import EpochEnd, Event, TrialFailure, TrialResult
 
 DATA = splits()
 

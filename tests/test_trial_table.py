@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from stored import trial
 
-from fmnist_sweep import evaluate
+from fmnist_sweep.analysis.table import SCORE, by_config, condition, export, matching, ordered, table
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.trial_table import SCORE, by_config, condition, export, matching, ordered, table
+from fmnist_sweep.training import evaluation as evaluate
 
 TRIALS = [
     trial(0, 0.90, model__filters=32, optimizer__name="adam", model__blocks=[[32], [64]], train__early=True, seed=1),

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from served import Served
 
-from fmnist_sweep import store as stores
+from fmnist_sweep.tracking import store as stores
 
 pytestmark = MARKS
 

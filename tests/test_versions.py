@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from small import splits
 
-from fmnist_sweep import logged_model, versions
-from fmnist_sweep import store as stores
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.logged_model import SHA256
-from fmnist_sweep.versions import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.models import SHA256
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 
 LIMIT_SECONDS = 180
 
@@ -392,7 +393,7 @@ def forked(store: stores.Store, script: str, told: Any) -> str:
 def test_processes_that_register_and_move_at_once_agree_with_the_history(
     store: stores.Store, models: list[Logged]
 ) -> None:
-    from fmnist_sweep import moves
+    from fmnist_sweep.tracking import aliases as moves
 
     told = [{"run_id": one.run_id, "model_id": one.model_id, "tags": one.tags} for one in models]
     forked(store, _AT_ONCE, told)

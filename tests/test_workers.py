@@ -21,7 +21,7 @@ import pytest
 from servers import Server
 from small import DRAWN
 
-from fmnist_sweep import study_folder as folders
+from fmnist_sweep.study import folder as folders
 
 pytest.register_assert_rewrite("audit")
 

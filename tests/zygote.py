@@ -250,8 +250,8 @@ def _arm(kill: Kill, calls: Path) -> None:
     """Count every call that leaves something durable, and end this process where the plan says."""
     import mlflow
 
-    from fmnist_sweep import packed
-    from fmnist_sweep.journal import Journal
+    from fmnist_sweep import files as packed
+    from fmnist_sweep.study.journal import Journal
 
     log = os.open(calls, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     counts: Counter[str] = Counter()
@@ -295,7 +295,8 @@ def _import_everything() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import fmnist_sweep
-    from fmnist_sweep import backend, store
+    from fmnist_sweep.tracking import store
+    from fmnist_sweep.training import backend
 
     store._quiet_mlflow()
     with backend.standard_error_held_back():

@@ -19,7 +19,7 @@ from fmnist_sweep.analysis.mistakes import (
     without,
 )
 from fmnist_sweep.analysis.proportions import Proportion
-from fmnist_sweep.analysis.twins import NEAR, near
+from fmnist_sweep.data.twins import NEAR, near
 
 __all__ = [
     "NEAR",

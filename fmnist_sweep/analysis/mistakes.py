@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, share
-from fmnist_sweep.evaluate import most_confused
+from fmnist_sweep.training.evaluation import most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from fmnist_sweep import backend
-from fmnist_sweep.config import RayConfig
+from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import Event, TrialSpec
+from fmnist_sweep.training import backend
+from fmnist_sweep.training.trial import Event, TrialSpec
 
 if TYPE_CHECKING:
-    from fmnist_sweep.config import ExecutorConfig
+    from fmnist_sweep.config.schema import ExecutorConfig
 
 
 @dataclass(frozen=True)

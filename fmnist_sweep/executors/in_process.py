@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from fmnist_sweep import trial
 from fmnist_sweep.data import load
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.trial import Event, TrialSpec
+from fmnist_sweep.training import trial
+from fmnist_sweep.training.trial import Event, TrialSpec
 
 
 class InProcess:

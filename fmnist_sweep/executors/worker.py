@@ -68,7 +68,8 @@ class _Inbox:
 def serve(connection: Connection[Any, Any], threads: int) -> None:
     """Answer requests until the supervisor ends; TensorFlow computes on so many cores."""
     inbox = _Inbox(connection)
-    from fmnist_sweep import backend, forecast, trial
+    from fmnist_sweep.sweep import forecast
+    from fmnist_sweep.training import backend, trial
 
     backend.set_threads(threads)
     backend.share_gpus()

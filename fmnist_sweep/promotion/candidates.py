@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, findings, publishing, tracking
-from fmnist_sweep import study as studies
+from fmnist_sweep.analysis import findings
+from fmnist_sweep.config import identity as studies
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.evidence import StoredTrial
+from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking.store import Store
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, versions
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion.configuration import Configuration
 from fmnist_sweep.promotion.confirming import Confirmations, of_journal
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import trials as evidence
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking.store import Store
 
 # Tags of a version.
 CONFIGURATION, FINALIST = "fmnist.configuration", "fmnist.finalist"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fmnist_sweep import study as studies
-from fmnist_sweep import tracking
-from fmnist_sweep.config import Config, check
+from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.schema import Config, check
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.tracking import runs as tracking
 
 if TYPE_CHECKING:
-    from fmnist_sweep.evidence import StoredTrial
-    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.tracking.trials import StoredTrial
 
 CONFIG_HASH = "config_hash"  # tag, without the prefix
 # No search uses these, so that no finalist was chosen for its luck with one of them.

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, tested, tracking
-from fmnist_sweep import plan as plans
-from fmnist_sweep import store as stores
+from fmnist_sweep.config.identity import CONFIRMATION, Job
 from fmnist_sweep.data import load
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion.configuration import CONFIG_HASH
-from fmnist_sweep.study import CONFIRMATION, Job
-from fmnist_sweep.sweep import standing
+from fmnist_sweep.sweep import plan as plans
+from fmnist_sweep.sweep.run import standing
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.configuration import Configuration
-    from fmnist_sweep.store import Store
-    from fmnist_sweep.terminal import View
+    from fmnist_sweep.report.terminal import View
+    from fmnist_sweep.tracking.store import Store
 
 TEST_OPENING = "fmnist.test_opening"  # tag: which opening of the test images was for this run
 

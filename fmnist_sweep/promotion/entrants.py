@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import comparison
+from fmnist_sweep.analysis import comparison
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import confirming, opening
 
 if TYPE_CHECKING:
-    from fmnist_sweep.config import PromoteConfig
+    from fmnist_sweep.config.identity import Job
+    from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import Configuration
     from fmnist_sweep.promotion.confirming import Begun
-    from fmnist_sweep.store import Store
-    from fmnist_sweep.study import Job
-    from fmnist_sweep.terminal import View
+    from fmnist_sweep.report.terminal import View
+    from fmnist_sweep.tracking.store import Store
 
 _TEST_IMAGES = 10_000
 

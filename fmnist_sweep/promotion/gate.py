@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.comparison import Booleans, Difference, Repeats, over_seeds, repeats
-from fmnist_sweep.comparison.checks import checked, checked_level, not_negative, same_images
+from fmnist_sweep.analysis.comparison import Booleans, Difference, Repeats, over_seeds, repeats
+from fmnist_sweep.analysis.comparison.checks import checked, checked_level, not_negative, same_images
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fmnist_sweep import tested
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import opening
 from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
+from fmnist_sweep.tracking import test_predictions as tested
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.confirming import Confirmations
-    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking.store import Store
 
 
 def judgement_of(

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, logged_model, tested, trial
 from fmnist_sweep.data import DataConfig, open_test
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.evidence import StoredTrial
 from fmnist_sweep.promotion.confirming import TEST_OPENING, Confirmations
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.training import trial
 
 if TYPE_CHECKING:
-    from fmnist_sweep.store import Store
+    from fmnist_sweep.tracking.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,31 +10,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import evidence, moves, tested, versions
-from fmnist_sweep import store as stores
-from fmnist_sweep import study as studies
+from fmnist_sweep.config import identity as studies
 from fmnist_sweep.data import DataConfig
 from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
-from fmnist_sweep.evidence import StoredTrial
-from fmnist_sweep.promotion import candidates, confirming, enrolment, opening
+from fmnist_sweep.promotion import candidates, confirming, opening
 from fmnist_sweep.promotion import champion as champions
 from fmnist_sweep.promotion import configuration as configurations
+from fmnist_sweep.promotion import registration as enrolment
 from fmnist_sweep.promotion.candidates import Asked, Candidates
 from fmnist_sweep.promotion.champion import Champion
 from fmnist_sweep.promotion.configuration import Configuration
 from fmnist_sweep.promotion.confirming import Confirmations
+from fmnist_sweep.promotion.dossier import Evidence
 from fmnist_sweep.promotion.entrants import Entrant, enter
-from fmnist_sweep.promotion.evidence import Evidence
 from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.promotion.judging import judgement_of
 from fmnist_sweep.promotion.outcome import Outcome
-from fmnist_sweep.sweep import run_sweep
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking import aliases as moves
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
-    from fmnist_sweep.config import Config
+    from fmnist_sweep.config.schema import Config
     from fmnist_sweep.interrupts import Stop
-    from fmnist_sweep.store import Store
-    from fmnist_sweep.terminal import View
+    from fmnist_sweep.report.terminal import View
+    from fmnist_sweep.tracking.store import Store
 
 # A sweep that ended so has trained what it could.
 _TRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)

@@ -16,7 +16,7 @@ FILTERS = 13
 
 
 def _break(how: str) -> None:
-    from fmnist_sweep import trial
+    from fmnist_sweep.training import trial
 
     sound = trial._Fit.epoch
 

@@ -1,0 +1,211 @@
+"""How many training seeds it takes to find a true gain in accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fmnist_sweep.analysis.comparison.checks import checked_level, not_negative
+
+# The sd of an accuracy over seeds as seen on so many images, whose luck it holds. Without that luck it is 0.0030: both
+# sets of images together of the ten documented models, 0.0023 on 6,000 validation and 0.0035 on 10,000 test images,
+# with 20 degrees of freedom each.
+RAW_SEED_SD, SEED_IMAGES = 0.0035, 10_000
+# The share of images on which two trainings of one configuration disagree. Measured: 4 to 7 %, by configuration.
+DISAGREEMENT = 0.06
+# By how much more trainings of two configurations disagree. Measured: around 0.01 between those of similar accuracy.
+INTERACTION = 0.01
+# The sd of a class's recall over training seeds, in the order of data.LABELS. Measured with 20 degrees of freedom,
+# pooled over the ten documented models, on 1,000 test images a class. What one class loses another gains, so these
+# are far wider than an accuracy's.
+RECALL_SDS = (0.031, 0.004, 0.033, 0.020, 0.056, 0.012, 0.047, 0.011, 0.007, 0.008)
+
+_QUANTILES = 500  # of the estimated variance; twice as many change a power by less than 0.0001
+
+
+@dataclass(frozen=True)
+class Power:
+    """How surely `seeds` trainings of each finalist find a true gain, and what was assumed.
+
+    `power` is the probability of finding it, `wanted` the least that was asked for. `net_sd` is the sd of an
+    accuracy over seeds without the luck of images. `champion_seeds` is None where the champion is trained as
+    often as the finalist. The others are as given to `seeds_needed`.
+    """
+
+    seeds: int
+    power: float
+    wanted: float
+    gain: float
+    min_gain: float
+    class_drop: float | None
+    images: int
+    comparisons: int
+    level: float
+    net_sd: float
+    disagreement: float
+    interaction: float
+    champion_seeds: int | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether the power wanted is reached."""
+        return self.power >= self.wanted
+
+    @property
+    def text(self) -> str:
+        """The answer and what it rests on, in one or two sentences."""
+        beside = "each" if self.champion_seeds is None else f"beside the champion's {self.champion_seeds}"
+        comparisons = f"{self.comparisons} comparison{'' if self.comparisons == 1 else 's'}"
+        answer = (
+            f"{self.seeds} seeds {beside} find a true gain of {100 * self.gain:.3g} points{self._unless} "
+            f"with a power of {_cut(self.power)}: seed sd {self.net_sd:.4f}, two trainings disagree on "
+            f"{self.disagreement:.1%} of images, {self.images:,} test images, {comparisons}."
+        )
+        if self.enough:
+            return answer
+        return f"{answer} This falls short of the {self.wanted:.2f} wanted, and more seeds are not allowed."
+
+    @property
+    def _unless(self) -> str:
+        if self.class_drop is None:
+            return ""
+        return f", no recall seeming to fall by more than {100 * self.class_drop:.3g},"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def seeds_needed(
+    gain: float,
+    *,
+    images: int,
+    min_gain: float = 0.0,
+    class_drop: float | None = None,
+    power: float = 0.8,
+    comparisons: int = 1,
+    level: float = 0.95,
+    seed_sd: float = RAW_SEED_SD,
+    seed_images: int = SEED_IMAGES,
+    disagreement: float = DISAGREEMENT,
+    interaction: float = INTERACTION,
+    recall_sds: Sequence[float] = RECALL_SDS,
+    champion_seeds: int | None = None,
+    most: int = 30,
+) -> Power:
+    """The fewest seeds with which `over_seeds` finds a true gain in accuracy, with at least this power.
+
+    Found means: the interval of confidence `level`, corrected for `comparisons` (Bonferroni), lies above 0, the
+    estimate is at least `min_gain`, and no recall falls by more than `class_drop` (None: recalls do not matter).
+    Gains and drops are fractions of 1. `seed_sd` is the sd of an accuracy over seeds as seen on `seed_images`
+    images; the part that single images account for, disagreement / 2 / seed_images, is taken off its square.
+    With k and c seeds on n images the estimate then has variance
+    (net_sd^2 + disagreement / 2 / n) (1/k + 1/c) + interaction / n, where two trainings of one configuration
+    disagree on a share `disagreement` of images and those of two on `disagreement + interaction`. Its own
+    estimate is scaled chi-squared with the degrees of freedom of `over_seeds` (Satterthwaite 1946), so the test
+    statistic is noncentral t. `recall_sds` holds each class's sd of recall over seeds. Every recall is taken to
+    gain as the accuracy does, with luck that is independent of the others' and of the accuracy's.
+    `champion_seeds` is None where the champion is trained as often as the finalist. Where `most` seeds are not
+    enough, they are what comes back, with the power they reach. Raises ValueError for settings out of range.
+    """
+    _check(gain, images, seed_images, comparisons, champion_seeds, most)
+    for name, value in (("min_gain", min_gain), ("seed_sd", seed_sd), ("interaction", interaction)):
+        not_negative(name, value)
+    for name, value in (("class_drop", class_drop or 0.0), *(("recall_sds", sd) for sd in recall_sds)):
+        not_negative(name, value)
+    checked_level(level)
+    for name, value in (("power", power), ("disagreement", disagreement)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
+    # A spread that images alone account for leaves nothing to the seeds.
+    net = math.sqrt(max(0.0, seed_sd**2 - disagreement / 2 / seed_images))
+    luck = _Luck(net**2, disagreement / 2 / images, interaction / images, images)
+    error = (1 - level) / comparisons
+
+    def reached(seeds: int) -> float:
+        counts = (seeds, champion_seeds or seeds)
+        found = _found(gain, min_gain, luck.variance(counts), luck.freedom(counts), error)
+        return found if class_drop is None else found * _spared(gain + class_drop, recall_sds, counts)
+
+    seeds = next((count for count in range(2, most) if reached(count) >= power), most)
+    return Power(
+        seeds=seeds,
+        power=reached(seeds),
+        wanted=power,
+        gain=gain,
+        min_gain=min_gain,
+        class_drop=class_drop,
+        images=images,
+        comparisons=comparisons,
+        level=level,
+        net_sd=net,
+        disagreement=disagreement,
+        interaction=interaction,
+        champion_seeds=champion_seeds,
+    )
+
+
+@dataclass(frozen=True)
+class _Luck:
+    """What the variance of a difference is made of: per training by its seed and by single images, and for all."""
+
+    by_seed: float
+    by_image: float
+    by_configuration: float
+    images: int
+
+    def variance(self, counts: tuple[int, int]) -> float:
+        """That of the difference of means over so many trainings of either configuration."""
+        return self.by_seed * _share(counts) + self._over_images(counts)
+
+    def freedom(self, counts: tuple[int, int]) -> float:
+        """The degrees of freedom with which `over_seeds` estimates it."""
+        single = self.by_seed + self.by_image
+        wobble = sum((single / count) ** 2 / (count - 1) for count in counts)
+        return self.variance(counts) ** 2 / (wobble + self._over_images(counts) ** 2 / self.images)
+
+    def _over_images(self, counts: tuple[int, int]) -> float:
+        return self.by_image * _share(counts) + self.by_configuration
+
+
+def _share(counts: tuple[int, int]) -> float:
+    return sum(1 / count for count in counts)
+
+
+def _found(gain: float, min_gain: float, variance: float, freedom: float, error: float) -> float:
+    """The probability that the estimate is at least `min_gain` and its interval above 0.
+
+    Without `min_gain` it is the upper tail of the noncentral t. With it the estimate, normal, has to exceed
+    whichever is higher of two bounds, of which one depends on its estimated sd: the mean over that sd's quantiles.
+    """
+    import numpy as np
+    from scipy.special import chdtri, ndtr, stdtrit
+
+    tails = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    sds = np.sqrt(variance * chdtri(freedom, tails) / freedom)
+    bounds = np.maximum(min_gain, float(stdtrit(freedom, 1 - error / 2)) * sds)
+    return float(ndtr((gain - bounds) / math.sqrt(variance)).mean())
+
+
+def _spared(fall: float, recall_sds: Sequence[float], counts: tuple[int, int]) -> float:
+    """The probability that no recall comes out lower by `fall` or more than it truly is, beside the champion's."""
+    from scipy.special import ndtr
+
+    scale = math.sqrt(_share(counts))
+    return math.prod(float(ndtr(fall / (sd * scale))) for sd in recall_sds if sd > 0)
+
+
+def _cut(power: float) -> str:
+    """Two decimals, not rounded up: a power just short of the one wanted never reads like it."""
+    return f"{math.floor(100 * power) / 100:.2f}"
+
+
+def _check(gain: float, images: int, seed_images: int, comparisons: int, champion_seeds: int | None, most: int) -> None:
+    if not 0 < gain < 1:
+        raise ValueError(f"gain must lie between 0 and 1, as 0.005 does, but is {gain}")
+    for name, value in (("images", images), ("seed_images", seed_images), ("comparisons", comparisons)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}")
+    for name, value in (("most", most), ("champion_seeds", most if champion_seeds is None else champion_seeds)):
+        if value < 2:
+            raise ValueError(f"{name} must be at least 2, since one training says nothing about luck, but is {value}")

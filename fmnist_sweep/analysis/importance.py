@@ -1,0 +1,168 @@
+"""How much each setting mattered for accuracy: a random forest's permutation importance, with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.analysis.settings import Varied, as_text
+
+LEAST_TRIALS = 8  # with fewer, a forest that has seen some has next to nothing left to be judged by
+_MOST_TRIALS = 1000  # more change the answer little and make it wait
+_REFITS = 20
+_TREES = 50
+_SHUFFLES = 5
+# Trials that diverged are far below all others; unbounded they would be all that there is to explain.
+_FENCE = 3.0
+
+
+@dataclass(frozen=True)
+class SettingImportance:
+    """One setting: the share of the variance of accuracy that hangs on it, alone or together with others.
+
+    value: mean over the refits, about 0 (also just below) where it does not matter; the shares of settings that act
+    together overlap, so that they may sum to more than 1. low, high: the middle 90 % of the refits. same_as: settings
+    that changed together with it.
+    """
+
+    key: str
+    value: float
+    low: float
+    high: float
+    same_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What can be said of the settings' importance, the greatest first; settings is empty where nothing can.
+
+    explained: share of the variance of accuracy that forests explain of trials they have not seen (out of bag R²), at
+    most 1, or None where none was fitted; why_not: the sentence that says why no ranking is claimed.
+    """
+
+    settings: tuple[SettingImportance, ...]
+    explained: float | None
+    trials: int
+    refits: int = _REFITS
+    why_not: str | None = None
+
+
+def measure(
+    varied: Sequence[Varied], accuracies: Sequence[float | None], groups: Sequence[int] | None = None, seed: int = 0
+) -> Importance:
+    """Rank settings by what they explain of the accuracies of finished trials (None: not finished).
+
+    groups: the configuration of each trial; seeds of one configuration are never on both sides of a fit. Each refit
+    draws configurations with replacement (bootstrap), and is judged on those that it has not drawn, so that the range
+    over refits reflects how few trials there are. Accuracies below the lower quartile less three times the
+    interquartile range count as that. Estimator: scikit-learn's RandomForestRegressor and permutation importance
+    (L. Breiman, "Random forests", Machine Learning 45 (2001), 5-32). Shuffling raises the squared error by twice the
+    variance that hangs on a setting (B. Gregorutti, B. Michel & P. Saint-Pierre, "Correlation and variable importance
+    in random forests", Statistics and Computing 27 (2017), 659-678), so half of that is shown, as a share of the
+    variance there is.
+    """
+    places = [place for place, accuracy in enumerate(accuracies) if accuracy is not None]
+    if len(places) > _MOST_TRIALS:
+        places = sorted(np.random.default_rng(seed).choice(places, _MOST_TRIALS, replace=False).tolist())
+    target = fenced(np.array([accuracies[place] for place in places], dtype=np.float64))
+    group = np.array([places[i] if groups is None else groups[places[i]] for i in range(len(places))])
+    varied = [setting for setting in varied if len({as_text(setting.values[place]) for place in places}) > 1]
+    why_not = _why_not(varied, target, group)
+    if why_not is not None:
+        return Importance((), None, len(places), why_not=why_not)
+    drops, explained = _refits(_table(varied, places), target, group, seed)
+    if explained <= 0:
+        return Importance(
+            (),
+            explained,
+            len(places),
+            why_not="The settings explain nothing of the accuracy of trials that the forest has not seen "
+            f"(out-of-bag R² {explained:.2f}), so no ranking is claimed: such small differences need more trials.",
+        )
+    low, high = np.quantile(drops, (0.05, 0.95), axis=0)
+    found = [
+        SettingImportance(setting.key, float(mean), float(least), float(most), setting.same_as)
+        for setting, mean, least, most in zip(varied, drops.mean(axis=0), low, high, strict=True)
+    ]
+    return Importance(tuple(sorted(found, key=lambda item: -item.value)), explained, len(places))
+
+
+def fenced(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Accuracies with those far below the rest raised to the outer fence of a box plot."""
+    if not len(accuracies):
+        return accuracies
+    lower, upper = np.quantile(accuracies, (0.25, 0.75))
+    return np.maximum(accuracies, lower - _FENCE * (upper - lower)) if upper > lower else accuracies
+
+
+def _why_not(varied: Sequence[Varied], target: NDArray[np.float64], group: NDArray[np.int64]) -> str | None:
+    found = len(np.unique(group))
+    if not varied:
+        return "Nothing but luck varied among the finished trials, so there is nothing to rank."
+    if found < LEAST_TRIALS:
+        word = "configuration has" if found == 1 else "configurations have"
+        return f"Only {found} finished {word} been tried: which setting mattered shows in {LEAST_TRIALS} or more."
+    if np.ptp(target) == 0:
+        return "All finished trials have the same accuracy, so there is nothing to explain."
+    return None
+
+
+def _table(varied: Sequence[Varied], places: Sequence[int]) -> NDArray[np.float64]:
+    return np.column_stack([_column(setting, places) for setting in varied])
+
+
+def _column(setting: Varied, places: Sequence[int]) -> NDArray[np.float64]:
+    """Numbers as they are, a missing one as NaN, on which a forest splits by itself; others by their place."""
+    values = [setting.values[place] for place in places]
+    if setting.numeric:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    order = {as_text(level): place for place, level in enumerate(setting.levels)}
+    return np.array([order[as_text(value)] for value in values], dtype=np.float64)
+
+
+def _refits(
+    table: NDArray[np.float64], target: NDArray[np.float64], group: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float64], float]:
+    """Each refit's importance of each column, (refits, columns), as a share of the variance; and R² of the unseen."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    generator = np.random.default_rng(seed)
+    members = [np.flatnonzero(group == kind) for kind in np.unique(group)]
+    drops, predicted, seen = [], np.zeros(len(target)), np.zeros(len(target))
+    for refit in range(_REFITS):
+        drawn = generator.integers(0, len(members), len(members))
+        inside = np.concatenate([members[kind] for kind in drawn])
+        outside = np.setdiff1d(np.arange(len(target)), inside)
+        if not len(outside):
+            continue
+        # Leaves of two: a trial alone is mostly its own luck.
+        forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=refit, n_jobs=1)
+        forest.fit(table[inside], target[inside])
+        predicted[outside] += forest.predict(table[outside])
+        seen[outside] += 1
+        drops.append(_drops(forest, table[outside], target[outside], generator) / (2 * target.var()))
+    judged = seen > 0
+    error = float(((predicted[judged] / seen[judged] - target[judged]) ** 2).mean())
+    return np.array(drops), 1 - error / float(target.var())
+
+
+def _drops(
+    forest: Any, table: NDArray[np.float64], target: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """By how much the forest's mean squared error grows with each column shuffled, (columns,).
+
+    As scikit-learn's permutation_importance has it, but with all shuffled tables in one prediction: a forest's call
+    costs more than the few rows in it, and that function makes one for each column and shuffle.
+    """
+    rows, columns = table.shape
+    shuffled = np.tile(table, (columns, _SHUFFLES, 1, 1))
+    for column in range(columns):
+        for shuffle in range(_SHUFFLES):
+            shuffled[column, shuffle, :, column] = generator.permutation(table[:, column])
+    everything = np.concatenate([table, shuffled.reshape(-1, columns)])
+    errors = (forest.predict(everything).reshape(-1, rows) - target) ** 2
+    return np.asarray(errors[1:].mean(axis=1).reshape(columns, _SHUFFLES).mean(axis=1) - errors[0].mean())

@@ -1,0 +1,346 @@
+"""Trials of any studies as one table: chosen, filtered, sorted, grouped by configuration, written to a file."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep import files as packed
+from fmnist_sweep.analysis import comparison
+from fmnist_sweep.analysis import settings as varied
+from fmnist_sweep.config.identity import masked
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.trials import StoredTrial, parsed
+from fmnist_sweep.training import evaluation as evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmnist_sweep.tracking.store import Store
+
+SCORE = "best_val_accuracy"
+_COUNTS = ("attempt", "images", "best_epoch", "parameters")
+ENDINGS = (".csv", ".json", ".parquet")
+
+
+def choose(
+    store: Store, *, sweep: str | None = None, studies: Sequence[str] = (), kinds: Sequence[str] = ("trial",)
+) -> list[StoredTrial]:
+    """The trials of a sweep or of studies, by their ids; of both, those in both; of neither, all of the experiment.
+
+    A trial appears once, with its latest attempt. kinds: of runs, as their tag fmnist.kind says. ConfigError where
+    there is no such sweep or study.
+    """
+    if not studies and sweep is None:
+        return evidence.read(store, {}, kinds)
+    found = {trial.run_id: trial for study in studies for trial in _of_study(store, study, kinds)}
+    if sweep is None:
+        return list(found.values())
+    (run,) = tracking.newest(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _plain(sweep)}, 1) or (None,)
+    if run is None:
+        raise _none_there(store, "sweep", sweep)
+    # By its studies: one that was begun in another sweep is below that one's run.
+    journals = run.data.tags["fmnist.journals"].split()
+    below = [trial for name in journals for trial in evidence.read(store, {"fmnist.journal": name}, kinds)]
+    return [trial for trial in below if not studies or trial.run_id in found]
+
+
+def _of_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
+    marks = {"fmnist.study_id": _plain(study)}
+    found = evidence.read(store, marks, kinds)
+    if not found and not tracking.newest(store, {"fmnist.kind": "study", **marks}, 1):
+        raise _none_there(store, "study", study)
+    return found
+
+
+def _plain(identifier: str) -> str:
+    if not identifier.isalnum():
+        raise ConfigError(f"{identifier!r} is no id: expected letters and digits, as fmnist-sweep compare shows them.")
+    return identifier
+
+
+def _none_there(store: Store, kind: str, identifier: str) -> ConfigError:
+    return ConfigError(
+        f"{masked(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: fmnist-sweep ui "
+        f"and fmnist-sweep studies show what is there."
+    )
+
+
+def table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+    """A row a trial, in the order given; the columns are described in fmnist_sweep.trials."""
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {name: [of(trial) for trial in trials] for name, of in _COLUMNS.items()}
+    intervals = [interval(trial) for trial in trials]
+    columns["low"], columns["high"] = [low for low, _ in intervals], [high for _, high in intervals]
+    first = (*_FIRST, "low", "high")  # the interval stands beside its accuracy
+    ordered = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
+    for key in dict.fromkeys(key for trial in trials for key in trial.params):
+        ordered[key] = [trial.value(key) for trial in trials]
+    for key in dict.fromkeys(key for trial in trials for key in trial.metrics if key.startswith("val_f1.")):
+        ordered[key] = [trial.metrics.get(key, math.nan) for trial in trials]
+    return pd.DataFrame({name: _series(name, values) for name, values in ordered.items()})
+
+
+_COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
+    "run_id": lambda trial: trial.run_id,
+    "name": lambda trial: trial.name,
+    "kind": lambda trial: trial.tags.get("fmnist.kind"),
+    "sweep_id": lambda trial: trial.tags.get("fmnist.sweep_id"),
+    "study_id": lambda trial: trial.study_id,
+    "trial_id": lambda trial: trial.trial_id,
+    "attempt": lambda trial: parsed(trial.tags.get("fmnist.attempt")),
+    "state": lambda trial: trial.state,
+    "data": lambda trial: trial.tags.get("fmnist.data"),
+    "precision": lambda trial: trial.tags.get("fmnist.precision"),
+    SCORE: lambda trial: math.nan if trial.accuracy is None else trial.accuracy,
+    "images": lambda trial: trial.images,
+    "best_epoch": lambda trial: _whole(trial.metrics.get("best_epoch")),
+    "last_val_loss": lambda trial: trial.metrics.get("val_loss", math.nan),
+    "parameters": lambda trial: _whole(trial.metrics.get("parameters")),
+    "fit_seconds": lambda trial: trial.metrics.get("fit_seconds", math.nan),
+    "cpu_seconds": lambda trial: trial.metrics.get("cpu_seconds", math.nan),
+    "began": lambda trial: trial.began,
+    "ended": lambda trial: trial.ended,
+    "failure": lambda trial: trial.failure,
+}
+_FIRST = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE) + 1]
+
+
+def interval(trial: StoredTrial) -> tuple[float, float]:
+    """Wilson's 95 % interval of a trial's accuracy; NaN where it has none, or its number of images is not known."""
+    if trial.accuracy is None or not trial.images:
+        return math.nan, math.nan
+    return evaluate.wilson(round(trial.accuracy * trial.images), trial.images)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _series(name: str, values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    if name in ("began", "ended"):
+        return pd.Series(pd.to_datetime(values, unit="ms", utc=True))
+    present = {type(value) for value in values if value is not None}
+    if name in _COUNTS or (present == {int} and None in values):
+        return pd.Series(values, dtype="Int64")  # an int64 has no place for a missing one
+    if present == {bool} and None in values:
+        return pd.Series(values, dtype="boolean")
+    if present and present <= {int, float}:
+        return pd.Series(values, dtype="int64" if present == {int} else "float64")
+    return pd.Series(values, dtype=None if present in ({bool}, {str}) else "object")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a column's values must be: KEY OP VALUE, as in model.filters>=48. value: as typed."""
+
+    key: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.operator}{self.value}"
+
+
+_CONDITION = re.compile(r"\s*([^=!<>~]+?)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": lambda cell, value: cell < value,
+    "<=": lambda cell, value: cell <= value,
+    ">": lambda cell, value: cell > value,
+    ">=": lambda cell, value: cell >= value,
+}
+
+
+def condition(text: str) -> Condition:
+    """KEY OP VALUE as a condition; nothing in it is ever evaluated as code."""
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"--where {text!r}: expected KEY OP VALUE with one of = != < <= > >= ~ (contains), as in model.filters>=48."
+        )
+    key, operator, value = found.groups()
+    return Condition(key, "=" if operator == "==" else operator, value)
+
+
+def matching(frame: pd.DataFrame, conditions: Iterable[Condition]) -> pd.DataFrame:
+    """The rows that meet all conditions; a missing value meets none but != and =none."""
+    for one in conditions:
+        check_key(frame, one.key, f"--where {one}")
+        meets = _test(one)
+        frame = frame[[meets(cell) for cell in frame[one.key].tolist()]]
+    return frame
+
+
+def check_key(frame: pd.DataFrame, key: str, said: str) -> None:
+    """ConfigError, with the nearest there is, where the table has no such column; said: what the user typed."""
+    if key not in frame.columns:
+        near = difflib.get_close_matches(key, list(frame.columns), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "parameters have dotted names as on the command line."
+        raise ConfigError(f"{said}: no trial here has {key}; {hint}")
+
+
+def _test(one: Condition) -> Callable[[Any], bool]:
+    value = None if one.value.lower() in ("none", "null", "") else parsed(_lower_truth(one.value))
+    if one.operator == "~":
+        return lambda cell: not is_missing(cell) and one.value.lower() in _text(cell).lower()
+    if one.operator in ("=", "!="):
+        wanted = one.operator == "="
+        return lambda cell: _equal(cell, value, one.value) is wanted
+    orders = _ORDERS[one.operator]
+    if one.key in ("began", "ended"):
+        moment = _moment(one)
+        return lambda cell: not is_missing(cell) and orders(cell, moment)
+    if not _is_number(value):
+        raise ConfigError(
+            f"--where {one}: {one.operator} compares numbers, and {one.value!r} is none; give each condition a --where "
+            "of its own."
+        )
+    return lambda cell: _is_number(cell) and orders(cell, value)
+
+
+def _lower_truth(text: str) -> str:
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def _equal(cell: Any, value: Any, typed: str) -> bool:
+    if is_missing(cell):
+        return value is None
+    if _is_number(cell) and _is_number(value):
+        return bool(cell == value)
+    # The text too: an id may be of digits alone.
+    return (type(cell) is type(value) and bool(cell == value)) or _text(cell) == typed
+
+
+def _moment(one: Condition) -> datetime:
+    try:
+        moment = datetime.fromisoformat(one.value)
+    except ValueError:
+        raise ConfigError(f"--where {one}: expected a date or time, as in {one.key}>2026-01-31T18:00.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of the table holds no value."""
+    import pandas as pd
+
+    return not isinstance(cell, list | dict) and bool(pd.isna(cell))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _text(cell: Any) -> str:
+    return cell if isinstance(cell, str) else json.dumps(cell, default=str)
+
+
+def ordered(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFrame:
+    """The rows by one column: numbers by size, all else as text; rows without a value last, equals as they were."""
+    check_key(frame, key, f"--sort {key}")
+    places = range(len(frame))
+    cells = frame[key].tolist()
+    there = [place for place in places if not is_missing(cells[place])]
+    there.sort(key=lambda place: _rank(cells[place]), reverse=descending)
+    return frame.iloc[[*there, *(place for place in places if is_missing(cells[place]))]]
+
+
+def _rank(cell: Any) -> tuple[int, Any]:
+    if hasattr(cell, "timestamp"):
+        return 0, cell.timestamp()
+    return (0, cell) if _is_number(cell) or isinstance(cell, bool) else (1, _text(cell))
+
+
+def by_config(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+    """A row a configuration of finished trials: mean, sd over seeds and n, the highest mean first.
+
+    Trials that differ in nothing but their seed, on the same data, are one configuration; a second trial with the same
+    seed is no new draw and left out. Columns: each setting with more than one value, n, mean, sd (NaN for one seed),
+    low and high (Student's 95 % interval of the mean), seeds and run_ids (joined by spaces).
+    """
+    import pandas as pd
+
+    finished = [trial for trial in trials if trial.accuracy is not None]
+    settings = varied.find(finished)
+    groups: dict[int, dict[Any, int]] = {}
+    for place, number in enumerate(varied.configurations(finished, settings)):
+        groups.setdefault(number, {}).setdefault(finished[place].params.get("seed"), place)
+    rows = []
+    for seeds in groups.values():
+        members = [finished[place] for place in seeds.values()]
+        told = comparison.repeats([trial.accuracy or 0.0 for trial in members])
+        first = next(iter(seeds.values()))
+        rows.append(
+            {
+                **{setting.key: setting.values[first] for setting in settings},
+                "data": members[0].tags.get("fmnist.data"),
+                "n": told.n,
+                "mean": told.mean,
+                **{
+                    name: math.nan if (value := getattr(told, name)) is None else value
+                    for name in ("sd", "low", "high")
+                },
+                "seeds": " ".join(str(trial.params.get("seed")) for trial in members),
+                "run_ids": " ".join(trial.run_id for trial in members),
+            }
+        )
+    rows.sort(key=lambda row: -row["mean"])
+    names = [*(setting.key for setting in settings), "data", "n", "mean", "sd", "low", "high", "seeds", "run_ids"]
+    return pd.DataFrame({name: _series(name, [row[name] for row in rows]) for name in names})
+
+
+def export(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
+    """Write a table to a new file, as its ending says: .csv, .json (a list of rows) or .parquet.
+
+    Lists, and settings of several types, are JSON text in .csv and .parquet. An existing file is replaced with
+    force=True only; the new one is there whole or not at all. ConfigError where that cannot be.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ConfigError(f"--export={path}: expected a name that ends in {', '.join(ENDINGS)}.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--export={path}: expected a file in a folder that exists.")
+    if path.exists() and not force:
+        raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
+    try:
+        packed.write(path, _content(frame, path.suffix.lower()))
+    except OSError as error:
+        raise ConfigError(f"--export={path}: cannot be written ({error.strerror}).") from None
+
+
+def _content(frame: pd.DataFrame, ending: str) -> bytes:
+    if ending == ".json":
+        return as_json(frame).encode()
+    plain = frame.copy()
+    for name in frame.columns:
+        if _is_mixed(frame[name]):
+            plain[name] = [_plain_cell(cell) for cell in frame[name]]
+    if ending == ".csv":
+        return plain.to_csv(index=False).encode()
+    buffer = io.BytesIO()
+    plain.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def as_json(frame: pd.DataFrame) -> str:
+    """The rows as a JSON list; times in ISO 8601, missing values null."""
+    return frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1)
+
+
+def _is_mixed(series: pd.Series[Any]) -> bool:
+    return series.dtype == object and not all(cell is None or isinstance(cell, str) for cell in series)
+
+
+def _plain_cell(cell: Any) -> str | None:
+    return None if is_missing(cell) else _text(cell)

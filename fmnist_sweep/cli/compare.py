@@ -1,0 +1,225 @@
+"""The verb `compare`: trials of any studies as a table, or two of them side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.errors import ConfigError, DataError
+from fmnist_sweep.text import console, echo
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from fmnist_sweep.analysis.pair import SideBySide
+    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.tracking.trials import StoredTrial
+
+_LIMIT = 30
+_OF_LISTS = ("studies", "sweep", "conditions", "sort", "descending", "columns", "limit", "by_config", "out", "force")
+_OF_TWO = ("picture",)
+
+
+@click.command()
+@URI
+@EXPERIMENT
+@click.argument("two", nargs=-1, metavar="[A B]")
+@click.option("--study", "studies", multiple=True, help="Trials of this study only; may be given several times.")
+@click.option("--sweep", default=None, help="Trials of this sweep only.")
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="'KEY OP VALUE'",
+    help="Only trials for which this holds; OP: = != < <= > >= ~ (contains); several: all must hold.",
+)
+@click.option(
+    "--sort", default=None, metavar="KEY", help="Sort by this column instead of the accuracy; -KEY: descending."
+)
+@click.option("--descending", is_flag=True, help="The greatest first.")
+@click.option("--columns", default=None, metavar="KEY,KEY", help="Show these columns instead.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=None, help=f"At most so many rows; on the terminal: {_LIMIT}."
+)
+@click.option("--by-config", is_flag=True, help="One row a configuration: mean ± sd over its seeds.")
+@click.option(
+    "--export",
+    "out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Write the table to this .csv, .json or .parquet file.",
+)
+@click.option("--force", is_flag=True, help="Replace the file of --export or --picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), default=None, help="Of A and B: draw the images they differ on."
+)
+@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
+def compare(two: tuple[str, ...], uri: str | None, experiment: str, **given: Any) -> None:
+    """List trials of any studies, best first, or explain how trials A and B differ.
+
+    \b
+    fmnist-sweep compare --where optimizer.name=adam --where 'model.filters>=48'
+    fmnist-sweep compare --by-config --export table.csv
+    fmnist-sweep compare 3f9a2c 71be04
+
+    A and B: run ids or their beginnings (6 characters or more), STUDY/TRIAL, or names. Keys are those of
+    fmnist_sweep.trials(): best_val_accuracy, cpu_seconds, state, model.filters, val_f1.Shirt, ...
+    """
+    from fmnist_sweep.tracking import store as stores
+
+    if len(two) not in (0, 2):
+        raise ConfigError(f"compare takes two trials, or none to list them, but was given {len(two)}: {' '.join(two)}.")
+    odd = [
+        name for name in (_OF_LISTS if two else _OF_TWO) if given[name] and not (name == "force" and given["picture"])
+    ]
+    if odd:
+        names = {"studies": "study", "conditions": "where", "out": "export", "by_config": "by-config"}
+        rest = "is for lists, without A and B" if two else "needs two trials, A and B"
+        raise ConfigError(f"--{names.get(odd[0], odd[0])} {rest}.")
+    store = stores.open_existing(uri, experiment)
+    if two:
+        _explain(store, *two, **{name: given[name] for name in ("as_json", "picture", "data_dir", "force")})
+    else:
+        _list(store, **{name: given[name] for name in (*_OF_LISTS, "as_json")})
+
+
+def _list(
+    store: Store,
+    *,
+    studies: Sequence[str],
+    sweep: str | None,
+    conditions: Sequence[str],
+    sort: str | None,
+    descending: bool,
+    columns: str | None,
+    limit: int | None,
+    by_config: bool,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from fmnist_sweep.analysis import table as trial_table
+
+    parsed = [trial_table.condition(text) for text in conditions]
+    trials = trial_table.choose(store, sweep=sweep, studies=studies)
+    frame = trial_table.matching(trial_table.table(trials), parsed)
+    kept = [trials[place] for place in frame.index]
+    if by_config:
+        frame = trial_table.by_config(kept)
+    key = sort or ("mean" if by_config else trial_table.SCORE)
+    frame = trial_table.ordered(
+        frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-")
+    )
+    named = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    for name in named:
+        trial_table.check_key(frame, name, f"--columns {name}")
+    shown = frame[named] if named else frame
+    whole = shown if limit is None else shown.head(limit)
+    if out is not None:
+        trial_table.export(whole, out, force=force)
+        echo(f"{out}: {len(whole):,} rows, {len(whole.columns)} columns")
+    elif as_json:
+        echo(trial_table.as_json(whole))
+    else:
+        _show(store, frame.head(limit or _LIMIT), len(frame), len(trials), named, kept, by_config)
+
+
+def _show(
+    store: Store,
+    frame: pd.DataFrame,
+    there: int,
+    of: int,
+    named: Sequence[str],
+    trials: Sequence[StoredTrial],
+    by_config: bool,
+) -> None:
+    from fmnist_sweep.config.identity import masked
+    from fmnist_sweep.report import listing as trial_listing
+
+    if not len(frame):
+        echo(f"no trial matches, of {of:,} in {masked(store.uri)}, experiment {store.experiment_name}.")
+        return
+    screen, dropped = _console(), list[str]()
+    if named:
+        table = trial_listing.named(frame, named)
+    else:
+        table, dropped = (trial_listing.configurations if by_config else trial_listing.listing)(frame, trials, screen)
+    screen.print(table)
+    what = "configurations" if by_config else "trials"
+    echo(f"{len(frame):,} of {there:,} {what}{'' if len(frame) == there else f'; --limit {there} shows all'}.")
+    if dropped:
+        echo(f"no room here for {', '.join(dropped)}: --columns, or --export FILE.csv")
+    unscored = sum(trial.accuracy is None for trial in trials)
+    if by_config and unscored:
+        echo(f"left out, without a score: {unscored:,} of {len(trials):,} trials.")
+
+
+def _console() -> Console:
+    from fmnist_sweep.report.listing import NO_LIMIT
+
+    # In a pipe there is no width to fit, unless one is named.
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else NO_LIMIT
+    return console(width=wide, highlight=False, markup=False)
+
+
+def _explain(
+    store: Store, a: str, b: str, *, as_json: bool, picture: Path | None, data_dir: str | None, force: bool
+) -> None:
+    from fmnist_sweep.analysis import pair as side_by_side
+    from fmnist_sweep.report import pair_text as side_by_side_text
+
+    if picture is not None:
+        _check_picture(picture, force)
+    one, other = side_by_side.find(store, a), side_by_side.find(store, b)
+    if one.run_id == other.run_id:
+        raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
+    found = side_by_side.compare(store, one, other)
+    if as_json:
+        echo(json.dumps(_jsonable(side_by_side.as_values(found)), indent=1))
+    else:
+        screen = _console()
+        for part in side_by_side_text.render(found):
+            screen.print(part)
+    if picture is not None:
+        _draw(store, found, picture, data_dir)
+
+
+def _jsonable(value: Any) -> Any:
+    """The value without NaN and infinity, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _check_picture(path: Path, force: bool) -> None:
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
+    if path.exists() and not force:
+        raise ConfigError(f"--picture={path}: there is a file already; name a new one, or say --force.")
+
+
+def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> None:
+    from fmnist_sweep import files as packed
+    from fmnist_sweep.report.figures import pair as side_by_side_figure
+    from fmnist_sweep.report.figures import plots
+    from fmnist_sweep.tracking import trials as evidence
+
+    if found.images is None:
+        raise DataError(f"--picture: nothing to draw, as the two cannot be compared image by image: {found.why_not}.")
+    split = evidence.splits(store, found.a.trial, data_dir).validation
+    title = " | ".join(
+        f"{name}: {side.trial.run_id[:8]}, {side.trial.name}" for name, side in (("A", found.a), ("B", found.b))
+    )
+    packed.write(path, plots.png(side_by_side_figure.disagreements(found.images, split.images, title)))
+    echo(f"{path}: the images on which they differ", err=True)

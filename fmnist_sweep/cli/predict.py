@@ -1,0 +1,166 @@
+"""The verb `predict`: what the registered model takes pictures for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.errors import ConfigError, StoreError
+from fmnist_sweep.text import echo
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from mlflow.entities.model_registry import ModelVersion
+    from numpy.typing import NDArray
+
+    from fmnist_sweep.data.photographs import Photograph
+
+_LABEL_COUNT = 10
+_TEST_ACCURACY = "fmnist.test_accuracy"
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@URI
+@EXPERIMENT
+@click.option("--model", "address", default="models:/fashion-mnist@champion", show_default=True, help="Which version.")
+@click.option(
+    "--top", type=click.IntRange(1, _LABEL_COUNT), default=3, show_default=True, help="So many labels, likeliest first."
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), default=None, help="A new .png file: draw what the model saw."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def predict(
+    images: tuple[Path, ...],
+    uri: str | None,
+    experiment: str,
+    address: str,
+    top: int,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Label pictures of garments with the registered model: PNG, JPEG, BMP, GIF or WEBP files of any size.
+
+    Each should show one garment on a plain background. It is brought to 28x28 pixels, bright on black, as the pictures
+    of Fashion-MNIST were; what that took is printed beneath the labels.
+    """
+    from fmnist_sweep.data import photographs
+    from fmnist_sweep.tracking import registry as versions
+    from fmnist_sweep.tracking import store as stores
+
+    if picture is not None:
+        _check_picture(picture, len(images))
+    taken = [photographs.as_fashion_mnist(path) for path in images]
+    store = stores.open_existing(uri, experiment)
+    version = versions.resolve(store, address)
+    found = probabilities(versions.load(store, version), taken)
+    if picture is not None:
+        _draw(picture, taken, found, _model_line(version))
+    if as_json:
+        echo(json.dumps(as_values(version, taken, found, top), indent=1))
+        return
+    echo(_model_line(version))
+    for photograph, row in zip(taken, found, strict=True):
+        echo("\n".join(_lines(photograph, row, top)))
+
+
+def probabilities(model: keras.Model, taken: Sequence[Photograph]) -> NDArray[np.float64]:
+    """A model's probabilities for pictures, (n, 10), labels in Fashion-MNIST's order.
+
+    model: takes (n, 28, 28, 1) uint8, 0..255. StoreError where it gives something else.
+    """
+    import numpy as np
+
+    given: NDArray[np.float64] = np.asarray(
+        model.predict(np.stack([photograph.pixels for photograph in taken]), batch_size=256, verbose=0), np.float64
+    )
+    if given.shape != (len(taken), _LABEL_COUNT) or not np.isfinite(given).all():
+        raise StoreError(
+            f"the model does not answer as Fashion-MNIST's do: expected {_LABEL_COUNT} probabilities a picture, found "
+            f"{given.shape[1:]} values, or some that are no numbers: name another version with --model."
+        )
+    return given
+
+
+def as_values(
+    version: ModelVersion, taken: Sequence[Photograph], found: NDArray[np.float64], top: int
+) -> dict[str, Any]:
+    """What --json prints: the version that answered, and each picture's labels and what was done to it."""
+    from fmnist_sweep.data import LABELS
+
+    return {
+        "model": {
+            "name": version.name,
+            "version": str(version.version),
+            "run_id": version.run_id,
+            "test_accuracy": _test_accuracy(version),
+        },
+        "images": [
+            {
+                "file": photograph.name,
+                "label": LABELS[int(row.argmax())],
+                "top": [{"label": label, "probability": share} for label, share in _ranked(row, top)],
+                "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
+                "assumptions": photograph.assumptions,
+            }
+            for photograph, row in zip(taken, found, strict=True)
+        ],
+    }
+
+
+def _ranked(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
+    """The likeliest labels and their probabilities; of equals the first in Fashion-MNIST's order."""
+    from fmnist_sweep.data import LABELS
+
+    return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
+
+
+def _lines(photograph: Photograph, row: NDArray[np.float64], top: int) -> list[str]:
+    labels = [f"  {label:<11} {share:6.1%}" for label, share in _ranked(row, top)]
+    return [photograph.name, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
+
+
+def _model_line(version: ModelVersion) -> str:
+    name = f"models:/{version.name}/{version.version}"
+    accuracy = _test_accuracy(version)
+    if accuracy is None:
+        return f"{name}, no test accuracy recorded"
+    return f"{name}, test accuracy {accuracy:.4f} on Fashion-MNIST's own images; expect less on others"
+
+
+def _test_accuracy(version: ModelVersion) -> float | None:
+    try:
+        return float(version.tags[_TEST_ACCURACY])
+    except (KeyError, ValueError):  # not there, or altered by hand
+        return None
+
+
+def _check_picture(path: Path, count: int) -> None:
+    from fmnist_sweep.report.figures.predictions import MOST
+
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
+    if path.exists():
+        raise ConfigError(f"--picture={path}: there is a file already; name a new one.")
+    if count > MOST:
+        raise ConfigError(f"--picture draws at most {MOST} images, but was given {count}: give fewer at a time.")
+
+
+def _draw(path: Path, taken: Sequence[Photograph], found: NDArray[np.float64], title: str) -> None:
+    from fmnist_sweep import files as packed
+    from fmnist_sweep.report.figures import plots
+    from fmnist_sweep.report.figures import predictions as prediction_figure
+
+    content = plots.png(prediction_figure.predictions(taken, found, title))
+    try:
+        packed.write(path, content)
+    except OSError as error:
+        raise ConfigError(f"--picture={path} cannot be written ({error.strerror or error}): name another.") from None
+    echo(f"{path}: each picture, the pixels that the model saw, its probabilities", err=True)

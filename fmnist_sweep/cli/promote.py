@@ -1,0 +1,84 @@
+"""The verb `promote`: the best of a sweep becomes the champion, where the evidence allows it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.errors import ConfigError, ExitCode
+
+
+@click.command()
+@click.argument("overrides", nargs=-1)
+@URI
+@EXPERIMENT
+@click.option("--run", "run_id", default=None, help="Promote this trial's run.")
+@click.option("--study", "study_id", default=None, help="The best of this study.")
+@click.option("--sweep", "sweep_id", default=None, help="The best of this sweep; default: of the latest one.")
+@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
+@click.option("--any-data", is_flag=True, help="Also a model of files that by checksum are not the canonical ones.")
+@click.option("--open-again", is_flag=True, help="Open the test images a second time for the same decision.")
+def promote(
+    overrides: tuple[str, ...],
+    uri: str | None,
+    experiment: str,
+    run_id: str | None,
+    study_id: str | None,
+    sweep_id: str | None,
+    data_dir: str | None,
+    any_data: bool,
+    open_again: bool,
+) -> None:
+    """Make the best configuration models:/fashion-mnist@champion, where the evidence allows it.
+
+    The best trial and those as good as it are trained again with fresh seeds; then the test images are opened, once,
+    and the finalists compared with the champion. The same command continues where it was interrupted.
+
+    OVERRIDES say how: promote.finalists=3 promote.seeds=5 promote.include_validation=true executor=local
+    executor.workers=4 plan=true. Exit codes: 0 champion, 9 registered as challenger (it cannot be told whether it is
+    better), 8 refused or worse.
+    """
+    from fmnist_sweep.config.compose import compose_job
+    from fmnist_sweep.interrupts import Stop, heard
+    from fmnist_sweep.promotion.candidates import Asked
+    from fmnist_sweep.promotion.promoting import Promotion, Request, typed
+    from fmnist_sweep.report.terminal import view
+    from fmnist_sweep.tracking import store as stores
+
+    if sum(given is not None for given in (run_id, study_id, sweep_id)) > 1:
+        raise ConfigError("--run, --study and --sweep exclude each other: give one of them, or none.")
+    _refuse_others(overrides)
+    base = compose_job(["search=grid", *overrides]).config
+    store = stores.open_existing(uri, experiment)
+    command = typed(sys.argv[1:])
+    request = Request(Asked(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command)
+    with view() as shown:
+        stop = Stop(shown.say)
+        with heard(stop):
+            try:
+                outcome = Promotion(store, request, shown, stop).run()
+            except KeyboardInterrupt:
+                shown.say(f"Interrupted. The same command continues: {command}")
+                sys.exit(ExitCode.INTERRUPTED)
+        for line in outcome.said:
+            shown.say(line)
+    sys.exit(outcome.code)
+
+
+_GROUPS = ("promote", "executor", "checkpoint", "plan")
+
+
+def _refuse_others(overrides: tuple[str, ...]) -> None:
+    instead = {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
+    for override in overrides:
+        key = override.lstrip("+~").split("=", 1)[0]
+        if key in instead:
+            raise ConfigError(f"{override}: say it with {instead[key]} here.")
+        if "=" not in override or key.split(".")[0] not in _GROUPS:
+            raise ConfigError(
+                f"{override}: what is promoted is trained as its trial was; expected overrides of "
+                f"{', '.join(_GROUPS)}, such as promote.seeds=5 or executor.workers=2."
+            )

@@ -1,0 +1,56 @@
+"""The verb `reproduce`: a registered version trained again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from fmnist_sweep import text as printing
+from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.errors import ConfigError, ExitCode
+
+
+@click.command()
+@click.argument("model", default="models:/fashion-mnist@champion")
+@URI
+@EXPERIMENT
+@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file for the model (.keras)."
+)
+def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None, out: Path | None) -> None:
+    """Train MODEL, such as models:/fashion-mnist@champion, again, and say whether the same came of it.
+
+    It takes the registry and the data, nothing else. On the same machine, with the same threads and versions, the
+    weights are the same bit for bit; elsewhere the accuracy must agree within the noise of training seeds. Exit code
+    10 where it does not.
+    """
+    from fmnist_sweep import files as packed
+    from fmnist_sweep.config.compose import compose_job
+    from fmnist_sweep.promotion import reproduce as rebuilding
+    from fmnist_sweep.tracking import registry as versions
+    from fmnist_sweep.tracking import store as stores
+
+    if out is not None and out.exists():
+        raise ConfigError(f"--out={out}: there is a file already; name a new one.")
+    store = stores.open_existing(uri, experiment)
+    version = versions.resolve(store, model)
+    told = rebuilding.recorded(version)
+    printing.echo(f"version {version.version}: {told.configuration.name}, seed {told.seed}, on {told.data_tag}")
+    done = rebuilding.reproduce(told, compose_job(["search=grid"]).config, data_dir, printing.echo)
+    if out is not None:
+        packed.write(out, done.model)
+    printing.echo(f"validation accuracy {done.accuracy:.6f}, registered {told.accuracy:.6f}")
+    if done.exact:
+        printing.echo("the same model bit for bit: every weight, every predicted probability")
+    else:
+        printing.echo(f"not the same bits: {'; '.join(done.differs) or 'and nothing that is known to differ does'}")
+        within = "within" if done.agrees else "MORE THAN"
+        printing.echo(
+            f"the accuracies differ by {abs(done.accuracy - told.accuracy):.4f}, {within} the {told.noise:.4f} that "
+            f"two training seeds differ by in 95% of the cases (sd {told.spread:.4f} over {told.seeds} seeds)"
+        )
+    sys.exit(ExitCode.DONE if done.agrees else ExitCode.NOT_REPRODUCED)

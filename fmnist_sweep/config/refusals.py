@@ -1,0 +1,153 @@
+"""What a config refuses, in one sentence: the key, the value, what is allowed, and where it was written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fmnist_sweep.search import tunable
+
+# From a dotted key to the words that say where its value was written.
+Where = Callable[[str], str]
+
+
+def sentence(
+    section: str, value: Mapping[str, Any], schema: type[BaseModel], error: ValidationError, where: Where
+) -> str:
+    """The first mistake, and how many more there are."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    path = _real_keys([str(part) for part in first["loc"]], value)
+    key = ".".join([section, *path])
+    described, _ = _at(schema.model_json_schema(), path, value)
+    found = f"={show(first['input'])}"
+    match first["type"]:
+        case "extra_forbidden":
+            around = _inside(*_at(schema.model_json_schema(), path[:-1], value))
+            reason = unknown(path[-1], around.get("properties", {}))
+        case "missing":
+            found, reason = "", f"missing; expected {_words(described)}"
+        case "value_error" | "refused_draw":
+            reason = first["msg"].removeprefix("Value error, ")
+        case "outside_draw":
+            reason = f"{first['msg']}; expected {_words({**described, 'tunable': False})}"
+        case _:
+            reason = f"expected {_words(described)}"
+    places = {tuple(_real_keys([str(part) for part in each["loc"]], value)) for each in errors}
+    rest = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+    # A key that is missing below a mapping is missing where that mapping was written.
+    place = where(key.rpartition(".")[0]) if first["type"] == "missing" and len(path) > 1 else where(key)
+    return f"{key}{found} ({place}): {reason}{rest}."
+
+
+def _real_keys(path: Iterable[str], value: Any) -> list[str]:
+    """The part of an error's path that is in the config; pydantic adds names of union members to it."""
+    keys = []
+    missing = False
+    for part in path:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit():
+            value = value[int(part)]
+        elif isinstance(value, Mapping) and not missing:
+            missing = True  # the key that should have been there
+        else:
+            continue
+        keys.append(part)
+    return keys
+
+
+def _at(schema: Mapping[str, Any], path: Sequence[str], value: Any) -> tuple[Mapping[str, Any], Any]:
+    """The part of a JSON schema that describes what stands at a path, and that value itself (None: missing)."""
+    definitions = schema.get("$defs", {})
+    for part in path:
+        inside = _inside(schema, value)
+        schema = _inlined(inside.get("properties", {}).get(part) or inside.get("items", {}), definitions)
+        if isinstance(value, list):
+            value = value[int(part)]
+        elif isinstance(value, Mapping):
+            value = value.get(part)
+    return schema, value
+
+
+def _inside(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
+    """The schema that names the keys or items of a value: that of its kind, for a tunable."""
+    if tunable.is_tunable(value) and str(value[tunable.KEY]) in tunable.KINDS:
+        return tunable.KINDS[str(value[tunable.KEY])].model_json_schema()
+    options = schema.get("anyOf", [schema])
+    return next((option for option in options if "properties" in option or "items" in option), schema)
+
+
+def _inlined(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema with the definitions it refers to written out."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name:
+        schema = {**definitions[name], **{key: schema[key] for key in schema if key != "$ref"}}
+    if "anyOf" in schema:
+        schema = {**schema, "anyOf": [_inlined(option, definitions) for option in schema["anyOf"]]}
+    return schema
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    either = ", or a mapping with the key tune" if schema.get("tunable") else ""
+    if "anyOf" in schema:
+        return " or ".join(_words(option) for option in schema["anyOf"]) + either
+    if "enum" in schema or "const" in schema:
+        return _listed(schema.get("enum", [schema.get("const")])) + either
+    match schema.get("type"):
+        case "integer" | "number" as kind:
+            words = ("a whole number" if kind == "integer" else "a number") + _range(schema)
+        case "boolean":
+            words = "true or false"
+        case "null":
+            words = "null"
+        case "string":
+            words = "a text" + (f" of 1 to {schema['maxLength']} characters" if "maxLength" in schema else "")
+        case "array":
+            most = f"at most {schema['maxItems']}" if "maxItems" in schema else "any number"
+            least = "one or more" if schema.get("minItems") else most
+            words = f"a list of {least}, each {_words(schema.get('items', {}))}"
+        case "object":
+            keys = ", ".join(schema.get("properties", {}))
+            words = f"a mapping with the keys {keys}" if keys else "a mapping"
+        case _:
+            words = "another value"
+    return words + either
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    low = f" from {schema['minimum']}" if "minimum" in schema else ""
+    low = f" above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else low
+    if "maximum" in schema:
+        return f"{low}{' to ' if 'minimum' in schema else ' and up to '}{schema['maximum']}"
+    if "exclusiveMaximum" in schema:
+        return f"{low}{' and' if low else ''} below {schema['exclusiveMaximum']}"
+    return f"{low} up" if "minimum" in schema else low
+
+
+def _listed(values: Sequence[Any]) -> str:
+    *others, last = [show(value) for value in values]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def unknown(key: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(allowed), n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
+
+
+def show(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {show(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(show, value))}]"
+    return str(value)

@@ -1,0 +1,340 @@
+"""The schema of every config group, checked before anything is created.
+
+A group that names a function (a builder, an optimizer, an oracle, a schedule) has that function's keyword-only
+parameters as its schema, so that an argument is described in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from fmnist_sweep.config import refusals
+from fmnist_sweep.config.refusals import Where
+from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.search import ask_and_tell as search
+from fmnist_sweep.search import tunable
+from fmnist_sweep.search.tunable import TUNABLE
+from fmnist_sweep.training import models
+from fmnist_sweep.training import optimization as training
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class EarlyStopping(BaseModel):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
+
+    model_config = _STRICT
+    monitor: Literal["val_loss", "val_accuracy"]
+    patience: Annotated[int, Field(ge=1), TUNABLE]
+    min_delta: Annotated[float, Field(ge=0)]
+
+
+class Augmentation(BaseModel):
+    """Random changes to the training images of each epoch."""
+
+    model_config = _STRICT
+    flip: Annotated[bool, TUNABLE]
+    shift: Annotated[int, Field(ge=0, le=8), TUNABLE]
+
+
+class TrainConfig(BaseModel):
+    """How a trial is fitted."""
+
+    model_config = _STRICT
+    epochs: Annotated[int, Field(ge=1), TUNABLE]
+    batch_size: Annotated[int, Field(ge=1, le=65536), TUNABLE]
+    loss: Annotated[
+        Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
+    ]
+    precision: Literal["float32", "mixed_bfloat16", "auto"]
+    early_stopping: EarlyStopping | None
+    schedule: dict[str, Any]
+    augmentation: Augmentation
+
+
+class SearchConfig(BaseModel):
+    """What every oracle has; its own arguments are in `oracle`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    name: str
+    max_trials: Annotated[int, Field(ge=1)] | None
+    max_minutes: Annotated[float, Field(gt=0)] | None
+    trial_minutes: Annotated[float, Field(gt=0)] | None
+    objective: Literal["val_accuracy", "val_loss"]
+    fail_fast: bool
+    synchronous: bool
+    ahead: Annotated[int, Field(ge=1)]
+
+    @property
+    def in_order(self) -> int | None:
+        """How far the search may be ahead of the results it was told, in order; None: told as they come.
+
+        What a random search or a grid proposes next does not depend on results.
+        """
+        return self.ahead if self.synchronous and self.name in ("bayesian", "hyperband") else None
+
+
+class ExecutorConfig(BaseModel):
+    """Where trials run. attempts: so often may a worker be lost over a trial that gets no further."""
+
+    model_config = _STRICT
+    name: Literal["auto", "in_process", "local", "ray"]
+    workers: Annotated[int, Field(ge=1, le=1024)] | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+    attempts: Annotated[int, Field(ge=1)]
+
+
+class InProcessConfig(ExecutorConfig):
+    """One trial at a time, in the process that was started."""
+
+    workers: Annotated[int, Field(ge=1, le=1)]
+
+
+class RayConfig(ExecutorConfig):
+    """Tasks on a Ray cluster. address: of one that runs, or null to start one here; gpus: for each trial."""
+
+    address: Annotated[str, Field(min_length=1)] | None
+    gpus: Annotated[float, Field(ge=0)]
+
+    @field_validator("gpus")
+    @classmethod
+    def _no_more_than_one_is_shared(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("above 1, a trial has whole GPUs")
+        return gpus
+
+
+EXECUTORS: dict[str, type[ExecutorConfig]] = {
+    "auto": ExecutorConfig,
+    "in_process": InProcessConfig,
+    "local": ExecutorConfig,
+    "ray": RayConfig,
+}
+
+
+class TrackingConfig(BaseModel):
+    """Which MLflow store, and which experiment in it."""
+
+    model_config = _STRICT
+    uri: Annotated[str, Field(min_length=1)] | None
+    experiment: Annotated[str, Field(min_length=1, max_length=256)]
+    keep_models: Annotated[int, Field(ge=1)] | Literal["all"]
+
+
+class CheckpointConfig(BaseModel):
+    """How often a trial's state is kept, so that it can be continued."""
+
+    model_config = _STRICT
+    every_seconds: Annotated[float, Field(ge=0)]
+
+
+class PromoteConfig(BaseModel):
+    """How a promotion is decided; conf/promote/default.yaml says what each is."""
+
+    model_config = _STRICT
+    finalists: Annotated[int, Field(ge=1, le=20)]
+    seeds: Annotated[int, Field(ge=2, le=100)] | None
+    gain: Annotated[float, Field(gt=0, lt=1)]
+    power: Annotated[float, Field(gt=0, lt=1)]
+    min_gain: Annotated[float, Field(ge=0, lt=1)]
+    class_drop: Annotated[float, Field(ge=0, le=1)]
+    level: Annotated[float, Field(gt=0.5, lt=1)]
+    include_validation: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked study: `settings` decides the trials (tunables included), the rest how and where they run."""
+
+    data: DataConfig
+    settings: dict[str, Any]  # model, optimizer, regularization, train, seed: what a trial is made of
+    search: SearchConfig
+    oracle: dict[str, Any]  # the oracle's own arguments
+    executor: ExecutorConfig
+    tracking: TrackingConfig
+    checkpoint: CheckpointConfig
+    promote: PromoteConfig
+    plan: bool
+    fresh: bool
+
+    def raw(self) -> dict[str, Any]:
+        """The mapping that `check` makes this config of."""
+        sections = ("data", "search", "executor", "tracking", "checkpoint", "promote")
+        found = {section: getattr(self, section).model_dump() for section in sections}
+        found["search"] |= self.oracle
+        return {**self.settings, **found, "plan": self.plan, "fresh": self.fresh}
+
+
+SECTIONS = (
+    *("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint"),
+    "promote",
+)
+ROOT = (*SECTIONS, "seed", "plan", "fresh")
+
+
+@cache
+def _schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
+    """The keyword-only parameters of a function, each fixed or tunable; `name`: the key that names the function."""
+    fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "regularization":
+            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], ...)
+    return create_model(function.__name__, __config__=_STRICT, **fields)
+
+
+@cache
+def _regularization_schema() -> type[BaseModel]:
+    hints = get_type_hints(models.Regularization, include_extras=True)
+    fields: dict[str, Any] = {key: (Annotated[hint, TUNABLE], ...) for key, hint in hints.items()}
+    return create_model("regularization", __config__=_STRICT, **fields)
+
+
+@cache
+def _search_schema(name: str) -> type[BaseModel]:
+    own = {key: (field.annotation, field) for key, field in _schema(search.ORACLES[name]).model_fields.items()}
+    common = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
+    fields: dict[str, Any] = {**common, **own}
+    return create_model("search", __config__=_STRICT, **fields)
+
+
+def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[BaseModel]:
+    """The schema of one section of a raw config."""
+    match section:
+        case "data":
+            return DataConfig
+        case "model":
+            return _schema(_named(models.BUILDERS, "model.builder", value.get("builder"), where), "builder")
+        case "optimizer":
+            return _schema(_named(training.OPTIMIZERS, "optimizer.name", value.get("name"), where), "name")
+        case "train.schedule":
+            return _schema(_named(training.SCHEDULES, "train.schedule.name", value.get("name"), where), "name")
+        case "regularization":
+            return _regularization_schema()
+        case "train":
+            return TrainConfig
+        case "search":
+            _named(search.ORACLES, "search.name", value.get("name"), where)
+            return _search_schema(value["name"])
+        case "promote":
+            return PromoteConfig
+        case "executor":
+            return _executor_schema(value, where)
+        case "checkpoint":
+            return CheckpointConfig
+        case _:
+            return TrackingConfig
+
+
+def _executor_schema(value: Mapping[str, Any], where: Where) -> type[ExecutorConfig]:
+    schema: type[ExecutorConfig] = _named(EXECUTORS, "executor.name", value.get("name"), where)
+    return schema
+
+
+def _named(registry: Mapping[str, Any], key: str, name: Any, where: Where) -> Any:
+    if not isinstance(name, str) or name not in registry:
+        allowed = ", ".join(registry)
+        raise ConfigError(f"{key}={refusals.show(name)} ({where(key)}): unknown; allowed: {allowed}.")
+    return registry[name]
+
+
+def check(raw: Mapping[str, Any], where: Where) -> Config:
+    """The checked config of a composed mapping, or ConfigError: key, value, what is allowed, the file it came from."""
+    _refuse_targets(raw, where)
+    for key in raw:
+        if key not in ROOT:
+            raise ConfigError(f"{key}={refusals.show(raw[key])} ({where(key)}): {refusals.unknown(key, ROOT)}.")
+    sections = {section: _mapping(section, raw.get(section), where) for section in SECTIONS}
+    checked = {section: _checked(section, sections[section], where) for section in SECTIONS}
+    train = checked["train"]
+    train["schedule"] = _checked("train.schedule", _mapping("train.schedule", train["schedule"], where), where)
+    own = set(_search_schema(checked["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    config = Config(
+        data=DataConfig(**checked["data"]),
+        settings={
+            "model": checked["model"],
+            "optimizer": checked["optimizer"],
+            "regularization": checked["regularization"],
+            "train": train,
+            "seed": _seed(raw.get("seed"), where),
+        },
+        search=SearchConfig(**checked["search"]),
+        oracle={key: checked["search"][key] for key in sorted(own)},
+        executor=EXECUTORS[checked["executor"]["name"]](**checked["executor"]),
+        tracking=TrackingConfig(**checked["tracking"]),
+        checkpoint=CheckpointConfig(**checked["checkpoint"]),
+        promote=PromoteConfig(**checked["promote"]),
+        fresh=_flag("fresh", raw.get("fresh"), where),
+        plan=_flag("plan", raw.get("plan"), where),
+    )
+    _refuse_tuned_epochs_in_hyperband(config, where)
+    _refuse_to_watch_what_is_trained_on(config, where)
+    return config
+
+
+def _mapping(section: str, value: Any, where: Where) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{section}={refusals.show(value)} ({where(section)}): expected a group's settings.")
+    return value
+
+
+def _checked(section: str, value: Mapping[str, Any], where: Where) -> dict[str, Any]:
+    schema = _schema_of(section, value, where)
+    try:
+        return schema.model_validate(dict(value)).model_dump(warnings=False)
+    except ValidationError as error:
+        raise ConfigError(refusals.sentence(section, value, schema, error, where)) from None
+
+
+def _seed(value: Any, where: Where) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ConfigError(
+            f"seed={refusals.show(value)} ({where('seed')}): expected a whole number from 0 to 2147483647."
+        )
+    return value
+
+
+def _flag(key: str, value: Any, where: Where) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={refusals.show(value)} ({where(key)}): expected true or false.")
+    return value
+
+
+def _refuse_targets(raw: Mapping[str, Any], where: Where, prefix: str = "") -> None:
+    """A config file is data: a value that names code to import is refused, wherever it stands."""
+    for key, value in raw.items():
+        path = f"{prefix}{key}"
+        if key == "_target_":
+            raise ConfigError(f"{path}={refusals.show(value)} ({where(path)}): a config names no code; remove it.")
+        if isinstance(value, Mapping):
+            _refuse_targets(value, where, f"{path}.")
+
+
+def _refuse_tuned_epochs_in_hyperband(config: Config, where: Where) -> None:
+    epochs = config.settings["train"]["epochs"]
+    if config.search.name == "hyperband" and tunable.is_tunable(epochs):
+        raise ConfigError(
+            f"train.epochs={refusals.show(epochs)} ({where('train.epochs')}): hyperband itself decides the epochs "
+            "of each trial; give the longest as a plain number."
+        )
+
+
+def _refuse_to_watch_what_is_trained_on(config: Config, where: Where) -> None:
+    train = config.settings["train"]
+    if not config.data.include_validation:
+        return
+    for key, watches in {
+        "train.early_stopping": bool(train["early_stopping"]),
+        "train.schedule": train["schedule"]["name"] == "plateau",
+    }.items():
+        if watches:
+            raise ConfigError(
+                f"data.include_validation=true ({where('data.include_validation')}): {key} ({where(key)}) goes by "
+                "validation images that are trained on then, and so say nothing; fix the epochs and take another one."
+            )

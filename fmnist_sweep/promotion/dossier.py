@@ -1,0 +1,216 @@
+"""All that a promotion rests on: as JSON for programs, as Markdown for a version's description, as one page to read."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.config import identity as study
+from fmnist_sweep.report.figures import plots
+from fmnist_sweep.report.figures import promotion as figures
+
+if TYPE_CHECKING:
+    from fmnist_sweep.promotion.candidates import Candidates
+    from fmnist_sweep.promotion.champion import Champion
+    from fmnist_sweep.promotion.confirming import Confirmations
+    from fmnist_sweep.promotion.gate import Judgement
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found about some finalists, beside the champion there was.
+
+    finalists: in the order of the judgement's standings. openings: of the test images for them. rule: what the gate
+    went by, as JSON. remarks: what a reader should know beside.
+    """
+
+    decision: str
+    command: str
+    candidates: Candidates
+    finalists: Sequence[Confirmations]
+    champion: Champion | None
+    champion_confirmed: Confirmations | None
+    judgement: Judgement
+    openings: Sequence[str]
+    rule: str
+    remarks: Sequence[str] = ()
+
+    @property
+    def winner(self) -> Confirmations:
+        return self.finalists[self.judgement.winner]
+
+    @property
+    def against(self) -> str:
+        """The version that was champion; `nobody` where there was none."""
+        return "nobody" if self.champion is None else self.champion.number
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept among the artifacts of the promotion's run."""
+        # After another opening it is another judgement; what the one before rested on stays.
+        opened = f"-opening-{len(self.openings)}" if len(self.openings) > 1 else ""
+        return f"promotion/{self.decision}/against-{self.against}{opened}"
+
+    @property
+    def why(self) -> str:
+        return self.judgement.reasons[-1]
+
+    def as_dict(self, registered: Mapping[str, Any] | None) -> dict[str, Any]:
+        """All of it as plain values. registered: tags of the version that came of it."""
+        return {
+            "decision": self.decision,
+            "command": self.command,
+            "verdict": self.judgement.verdict,
+            "why": self.why,
+            "candidates": {
+                "rivals": self.candidates.rivals,
+                "tied_with_best": self.candidates.tied,
+                "finalists": [trial.run_id for trial in self.candidates.finalists],
+            },
+            "test_openings": list(self.openings),
+            "rule": json.loads(self.rule),
+            "remarks": list(self.remarks),
+            "finalists": [_confirmed(each) for each in self.finalists],
+            "champion": None
+            if self.champion is None or self.champion_confirmed is None
+            else {"version": self.champion.number, **_confirmed(self.champion_confirmed)},
+            "judgement": self.judgement.as_dict(),
+            "registered": None if registered is None else dict(registered),
+        }
+
+    def files(self, registered: Mapping[str, Any] | None) -> dict[str, bytes]:
+        """The artifacts, by their path in the promotion's run."""
+        pictures = self._pictures()
+        page = self._page(registered, pictures)
+        written = json.dumps(self.as_dict(registered), indent=1).encode()
+        found = {"evidence.json": written, "evidence.html": page.encode(), **pictures}
+        return {f"{self.folder}/{name}": content for name, content in found.items()}
+
+    def _pictures(self) -> dict[str, bytes]:
+        of = [*self.finalists, *([self.champion_confirmed] if self.champion_confirmed else [])]
+        judged = [*self.judgement.standings, *([self.judgement.champion] if self.judgement.champion else [])]
+        spread = [
+            (standing.name, [run.metrics["test_accuracy"] for run in each.scored])
+            for standing, each in zip(judged, of, strict=True)
+        ]
+        return {
+            "accuracies.png": plots.png(figures.accuracies(spread)),
+            "recalls.png": plots.png(figures.recalls([(each.name, each.recalls) for each in judged])),
+        }
+
+    def description(self, registered: Mapping[str, Any]) -> str:
+        """A version's description in Markdown: the verdict, its reasons, the rule, and how to build it again."""
+        rows = [f"| {each.name} | {each.accuracy} | {each.gain} |" for each in self.judgement.standings]
+        lines = [
+            f"**{registered['fmnist.name']}**: {self.judgement.verdict}.",
+            "",
+            *(f"- {reason}" for reason in self.judgement.reasons),
+            *(f"- {remark}" for remark in self.remarks),
+            "",
+            "| configuration | test accuracy over fresh seeds | beside the champion |",
+            "|--|--|--|",
+            *rows,
+            "",
+            f"Rule: {self.judgement.rule_text}",
+            "",
+            f"Trained again by:\n\n    {registered['fmnist.command']}\n",
+            f"All figures: `{self.folder}/evidence.html` of run {registered['fmnist.promotion']}.",
+        ]
+        return "\n".join(lines)
+
+    def _page(self, registered: Mapping[str, Any] | None, pictures: Mapping[str, bytes]) -> str:
+        def cells(values: Sequence[str], tag: str = "td") -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
+
+        standings = "".join(
+            cells([each.name, str(each.accuracy), each.gain, "; ".join(each.objections) or "–"])
+            for each in self.judgement.standings
+        )
+        runs = "".join(
+            cells(
+                [
+                    each.configuration.name,
+                    run.params["seed"],
+                    _figure(run.metrics.get("best_val_accuracy")),
+                    _figure(run.metrics.get("test_accuracy")),
+                    run.run_id,
+                ]
+            )
+            for each in self.finalists
+            for run in each.scored
+        )
+        facts = "".join(cells([key, str(value)]) for key, value in sorted((registered or {}).items()))
+        shown = "".join(
+            f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+            for name, content in pictures.items()
+        )
+        said = "".join(f"<li>{html.escape(line)}</li>" for line in (*self.judgement.reasons, *self.remarks))
+        heads = ("configuration", "test accuracy over fresh seeds", "beside the champion", "what speaks against it")
+        return _PAGE.format(
+            verdict=html.escape(self.judgement.verdict),
+            heading=_HEADINGS[self.judgement.verdict],
+            command=html.escape(study.masked(self.command)),
+            said=said,
+            rule=html.escape(self.judgement.rule_text),
+            openings=html.escape(", ".join(self.openings)),
+            standings=cells(heads, "th") + standings,
+            pictures=shown,
+            runs=cells(("configuration", "seed", "validation accuracy", "test accuracy", "run"), "th") + runs,
+            facts=facts,
+        )
+
+
+def _confirmed(each: Confirmations) -> dict[str, Any]:
+    configuration = each.configuration
+    return {
+        "name": configuration.name,
+        "configuration": configuration.key,
+        "journal": each.journal,
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "seed": int(run.params["seed"]),
+                "val_accuracy": run.metrics.get("best_val_accuracy"),
+                "test_accuracy": run.metrics.get("test_accuracy"),
+            }
+            for run in each.scored
+        ],
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+_HEADINGS = {
+    "first": "the first champion",
+    "better": "better than the champion",
+    "cannot tell": "it cannot be told whether it is better",
+    "worse": "worse than the champion",
+}
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Promotion: {verdict}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
+table {{ border-collapse: collapse; margin: 1rem 0; width: 100% }}
+td, th {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top }}
+.facts td:last-child {{ overflow-wrap: anywhere }}
+img {{ max-width: 100%; display: block; margin: 1rem 0 }}
+code {{ overflow-wrap: anywhere }}
+</style></head><body>
+<h1>Promotion: {heading}</h1>
+<ul>{said}</ul>
+<table>{standings}</table>
+{pictures}
+<h2>The rule</h2><p>{rule}</p>
+<p>Openings of the test images for these finalists: {openings}.</p>
+<h2>Trainings with fresh seeds</h2><table>{runs}</table>
+<h2>The version</h2><table class="facts">{facts}</table>
+<p>Command: <code>{command}</code></p>
+</body></html>
+"""

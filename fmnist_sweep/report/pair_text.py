@@ -1,0 +1,244 @@
+"""Two trials side by side, as text for a terminal: tables and sentences, nothing computed but words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fmnist_sweep.analysis.comparison import SEED_SD, Difference
+from fmnist_sweep.analysis.pair import Example, Label, Side, SideBySide, Verdicts
+from fmnist_sweep.analysis.settings import as_text
+from fmnist_sweep.tracking.trials import StoredTrial
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_MOST_EPOCHS = 12  # rows of the table of curves
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SHOWN = 4  # examples of a kind
+
+
+def render(found: SideBySide) -> Iterator[RenderableType]:
+    """The parts, each under a heading."""
+    yield from _scores(found)
+    yield from _settings(found)
+    yield from _verdicts(found)
+    yield from _curves(found)
+    yield from _labels(found.labels)
+    yield from _images(found)
+
+
+def _scores(found: SideBySide) -> Iterator[RenderableType]:
+    table = _table("", "A", "B")
+    sides = (found.a, found.b)
+    table.add_row("run", *(side.trial.run_id for side in sides))
+    table.add_row("trial", *(f"{side.trial.study_id}/{side.trial.trial_id}" for side in sides))
+    table.add_row("name", *(side.trial.name for side in sides))
+    table.add_row("validation accuracy", *map(accuracy, sides))
+    if any(side.seeds is not None and side.seeds.n > 1 for side in sides):
+        table.add_row("over its seeds", *("–" if side.seeds is None else side.seeds.text() for side in sides))
+    table.add_row("best epoch", *map(_best_epoch, sides))
+    table.add_row("training − validation there", *("–" if side.gap is None else f"{side.gap:+.4f}" for side in sides))
+    table.add_row("parameters", *(_count(side.trial, "parameters") for side in sides))
+    table.add_row("processor time of the fit", *(_seconds(side.trial) for side in sides))
+    for name, tag in (("data", "fmnist.data"), ("precision", "fmnist.precision")):
+        values = [side.trial.tags.get(tag, "–") for side in sides]
+        if values[0] != values[1]:
+            table.add_row(name, *values)
+    yield table
+
+
+def accuracy(side: Side) -> str:
+    """Its accuracy with its interval, or how it ended."""
+    trial = side.trial
+    if trial.accuracy is None:
+        return f"{trial.state}{f': {trial.failure}' if trial.failure else ''}"
+    if side.low != side.low:
+        return f"{trial.accuracy:.4f}"
+    return f"{trial.accuracy:.4f} [{side.low:.4f}, {side.high:.4f}]"
+
+
+def _best_epoch(side: Side) -> str:
+    return "–" if side.best_epoch is None else f"{side.best_epoch} of {len(side.curve)}"
+
+
+def _count(trial: StoredTrial, key: str) -> str:
+    value = trial.metrics.get(key)
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _seconds(trial: StoredTrial) -> str:
+    if "cpu_seconds" in trial.metrics:
+        return f"{trial.metrics['cpu_seconds']:,.1f} s"
+    if "fit_seconds" in trial.metrics:
+        return f"not measured (wall clock {trial.metrics['fit_seconds']:,.1f} s)"
+    return "–"
+
+
+def _settings(found: SideBySide) -> Iterator[RenderableType]:
+    yield "\nWhat differs"
+    if not found.settings:
+        yield "  nothing: the same parameters"
+        return
+    table = _table("setting", "A", "B")
+    for setting in found.settings:
+        table.add_row(setting.key, as_text(setting.a), as_text(setting.b))
+    yield table
+
+
+def _verdicts(found: SideBySide) -> Iterator[RenderableType]:
+    yield "\nIs the difference real?"
+    if found.verdicts is None:
+        yield f"  They cannot be compared image by image: {found.why_not}."
+        return
+    verdicts = found.verdicts
+    yield f"  These two models: {_told(verdicts.models)}"
+    models = verdicts.models
+    yield f"    only A is right on {models.only_a:,}, only B on {models.only_b:,} of the same {models.images:,} images"
+    if found.same_configuration:
+        reseeded = any(setting.key == "seed" for setting in found.settings)
+        said = "another seed; what differs is luck" if reseeded else "the same seed"
+        yield f"  Their configurations: the same, with {said}."
+    else:
+        yield f"  Their configurations, one seed each: {_told(verdicts.configurations)}"
+    yield f"    {_spread(verdicts)}"
+    if verdicts.seeds is not None:
+        yield f"  Their configurations over all seeds: {_told(verdicts.seeds)}"
+        yield "    the luck of seeds and of images taken together (crossed random effects)"
+
+
+def _told(difference: Difference) -> str:
+    words = {"better": "A is better", "worse": "B is better", "cannot tell": "they cannot be told apart"}
+    return (
+        f"{words[difference.verdict]}: A − B = {difference.value:+.4f} "
+        f"[{difference.low:+.4f}, {difference.high:+.4f}], {_p(difference.p)}"
+    )
+
+
+def _p(p: float) -> str:
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+
+
+def _spread(verdicts: Verdicts) -> str:
+    if verdicts.seed_freedom:
+        return (
+            f"sd over training seeds {verdicts.seed_sd:.4f}, measured on their repeated seeds in this store "
+            f"({verdicts.seed_freedom} degrees of freedom)"
+        )
+    return f"sd over training seeds {SEED_SD}, assumed: too few repeated seeds of these configurations in this store"
+
+
+def _curves(found: SideBySide) -> Iterator[RenderableType]:
+    curves = found.a.curve, found.b.curve
+    if not any(curves):
+        return
+    yield "\nCurves, on the validation images"
+    for key, words in (("val_accuracy", "accuracy"), ("val_loss", "loss")):
+        values = [[row[key] for row in curve] for curve in curves]
+        apart = key == "val_loss" and _other_loss(found)
+        lines = [*sparklines(values[:1]), *sparklines(values[1:])] if apart else sparklines(values)
+        for name, line in zip("AB", lines, strict=True):
+            yield f"  {words:8} {name}  {line}"
+    table = _table("epoch", "accuracy A", "accuracy B", "loss A", "loss B", numbers=True)
+    best = found.a.best_epoch, found.b.best_epoch
+    for epoch in _epochs(max(map(len, curves)), best):
+        cells = [
+            _cell(curve, epoch, key, epoch == mark)
+            for key in ("val_accuracy", "val_loss")
+            for curve, mark in zip(curves, best, strict=True)
+        ]
+        table.add_row(str(epoch), *cells)
+    yield table
+    yield "  * best epoch, whose weights were kept"
+    if _other_loss(found):
+        yield "  The losses are two functions (train.loss) and cannot be compared."
+
+
+def _other_loss(found: SideBySide) -> bool:
+    return any(setting.key == "train.loss" for setting in found.settings)
+
+
+def sparklines(series: Sequence[Sequence[float]]) -> list[str]:
+    """One character a value, all on one scale; a gap for what is no number."""
+    finite = [value for values in series for value in values if abs(value) < float("inf")]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+
+    def block(value: float) -> str:
+        if not abs(value) < float("inf"):
+            return " "
+        share = 1.0 if high == low else (value - low) / (high - low)
+        return _BLOCKS[min(len(_BLOCKS) - 1, int(share * len(_BLOCKS)))]
+
+    return ["".join(map(block, values)) for values in series]
+
+
+def _epochs(last: int, best: Sequence[int | None]) -> list[int]:
+    """All epochs, or as many as a table may have: evenly spaced, with the best and the last."""
+    if last <= _MOST_EPOCHS:
+        return list(range(1, last + 1))
+    step = -(-last // (_MOST_EPOCHS - 3))
+    return sorted({*range(1, last + 1, step), last, *(epoch for epoch in best if epoch)})
+
+
+def _cell(curve: Sequence[dict[str, float]], epoch: int, key: str, best: bool) -> str:
+    return f"{curve[epoch - 1][key]:.4f}{'*' if best else ' '}" if epoch <= len(curve) else ""
+
+
+def _labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
+    if not labels:
+        return
+    yield "\nLabel by label"
+    heads = ("label", "images", "recall A", "recall B", "A − B [95% for all ten]", "", "F1 A", "F1 B")
+    table = _table(*heads, numbers=True)
+    for label in labels:
+        difference = label.difference
+        interval = (
+            "–" if difference is None else f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+        )
+        verdict = "" if difference is None else {"better": "A", "worse": "B"}.get(difference.verdict, "")
+        scores = (f"{label.a.recall:.4f}", f"{label.b.recall:.4f}", interval, verdict)
+        table.add_row(label.a.label, f"{label.a.support:,}", *scores, f"{label.a.f1:.4f}", f"{label.b.f1:.4f}")
+    yield table
+    yield "  A or B beside an interval: better there, also after correction for ten labels"
+
+
+def _images(found: SideBySide) -> Iterator[RenderableType]:
+    images = found.images
+    if images is None:
+        return
+    yield "\nOn which images"
+    total = images.both_right + images.only_a + images.only_b + images.both_wrong
+    yield (
+        f"  of {total:,}: both right {images.both_right:,}, only A {images.only_a:,}, only B {images.only_b:,}, "
+        f"both wrong {images.both_wrong:,}"
+    )
+    table = _table("", "image", "label", "A says", "B says")
+    for words, examples in (
+        ("only A is right", images.only_a_examples),
+        ("only B is right", images.only_b_examples),
+        ("both are wrong", images.both_wrong_examples),
+    ):
+        for place, example in enumerate(examples[:_SHOWN]):
+            table.add_row(words if place == 0 else "", *_example(example))
+    yield table
+    yield "  image: its place in the data's training file, from 0; the most confident mistakes first"
+
+
+def _example(example: Example) -> tuple[str, str, str, str]:
+    return (
+        str(example.position),
+        example.label,
+        f"{example.a} {example.a_confidence:.0%}",
+        f"{example.b} {example.b_confidence:.0%}",
+    )
+
+
+def _table(*heads: str, numbers: bool = False) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if numbers and place else "left")
+    return table

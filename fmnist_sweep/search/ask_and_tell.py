@@ -1,0 +1,248 @@
+"""Who proposes: KerasTuner's four oracles, asked and told by the project's own loop.
+
+No oracle is given a budget of trials: that is the owner's, so that raising it continues the same sequence.
+"""
+
+# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from fmnist_sweep.search import space, tunable
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+
+def random(hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int) -> "keras_tuner.Oracle":
+    """Values drawn independently, none twice."""
+    import keras_tuner
+
+    return keras_tuner.oracles.RandomSearchOracle(hyperparameters=hyperparameters, max_trials=None, **common)
+
+
+def bayesian(
+    hyperparameters: "keras_tuner.HyperParameters",
+    common: dict[str, Any],
+    epochs: int,
+    *,
+    initial_points: Annotated[int, Field(ge=1)],
+    alpha: Annotated[float, Field(gt=0)],
+    beta: Annotated[float, Field(ge=0)],
+) -> "keras_tuner.Oracle":
+    """A Gaussian process over the results so far, and its upper confidence bound."""
+    from fmnist_sweep.search import oracles
+
+    return oracles.Bayesian(
+        hyperparameters=hyperparameters,
+        num_initial_points=initial_points,
+        alpha=alpha,
+        beta=beta,
+        max_trials=None,
+        **common,
+    )
+
+
+def hyperband(
+    hyperparameters: "keras_tuner.HyperParameters",
+    common: dict[str, Any],
+    epochs: int,
+    *,
+    factor: Annotated[int, Field(ge=2)],
+    iterations: Annotated[int, Field(ge=1)],
+) -> "keras_tuner.Oracle":
+    """Successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
+    from fmnist_sweep.search import oracles
+
+    return oracles.Hyperband(
+        hyperparameters=hyperparameters,
+        max_epochs=epochs,
+        factor=factor,
+        hyperband_iterations=iterations,
+        **common,
+    )
+
+
+def grid(hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int) -> "keras_tuner.Oracle":
+    """Every combination in order."""
+    from fmnist_sweep.search import oracles
+
+    return oracles.Grid(hyperparameters=hyperparameters, max_trials=None, **common)
+
+
+ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
+    "random": random,
+    "bayesian": bayesian,
+    "hyperband": hyperband,
+    "grid": grid,
+}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One configuration an oracle wants trained, and what restores the oracle's state after it; all of it JSON.
+
+    epochs: as many, when the oracle decides that (Hyperband). continues: the trial of the rung below, of the same
+    values, whose training this one goes on with. seed_state, guesses: of the oracle's own, see `oracles.Bayesian`.
+    """
+
+    trial_id: str
+    values: dict[str, Any]
+    epochs: int | None
+    continues: str | None
+    seed_state: int
+    guesses: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The oracle has nothing to propose until a running trial ends."""
+
+
+class ReplayDiffers(RuntimeError):
+    """An oracle that, asked again as its record says, gave another answer: a failure of ours."""
+
+    def __init__(self, recorded: Proposal | Wait | None, found: Proposal | Wait | None) -> None:
+        super().__init__(f"the oracle answered {found}, but its record says that it had answered {recorded}")
+
+
+class Search:
+    """An oracle that is asked and told, in memory; what is durable is kept by its owner, not by KerasTuner.
+
+    settings: a study's, tunables included. Seeds are shifted by one because KerasTuner takes 0 for "no seed".
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], objective: str) -> None:
+        import keras_tuner
+
+        hyperparameters = space.hyperparameters(settings)
+        self._objective = objective
+        direction = "min" if objective.endswith("loss") else "max"
+        common = {
+            "objective": keras_tuner.Objective(objective, direction),
+            # Where seeds are what is varied, a grid goes through them, and draws nothing.
+            "seed": settings["seed"] + 1 if isinstance(settings["seed"], int) else 1,
+            "allow_new_entries": False,
+            "tune_new_entries": False,
+            "max_retries_per_trial": 0,
+            "max_consecutive_failed_trials": sys.maxsize,
+        }
+        # Without tunables there is one trial, whichever oracle was asked for.
+        epochs = settings["train"]["epochs"]
+        oracle: Any = (
+            ORACLES[name](hyperparameters, common, epochs, **arguments)
+            if hyperparameters.space
+            else grid(hyperparameters, common, epochs)
+        )
+        oracle.verbose = 0
+        # Its files are torn by a kill and cost more with every trial; the owner's journal replaces them.
+        oracle.save = lambda: None
+        oracle._save_trial = lambda trial: None
+        # It walks through all trials that have ended, at each end, for a limit that is never reached.
+        oracle._check_consecutive_failures = lambda: None
+        # With few combinations left, 20 draws in a row are soon all known ones: look longer before giving up.
+        oracle._max_collisions = 100 * int(min(space.size(settings), 1000))
+        self._oracle = oracle
+        self._over = False
+
+    def ask(self) -> Proposal | Wait | None:
+        """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
+        if self._over:
+            return None
+        # A tuner id of its own for each question: the oracle would answer the same id with the same trial.
+        trial = self._oracle.create_trial(f"slot-{len(self._oracle.trials)}")
+        if trial.status == "IDLE":
+            return Wait()
+        if trial.status == "STOPPED":
+            self._over = True
+            return None
+        values = dict(trial.hyperparameters.values)
+        epochs = values.get("tuner/epochs")
+        return Proposal(
+            trial.trial_id,
+            {key: value for key, value in values.items() if not key.startswith("tuner/")},
+            None if epochs is None else int(epochs),
+            values.get("tuner/trial_id"),
+            self._oracle._seed_state,
+            dict(getattr(self._oracle, "guesses", {})),
+        )
+
+    def repeat(self, answer: Proposal | Wait | None) -> None:
+        """Restore what an earlier `ask` with this answer did; with every `tell` between, in order, all of the state.
+
+        The oracle is asked again, and ReplayDiffers raised when it answers otherwise. What the Gaussian process found
+        is taken as given: to fit it again for each trial would take as long as the search did.
+        """
+        if isinstance(answer, Proposal) and hasattr(self._oracle, "give"):
+            self._oracle.give(answer.values, answer.seed_state, answer.guesses)
+        found = self.ask()
+        if found != answer:
+            raise ReplayDiffers(answer, found)
+
+    def tell(self, trial_id: str, score: float | None) -> None:
+        """The objective a trial reached, or None when it failed; once for each proposal."""
+        trial = self._oracle.trials[trial_id]
+        if score is None:
+            trial.status = "FAILED"
+        else:
+            self._oracle.update_trial(trial_id, {self._objective: score})
+            trial.status = "COMPLETED"
+        self._oracle.end_trial(trial)
+
+
+def most_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """How many trials the oracle would run without a budget; math.inf when nothing but a budget ends it."""
+    if name == "hyperband" and any(tunable.find(settings)):
+        rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+        return float(sum(map(sum, rungs)) * arguments["iterations"])
+    return space.grid_size(settings) if name == "grid" else space.size(settings)
+
+
+def planned_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], trials: float) -> float:
+    """About how many epochs so many trials take: exact for Hyperband without a budget, at most for tuned epochs."""
+    epochs = settings["train"]["epochs"]
+    if name == "hyperband" and any(tunable.find(settings)):
+        rungs = hyperband_rungs(epochs, arguments["factor"])
+        total = sum(
+            size * math.ceil(epochs / arguments["factor"] ** (len(bracket) - 1 - rung))
+            for bracket in rungs
+            for rung, size in enumerate(bracket)
+        )
+        return float(total * trials / sum(map(sum, rungs)))
+    longest = max(tunable.parse(epochs).extremes()) if tunable.is_tunable(epochs) else epochs
+    return float(trials * longest)
+
+
+def hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
+    """Trials of each rung of each bracket, by KerasTuner's own arithmetic."""
+    brackets = 0
+    while epochs / factor**brackets >= 1:
+        brackets += 1
+    last = math.ceil(1 + math.log(epochs, factor))
+    return [
+        [math.ceil(last / (bracket + 1) * factor ** (bracket - rung)) for rung in range(bracket + 1)]
+        for bracket in range(brackets)
+    ]
+
+
+def refuse_hopeless(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """Why this oracle cannot search this space, or None.
+
+    Hyperband draws its first rungs without repetition and promotes from a full rung only: in a space smaller than its
+    first rungs it would stop after them, and nothing would ever be trained to the end.
+    """
+    if name != "hyperband" or not any(tunable.find(settings)):
+        return None
+    rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    needed = sum(bracket[0] for bracket in rungs) * arguments["iterations"]
+    found = space.size(settings)
+    if found >= needed:
+        return None
+    return (
+        f"hyperband with {settings['train']['epochs']} epochs begins {needed} different trials and the space holds "
+        f"only {found:.0f}; widen a tunable, lower train.epochs or use search=grid"
+    )

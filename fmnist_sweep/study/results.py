@@ -1,0 +1,34 @@
+"""A trial's result on disk, from the end of its training until the tracking store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fmnist_sweep import files as packed
+from fmnist_sweep.tracking.runs import Epoch
+from fmnist_sweep.training.trial import TrialResult
+
+
+def pack(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
+    """A result and when each of its epochs ended, as checked bytes."""
+    values = {
+        "trial_id": result.trial_id,
+        "history": result.history,
+        "ended": [epoch.ended for epoch in epochs],
+        "best_epoch": result.best_epoch,
+        "parameters": result.parameters,
+        "fit_seconds": result.fit_seconds,
+    }
+    model = np.frombuffer(result.model, np.uint8)
+    return packed.pack(values, {"probabilities": result.probabilities, "model": model})
+
+
+def unpack(content: bytes) -> tuple[TrialResult, list[Epoch]]:
+    """What was packed; packed.Damaged when it is not that any more."""
+    values, arrays = packed.unpack(content)
+    ended = values.pop("ended")
+    result = TrialResult(**values, probabilities=arrays["probabilities"], model=arrays["model"].tobytes())
+    epochs = [Epoch(number, row, at) for number, (row, at) in enumerate(zip(result.history, ended, strict=True), 1)]
+    return result, epochs

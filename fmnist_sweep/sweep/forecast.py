@@ -1,0 +1,359 @@
+"""What a sweep will cost, before it starts: trials, epochs, minutes and megabytes, from one timed probe.
+
+Megabytes are millions of bytes. They are an upper estimate (the largest model of the space); minutes are of its middle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.report.leaderboard import duration
+from fmnist_sweep.report.terminal import trials_text
+from fmnist_sweep.search import ask_and_tell as search
+from fmnist_sweep.search import space, tunable
+from fmnist_sweep.training import backend, models
+from fmnist_sweep.training import optimization as training
+
+if TYPE_CHECKING:
+    import keras
+
+    from fmnist_sweep.data import Splits
+
+# About how long the probe trains and predicts, and how many batches tell it how many more that will be.
+_TRAINING_SECONDS, _PREDICTING_SECONDS, _FIRST_BATCHES = 1.0, 0.25, 3
+# A larger batch costs in proportion, and one of 65536 images would be an epoch of its own.
+_LARGEST_BATCH = 1024
+_PREDICTED_AT_ONCE = 512  # images, as in a trial
+_MOST_CORNERS = 64  # of the space, looked at for its largest model: about 10 ms each
+
+# Scoring, drawing, logging, saving, proposing: median of 12 trials on 2 cores (benchmarks/overhead.py).
+_SECONDS_BEYOND_FIT = 0.41
+
+# Bytes on disk, in whole blocks of 4096, as small sweeps of drawn images and of Fashion-MNIST left them.
+_TRIAL_BYTES = 400_000  # figures, tables, config: 260,000 to 330,000; rows of the database: 32,000; journal: 20,000
+_PREDICTION_BYTES = 10 * 4 + 2 * 8  # of one validation image: probabilities, label and index
+_EPOCH_BYTES = 2_000  # rows of the database
+_MODEL_BYTES = 60_000  # beside the weights: architecture, input example, environment
+_STUDY_BYTES = 8_000_000  # report (2.3 to 3.7 MB), leaderboard and best figures, of the study and of its sweep
+_STORE_BYTES = 5_500_000  # an empty database (1 MB) and its write-ahead log (4.2 MB)
+_FLOAT_BYTES = 4
+# Of each parameter, in a checkpoint: its value, two of the optimizer's, and its value in the best epoch.
+_CHECKPOINT_FLOATS = 4
+# Two checkpoints are kept while a third is written. A result waits to be logged while a model is about to be dropped.
+_CHECKPOINTS, _MODELS_IN_PASSING = 3, 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What training costs here, measured.
+
+    epoch_seconds: one epoch and its validation; start_seconds: tracing, once a trial; both nan when the configuration
+    that was tried cannot be trained. parameters: of the largest model of the space.
+    """
+
+    epoch_seconds: float
+    parameters: int
+    start_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is still to come; any of it math.inf when nothing ends it, minutes nan when they are unknown.
+
+    epochs: at most, because early stopping saves some. megabytes: at most, to stay; scratch_megabytes: beside them,
+    while it runs.
+    """
+
+    trials: float
+    epochs: float
+    minutes: float
+    megabytes: float
+    scratch_megabytes: float
+
+
+def probe(settings: Mapping[str, Any], splits: Splits) -> Probe:
+    """Time a little training of a study's middle configuration, and count the parameters of its largest model.
+
+    settings: a study's, tunables included. The middle: of a range, in the scale it is drawn in; of a choice, in sorted
+    order; true for a boolean. About two seconds, most of them tracing. Trials afterwards are what they would have been.
+    TensorFlow computes from here on, so the number of its threads must be settled before.
+    """
+    import keras
+
+    state = random.getstate()  # Keras draws its seeds from it
+    try:
+        parameters = _most_parameters(settings)
+        start, epoch = _timed_or_unknown(_middle(settings), splits)
+    finally:
+        keras.backend.clear_session()  # this collects the models as well
+        random.setstate(state)
+    return Probe(epoch, parameters, start)
+
+
+def _middle(settings: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: _middle_of(tunable.parse(spec)) for name, spec in tunable.find(settings)}
+    return space.resolve(settings, values)
+
+
+def _middle_of(given: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> Any:
+    match given:
+        case tunable.Boolean():
+            return True
+        case tunable.Choice():
+            return sorted(given.values)[len(given.values) // 2]
+        case _:
+            low, high = given.min_value, given.max_value
+            if given.sampling == "linear":
+                return (low + high) / 2
+            middle = math.sqrt(low * high)
+            return middle if given.sampling == "log" else low + high - middle
+
+
+def _most_parameters(settings: Mapping[str, Any]) -> int:
+    """Parameters of the largest model at the corners of the space, the highest values first."""
+    middle = {name: _middle_of(tunable.parse(spec)) for name, spec in tunable.find(settings)}
+    edges = {name: _edges(tunable.parse(spec)) for name, spec in tunable.find(settings) if _shapes(name)}
+    edges = {name: values for name, values in edges.items() if values}
+    corners = itertools.islice(itertools.product(*edges.values()), _MOST_CORNERS)
+    return max(
+        _parameters(space.resolve(settings, middle | dict(zip(edges, corner, strict=True)))) for corner in corners
+    )
+
+
+def _shapes(name: str) -> bool:
+    return name.startswith(("model.", "regularization."))
+
+
+def _edges(given: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> list[Any]:
+    values = sorted(given.extremes(), reverse=True)
+    if isinstance(values[0], float):
+        return []  # rates and penalties shape nothing
+    return values if isinstance(values[0], str) else list(dict.fromkeys((values[0], values[-1])))
+
+
+def _parameters(config: Mapping[str, Any]) -> int:
+    """Parameters of a model, without a byte of memory for them; 0 when it cannot be built."""
+    import keras
+
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            return int(models.build(config["model"], config["regularization"]).count_params())
+    except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
+        return 0
+
+
+def _timed_or_unknown(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
+    try:
+        return _timed(config, splits)
+    except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
+        return math.nan, math.nan
+
+
+def _timed(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
+    """Seconds of tracing, and of an epoch with its validation."""
+    train = config["train"]
+    batch = min(train["batch_size"], _LARGEST_BATCH)
+    order = training.epoch_order(len(splits.train.labels), config["seed"], 1)
+    targets = training.targets(train["loss"], splits.train.labels)
+    model = _compiled(config)
+
+    def fit(count: int) -> None:
+        chosen = order[:count]
+        images = training.augment(splits.train.images[chosen], seed=config["seed"], epoch=1, **train["augmentation"])
+        model.fit(images, targets[chosen], batch_size=batch, shuffle=False, verbose=0)
+
+    def predict(count: int) -> None:
+        model.predict(splits.validation.images[:count], batch_size=_PREDICTED_AT_ONCE, verbose=0)
+
+    tracing, fitting = _cost(fit, len(order), batch, _TRAINING_SECONDS)
+    also_tracing, predicting = _cost(predict, len(splits.validation.labels), _PREDICTED_AT_ONCE, _PREDICTING_SECONDS)
+    return tracing + also_tracing, fitting + predicting
+
+
+def _compiled(config: Mapping[str, Any]) -> keras.Model:
+    """The model as a trial has it."""
+    import keras
+
+    train, before = config["train"], keras.config.dtype_policy()
+    keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
+    try:
+        model = models.build(config["model"], config["regularization"])
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(
+        optimizer=training.optimizer(config["optimizer"]),
+        loss=train["loss"],
+        metrics=[training.accuracy_metric(train["loss"])],
+        jit_compile=False,
+    )
+    return model
+
+
+def _cost(work: Callable[[int], None], images: int, batch: int, most: float) -> tuple[float, float]:
+    """Seconds of the first call, and of all images as those cost that take about `most` seconds."""
+    batch = min(batch, images)
+    batches = images // batch  # whole ones only: each shape of a batch is traced anew
+    first = _seconds(work, batch)
+    count = min(_FIRST_BATCHES, batches)
+    seconds = _seconds(work, count * batch)
+    while count < batches and seconds < most / 2:  # what a call costs in itself has to become small beside its batches
+        count = min(batches, max(count + 1, int(count * most / seconds)))
+        seconds = _seconds(work, count * batch)
+    return first, seconds * images / (count * batch)
+
+
+def _seconds(work: Callable[[int], None], images: int) -> float:
+    began = time.perf_counter()
+    work(images)
+    return time.perf_counter() - began
+
+
+def forecast(
+    probed: Probe,
+    *,
+    search_name: str,
+    oracle: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    trials: float,
+    done: int,
+    max_minutes: float | None,
+    keep_models: int | Literal["all"],
+    images: int,
+    slots: int = 1,
+) -> Forecast:
+    """What is left to do of a study.
+
+    trials: planned in all, math.inf for as many as time allows; done: of these, ended already; max_minutes: left;
+    images: for validation; slots: trials at once, each as fast as the probe. A trial that Hyperband promotes trains
+    only the epochs beyond its rung.
+    """
+    seconds_a_trial = _SECONDS_BEYOND_FIT + probed.start_seconds
+    seconds = math.inf if max_minutes is None else 60 * max_minutes
+    if search_name == "hyperband" and any(tunable.find(settings)):
+        epochs = _hyperband_epochs(settings["train"]["epochs"], oracle)[done : int(min(trials, 10**9))]
+        costs = [(seconds_a_trial + probed.epoch_seconds * count) / slots for count in epochs]
+        # None begins after the budget; the one under way ends.
+        begun = sum(1 for before in itertools.accumulate(costs[:-1], initial=0.0) if not before >= seconds)
+        begun = min(begun, len(epochs))
+        # The last checkpoint of each is kept until the search is over: it may be promoted.
+        took = max(sum(costs[:begun]), begun * _SECONDS_BEYOND_FIT)
+        return _forecast(probed, begun, sum(epochs[:begun]), took, keep_models, images, slots, begun)
+    cost = seconds_a_trial + probed.epoch_seconds * _longest(settings["train"]["epochs"])
+    left = max(0.0, trials - done)
+    if seconds < math.inf and not math.isnan(cost):
+        left = min(left, slots * max(0, math.ceil(seconds / cost)))
+    in_turn = left if math.isinf(left) else math.ceil(left / slots)
+    epochs_left = left * _longest(settings["train"]["epochs"])
+    took = max(in_turn * cost, left * _SECONDS_BEYOND_FIT)  # what is beyond the fit, one supervisor does for all
+    return _forecast(probed, left, epochs_left, took, keep_models, images, slots)
+
+
+def _longest(epochs: Any) -> int:
+    return int(max(tunable.parse(epochs).extremes())) if tunable.is_tunable(epochs) else int(epochs)
+
+
+def _hyperband_epochs(longest: int, oracle: Mapping[str, Any]) -> list[int]:
+    """Epochs that each trial really trains, in the order in which a single slot is given them."""
+    factor = oracle["factor"]
+    once = []
+    for bracket in reversed(search.hyperband_rungs(longest, factor)):
+        trained = 0
+        for rung, size in enumerate(bracket):
+            epochs = math.ceil(longest / factor ** (len(bracket) - 1 - rung))
+            once += [epochs - trained] * size
+            trained = epochs
+    return once * int(oracle["iterations"])
+
+
+def _forecast(
+    probed: Probe,
+    trials: float,
+    epochs: float,
+    seconds: float,
+    keep_models: int | Literal["all"],
+    images: int,
+    slots: int,
+    checkpoints: float = 0,
+) -> Forecast:
+    if not trials:
+        return Forecast(0, 0, 0, 0, 0)
+    weights = _FLOAT_BYTES * probed.parameters
+    kept = trials if keep_models == "all" else min(trials, keep_models)
+    stays = (
+        _STUDY_BYTES
+        + trials * (_TRIAL_BYTES + images * _PREDICTION_BYTES)
+        + epochs * _EPOCH_BYTES
+        + kept * (weights + _MODEL_BYTES)
+    )
+    at_once = min(trials, slots) * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _MODELS_IN_PASSING)
+    scratch = _STORE_BYTES + weights * (at_once + checkpoints * _CHECKPOINT_FLOATS)
+    return Forecast(trials, epochs, seconds / 60, stays / 1e6, scratch / 1e6)
+
+
+def total(forecasts: Iterable[Forecast]) -> Forecast:
+    """The forecast of studies that run one after the other."""
+    given = list(forecasts)
+    return Forecast(
+        trials=sum(each.trials for each in given),
+        epochs=sum(each.epochs for each in given),
+        minutes=sum(each.minutes for each in given),
+        megabytes=sum(each.megabytes for each in given),
+        scratch_megabytes=max((each.scratch_megabytes for each in given), default=0.0),
+    )
+
+
+def text(forecast: Forecast) -> str:
+    """A forecast in words, to stand in a line."""
+    if not forecast.trials:
+        return "nothing is left to train"
+    if math.isinf(forecast.trials):
+        return f"{trials_text(forecast.trials)}; nothing but the disk limits them"
+    epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,.0f} epochs"
+    minutes = "for an unknown time" if math.isnan(forecast.minutes) else duration(60 * forecast.minutes)
+    return f"about {trials_text(forecast.trials)}, {epochs}, {minutes}, at most {_size(forecast.megabytes)} on disk"
+
+
+def _size(megabytes: float) -> str:
+    if megabytes < 1:
+        return "1 MB"
+    for unit, worth in (("MB", 1), ("GB", 1e3), ("TB", 1e6)):
+        amount = megabytes / worth
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if amount >= 10 or unit == "MB" else f"{amount:.1f} {unit}"
+    return f"{megabytes / 1e6:,.0f} TB"
+
+
+def refuse_full_disk(folder: Path, forecast: Forecast) -> None:
+    """StoreError when the file system that holds a folder (there yet or not) has no room for a forecast."""
+    needed = forecast.megabytes + forecast.scratch_megabytes
+    free = _free_megabytes(folder)
+    if needed <= free:
+        return
+    amount = "room without end" if math.isinf(needed) else f"up to {_size(needed)}"
+    raise StoreError(
+        f"{folder}: {trials_text(forecast.trials)} may need {amount} and only {_free_text(free)} is free there; "
+        "keep fewer models (tracking.keep_models=1), run fewer trials (search.max_trials) or name a larger disk "
+        "(tracking.uri=sqlite:///FILE)."
+    )
+
+
+def _free_megabytes(folder: Path) -> float:
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    found = os.statvfs(existing)
+    if not found.f_blocks:  # it does not say, as /proc
+        return math.inf
+    return found.f_bavail * found.f_frsize / 1e6  # without the blocks reserved for the administrator
+
+
+def _free_text(megabytes: float) -> str:
+    return "less than 1 MB" if megabytes < 1 else _size(megabytes)

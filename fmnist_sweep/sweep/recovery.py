@@ -1,0 +1,82 @@
+"""Agreement with the tracking store at the start: dead runs are closed, a journal that lost its end is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from fmnist_sweep.errors import Locked
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study.folder import OpenStudy, Place
+from fmnist_sweep.study.journal import JournalDamaged
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.store import Store
+
+_LOOKED_AT = 50  # of a study's newest runs
+
+
+def close_what_died(
+    store: Store, state: Path, place: Place, ours: Collection[str], say: Callable[[str, str], None]
+) -> None:
+    """Close as KILLED the runs of studies and sweeps whose process died and that nobody has taken up since."""
+    for folder in folders.every(state):
+        if folder.name in ours:
+            continue
+        try:
+            if folder.place() != place or folder.at_rest() or folder.owner() is not None:
+                continue
+            with folders.opened(folder, {}, lambda text: None) as study:
+                _close_study(store, study)
+        except Locked:
+            continue
+        except JournalDamaged as error:
+            say(f"{error} (not a study of this command; left as it is)", "yellow")
+    for sweep_id in folders.sweeps(state):
+        if sweep_id in ours:
+            continue
+        try:
+            if folders.sweep_unfinished(state, sweep_id, place):
+                with folders.opened_sweep(state, sweep_id, {}) as sweep:
+                    for run in tracking.search(store, {"fmnist.journal": sweep.record.about["token"]}):
+                        tracking.kill(store, run.info.run_id)
+                    sweep.note("interrupted")
+        except Locked:
+            continue
+        except JournalDamaged as error:
+            say(f"{error} (not a sweep of this command; left as it is)", "yellow")
+
+
+def _close_study(store: Store, study: OpenStudy) -> None:
+    for history in study.record.trials.values():
+        for attempt in history.attempts:
+            if attempt.state == "running":
+                study.note("killed", trial_id=history.trial_id, attempt=attempt.number)
+    waiting = {
+        str(attempt.number) + history.trial_id: attempt
+        for history in study.record.trials.values()
+        for attempt in history.attempts
+        if attempt.state in ("finished", "failed") and not attempt.delivered
+    }
+    for run in tracking.search(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
+        marks = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
+        if marks not in waiting:  # those are still to be delivered, by the command that continues
+            tracking.kill(store, run.info.run_id)
+    study.note("interrupted")
+
+
+def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
+    """JournalDamaged when the store has newer runs of a study than its journal: its end was cut off.
+
+    kind: of its trials' runs.
+    """
+    attempts = {
+        (history.trial_id, str(attempt.number))
+        for history in study.record.trials.values()
+        for attempt in history.attempts
+    }
+    for run in tracking.newest(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _LOOKED_AT):
+        tags = run.data.tags
+        if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
+            raise JournalDamaged(
+                study.journal.path, f"it knows nothing of run {run.info.run_id}, which {store.uri} has: its end is lost"
+            )

@@ -1,0 +1,69 @@
+"""A run's train and validation splits, as MLflow dataset inputs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fmnist_sweep.data import Split, Splits
+    from fmnist_sweep.tracking.store import Store
+
+
+_TRIES = 8
+
+
+def log(store: Store, run_id: str, splits: Splits) -> None:
+    """The train and validation inputs of a run, as MLflow datasets; logging them again changes nothing."""
+    from mlflow.entities import InputTag
+
+    inputs = [
+        _input(splits, part, context, InputTag)
+        for context, part in (("train", splits.train), ("validation", splits.validation))
+    ]
+    _log(store, run_id, inputs)
+
+
+def _log(store: Store, run_id: str, inputs: list[Any]) -> None:
+    """Log inputs although other commands log the same ones.
+
+    MLflow looks for a dataset and then inserts it: of two commands that are the first in an experiment, one breaks the
+    table's unique key, with nothing of its own written. The next time it finds the other's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for left in reversed(range(_TRIES)):
+        try:
+            store.client.log_inputs(run_id, datasets=inputs)
+            return
+        except MlflowException as error:
+            if not left or not any(words in str(error) for words in ("UniqueViolation", "UNIQUE constraint")):
+                raise
+            time.sleep(0.1)
+
+
+def _input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:
+    from mlflow.entities import Dataset, DatasetInput
+
+    origin = splits.origin
+    dataset = Dataset(
+        name=f"{origin.source} {context}",
+        digest=splits.sha256[:12],  # as in the tag fmnist.data; a longer one fills the UI's columns
+        source_type="fmnist_sweep",
+        source=json.dumps({"location": origin.location, "canonical": origin.canonical, "sha256": splits.sha256}),
+        schema=_schema(),
+        profile=json.dumps({"images": len(part.labels), "shape": list(part.images.shape)}),
+    )
+    return DatasetInput(dataset, tags=[input_tag("mlflow.data.context", context)])
+
+
+def _schema() -> str:
+    from mlflow.data.schema import TensorDatasetSchema
+    from mlflow.types import Schema, TensorSpec
+
+    features = Schema([TensorSpec(np.dtype("uint8"), (-1, 28, 28, 1), "pixels")])
+    targets = Schema([TensorSpec(np.dtype("int64"), (-1,), "label")])
+    return json.dumps({"mlflow_tensorspec": TensorDatasetSchema(features, targets).to_dict()})

@@ -1,0 +1,300 @@
+"""The registered model's versions: one for each run's model, found by name, loaded once their files are checked."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
+from fmnist_sweep.tracking.models import KERAS_FILE, SHA256, sha256_of
+from fmnist_sweep.tracking.store import Store, away, mlflow_pointed_at, state_folder
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+MODEL_NAME = "fashion-mnist"
+CHAMPION, CHALLENGER = "champion", "challenger"
+# MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, of which a character may need four.
+LONGEST_TAG = 16_000
+_LONGEST_DESCRIPTION = 5_000  # the column's width
+_PATIENCE_SECONDS = 60.0
+_LOCK = "registry.lock"
+_PLAIN = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
+_PICKLED = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
+# What Keras raises for a file that is torn, carries code, or describes layers that there are not.
+_UNLOADABLE = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
+
+
+@contextmanager
+def locked(store: Store, what: str = f"models:/{MODEL_NAME}") -> Iterator[None]:
+    """Decide about something alone, among processes that share the store's state folder; Locked after a minute.
+
+    what: the registry, or something else that one process does at a time, in words.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = state_folder(store.uri)
+    name = _LOCK if what.startswith("models:/") else f"{what.replace(' ', '_')}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / name)
+        lock.acquire(timeout=_PATIENCE_SECONDS)
+    except Timeout:
+        raise Locked(
+            f"another process has been busy with {what} for over {_PATIENCE_SECONDS:.0f} s (it holds "
+            f"{folder / name}): wait for it or end it, then type the command again."
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{folder / name} cannot be written ({error.strerror or error}): {what} is for one process at a time, "
+            "which takes a file there; type the command where you may write to that folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def ensure_registered_model(store: Store) -> None:
+    """Make the registered model where it is missing; any number of processes may do so at once."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(
+            MODEL_NAME, description="Fashion-MNIST classifiers: raw pixels (n, 28, 28, 1) in, ten probabilities out."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def register(store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """The version of this run's model: the one there is, with these tags and this description, or a new one.
+
+    The caller holds `locked`. Values too long for MLflow's databases are cut. PromotionRefused for a model that was
+    not logged to its end.
+    """
+    _refuse_incomplete(store, run_id, model_id)
+    ensure_registered_model(store)
+    source = f"models:/{model_id}"
+    values = {key: shortened(str(value), LONGEST_TAG) for key, value in tags.items()}
+    text = shortened(description, _LONGEST_DESCRIPTION)
+    for version in reversed(every(store)):
+        if (version.run_id, version.source) == (run_id, source):
+            return _updated(store, version, values, text)
+    # Inside MLflow a client without an address is asked about the model: it must mean this store.
+    with mlflow_pointed_at(store):
+        return store.client.create_model_version(
+            MODEL_NAME, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
+        )
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters; one that was cut says so."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
+    # MLflow itself would register a model that was killed while it was logged, and call the version READY.
+    from mlflow.exceptions import MlflowException
+
+    try:
+        status = str(store.client.get_logged_model(model_id).status)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        status = "not there any more"
+    if status != "READY":
+        raise PromotionRefused(
+            f"the model {model_id} of run {run_id} is {status}, and only a READY one is registered: train it again."
+        )
+
+
+def _updated(store: Store, version: ModelVersion, tags: Mapping[str, str], description: str) -> ModelVersion:
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            store.client.set_model_version_tag(MODEL_NAME, version.version, key, value)
+    if version.description != description:
+        store.client.update_model_version(MODEL_NAME, version.version, description)
+    return store.client.get_model_version(MODEL_NAME, version.version)
+
+
+def registered(store: Store) -> RegisteredModel | None:
+    """The registered model with its tags and aliases, as they are at one moment; None where there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.client.get_registered_model(MODEL_NAME)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def aliases(model: RegisteredModel | None) -> dict[str, str]:
+    """The number of the version that each alias points at."""
+    return {} if model is None else {str(alias): str(number) for alias, number in model.aliases.items()}
+
+
+def by_alias(store: Store, alias: str) -> ModelVersion | None:
+    """The version that an alias points at; None where nothing is registered or the alias points nowhere."""
+    # MLflow's own look-up takes `latest` for the newest version, which is nobody's alias.
+    number = aliases(registered(store)).get(alias)
+    return None if number is None else store.client.get_model_version(MODEL_NAME, number)
+
+
+def every(store: Store) -> list[ModelVersion]:
+    """All versions, the newest first."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = store.client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: -int(version.version))
+
+
+def resolve(store: Store, uri: str) -> ModelVersion:
+    """The version that an address means: models:/fashion-mnist@champion, models:/fashion-mnist/3, `champion` or `3`.
+
+    StoreError names what there is instead.
+    """
+    match = _PLAIN.fullmatch(uri) or _ADDRESS.fullmatch(uri)
+    if match is None:
+        raise StoreError(
+            f"{shortened(uri, 100)!r} names no version: expected models:/{MODEL_NAME}@ALIAS, "
+            f"models:/{MODEL_NAME}/NUMBER, or the ALIAS or NUMBER alone."
+        )
+    parts = match.groupdict()
+    if parts.get("name", MODEL_NAME) != MODEL_NAME:
+        raise StoreError(f"{uri} is another registered model's: only those of models:/{MODEL_NAME} can be named here.")
+    points = aliases(registered(store))
+    number = str(int(parts["number"])) if parts["number"] else points.get(parts["alias"])
+    versions = {str(version.version): version for version in every(store)}
+    if number not in versions:
+        raise StoreError(
+            f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_what_there_is(versions, points)}"
+        )
+    return store.client.get_model_version(MODEL_NAME, number)
+
+
+def _what_there_is(numbers: Mapping[str, Any], points: Mapping[str, str]) -> str:
+    if not numbers:
+        return "nothing is registered yet; fmnist-sweep promote registers the best trial."
+    named = ", ".join(f"{alias} (version {number})" for alias, number in sorted(points.items())) or "none"
+    some = [*numbers][:20]
+    more = f" and {len(numbers) - len(some)} older" if len(numbers) > len(some) else ""
+    return f"there are versions {', '.join(some)}{more}, and of aliases: {named}."
+
+
+def load(store: Store, version: ModelVersion) -> keras.Model:
+    """A version's model, loaded in Keras' safe mode from a file that is what was registered; else PromotionRefused."""
+    from fmnist_sweep.training import backend, trial
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = verified_file(store, version, Path(folder))
+        backend.import_tensorflow()
+        try:
+            return trial.load_model(file)
+        except _UNLOADABLE as error:
+            reason = shortened(f"{str(error).strip() or type(error).__name__}".splitlines()[0], 300)
+            raise PromotionRefused(
+                f"{_name(version)} cannot be loaded safely ({reason}): name another version, or train it again."
+            ) from None
+
+
+def verified_file(store: Store, version: ModelVersion, folder: Path) -> Path:
+    """A version's .keras file, downloaded into a folder and the same, by its sha256, as when it was registered.
+
+    PromotionRefused where it is altered or gone, where no checksum was kept, and where the model's files hold anything
+    that MLflow would run or unpickle to load it.
+    """
+    expected = version.tags.get(SHA256)
+    if not expected:
+        raise PromotionRefused(
+            f"{_name(version)} has no tag {SHA256} to check its file by: it was registered by other means than "
+            "fmnist-sweep promote, which registers a run's model with one."
+        )
+    place = _downloaded(store, version, folder)
+    if not (place / "MLmodel").is_file():
+        raise _gone(version, "there is no MLmodel among its files")
+    foreign = _foreign(place)
+    if foreign is not None:
+        raise PromotionRefused(
+            f"{_name(version)} is never loaded: {foreign}; expected a .keras file alone, as a sweep logs it; "
+            "train it again, or name another version."
+        )
+    file = place / KERAS_FILE
+    if not file.is_file():
+        raise _gone(version, f"there is no {KERAS_FILE} among its files")
+    found = sha256_of(file)
+    if found != expected:
+        raise PromotionRefused(
+            f"the file of {_name(version)} was altered: its sha256 is {found[:12]}…, but {expected[:12]}… was "
+            "registered; put the file back from a copy, or name another version."
+        )
+    return file
+
+
+def _name(version: ModelVersion) -> str:
+    return f"version {version.version} of models:/{MODEL_NAME}"
+
+
+def _gone(version: ModelVersion, reason: str) -> PromotionRefused:
+    return PromotionRefused(
+        f"the file of {_name(version)} is gone ({shortened(reason, 300)}): put it back from a copy, or name another "
+        "version."
+    )
+
+
+def _downloaded(store: Store, version: ModelVersion, folder: Path) -> Path:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with mlflow_pointed_at(store):
+            uri = f"models:/{MODEL_NAME}/{version.version}"
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except (MlflowException, FileNotFoundError) as error:
+        reason = away(error)
+        if reason is not None:
+            raise StoreError(f"{store.uri} does not give the files of {_name(version)} for now: {reason}") from None
+        raise _gone(version, str(error).strip().splitlines()[0]) from None
+
+
+def _foreign(place: Path) -> str | None:
+    """What a downloaded model holds beside a .keras file that MLflow would load for it; None where that is all."""
+    import yaml
+
+    pickled = sorted(str(path.relative_to(place)) for path in place.rglob("*") if _PICKLED.search(path.name))
+    if pickled:
+        return f"it holds pickled objects ({pickled[0]}), and to unpickle is to run code"
+    try:
+        flavours = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))["flavors"]
+        kinds = {str(name): dict(settings) for name, settings in flavours.items()}
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
+        return "its file MLmodel cannot be read"
+    return _foreign_flavour(kinds)
+
+
+def _foreign_flavour(kinds: Mapping[str, Mapping[str, Any]]) -> str | None:
+    python = kinds.get("python_function", {})
+    others = sorted(set(kinds) - {"keras", "python_function"})
+    if others or "keras" not in kinds:
+        return f"its flavour is {', '.join(others or kinds) or 'none'}, not keras"
+    if python.get("loader_module", "mlflow.keras") != "mlflow.keras":
+        return f"its python_function is loaded by {python['loader_module']}, not by mlflow.keras"
+    if any(python.get(key) for key in ("code", "python_model", "artifacts", "model_code_path")):
+        return "its python_function brings code of its own"
+    keras = kinds["keras"]
+    if keras.get("save_exported_model") or keras.get("data") != KERAS_FILE.parts[0]:
+        return "its flavour keras names other files"
+    return None

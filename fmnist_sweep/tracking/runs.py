@@ -1,0 +1,396 @@
+"""The one place that writes runs to MLflow: sweep > study > trial, one log_batch an epoch."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmnist_sweep.data import LABELS
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.report.figures import plots
+from fmnist_sweep.tracking import datasets
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.training.evaluation import most_confused
+
+if TYPE_CHECKING:
+    from mlflow.entities import Dataset, Run
+
+    from fmnist_sweep.data import Split, Splits
+    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.training.evaluation import Evaluation
+    from fmnist_sweep.training.trial import TrialResult
+
+_MOST_PARAMS, _MOST_METRICS = 100, 1000  # in one batch, by MLflow's own limits
+# No two runs have all of these alike.
+_MARKS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
+_LONGEST_PARAM = 6000
+SHIRT = LABELS.index("Shirt")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is called and marked with; tags without the prefix `fmnist.`."""
+
+    kind: str
+    name: str
+    tags: Mapping[str, str]
+    command: str
+    parent: str | None = None
+
+
+def start_run(store: Store, info: RunInfo, *, may_exist: bool, begun: int | None = None) -> str:
+    """The id of a new RUNNING run with its tags; begun: when, in ms since 1970 (default: now).
+
+    may_exist: look first for a run with the same marks, which an earlier process or a lost answer may have left.
+    """
+    tags = {f"fmnist.{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
+    if may_exist:
+        marks = {key: value for key, value in tags.items() if key in _MARKS}
+        for run in search(store, marks):
+            return str(run.info.run_id)
+    tags |= {
+        "mlflow.user": user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": info.command,
+    }
+    if info.parent is not None:
+        tags["mlflow.parentRunId"] = info.parent
+    return str(store.client.create_run(store.experiment_id, begun, tags, info.name).info.run_id)
+
+
+def search(store: Store, marks: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags; a key that begins with `attributes.` is no tag."""
+    return meeting(store, _condition(marks))
+
+
+def meeting(store: Store, condition: str) -> list[Run]:
+    """All active runs that meet a condition in MLflow's own language."""
+    return _meeting(store, [store.experiment_id], condition)
+
+
+def _meeting(store: Store, experiments: list[str], condition: str) -> list[Run]:
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = store.client.search_runs(experiments, condition, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def everywhere(store: Store, marks: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags in all experiments of a store."""
+    experiments: list[str] = []
+    token = None
+    while True:
+        page = store.client.search_experiments(max_results=1000, page_token=token)
+        experiments += [str(experiment.experiment_id) for experiment in page]
+        token = page.token
+        if not token:
+            break
+    return _meeting(store, experiments, _condition(marks))
+
+
+def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:
+    """The active runs with these tags that began last."""
+    order = ["attributes.start_time DESC"]
+    return list(store.client.search_runs([store.experiment_id], _condition(marks), max_results=most, order_by=order))
+
+
+def _condition(marks: Mapping[str, str]) -> str:
+    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in marks}
+    return " and ".join(f"{names[key]} = {quoted(value)}" for key, value in marks.items())
+
+
+def quoted(value: str) -> str:
+    """A value as it stands in a condition; StoreError where it cannot: MLflow's language has no escapes."""
+    marks = [mark for mark in ("'", '"') if mark not in value]
+    if not marks:
+        raise StoreError(f"{value!r} cannot be looked for in a store: it has both kinds of quotation marks.")
+    return f"{marks[0]}{value}{marks[0]}"
+
+
+def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]) -> None:
+    """A run's parameters, data and first files; saying them again changes nothing."""
+    from mlflow.entities import Param
+
+    entries = [Param(key, _parameter(value)) for key, value in params.items()]
+    for first in range(0, len(entries), _MOST_PARAMS):
+        store.client.log_batch(run_id, params=entries[first : first + _MOST_PARAMS])
+    datasets.log(store, run_id, splits)
+    log_files(store, run_id, files)
+
+
+def reopen(store: Store, run_id: str, command: str) -> None:
+    """Set a study's or sweep's run to RUNNING once more: it goes on."""
+    store.client.update_run(run_id, status="RUNNING")
+    store.client.set_tag(run_id, "mlflow.source.name", command)
+
+
+def is_there(store: Store, run_id: str) -> bool:
+    """Whether the store has this run, and not among its deleted ones."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def is_finished(store: Store, run_id: str) -> bool:
+    """Whether the store has this run, with all there is to it."""
+    return is_there(store, run_id) and bool(store.client.get_run(run_id).info.status == "FINISHED")
+
+
+def follow(store: Store, dead: str, follower: str, attempt: int) -> None:
+    """Link a killed attempt's run and the run of the attempt that followed it."""
+    store.client.set_tag(dead, "fmnist.followed_by", follower)
+    store.client.set_tag(
+        dead, "mlflow.note.content", f"Interrupted; attempt {attempt} went on with it: run {follower}."
+    )
+    store.client.set_tag(follower, "fmnist.follows", dead)
+
+
+def user() -> str:
+    """Who runs this, for what is kept where others read."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return str(os.getuid())
+
+
+def _parameter(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return text[:_LONGEST_PARAM]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch (from 1) and when it ended, in ms since 1970: the same again is not logged twice."""
+
+    number: int
+    metrics: Mapping[str, float]
+    ended: int
+
+
+def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
+    """The figures of epochs, at step = epoch, in as few batches as may be."""
+    entries = [entry for epoch in epochs for entry in _metrics(epoch.metrics, epoch.ended, step=epoch.number)]
+    for first in range(0, len(entries), _MOST_METRICS):
+        store.client.log_batch(run_id, metrics=entries[first : first + _MOST_METRICS])
+
+
+def _metrics(
+    values: Mapping[str, float],
+    now: int,
+    *,
+    step: int = 0,
+    model_id: str | None = None,
+    dataset: Dataset | None = None,
+) -> list[Any]:
+    from mlflow.entities import Metric
+
+    name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
+    return [Metric(key, float(value), now, step, model_id, name, digest) for key, value in values.items()]
+
+
+def trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
+    """What a finished trial leaves behind beside its config, by name: figures, tables, predictions."""
+    predicted = result.probabilities.argmax(axis=1)
+    confidence = result.probabilities.max(axis=1)
+    wrong = predicted != validation.labels
+    shirts = wrong & (validation.labels == SHIRT)
+    report = {"accuracy": evaluation.accuracy, **evaluation.report}
+
+    def gallery(chosen: Any, what: str) -> bytes:
+        title = f"{what}: {int(chosen.sum())} of {len(chosen)}, most confident first · {name}"
+        images, labels = validation.images[chosen], validation.labels[chosen]
+        return plots.png(plots.misclassified(images, labels, predicted[chosen], confidence[chosen], LABELS, title))
+
+    matrix_title = f"Validation accuracy {evaluation.accuracy:.4f} · {name}"
+    return {
+        "curves.png": plots.png(plots.curves(result.history, result.best_epoch, name)),
+        "confusion_matrix.png": plots.png(plots.confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
+        "confusion_matrix.json": _json({"labels": list(LABELS), "matrix": evaluation.confusion}),
+        "classification_report.json": _json(report),
+        "misclassified.png": gallery(wrong, "Wrong"),
+        "misclassified_shirt.png": gallery(shirts, "Shirts taken for something else"),
+        "predictions.npz": _predictions(result, validation),
+    }
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1).encode()
+
+
+def _predictions(result: TrialResult, validation: Split) -> bytes:
+    # Kept so that trials can later be compared image by image.
+    with tempfile.TemporaryFile() as file:
+        np.savez(file, index=validation.index, labels=validation.labels, probabilities=result.probabilities)
+        file.seek(0)
+        return file.read()
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How a trial's run is closed. ended: ms since 1970. again: an earlier try may have got part of the way."""
+
+    ended: int
+    again: bool
+
+
+def finish_trial(
+    store: Store,
+    run_id: str,
+    result: TrialResult,
+    evaluation: Evaluation,
+    artifacts: Mapping[str, bytes],
+    example: Split,
+    closing: Closing,
+    keep_model: bool,
+) -> None:
+    """Log what a finished trial leaves behind, its model last, and close the run; done again, it changes nothing."""
+    from mlflow.entities import RunTag
+
+    scores = {
+        "best_val_accuracy": evaluation.accuracy,
+        **{f"val_f1.{label}": value for label, value in evaluation.f1.items()},
+    }
+    costs = {
+        "best_epoch": result.best_epoch,
+        "parameters": result.parameters,
+        "fit_seconds": result.fit_seconds,
+        "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in result.history),
+    }
+    log_files(store, run_id, artifacts)
+    run = store.client.get_run(run_id)
+    if run.info.status == "FINISHED":  # only the word of it was lost
+        return
+    model_id, before = None, logged_model.ready(store, run) if closing.again else None
+    if keep_model:
+        model_id = (before or logged_model.log(store, run, result.model, example)).model_id
+    elif before is not None:
+        logged_model.drop(store, run_id)
+    metrics = [
+        *_metrics(scores, closing.ended, model_id=model_id, dataset=_validation_data(run)),
+        *_metrics(costs, closing.ended, model_id=model_id),
+    ]
+    tags = [RunTag("mlflow.note.content", _trial_note(result, evaluation))]
+    if not keep_model:
+        tags.append(RunTag(logged_model.TAG, logged_model.NOT_KEPT))
+    store.client.log_batch(run_id, metrics=metrics, tags=tags)
+    store.client.set_terminated(run_id, "FINISHED", closing.ended)
+
+
+def _validation_data(run: Run) -> Dataset | None:
+    """The dataset that a run's scores are of, so that the UI can say so beside each."""
+    for logged in run.inputs.dataset_inputs:
+        if any(tag.value == "validation" for tag in logged.tags):
+            return logged.dataset
+    return None
+
+
+def _trial_note(result: TrialResult, evaluation: Evaluation) -> str:
+    hardest = min(evaluation.f1, key=lambda label: evaluation.f1[label])
+    confused = [
+        f"{true} taken for {taken} ({count})" for true, taken, count in most_confused(evaluation.confusion, LABELS)
+    ]
+    return (
+        f"Validation accuracy **{evaluation.accuracy:.4f}** after epoch {result.best_epoch} of {len(result.history)}, "
+        f"{result.parameters:,} parameters. Hardest label: **{hardest}**, F1 {evaluation.f1[hardest]:.2f}. "
+        f"Most confused: {', '.join(confused) or 'nothing'}."
+    )
+
+
+def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: Closing) -> None:
+    """Close a run as FAILED, with the reason and the traceback."""
+    store.client.set_tag(run_id, "fmnist.failure", reason)
+    store.client.set_tag(run_id, "mlflow.note.content", f"**Failed:** {reason}")
+    log_files(store, run_id, {"traceback.txt": trace.encode()})
+    store.client.set_terminated(run_id, "FAILED", closing.ended)
+
+
+def kill(store: Store, run_id: str) -> None:
+    """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
+    if not is_there(store, run_id):
+        return
+    if store.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+        logged_model.refuse_pending(store, run_id)
+        store.client.set_terminated(run_id, "KILLED")
+
+
+def close(
+    store: Store,
+    run_id: str,
+    *,
+    status: str,
+    metrics: Mapping[str, float],
+    step: int,
+    ended: int,
+    tags: Mapping[str, str],
+    files: Mapping[str, bytes],
+) -> None:
+    """Close a sweep's or study's run with what is rolled up to it.
+
+    step: how often that was done before. ended: when, in ms since 1970. Done again, it changes nothing.
+    """
+    from mlflow.entities import RunTag
+
+    log_files(store, run_id, files)
+    entries = _metrics(metrics, ended, step=step)
+    store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
+    store.client.set_terminated(run_id, status, ended)
+
+
+def figures(store: Store, run_id: str) -> dict[str, bytes]:
+    """A finished trial's artifacts by name, without its predictions."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(store.client.download_artifacts(run_id, "", folder))
+        found = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {name: content for name, content in found.items() if name != "predictions.npz"}
+
+
+def artifact(store: Store, run_id: str, name: str) -> bytes | None:
+    """One file of a run's artifacts, by its path; None where the run has no such file."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(store.client.download_artifacts(run_id, name, folder)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or isinstance(error.__cause__, FileNotFoundError):
+                return None
+            if "No such artifact" in str(error):
+                return None
+            raise
+
+
+def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:
+    """Files of a run, by their path among its artifacts."""
+    if not files:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        store.client.log_artifacts(run_id, folder)
+
+
+def environment() -> dict[str, str]:
+    """The machine and interpreter, for a parent run's tags."""
+    return {"python": platform.python_version(), "platform": platform.platform(terse=True)}

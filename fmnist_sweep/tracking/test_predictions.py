@@ -1,0 +1,88 @@
+"""What a run's saved model says of the test images: scored once, kept with the run."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.analysis import near
+from fmnist_sweep.data import DataConfig, Split, load
+from fmnist_sweep.data.sources import read_train_again
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.trials import Predictions
+
+if TYPE_CHECKING:
+    import keras
+
+    from fmnist_sweep.tracking.store import Store
+
+TAG = "fmnist.test_opened"
+FILE = "test_predictions.npz"
+_AT_ONCE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
+
+
+@dataclass(frozen=True)
+class TestPredictions(Predictions):
+    """What a run's saved model says of the test images, in their order.
+
+    seen: (n,) whether nearly the same picture stands in the training file (analysis.near).
+    """
+
+    __test__ = False  # no test class, whatever its name begins with
+
+    seen: NDArray[np.bool_]
+
+
+def read(store: Store, run_id: str, title: str) -> TestPredictions:
+    """The test predictions of a run that has the tag; title: what it is called. Errors: StoreError."""
+    content = tracking.artifact(store, run_id, FILE)
+    if content is None:
+        raise StoreError(f"{title} has no {FILE} any more: delete that run and train it again.")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return TestPredictions(file["index"], file["labels"], file["probabilities"], file["seen"])
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise StoreError(f"{FILE} of {title} is damaged ({error}): delete that run and train it again.") from None
+
+
+def seen(data: DataConfig, images: Split) -> NDArray[np.bool_]:
+    """Which test images stand in the training file too, or nearly so."""
+    return near(images.images, read_train_again(data, load(data).origin).images)
+
+
+def score(store: Store, run_id: str, model: keras.Model, loss: str, images: Split, near: NDArray[np.bool_]) -> float:
+    """Write to a run what its model says of the test images, and return its accuracy; said again, nothing changes.
+
+    loss: that it was trained with. near: as of `seen`.
+    """
+    import keras
+    from mlflow.entities import Metric, RunTag
+
+    from fmnist_sweep.training import optimization as training
+
+    probabilities = np.asarray(model.predict(images.images, batch_size=_AT_ONCE, verbose=0), np.float32)
+    per_image = keras.losses.get(loss)(training.targets(loss, images.labels), probabilities)
+    scores = {
+        "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
+        # With the penalties on the weights, as a trial's val_loss.
+        "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
+    }
+    content = io.BytesIO()
+    np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=near)
+    now = datetime.now(UTC)
+    tracking.log_files(store, run_id, {FILE: content.getvalue()})
+    # The tag last, with the figures: a run that has it has the file. MLflow commits figures before tags, so that a kill
+    # may have left them alone; logged again they would be second values, as their time is another.
+    there = store.client.get_run(run_id).data.metrics
+    stamp = int(now.timestamp() * 1000)
+    entries = [Metric(key, value, stamp, 0) for key, value in scores.items() if there.get(key) != value]
+    opened = RunTag(TAG, now.isoformat(timespec="seconds"))
+    store.client.log_batch(run_id, metrics=entries, tags=[opened])
+    return scores["test_accuracy"]

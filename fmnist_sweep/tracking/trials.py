@@ -1,0 +1,286 @@
+"""What trials left in the store, read back: settings, figures, curves, predictions."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.data import DataConfig, Splits, load
+from fmnist_sweep.errors import DataError
+from fmnist_sweep.text import printable
+from fmnist_sweep.tracking import runs as tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from fmnist_sweep.tracking.store import Store
+
+_MOST_DRAWN = 1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
+CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a trial said of the validation images.
+
+    index: (n,) their places in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
+    """
+
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        return np.asarray(self.predicted == self.labels)
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One trial's run, the latest of its attempts.
+
+    state: finished, failed, running or killed. params: as logged, all of them text. began, ended: ms since 1970.
+    images: how many it was validated on; None where its run does not say.
+    """
+
+    run_id: str
+    name: str
+    state: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    began: int
+    ended: int | None
+    images: int | None = None
+
+    @property
+    def study_id(self) -> str:
+        return self.tags.get("fmnist.study_id", "")
+
+    @property
+    def trial_id(self) -> str:
+        return self.tags.get("fmnist.trial_id", "")
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the best epoch on the validation images; None while there is none."""
+        return self.metrics.get("best_val_accuracy") if self.state == "finished" else None
+
+    @property
+    def failure(self) -> str | None:
+        told = self.tags.get("fmnist.failure")
+        return None if told is None else printable(told)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of its fit; where only the clock was read, that."""
+        return self.metrics.get("cpu_seconds", self.metrics.get("fit_seconds", 0.0))
+
+    @property
+    def continues(self) -> str | None:
+        """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
+        return self.tags.get("fmnist.continues")
+
+    def value(self, key: str) -> Any:
+        """A parameter as what it was before it became text; None where the trial has no such parameter."""
+        return parsed(self.params.get(key))
+
+
+def parsed(text: str | None) -> Any:
+    """What a parameter's text says: a number, a truth value, None, a list, or the text itself."""
+    if text is None or text == "None":
+        return None
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def read(store: Store, marks: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
+    """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out.
+
+    kinds: of runs, as their tag fmnist.kind says.
+    """
+    with _uncollected():
+        return stored([run for kind in kinds for run in tracking.search(store, {"fmnist.kind": kind, **marks})])
+
+
+def where(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
+    """The trials that meet conditions in MLflow's own language, the first begun first."""
+    with _uncollected():
+        return stored(tracking.meeting(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    # The database layer makes 70 objects a trial and no cycles; looking for these, the garbage collector goes over all
+    # of them again and again, which takes two thirds of the time (benchmarks/store.py).
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
+    """The trials of these studies, each named by the tag fmnist.journal of its runs; kind: of these runs."""
+    return [trial for journal in journals for trial in read(store, {"fmnist.journal": journal}, [kind])]
+
+
+def stored(runs: Sequence[Run]) -> list[StoredTrial]:
+    """Runs as trials, the first begun first, without attempts that a later one followed."""
+    kept = [run for run in runs if "fmnist.followed_by" not in run.data.tags]
+    return sorted(map(_stored, kept), key=lambda trial: (trial.began, trial.trial_id))
+
+
+def _stored(run: Run) -> StoredTrial:
+    return StoredTrial(
+        run_id=str(run.info.run_id),
+        name=printable(str(run.info.run_name)),
+        state=str(run.info.status).lower(),
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        began=run.info.start_time,
+        ended=run.info.end_time,
+        images=_images(run),
+    )
+
+
+def _images(run: Run) -> int | None:
+    """How many images a run was validated on, from its dataset inputs."""
+    for logged in run.inputs.dataset_inputs if run.inputs else ():
+        if any(tag.value == "validation" for tag in logged.tags):
+            return _counted(logged.dataset.profile or "{}")
+    return None
+
+
+def _counted(profile: str) -> int | None:
+    try:
+        images = json.loads(profile).get("images")
+    except (ValueError, AttributeError, RecursionError):  # whoever may write to the store can write another one
+        return None
+    return images if type(images) is int and images > 0 else None
+
+
+def curves(store: Store, run_id: str) -> list[dict[str, float]]:
+    """A trial's figures by epoch: a mapping an epoch with the keys of CURVES."""
+    by_key = {
+        key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)} for key in CURVES
+    }
+    steps = sorted(set.intersection(*(set(values) for values in by_key.values())))
+    return [{key: by_key[key][step] for key in CURVES} for step in steps]
+
+
+def predictions(store: Store, run_id: str) -> Predictions | None:
+    """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
+    content = tracking.artifact(store, run_id, "predictions.npz")
+    return None if content is None else unpacked(content)
+
+
+def same_images(a: StoredTrial, told_a: Predictions, b: StoredTrial, told_b: Predictions) -> bool:
+    """Whether two trials were scored on the same validation images in the same order."""
+    # Places and labels alone would not tell images from others that are labelled alike.
+    canonical = all(trial.tags.get("fmnist.canonical") == "true" for trial in (a, b))
+    return (
+        (canonical or a.tags.get("fmnist.data") == b.tags.get("fmnist.data"))
+        and np.array_equal(told_a.index, told_b.index)
+        and np.array_equal(told_a.labels, told_b.labels)
+    )
+
+
+def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
+    """The splits a trial was trained and scored on, read again from the data.
+
+    data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
+    the data is not at hand, or other data is.
+    """
+    whose = f"{trial.name} (run {trial.run_id})"
+    content = tracking.artifact(store, trial.run_id, "config.yaml")
+    if content is None:
+        raise DataError(f"{whose} has no config.yaml any more, which says what its data was.")
+    expected = trial.tags.get("fmnist.data")
+    if expected is None:
+        raise DataError(f"{whose} has no tag fmnist.data any more, which says what its data was.")
+    found = load(data_config(_described(content, whose), data_dir, whose))
+    if found.tag != expected:
+        raise DataError(
+            f"{found.origin.location} is {found.tag}, but {trial.name} was scored on {expected}: name the folder of "
+            "that data with --data-dir."
+        )
+    return found
+
+
+def _described(content: bytes, whose: str) -> Mapping[str, Any]:
+    """The data section of a trial's config.yaml; whose: for a message."""
+    import yaml
+
+    try:
+        section = yaml.safe_load(content)["data"]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _foreign(whose, f"found none ({type(error).__name__})") from None
+    if not isinstance(section, Mapping):
+        raise _foreign(whose, f"found a {type(section).__name__}")
+    return section
+
+
+def data_config(described: Mapping[str, Any], data_dir: str | None, whose: str = "a trial") -> DataConfig:
+    """The data section of a trial's config.yaml, with where its images are to be found here.
+
+    whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
+    """
+    from pydantic import ValidationError
+
+    here: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
+    for key in here:
+        if key in described:
+            raise _foreign(whose, f"found the key {key}, which a trial does not keep")
+    try:
+        found = DataConfig.model_validate({"include_validation": False, **described, **here})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise _foreign(whose, f"found that of {where[:80]}: {wrong['msg']}") from None
+    if found.source == "drawn" and found.images > _MOST_DRAWN:
+        raise _foreign(whose, f"found more than {_MOST_DRAWN:,} images to draw")
+    return found
+
+
+def _foreign(whose: str, found: str) -> DataError:
+    return DataError(
+        f"the config.yaml of {whose} is damaged or was altered: expected the data section that a sweep writes, "
+        f"{found}; take another trial, or train it again."
+    )
+
+
+def unpacked(content: bytes) -> Predictions:
+    """The content of a predictions.npz; ValueError where it is something else."""
+    # No pickle: whoever can write to a store could else run code here.
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return Predictions(
+                np.asarray(file["index"], np.int64),
+                np.asarray(file["labels"], np.int64),
+                np.asarray(file["probabilities"], np.float32),
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None

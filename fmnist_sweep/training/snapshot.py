@@ -1,0 +1,92 @@
+"""A trial's state after an epoch as checked bytes, and a model brought back into it: it trains on bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep import files as packed
+
+if TYPE_CHECKING:
+    import keras
+
+_KIND = "checkpoint of a trial"
+
+
+class Mismatch(ValueError):
+    """A checkpoint that is whole, but of another model, optimizer or fit."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the epochs to come depend on, beside the trial's config and its data.
+
+    history: the metrics of each epoch so far. state: path and value of every variable of the model and its optimizer,
+    random states and iterations included. best_weights: of the best epoch, None where that is the last one and `state`
+    has them already. best_probabilities: (n, 10) float32, what the best epoch predicted on the validation images.
+    """
+
+    history: list[dict[str, float]]
+    state: list[tuple[str, NDArray[Any]]]
+    best_weights: list[NDArray[Any]] | None
+    best_probabilities: NDArray[np.float32]
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """A snapshot as bytes that begin with their own checksum."""
+    best = snapshot.best_weights
+    values = {
+        "kind": _KIND,
+        "history": snapshot.history,
+        "paths": [path for path, _ in snapshot.state],
+        "best_weights": None if best is None else len(best),
+    }
+    arrays = {f"state.{number}": array for number, (_, array) in enumerate(snapshot.state)}
+    arrays |= {f"best.{number}": array for number, array in enumerate(best or ())}
+    return packed.pack(values, {**arrays, "probabilities": snapshot.best_probabilities})
+
+
+def unpack(content: bytes) -> Snapshot:
+    """The snapshot of packed bytes; packed.Damaged when they are torn, altered or something else."""
+    values, arrays = packed.unpack(content)
+    if values.get("kind") != _KIND:
+        raise packed.Damaged("it is no checkpoint of a trial")
+    best = values["best_weights"]
+    return Snapshot(
+        history=values["history"],
+        state=[(path, arrays[f"state.{number}"]) for number, path in enumerate(values["paths"])],
+        best_weights=None if best is None else [arrays[f"best.{number}"] for number in range(best)],
+        best_probabilities=arrays["probabilities"],
+    )
+
+
+def state_of(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
+    """Path and value (a copy) of every variable of a compiled model and its built optimizer."""
+    return [(variable.path, variable.numpy()) for variable in _variables(model)]
+
+
+def restore_state(model: keras.Model, state: Sequence[tuple[str, NDArray[Any]]]) -> None:
+    """Give a compiled model and its built optimizer the values of `state`; Mismatch when it has other variables."""
+    variables = _variables(model)
+    saved = [_described(path, array.shape, array.dtype) for path, array in state]
+    present = [_described(variable.path, variable.shape, variable.dtype) for variable in variables]
+    for one, other in zip_longest(saved, present, fillvalue="nothing"):
+        if one != other:  # all are compared before any is changed
+            raise Mismatch(
+                f"the checkpoint is of another model or optimizer: it has {one} where this trial has {other}"
+            )
+    for variable, (_, array) in zip(variables, state, strict=True):
+        variable.assign(array)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _described(path: str, shape: Sequence[int], dtype: object) -> str:
+    return f"{path} {tuple(shape)} {dtype}"

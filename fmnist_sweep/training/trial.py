@@ -1,0 +1,341 @@
+"""One trial: build, fit, evaluate -> TrialResult. It knows neither the store nor the oracle."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep import files as packed
+from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.errors import DISK_ERRORS
+from fmnist_sweep.training import models, snapshot
+from fmnist_sweep.training import optimization as training
+
+if TYPE_CHECKING:
+    import keras
+
+    from fmnist_sweep.data import Splits
+
+
+_PREDICTED_AT_ONCE = 512  # images, at most; a matter of speed and memory alone
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What a worker is told: plain data, so that it can travel to another process or machine.
+
+    config: resolved model, optimizer, regularization, train and seed. objective: what the best epoch is chosen by.
+    resume: the checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after
+    every epoch, None for none. keep_final: the last epoch has one in any case.
+    """
+
+    study_id: str
+    trial_id: str
+    attempt: int
+    config: dict[str, Any]
+    objective: str
+    data: DataConfig
+    resume: bytes | None = field(default=None, repr=False)
+    checkpoint_seconds: float | None = None
+    keep_final: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial that waited for a worker has one now; worker: which, in words."""
+
+    trial_id: str
+    worker: str
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """The figures of one finished epoch (from 1), and where one was due the checkpoint to continue from.
+
+    last: no epoch follows for now, because the sweep is to stop.
+    """
+
+    trial_id: str
+    epoch: int
+    metrics: dict[str, float]
+    checkpoint: bytes | None = field(default=None, repr=False)
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A trained model and what it scored.
+
+    probabilities: (n, 10) float32, on the validation images in their order, by the restored best epoch.
+    model: the bytes of its .keras file. fit_seconds: of all epochs, validation and those of earlier attempts included.
+    """
+
+    trial_id: str
+    history: list[dict[str, float]]
+    best_epoch: int
+    probabilities: NDArray[np.float32]
+    model: bytes
+    parameters: int
+    fit_seconds: float
+
+
+@dataclass(frozen=True)
+class TrialFailure:
+    """A trial that raised, ran out of memory or diverged; `history` holds the epochs it finished."""
+
+    trial_id: str
+    reason: str
+    traceback: str
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class CheckpointRefused:
+    """A checkpoint that this trial cannot go on from; nothing was trained."""
+
+    trial_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The process that trained a trial is gone, or its machine; nobody knows whether the trial was at fault."""
+
+    trial_id: str
+    reason: str
+
+
+Event = Started | EpochEnd | TrialResult | TrialFailure | CheckpointRefused | WorkerLost
+
+
+class Diverged(ArithmeticError):
+    """A loss that is no number any more."""
+
+
+def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train a trial: an EpochEnd as each epoch ends, then one TrialResult, TrialFailure or CheckpointRefused.
+
+    The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
+    that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped;
+    last: whether the epoch that has ended is the last for now, and so has a checkpoint, whenever the last one was, and
+    is the last event. A checkpoint that cannot be used is no fault of the trial.
+    """
+    try:
+        yield from _run(spec, splits, last)
+    except (packed.Damaged, snapshot.Mismatch) as error:
+        yield CheckpointRefused(spec.trial_id, str(error))
+
+
+def _run(spec: TrialSpec, splits: Splits, last: Callable[[], bool]) -> Iterator[Event]:
+    resumed = None if spec.resume is None else snapshot.unpack(spec.resume)
+    history = [] if resumed is None else resumed.history
+    if len(history) > spec.config["train"]["epochs"]:
+        raise snapshot.Mismatch(
+            f"the checkpoint is of epoch {len(history)}, and the trial has {spec.config['train']['epochs']}"
+        )
+    try:
+        fit = _Fit(spec, splits)
+        if resumed is not None:
+            fit.restore(resumed)
+            resumed = None  # its arrays are in the model now
+        while not fit.finished(history):
+            metrics = fit.epoch(history)
+            history.append(metrics)
+            # What is trained to its end, or diverged, says so, too.
+            is_last = last() and not fit.finished(history) and _diverged_in(metrics) is None
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, is_last), is_last)
+            _refuse_nan(metrics, len(history))
+            if is_last:
+                return
+        yield fit.result(history)
+    except snapshot.Mismatch:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a configuration does to a trial is that trial's failure, and is recorded whole
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # the next trial would fail as well, and this one can still be trained
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
+
+
+def checkpoint_history(content: bytes) -> list[dict[str, float]]:
+    """The metrics of each epoch up to a checkpoint; packed.Damaged when it is torn, altered or something else."""
+    return snapshot.unpack(content).history
+
+
+def _refuse_nan(metrics: Mapping[str, float], epoch: int) -> None:
+    name = _diverged_in(metrics)
+    if name is not None:
+        raise Diverged(f"{name} is {metrics[name]} after epoch {epoch}; a lower learning rate may help")
+
+
+def _diverged_in(metrics: Mapping[str, float]) -> str | None:
+    return next((name for name in ("loss", "val_loss") if not math.isfinite(metrics[name])), None)
+
+
+class _Fit:
+    """A model in training: one epoch at a time, the weights of the best one kept."""
+
+    def __init__(self, spec: TrialSpec, splits: Splits) -> None:
+        import keras
+
+        self._spec, self._train = spec, spec.config["train"]
+        self._seed: int = spec.config["seed"]
+        self._splits = splits
+        loss = self._train["loss"]
+        self._targets = training.targets(loss, splits.train.labels)
+        self._validation_targets = training.targets(loss, splits.validation.labels)
+        self._best: list[NDArray[Any]] = []
+        self._best_probabilities = np.empty((0, 10), np.float32)
+        # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(self._seed)
+        keras.config.set_dtype_policy(self._train["precision"])
+        try:
+            self._model = models.build(spec.config["model"], spec.config["regularization"])
+        finally:
+            keras.config.set_dtype_policy("float32")
+        self._base_rate = float(spec.config["optimizer"]["learning_rate"])
+        self._model.compile(
+            optimizer=training.optimizer(spec.config["optimizer"]),
+            loss=loss,
+            metrics=[training.accuracy_metric(loss)],
+            jit_compile=False,  # XLA takes two to three times longer on a CPU
+        )
+        self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
+        self._checkpointed = time.monotonic()
+
+    def restore(self, resumed: snapshot.Snapshot) -> None:
+        """Go on from a snapshot; snapshot.Mismatch where it is of another model, optimizer or other images."""
+        snapshot.restore_state(self._model, resumed.state)
+        if len(resumed.best_probabilities) != len(self._validation_targets):
+            raise snapshot.Mismatch(
+                f"the checkpoint predicted {len(resumed.best_probabilities)} validation images, "
+                f"and the trial has {len(self._validation_targets)}"
+            )
+        self._best = self._model.get_weights() if resumed.best_weights is None else resumed.best_weights
+        self._best_probabilities = resumed.best_probabilities
+
+    def checkpoint(self, history: list[dict[str, float]], last: bool) -> bytes | None:
+        """The state after the last epoch of `history`, where a checkpoint is due.
+
+        There is none of an epoch that diverged: a trial continued from it would pass for a sound one.
+        """
+        every = self._spec.checkpoint_seconds
+        due = every is not None and (last or time.monotonic() - self._checkpointed >= every)
+        due = due or (self._spec.keep_final and self.finished(history))
+        if not due or _diverged_in(history[-1]):
+            return None
+        is_best = self._best_epoch(history) == len(history)
+        content = snapshot.pack(
+            snapshot.Snapshot(
+                history=history,
+                state=snapshot.state_of(self._model),
+                best_weights=None if is_best else self._best,
+                best_probabilities=self._best_probabilities,
+            )
+        )
+        self._checkpointed = time.monotonic()
+        return content
+
+    def _best_epoch(self, history: training.History) -> int:
+        """The epoch to keep: images that were trained on choose none, so beside them it is the last."""
+        if self._spec.data.include_validation:
+            return len(history)
+        return training.best_epoch(history, self._spec.objective)
+
+    def finished(self, history: training.History) -> bool:
+        stopping = self._train["early_stopping"]
+        if len(history) >= self._train["epochs"]:
+            return True
+        return bool(stopping) and bool(history) and training.should_stop(history, **stopping)
+
+    def epoch(self, history: training.History) -> dict[str, float]:
+        """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
+        epoch, start, busy = len(history) + 1, time.perf_counter(), time.process_time()
+        rate = training.learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
+        self._model.optimizer.learning_rate = rate
+        order = training.epoch_order(len(self._targets), self._seed, epoch)
+        images = training.augment(
+            self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
+        )
+        fitted = self._model.fit(
+            images,
+            self._targets[order],
+            batch_size=self._train["batch_size"],
+            shuffle=False,
+            verbose=0,
+        )
+        images = self._splits.validation.images
+        probabilities = self._model.predict(images, batch_size=_even_batch(len(images)), verbose=0)
+        metrics = {name: float(values[-1]) for name, values in fitted.history.items()}
+        metrics |= self._validate(probabilities)
+        metrics["learning_rate"] = rate
+        metrics["epoch_seconds"] = time.perf_counter() - start
+        metrics["epoch_cpu_seconds"] = time.process_time() - busy
+        if self._best_epoch([*history, metrics]) == epoch:
+            self._best = self._model.get_weights()
+            self._best_probabilities = np.asarray(probabilities, np.float32)
+        return metrics
+
+    def _validate(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
+        """Loss (with the penalties on the weights, as in training) and accuracy on the validation images.
+
+        From predictions rather than Keras' own validation: what is scored is then what is kept for the best epoch,
+        and one graph is traced instead of two.
+        """
+        import keras
+
+        loss = keras.ops.mean(keras.losses.get(self._train["loss"])(self._validation_targets, probabilities))
+        right = probabilities.argmax(axis=1) == self._splits.validation.labels
+        return {
+            "val_loss": float(loss) + float(sum(self._model.losses)),
+            "val_accuracy": float(right.mean()),
+        }
+
+    def result(self, history: list[dict[str, float]]) -> TrialResult:
+        """Restore the best epoch and pack the model with what it predicted."""
+        self._model.set_weights(self._best)
+        return TrialResult(
+            trial_id=self._spec.trial_id,
+            history=history,
+            best_epoch=self._best_epoch(history),
+            probabilities=self._best_probabilities,
+            model=_keras_file(self._model),
+            parameters=int(self._model.count_params()),
+            fit_seconds=sum(row["epoch_seconds"] for row in history),
+        )
+
+
+def _even_batch(images: int) -> int:
+    """Images a batch, so that all are alike where that is possible: for a shorter last one Keras traces again."""
+    for parts in range(math.ceil(images / _PREDICTED_AT_ONCE), 1 + images // 128):
+        if images % parts == 0:
+            return images // parts
+    return _PREDICTED_AT_ONCE
+
+
+def _keras_file(model: keras.Model) -> bytes:
+    # A .keras file holds the optimizer's state whatever `include_optimizer` says: two or three times the bytes.
+    model.optimizer, model.compiled = None, False
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def load_model(path: Path) -> keras.Model:
+    """A saved .keras model; ValueError when it carries code (a lambda), which is never run."""
+    import keras
+
+    return keras.saving.load_model(path, safe_mode=True, compile=False)
