@@ -18,14 +18,14 @@ from pathlib import Path
 from sqlite3 import Connection, connect
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
-from simulated import simulated
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep import run as sweeps
+from tests.support.simulated import simulated
 
 ORIGINALS = 10
 STUDY = 50  # trials of a study of copies

@@ -33,12 +33,10 @@ from sqlite3 import connect
 from typing import Any
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 from rich.progress import Progress
-from simulated import Simulated, simulated, trained
-from small import search_of
 
 from fmnist_sweep import files as packed
 from fmnist_sweep.config.compose import compose_job
@@ -59,6 +57,8 @@ from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.training.trial import Event, TrialResult
+from tests.support.simulated import Simulated, simulated, trained
+from tests.support.small import search_of
 
 SPACE = (
     *("data=drawn", "data.validation=0.5", "train.precision=float32", "regularization.dropout.step=null"),

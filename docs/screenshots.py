@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser import Page, chromium
 from selenium.webdriver.remote.webelement import WebElement
-from served import Served
 
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import trials as evidence
 from fmnist_sweep.tracking.store import Store
+from tests.support.browser import Page, chromium
+from tests.support.served import Served
 
 # Tall enough for the UI to draw its charts, which it does only when they are on the screen.
 WIDTH, HEIGHT = 1500, 1100

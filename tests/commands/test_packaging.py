@@ -1,0 +1,129 @@
+"""What a user gets: the wheel in a clean environment, from another folder; start-up times; the documented commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fmnist_sweep.config.compose import compose_job
+from tests.conftest import Command
+from tests.support import ROOT
+
+VERBS = (
+    *("ui", "studies", "report", "compare", "promote", "history", "rollback", "reproduce", "predict", "data"),
+    "documented",
+)
+
+
+def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_wheel_in_a_clean_environment_sweeps_from_any_folder(tmp_path: Path) -> None:
+    _checked([sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)], tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder in ("conf", "experiments"):
+        inside = {name.removeprefix(f"fmnist_sweep/{folder}/") for name in names}
+        for path in (ROOT / folder).rglob("*.yaml"):
+            assert path.relative_to(ROOT / folder).as_posix() in inside
+    assert not any("mlruns" in name or name.startswith("tests/") for name in names)
+
+    _checked([sys.executable, "-m", "venv", "clean"], tmp_path)
+    python = str(tmp_path / "clean" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _checked([*pip, "-c", str(ROOT / "constraints.txt"), str(wheel)], tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    small = ("data=drawn", "data.images=200", "train.epochs=1", "search.max_trials=1", "model.filters=4")
+    shown = _checked([python, "-m", "fmnist_sweep", "-m", "optimizer=rmsprop,adam", *small], elsewhere)
+    assert "2 trials" in shown
+    assert (elsewhere / "mlruns" / "mlflow.db").is_file()
+    assert {path.name for path in elsewhere.iterdir()} == {"mlruns"}
+    assert "fmnist-sweep" in _checked([str(tmp_path / "clean" / "bin" / "fmnist-sweep"), "--help"], elsewhere)
+    plan = _checked([python, "-m", "fmnist_sweep", "experiment=model_3", "data=drawn", "plan=true"], elsewhere)
+    assert "model_3" in plan
+
+
+def test_help_and_config_errors_need_neither_tensorflow_nor_mlflow(tmp_path: Path) -> None:
+    # What is imported is the reason for the time it takes; the time itself depends on the machine.
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('fmnist_sweep', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass\n"
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    for argument in ("--help", "model.filters=-3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, argument], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_has_help_and_is_in_the_readme(name: str, verb: Command, tmp_path: Path) -> None:
+    done = verb(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 4
+    assert f"fmnist-sweep {name}" in (ROOT / "README.md").read_text()
+
+
+def test_the_verbs_are_the_ones_listed_here(verb: Command, tmp_path: Path) -> None:
+    listed = verb("--help", cwd=tmp_path).stdout.split("Commands:")[1]
+    assert tuple(sorted(VERBS)) == tuple(sorted(re.findall(r"^  (\w+)", listed, flags=re.MULTILINE)))
+
+
+def test_help_names_every_group_and_option(sweep: Command, tmp_path: Path) -> None:
+    shown = sweep("--help", cwd=tmp_path).stdout
+    for path in (ROOT / "conf").glob("[!h]*/*.yaml"):
+        assert path.parent.name in shown
+        assert path.stem in shown
+    for path in (ROOT / "experiments").glob("*.yaml"):
+        assert path.stem in shown
+
+
+def test_every_dependency_has_a_reason_in_the_readme() -> None:
+    import tomllib
+
+    readme = (ROOT / "README.md").read_text()
+    for requirement in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+        name = re.split(r"[<>=\[ ]", requirement)[0]
+        assert f"**{name}**" in readme, f"{name} has no paragraph in the README's list of dependencies"
+
+
+def test_no_committed_dependency_file_records_an_address() -> None:
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
+        assert not re.search(r"https?://|index-url", (ROOT / name).read_text()), name
+
+
+def test_the_commands_of_the_readme_compose() -> None:
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^\s*python -m fmnist_sweep ([^#\n]*)", readme, flags=re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        words = shlex.split(line)
+        if "--help" in words:
+            continue
+        # A sweep's commas are one job each; the first of each is taken.
+        single = [word if "[" in word or "{" in word else word.split(",")[0] for word in words if word not in ("-m",)]
+        compose_job(single)

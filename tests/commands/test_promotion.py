@@ -1,0 +1,839 @@
+"""Promotion from end to end: real sweeps on real images, the real command, a real store and registry.
+
+The first tests tell one story in one folder, a step a fixture; each step needs those before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import yaml
+
+from fmnist_sweep.data import LABELS, load
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking.models import SHA256
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
+
+HERE = ("executor=in_process",)
+SMALL = (
+    *("model.conv_layers=1", "model.dense_units=16", "regularization=none", "train.precision=float32"),
+    *("search=grid", *HERE),
+)
+SWEEP = ("data.limit=2000", "model.filters.values=[4,8]", "train.epochs=2", *SMALL)
+TWO = ("promote.seeds=2", *HERE)
+LEDGER = Path("mlruns", "test_openings.jsonl")
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a promotion may change. runs: by id. versions: by number. ledger: openings of the test images."""
+
+    runs: dict[str, Any]
+    versions: dict[str, Any]
+    aliases: dict[str, str]
+    ledger: list[dict[str, Any]]
+
+    def kind(self, kind: str) -> list[Any]:
+        """The runs of this kind, the first begun first."""
+        found = [run for run in self.runs.values() if run.data.tags["fmnist.kind"] == kind]
+        return sorted(found, key=lambda run: (run.info.start_time, run.data.tags.get("fmnist.trial_id", "")))
+
+    def confirmations(self, name: str) -> list[Any]:
+        """The trainings of a configuration with fresh seeds, the first seed first; of several attempts the last."""
+        last = [run for run in self.kind("confirmation") if "fmnist.followed_by" not in run.data.tags]
+        found = [run for run in last if run.info.run_name.startswith(f"{name} · seed")]
+        return sorted(found, key=lambda run: int(run.data.params["seed"]))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: how it ended, and what there was before and after it."""
+
+    code: int
+    out: str
+    error: str
+    before: State
+    after: State
+
+    @property
+    def told(self) -> str:
+        """The sentence of a refusal."""
+        assert self.error.count("\n") == 1, self.error
+        assert "Traceback" not in self.error
+        return self.error
+
+
+def opened(folder: Path) -> stores.Store:
+    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+
+
+def look(folder: Path) -> State:
+    """What is in a folder's store, registry and ledger."""
+    store = opened(folder)
+    runs = store.client.search_runs([store.experiment_id], max_results=1000)
+    ledger = folder / LEDGER
+    return State(
+        runs={run.info.run_id: run for run in runs},
+        versions={str(version.version): version for version in versions.every(store)},
+        aliases=versions.aliases(versions.registered(store)),
+        ledger=[json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else [],
+    )
+
+
+def step(folder: Path, command: Command, *arguments: str, cwd: Path | None = None) -> Step:
+    """Type a command in a folder."""
+    before = look(folder)
+    done = command(*arguments, cwd=cwd or folder)
+    return Step(done.returncode, done.stdout, done.stderr, before, look(folder))
+
+
+def swept(folder: Path, sweep: Command, *overrides: str) -> Path:
+    """The folder, once this sweep ended well in it."""
+    done = sweep(*overrides, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def artifact(folder: Path, run_id: str, path: str) -> bytes:
+    return Path(opened(folder).client.download_artifacts(run_id, path)).read_bytes()
+
+
+def model_id(run: Any) -> str:
+    (output,) = run.outputs.model_outputs
+    return str(output.model_id)
+
+
+def model_file(folder: Path, run: Any) -> Path:
+    location = opened(folder).client.get_logged_model(model_id(run)).artifact_location
+    return Path(location.removeprefix("file://")) / logged_model.KERAS_FILE
+
+
+def best_trial(state: State) -> Any:
+    return max(state.kind("trial"), key=lambda run: run.data.metrics["best_val_accuracy"])
+
+
+def worst_trial(state: State) -> Any:
+    return min(state.kind("trial"), key=lambda run: run.data.metrics["best_val_accuracy"])
+
+
+def nothing_changed(step: Step) -> bool:
+    """Whether neither a run, nor the registry, nor the ledger is other than before."""
+    first, last = step.before, step.after
+    return (
+        {run_id: (run.info.status, run.info.end_time) for run_id, run in first.runs.items()}
+        == {run_id: (run.info.status, run.info.end_time) for run_id, run in last.runs.items()}
+        and first.versions.keys() == last.versions.keys()
+        and first.aliases == last.aliases
+        and first.ledger == last.ledger
+    )
+
+
+def idx_files(folder: Path, train: int, test: int) -> Path:
+    """A folder of other images than Fashion-MNIST's, in files of the same kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for name, count in (("train", train), ("t10k", test)):
+        pixels = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        header = np.array([0x803, count, 28, 28], ">i4").tobytes()
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        header = np.array([0x801, count], ">i4").tobytes()
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return folder
+
+
+# The story: a plan, other data, the first champion, a rival that is interrupted, tampered with, and a challenger
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
+    """A sweep of two trials."""
+    return swept(tmp_path_factory.mktemp("story"), sweep, *SWEEP)
+
+
+@pytest.fixture(scope="module")
+def planned(folder: Path, verb: Command) -> Step:
+    return step(folder, verb, "promote", *TWO, "plan=true")
+
+
+@pytest.fixture(scope="module")
+def other_data(folder: Path, planned: Step, verb: Command, tmp_path_factory: pytest.TempPathFactory) -> Step:
+    place = idx_files(tmp_path_factory.mktemp("other"), 2000, 100)
+    return step(folder, verb, "promote", *TWO, "--data-dir", str(place))
+
+
+@pytest.fixture(scope="module")
+def promoted(folder: Path, other_data: Step, verb: Command) -> Step:
+    return step(folder, verb, "promote", *TWO)
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path, promoted: Step) -> Step:
+    """Another trial's promotion, with Ctrl-C in its second training."""
+    before = look(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmnist_sweep.cli.main", "promote", "--run", worst_trial(before).info.run_id, *TWO],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip().startswith("trial 2"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest, error = process.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        process.kill()
+    return Step(process.returncode, "".join(lines) + rest, error, before, look(folder))
+
+
+@contextmanager
+def _instead(folder: Path, run: Any, content: bytes, told: str | None = None) -> Iterator[None]:
+    """Another model file for a run, put right again afterwards. told: what is faked to be its checksum."""
+    client, file, model = opened(folder).client, model_file(folder, run), model_id(run)
+    kept, checksum = file.read_bytes(), client.get_logged_model(model).tags[SHA256]
+    try:
+        file.write_bytes(content)
+        client.set_logged_model_tags(model, {SHA256: told or checksum})
+        yield
+    finally:
+        file.write_bytes(kept)
+        client.set_logged_model_tags(model, {SHA256: checksum})
+
+
+@pytest.fixture(scope="module")
+def tampered(folder: Path, interrupted: Step, verb: Command) -> Step:
+    """The same command, when the first training's model file was replaced by the champion's."""
+    first = next(run for run in _rivals(interrupted.after) if run.info.status == "FINISHED")
+    champion = interrupted.after.runs[interrupted.after.versions["1"].run_id]
+    with _instead(folder, first, model_file(folder, champion).read_bytes()):
+        return step(folder, verb, "promote", "--run", _rival(interrupted), *TWO)
+
+
+@pytest.fixture(scope="module")
+def with_code(
+    folder: Path, tampered: Step, verb: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Step, Path]:
+    """The same command, when that file carries code and the checksum was faked to fit; and what the code would make."""
+    import keras
+
+    place = tmp_path_factory.mktemp("evil")
+    code = str(place / "ran")
+    touch = keras.layers.Lambda(lambda x: (__import__("pathlib").Path(code).touch(), x)[1], output_shape=(28, 28, 1))
+    evil = keras.Sequential([keras.Input((28, 28, 1)), touch, keras.layers.Flatten(), keras.layers.Dense(10)])
+    evil.save(place / "evil.keras")
+    Path(code).unlink(missing_ok=True)
+    content = (place / "evil.keras").read_bytes()
+    with _instead(folder, _rivals(tampered.after)[0], content, hashlib.sha256(content).hexdigest()):
+        return step(folder, verb, "promote", "--run", _rival(tampered), *TWO), Path(code)
+
+
+@pytest.fixture(scope="module")
+def challenged(folder: Path, with_code: tuple[Step, Path], verb: Command) -> Step:
+    """The same command, when nothing is in its way any more."""
+    return step(folder, verb, "promote", "--run", _rival(with_code[0]), *TWO)
+
+
+def _epochs(out: str) -> list[str]:
+    """The epochs that a command trained."""
+    return re.findall(r"epoch \d+/\d+", out)
+
+
+def _rival(before: Step) -> str:
+    """The run that is promoted beside the champion."""
+    return str(worst_trial(before.after).info.run_id)
+
+
+def _rivals(state: State) -> list[Any]:
+    return state.confirmations(worst_trial(state).info.run_name)
+
+
+@needs_fashion_mnist
+def test_a_plan_says_what_would_be_trained_and_makes_nothing(planned: Step) -> None:
+    assert planned.code == 0, planned.error
+    best = best_trial(planned.before).info.run_name
+    assert f"trained again with fresh seeds: {best} (2 seeds)" in planned.out
+    assert not _epochs(planned.out)
+    assert nothing_changed(planned)
+    assert not planned.after.aliases
+    assert not planned.after.kind("promotion")
+
+
+@needs_fashion_mnist
+def test_other_images_than_the_trial_was_scored_on_are_noticed(other_data: Step) -> None:
+    assert other_data.code == 3
+    assert "--data-dir" in other_data.told
+    assert nothing_changed(other_data)
+
+
+@needs_fashion_mnist
+def test_the_best_trial_trained_again_with_fresh_seeds_becomes_the_champion(promoted: Step) -> None:
+    assert promoted.code == 0, promoted.out + promoted.error
+    assert promoted.error == ""
+    state = promoted.after
+    assert state.aliases == {CHAMPION: "1"}
+    assert "models:/fashion-mnist@champion is now version 1 (before: nothing)" in promoted.out
+    (promotion,), (finalist,), confirmations = map(state.kind, ("promotion", "finalist", "confirmation"))
+    assert finalist.data.tags["mlflow.parentRunId"] == promotion.info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in confirmations} == {finalist.info.run_id}
+    assert "mlflow.parentRunId" not in promotion.data.tags
+    assert {run.info.status for run in (promotion, finalist, *confirmations)} == {"FINISHED"}
+    trial = best_trial(state)
+    assert [run.data.params["seed"] for run in confirmations] == ["10001", "10002"]
+    assert trial.data.params["seed"] not in {"10001", "10002"}
+    for run in confirmations:
+        assert run.data.params | {"seed": ""} == trial.data.params | {"seed": ""}
+
+
+@needs_fashion_mnist
+def test_a_version_says_what_it_is_where_it_comes_from_and_how_it_is_built_again(folder: Path, promoted: Step) -> None:
+    state = promoted.after
+    version = state.versions["1"]
+    tags, run, trial = version.tags, state.runs[version.run_id], best_trial(state)
+    told = {key: tags[f"fmnist.{key}"] for key in ("study_id", "trial_id", "sweep_id", "data", "precision", "machine")}
+    assert told == {key: trial.data.tags[f"fmnist.{key}"] for key in told}
+    assert tags["fmnist.trial_run"] == trial.info.run_id
+    assert tags["fmnist.name"] == trial.info.run_name
+    assert tags["fmnist.canonical"] == "true"
+    assert tags["fmnist.verdict"] == "first"
+    assert tags["fmnist.against"] == "nobody"
+    assert (tags["fmnist.seed"], tags["fmnist.seeds"]) == (run.data.params["seed"], "2")
+    assert re.fullmatch(r"[0-9a-f]{12}", tags["fmnist.config_hash"])
+    assert tags["fmnist.git"] == run.data.tags["fmnist.git"]
+    assert {"tensorflow", "keras", "numpy"} <= json.loads(tags["fmnist.versions"]).keys()
+    assert tags[SHA256] == hashlib.sha256(model_file(folder, run).read_bytes()).hexdigest()
+    assert tags["fmnist.size_bytes"] == str(model_file(folder, run).stat().st_size)
+    assert int(tags["fmnist.parameters"]) == trial.data.metrics["parameters"]
+    assert 0 < float(tags["fmnist.latency_ms"]) < 1000
+    for key in ("fmnist.weights_sha256", "fmnist.predictions_sha256"):
+        assert re.fullmatch(r"[0-9a-f]{64}", tags[key])
+    words = shlex.split(tags["fmnist.command"])
+    assert words[:3] == ["python", "-m", "fmnist_sweep"]
+    assert {f"seed={tags['fmnist.seed']}", "data.limit=2000"} <= set(words)
+    confirmations = state.kind("confirmation")
+    chosen = max(confirmations, key=lambda each: each.data.metrics["best_val_accuracy"])
+    assert version.run_id == chosen.info.run_id
+    scores = [each.data.metrics["test_accuracy"] for each in confirmations]
+    assert float(tags["fmnist.test_accuracy"]) == chosen.data.metrics["test_accuracy"]
+    assert float(tags["fmnist.test_accuracy_mean"]) == pytest.approx(np.mean(scores))
+    assert float(tags["fmnist.test_accuracy_sd"]) == pytest.approx(np.std(scores, ddof=1))
+
+
+@needs_fashion_mnist
+def test_the_evidence_is_kept_with_the_promotion_and_the_description_names_it(folder: Path, promoted: Step) -> None:
+    state = promoted.after
+    (promotion,) = state.kind("promotion")
+    version = state.versions["1"]
+    assert version.tags["fmnist.promotion"] == promotion.info.run_id
+    assert promotion.data.tags["fmnist.verdict"] == "first"
+    assert promotion.data.tags["mlflow.note.content"].startswith("**Promotion**: first")
+    place = f"promotion/{version.tags['fmnist.decision']}/against-nobody"
+    found = json.loads(artifact(folder, promotion.info.run_id, f"{place}/evidence.json"))
+    assert (found["verdict"], found["champion"]) == ("first", None)
+    assert found["candidates"]["rivals"] == 2
+    (finalist,) = found["finalists"]
+    assert {run["run_id"] for run in finalist["runs"]} == {run.info.run_id for run in state.kind("confirmation")}
+    assert found["registered"][SHA256] == version.tags[SHA256]
+    assert found["judgement"]["comparisons"] == 1
+    page = artifact(folder, promotion.info.run_id, f"{place}/evidence.html").decode()
+    assert "<title>Promotion: first</title>" in page
+    assert found["judgement"]["rule_text"] in page
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)  # readable without a network
+    for picture in ("accuracies.png", "recalls.png"):
+        assert artifact(folder, promotion.info.run_id, f"{place}/{picture}").startswith(b"\x89PNG")
+    assert version.description.startswith(f"**{version.tags['fmnist.name']}**: first.")
+    assert f"{place}/evidence.html" in version.description
+    assert version.tags["fmnist.command"] in version.description
+
+
+@needs_fashion_mnist
+def test_the_test_images_are_opened_once_for_all_that_is_compared(folder: Path, promoted: Step) -> None:
+    confirmations = promoted.after.kind("confirmation")
+    (opening,) = promoted.after.ledger
+    name = f"{promoted.after.versions['1'].tags['fmnist.decision']}-1"
+    assert opening["reason"].startswith(f"opening {name} of the test images: ")
+    assert opening["images"] == 10_000
+    assert all(run.info.run_id in opening["reason"] for run in confirmations)
+    store = opened(folder)
+    for run in confirmations:
+        assert run.data.tags["fmnist.test_opening"] == name
+        assert run.data.tags["fmnist.test_opened"]
+        told = tested.read(store, run.info.run_id, run.info.run_name)
+        assert told.probabilities.shape == (10_000, len(LABELS))
+        assert run.data.metrics["test_accuracy"] == told.correct.mean()
+    for trial in promoted.after.kind("trial"):
+        assert "fmnist.test_opened" not in trial.data.tags
+        assert "test_accuracy" not in trial.data.metrics
+
+
+@needs_fashion_mnist
+@pytest.mark.parametrize("asked", ["the sweep", "the run", "the study", "from elsewhere"])
+def test_what_is_champion_already_is_promoted_again_by_nothing(
+    folder: Path, promoted: Step, verb: Command, tmp_path: Path, asked: str
+) -> None:
+    trial = best_trial(promoted.after)
+    arguments: dict[str, tuple[str, ...]] = {
+        "the sweep": (),
+        "the run": ("--run", trial.info.run_id),
+        "the study": ("--study", trial.data.tags["fmnist.study_id"]),
+        "from elsewhere": ("--uri", stores.default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
+    }
+    cwd = tmp_path if asked == "from elsewhere" else folder
+    again = step(folder, verb, "promote", *arguments[asked], *TWO, cwd=cwd)
+    assert again.code == 0, again.error
+    assert "models:/fashion-mnist@champion is still version 1" in again.out
+    assert "TensorFlow" not in again.out
+    assert nothing_changed(again)
+    assert not list(tmp_path.iterdir())
+
+
+def _registered(folder: Path, images: Any) -> Any:
+    """What the registered champion predicts, as MLflow loads it."""
+    import mlflow
+
+    with stores.mlflow_pointed_at(opened(folder)):
+        return mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}@{CHAMPION}").predict(images)
+
+
+def _pixels(count: int) -> Any:
+    return load(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=2000, validation=0.1)).train.images[:count]
+
+
+@needs_fashion_mnist
+def test_the_champion_labels_a_picture_as_the_registered_model_does(
+    folder: Path, promoted: Step, verb: Command, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    pixels = _pixels(1)
+    Image.fromarray(pixels[0, :, :, 0]).save(tmp_path / "garment.png")
+    done = verb("predict", str(tmp_path / "garment.png"), "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    expected = _registered(folder, pixels)[0]
+    (image,) = told["images"]
+    np.testing.assert_allclose([image["probabilities"][label] for label in LABELS], expected, atol=1e-5)
+    assert image["label"] == LABELS[int(expected.argmax())]
+    version = promoted.after.versions["1"]
+    assert (told["model"]["version"], told["model"]["run_id"]) == ("1", version.run_id)
+    assert told["model"]["test_accuracy"] == float(version.tags["fmnist.test_accuracy"])
+
+
+@needs_fashion_mnist
+def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, verb: Command) -> None:
+    again = step(folder, verb, "reproduce")
+    assert again.code == 0, again.out + again.error
+    assert "the same model bit for bit: every weight, every predicted probability" in again.out
+    assert nothing_changed(again)
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    bin_folder = str(Path(sys.executable).parent)
+    # What MLflow was told in this process is in its environment, too.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    environment = {
+        **inherited,
+        "MLFLOW_TRACKING_URI": stores.default_uri(folder),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
+    }
+    log = folder / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL_NAME}@{CHAMPION}"),
+                *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            ],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_it_answers(f"http://127.0.0.1:{port}/ping", process, log)
+        pixels = _pixels(3)
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/invocations", json={"inputs": pixels.tolist()}, timeout=LIMIT_SECONDS
+        )
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    assert answer.status_code == 200, answer.text
+    given = np.array(answer.json()["predictions"])
+    assert given.shape == (3, len(LABELS))
+    np.testing.assert_allclose(given, _registered(folder, pixels), atol=1e-5)
+
+
+def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if requests.get(address, timeout=5).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.5)
+    raise TimeoutError(log.read_text())
+
+
+@needs_fashion_mnist
+def test_an_interrupted_promotion_keeps_what_was_trained_and_opens_nothing(interrupted: Step) -> None:
+    assert interrupted.code == 130, interrupted.out + interrupted.error
+    assert "Traceback" not in interrupted.error
+    first, second = _rivals(interrupted.after)
+    assert (first.info.status, second.info.status) == ("FINISHED", "KILLED")
+    assert interrupted.after.ledger == interrupted.before.ledger
+    assert interrupted.after.aliases == {CHAMPION: "1"}
+    assert interrupted.after.versions.keys() == {"1"}
+
+
+@needs_fashion_mnist
+def test_the_same_command_continues_and_trains_nothing_twice(
+    folder: Path, interrupted: Step, tampered: Step, challenged: Step
+) -> None:
+    first, second = _rivals(interrupted.after)
+    assert _epochs(tampered.out) == ["epoch 2/2"]
+    assert not _epochs(challenged.out)
+    last = _rivals(challenged.after)
+    assert [(run.data.params["seed"], run.info.status) for run in last] == [
+        ("10001", "FINISHED"),
+        ("10002", "FINISHED"),
+    ]
+    assert (last[0].info.run_id, last[0].info.end_time) == (first.info.run_id, first.info.end_time)
+    cut_short = challenged.after.runs[second.info.run_id]
+    assert cut_short.data.tags["fmnist.followed_by"] == last[1].info.run_id
+    entries = opened(folder).client.get_metric_history(last[1].info.run_id, "val_accuracy")
+    assert [entry.step for entry in entries] == [1, 2]
+
+
+@needs_fashion_mnist
+def test_another_models_file_is_refused_by_its_checksum_before_the_test_images_are_opened(tampered: Step) -> None:
+    assert tampered.code == 8, tampered.out
+    assert "was altered after it was trained" in tampered.told
+    assert tampered.after.aliases == {CHAMPION: "1"}
+    assert tampered.after.versions.keys() == {"1"}
+    assert tampered.after.ledger == tampered.before.ledger
+
+
+@needs_fashion_mnist
+def test_a_file_that_carries_code_is_refused_without_running_it_though_its_checksum_fits(
+    with_code: tuple[Step, Path],
+) -> None:
+    refused, ran = with_code
+    assert refused.code == 8, refused.out
+    assert "cannot be loaded safely" in refused.told
+    assert not ran.exists()
+    assert refused.after.aliases == {CHAMPION: "1"}
+    assert refused.after.ledger == refused.before.ledger
+
+
+@needs_fashion_mnist
+def test_a_rival_that_cannot_be_told_apart_becomes_challenger_and_the_champion_stays(
+    folder: Path, challenged: Step
+) -> None:
+    assert challenged.code == 9, challenged.out + challenged.error
+    assert challenged.after.aliases == {CHAMPION: "1", CHALLENGER: "2"}
+    version = challenged.after.versions["2"]
+    assert version.tags["fmnist.verdict"] == "cannot tell"
+    assert version.tags["fmnist.against"] == "1"
+    assert version.tags["fmnist.trial_run"] == worst_trial(challenged.after).info.run_id
+    place = f"promotion/{version.tags['fmnist.decision']}/against-1/evidence.json"
+    found = json.loads(artifact(folder, version.tags["fmnist.promotion"], place))
+    assert found["champion"]["version"] == "1"
+    (standing,) = found["judgement"]["standings"]
+    assert standing["difference"]["low"] < 0 < standing["difference"]["high"]
+    assert len(challenged.after.ledger) == 2
+    # The champion's own trainings are not scored again.
+    champions = challenged.after.confirmations(challenged.after.versions["1"].tags["fmnist.name"])
+    assert not any(run.info.run_id in challenged.after.ledger[1]["reason"] for run in champions)
+
+
+@needs_fashion_mnist
+def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step, verb: Command) -> None:
+    again = step(folder, verb, "promote", "--run", _rival(challenged), *TWO)
+    assert again.code == 9, again.error
+    assert "challenger is still version" in again.out
+    assert "TensorFlow" not in again.out
+    assert nothing_changed(again)
+
+
+@needs_fashion_mnist
+def test_more_seeds_after_the_test_images_were_opened_are_refused_before_anything_is_trained(
+    folder: Path, challenged: Step, verb: Command
+) -> None:
+    for extra in ((), ("plan=true",)):
+        more = step(folder, verb, "promote", "--run", _rival(challenged), "promote.seeds=4", *HERE, *extra)
+        assert more.code == 8, more.out
+        assert "--open-again" in more.told
+        assert "TensorFlow" not in more.out
+        assert nothing_changed(more)
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_a_second_opening_that_was_asked_for_is_counted_and_corrected_for(
+    folder: Path, challenged: Step, verb: Command
+) -> None:
+    rival, first = _rival(challenged), challenged.after.versions["2"].tags
+    again = step(folder, verb, "promote", "--run", rival, "promote.seeds=4", *HERE, "--open-again")
+    assert again.code in (8, 9), again.out + again.error
+    assert len(again.after.ledger) == len(again.before.ledger) + 1
+    assert again.after.ledger[-1]["reason"].startswith(
+        f"opening {first['fmnist.decision']}-2 of the test images, forced"
+    )
+    seeds = [run.data.params["seed"] for run in _rivals(again.after)]
+    assert seeds == ["10001", "10002", "10003", "10004"]
+    openings = [run.data.tags["fmnist.test_opening"].rsplit("-", 1)[1] for run in _rivals(again.after)]
+    assert openings == ["1", "1", "2", "2"]
+    assert "epoch 1/2" in again.out
+    assert "seed 10001" not in "".join(re.findall(r"trial \d: .*", again.out))
+    place = re.search(r"evidence: (\S+)/evidence\.html of run (\w+)", again.out)
+    assert place is not None
+    found = json.loads(artifact(folder, place[2], f"{place[1]}/evidence.json"))
+    assert len(found["test_openings"]) == 2
+    assert found["judgement"]["comparisons"] == 2
+    assert found["judgement"]["level_used"] == pytest.approx(0.975)
+    # What the first decision rests on is still there to be read.
+    before = f"promotion/{first['fmnist.decision']}/against-1"
+    assert before in challenged.after.versions["2"].description
+    kept = json.loads(artifact(folder, first["fmnist.promotion"], f"{before}/evidence.json"))
+    assert len(kept["test_openings"]) == 1
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path, challenged: Step, sweep: Command) -> Any:
+    """A newer sweep in the same store, on drawn images: its one trial."""
+    swept(folder, sweep, "data=drawn", "data.images=200", "model.filters=4", "train.epochs=1", *SMALL)
+    (found,) = [run for run in look(folder).kind("trial") if run.info.run_name.startswith("DRAWN · ")]
+    return found
+
+
+@needs_fashion_mnist
+def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any, verb: Command) -> None:
+    for arguments in (("--run", drawn.info.run_id), ("--sweep", drawn.data.tags["fmnist.sweep_id"], "--any-data")):
+        refused = step(folder, verb, "promote", *arguments, *TWO)
+        assert refused.code == 8
+        assert "not on Fashion-MNIST" in refused.told
+        assert nothing_changed(refused)
+
+
+@needs_fashion_mnist
+def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any, verb: Command) -> None:
+    passed = step(folder, verb, "promote", *TWO)
+    assert passed.code == 0, passed.error
+    assert "passed over, without a finished trial on Fashion-MNIST: DRAWN · " in passed.out
+    assert "champion is still version 1" in passed.out
+
+
+@needs_fashion_mnist
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--run", "0" * 32), 8, "has no run"),
+        (("--run", "STUDY"), 8, "a FINISHED trial is needed"),
+        (("--sweep", "x' or 'a' = 'a"), 8, "is no id"),
+        (("--run", "a", "--study", "b"), 2, "exclude each other"),
+        (("train.epochs=3",), 2, "expected overrides of promote, executor"),
+        (("data.dir=elsewhere",), 2, "say it with --data-dir"),
+        (("promote.seeds=1",), 2, "promote.seeds=1"),
+        (("--study", "0123456789ab"), 8, "has no finished trial"),
+    ],
+)
+def test_what_cannot_be_promoted_is_refused_in_one_sentence(
+    folder: Path, promoted: Step, verb: Command, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    study = promoted.after.kind("study")[0]
+    refused = step(folder, verb, "promote", *(study.info.run_id if word == "STUDY" else word for word in arguments))
+    assert refused.code == code, refused.out + refused.error
+    assert told in refused.told
+    assert nothing_changed(refused)
+
+
+# Other stores
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_a_better_one_takes_the_place_a_worse_one_does_not_and_a_rollback_gives_it_back(
+    sweep: Command, verb: Command, tmp_path: Path
+) -> None:
+    how = ("promote.seeds=3", "promote.class_drop=1.0", *HERE)
+    hardly = ("data.limit=2000", "model.filters=4", "train.epochs=1", *SMALL)
+    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-5")
+    first = step(tmp_path, verb, "promote", *how)
+    assert first.code == 0, first.out + first.error
+    swept(tmp_path, sweep, "data.limit=2000", "model.filters=8", "train.epochs=3", *SMALL)
+    better = step(tmp_path, verb, "promote", *how)
+    assert better.code == 0, better.out + better.error
+    assert better.after.aliases == {CHAMPION: "2"}
+    assert better.after.versions["2"].tags["fmnist.verdict"] == "better"
+    assert better.after.versions["2"].tags["fmnist.against"] == "1"
+    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-6")
+    worse = step(tmp_path, verb, "promote", *how)
+    assert worse.code == 8, worse.out + worse.error
+    assert "nothing is registered" in worse.out
+    assert worse.error == ""
+    assert worse.after.versions.keys() == {"1", "2"}
+    assert worse.after.aliases == {CHAMPION: "2"}
+    promotion = worse.after.kind("promotion")[-1]
+    assert promotion.data.tags["fmnist.verdict"] == "worse"
+    place = re.search(r"evidence: (\S+)/evidence\.html of run (\w+)", worse.out)
+    assert place is not None
+    assert place[2] == promotion.info.run_id
+    found = json.loads(artifact(tmp_path, promotion.info.run_id, f"{place[1]}/evidence.json"))
+    assert (found["verdict"], found["registered"], found["champion"]["version"]) == ("worse", None, "2")
+    again = step(tmp_path, verb, "promote", *how)
+    assert again.code == 8, again.out + again.error
+    assert again.after.ledger == again.before.ledger
+    assert {run.info.run_id for run in again.after.kind("confirmation")} == {
+        run.info.run_id for run in again.before.kind("confirmation")
+    }
+    history = verb("history", cwd=tmp_path)
+    assert history.returncode == 0, history.stderr
+    assert re.search(r"champion +– +1 +promoted", history.stdout)
+    assert re.search(r"champion +1 +2 +promoted", history.stdout)
+    back = step(tmp_path, verb, "rollback")
+    assert back.code == 0, back.error
+    assert back.after.aliases == {CHAMPION: "1"}
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_with(
+    sweep: Command, verb: Command, tmp_path: Path
+) -> None:
+    swept(tmp_path, sweep, *SWEEP)
+    store, trial = opened(tmp_path), worst_trial(look(tmp_path))
+    tags = {SHA256: logged_model.sha256_of(model_file(tmp_path, trial))}
+    with versions.locked(store):
+        versions.register(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
+    store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
+    judged = step(tmp_path, verb, "promote", *TWO)
+    assert judged.code in (0, 9), judged.out + judged.error
+    assert re.search("version 1, the champion, was .* fresh seeds: it is.*, too", judged.out)
+    best = best_trial(judged.after)
+    for each in (best, trial):
+        assert len(judged.after.confirmations(each.info.run_name)) == 2
+    version = judged.after.versions["2"]
+    assert version.tags["fmnist.trial_run"] == best.info.run_id
+    assert version.tags["fmnist.against"] == "1"
+    place = f"promotion/{version.tags['fmnist.decision']}/against-1/evidence.json"
+    found = json.loads(artifact(tmp_path, version.tags["fmnist.promotion"], place))
+    assert found["champion"]["name"] == trial.info.run_name
+    assert len(judged.after.ledger) == 1
+    again = step(tmp_path, verb, "promote", *TWO)
+    assert again.code == judged.code, again.out + again.error
+    assert again.after.ledger == judged.after.ledger
+    assert again.after.versions.keys() == {"1", "2"}
+    assert not _epochs(again.out)
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
+    sweep: Command, verb: Command, tmp_path: Path
+) -> None:
+    # Trained on all images for as many epochs as were best, these two are one.
+    stopping = "train.early_stopping=null,{monitor: val_loss, patience: 5, min_delta: 0.0}"
+    swept(tmp_path, sweep, "-m", stopping, "data.limit=2000", "model.filters=8", "train.epochs=2", *SMALL)
+    done = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
+    assert done.code == 0, done.out + done.error
+    confirmations, trial = done.after.kind("confirmation"), best_trial(done.after)
+    assert len(confirmations) == 2
+    for run in confirmations:
+        counts = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in run.inputs.dataset_inputs}
+        assert counts["train"]["images"] == 2000
+        assert run.data.tags["fmnist.data"] != trial.data.tags["fmnist.data"]
+        config = yaml.safe_load(artifact(tmp_path, run.info.run_id, "config.yaml"))
+        assert config["data"]["include_validation"] is True
+        assert config["train"]["epochs"] == trial.data.metrics["best_epoch"] == run.data.metrics["best_epoch"]
+        assert "data.include_validation=true" in artifact(tmp_path, run.info.run_id, "overrides.txt").decode()
+    version = done.after.versions["1"]
+    assert done.after.aliases == {CHAMPION: "1"}
+    assert version.run_id == confirmations[0].info.run_id  # the first seed: none can be chosen
+    reproduced = verb("reproduce", cwd=tmp_path)
+    assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
+    assert "the same model bit for bit" in reproduced.stdout
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    swept(elsewhere, sweep, *shlex.split(version.tags["fmnist.command"])[3:])
+    (repeat,) = look(elsewhere).kind("trial")
+    assert repr(repeat.data.metrics["best_val_accuracy"]) == version.tags["fmnist.val_accuracy"]
+    settled = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
+    assert settled.code == 0, settled.error
+    assert nothing_changed(settled)
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_a_newer_sweep_whose_trials_all_failed_is_passed_over_and_said(
+    folder: Path, challenged: Step, sweep: Command, verb: Command
+) -> None:
+    diverges = ("optimizer=sgd", "optimizer.learning_rate=10.0", "optimizer.momentum=0.9", "regularization.l2=1.0")
+    tiny = ("data.limit=200", "model.filters=4", "train.epochs=1", "train.batch_size=4")
+    failed = sweep(*tiny, *SMALL, *diverges, cwd=folder)
+    assert failed.returncode == 5, failed.stdout + failed.stderr
+    assert "promote the best" not in failed.stdout
+    passed = step(folder, verb, "promote", *TWO)
+    assert passed.code == 0, passed.error
+    assert "passed over" in passed.out
+    assert "champion is still version 1" in passed.out
+
+
+@pytest.mark.slow
+def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
+    sweep: Command, verb: Command, tmp_path: Path
+) -> None:
+    data, work = idx_files(tmp_path / "data", 200, 100), tmp_path / "work"
+    work.mkdir()
+    elsewhere = {"FMNIST_DATA_DIR": ""}
+    done = sweep(f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL, cwd=work, environment=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "not the canonical Fashion-MNIST" in done.stdout
+    hint = next(line for line in done.stdout.splitlines() if line.startswith("promote the best: "))
+    words = [*shlex.split(hint.removeprefix("promote the best: fmnist-sweep ")), *TWO]
+    refused = verb(*words, cwd=work, environment=elsewhere)
+    assert refused.returncode == 8
+    assert "--any-data" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not look(work).versions
+    meant = verb(*words, "--any-data", cwd=work, environment=elsewhere)
+    assert meant.returncode == 0, meant.stdout + meant.stderr
+    state = look(work)
+    assert state.versions["1"].tags["fmnist.canonical"] == "false"
+    assert state.ledger[0]["images"] == 100

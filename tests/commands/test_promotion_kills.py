@@ -1,0 +1,664 @@
+"""SIGKILL anywhere in a promotion, and promotions at once: the champion stands, and the same command completes.
+
+Real commands as forks of a process that has imported TensorFlow (see `zygote`), and as processes of their own; real
+stores, real images, real signals. What follows the training is struck before everything that it leaves behind: each
+commit of the database that changes something, each file, halfway through it too, and the line in the ledger. After a
+step and before the next one are the same, but for what dies with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_sweep.errors import ExitCode
+from tests.conftest import needs_fashion_mnist
+from tests.support.zygote import Ended, Zygote
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
+
+SMALLEST = (
+    *("data.limit=2000", "model.conv_layers=1", "model.dense_units=16", "regularization=none", "search=grid"),
+    *("train.precision=float32", "executor=in_process", "executor.threads=1"),
+)
+# Nothing is learnt: whoever learns something is better.
+BAD = (*SMALLEST, "model.filters.values=[4]", "train.epochs=1", "optimizer.learning_rate=1e-6")
+GOOD = (*SMALLEST, "model.filters.values=[8,10]", "train.epochs=2")
+SEEDS = 2
+# Networks this bad leave out whole classes.
+RULE = (f"promote.seeds={SEEDS}", "promote.class_drop=1")
+PROMOTE = ("promote", *RULE, "executor=in_process", "executor.threads=1")
+OPENING = "set_tag fmnist.test_opening"  # the first thing that follows the training
+
+Found = dict[str, Any]  # plain values: it comes from another process
+
+
+# In a fork of the zygote.
+
+
+def promoted(folder: Path) -> str:
+    """The verb as it is typed, killed before the step that is asked for; the steps it took come to a file."""
+    asked = json.loads(os.environ["PROMOTION"])
+    _count_steps(folder, asked["number"], asked["name"])
+    code = _typed(folder, asked["arguments"])
+    _step("end")
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def completed(folder: Path) -> str:
+    """What a killed command left; then the same command again, and once more: what there is after each."""
+    asked = json.loads(os.environ["PROMOTION"])
+    looked = [look(folder)]
+    codes = []
+    for _ in range(2):
+        codes.append(_typed(folder, asked["arguments"]))
+        looked.append(look(folder))
+    (folder / "looked.json").write_text(json.dumps({"codes": codes, "looked": looked}))
+    return "done"
+
+
+def _typed(folder: Path, arguments: list[str]) -> int:
+    from fmnist_sweep.cli import main as cli
+    from fmnist_sweep.tracking import test_predictions as tested
+
+    kept = folder / "seen.npy"
+    if kept.is_file():  # the same for all of them, and two seconds' work
+        import numpy as np
+
+        seen = np.load(kept)
+        tested.seen = lambda data, images: seen
+    sys.argv = ["fmnist-sweep", *arguments]
+    try:
+        cli.main()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    return 0
+
+
+_step: Callable[[str], None] = lambda name: None  # noqa: E731 - replaced where steps are counted
+
+
+def _count_steps(folder: Path, number: int | None, name: str | None) -> None:
+    """Write down everything that is left behind, before it is; end this process before the one that is asked for."""
+    global _step
+    log = os.open(folder / "steps.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    count = itertools.count(1)
+
+    def step(what: str) -> None:
+        os.write(log, f"{what}\n".encode())
+        if next(count) == number or (name is not None and what.startswith(name)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _step = step
+    _count_commits()
+    _count_files(folder / "mlruns")
+    _count_ledger()
+
+
+def _count_commits() -> None:
+    import mlflow
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    calls: list[str] = []  # the client's, the inmost last
+
+    def called(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(client: Any, *given: Any, **named: Any) -> Any:
+            keys = [value for value in given[1:] if isinstance(value, str)]
+            calls.append(f"{name} {keys[0]}" if "set_" in name and keys else name)
+            try:
+                return function(client, *given, **named)
+            finally:
+                calls.pop()
+
+        return call
+
+    for name in dir(mlflow.MlflowClient):
+        if name.startswith(("create_", "set_", "update_", "delete_", "log_", "finalize_")):
+            setattr(mlflow.MlflowClient, name, called(name, getattr(mlflow.MlflowClient, name)))
+
+    def executed(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE")):
+            connection.info["changed"] = True
+
+    def committing(connection: Any) -> None:
+        if connection.info.pop("changed", False):
+            _step(calls[-1] if calls else "commit")
+
+    event.listen(Engine, "before_cursor_execute", executed)
+    event.listen(Engine, "commit", committing)
+
+
+def _count_files(state: Path) -> None:
+    """MLflow copies artifacts to where they are kept: a kill leaves a part of a file under its name."""
+    copy = shutil.copyfile
+
+    def copied(source: Any, target: Any, **named: Any) -> Any:
+        if not Path(target).is_relative_to(state):
+            return copy(source, target, **named)
+        name = Path(target).name
+        _step(f"file {name}")
+        content = Path(source).read_bytes()
+        Path(target).write_bytes(content[: len(content) // 2])
+        _step(f"half of file {name}")
+        return copy(source, target, **named)
+
+    shutil.copyfile = copied  # type: ignore[assignment]
+
+
+def _count_ledger() -> None:
+    from fmnist_sweep.data import loading
+
+    append = loading._append_durably
+
+    def appended(path: Path, line: str) -> None:
+        _step("ledger")
+        append(path, line)
+
+    loading._append_durably = appended
+
+
+def keep_seen(folder: Path) -> str:
+    """Which test images stand among the training images, to a file."""
+    import numpy as np
+
+    from fmnist_sweep.config.compose import compose_job
+    from fmnist_sweep.data import open_test
+    from fmnist_sweep.tracking import test_predictions as tested
+
+    data = compose_job(SMALLEST).config.data
+    images = open_test(data, reason="a test", ledger=folder / "ledger of the test.jsonl")
+    np.save(folder / "seen.npy", tested.seen(data, images))
+    return "done"
+
+
+def look(folder: Path) -> Found:
+    """All that promotions left in a folder."""
+    from fmnist_sweep.tracking import aliases as moves
+    from fmnist_sweep.tracking import registry as versions
+    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.models import weights_sha256
+
+    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    points = versions.aliases(versions.registered(store))
+    champion = versions.by_alias(store, versions.CHAMPION)
+    runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
+    ledger = stores.ledger_path(folder)
+    return {
+        "aliases": points,
+        "loaded": None if champion is None else weights_sha256(versions.load(store, champion)),
+        "versions": {
+            str(version.version): {
+                "run": version.run_id,
+                "source": version.source,
+                "status": str(version.status),
+                "description": version.description,
+                "tags": version.tags,
+            }
+            for version in versions.every(store)
+        },
+        "moves": [{**vars(move)} for move in moves.every(store)],
+        "by_hand": [alias for alias, standing in moves.current(store).items() if standing.by_hand],
+        "confirmations": {
+            run.info.run_id: _confirmation(store, run)
+            for run in runs
+            if run.data.tags.get("fmnist.kind") == "confirmation"
+        },
+        "evidence": {
+            run.info.run_id: _evidence(store, run.info.run_id)
+            for run in runs
+            if run.data.tags.get("fmnist.kind") == "promotion"
+        },
+        "ledger": [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.is_file() else [],
+    }
+
+
+def _confirmation(store: Any, run: Any) -> Found:
+    from fmnist_sweep.promotion.confirming import TEST_OPENING
+    from fmnist_sweep.tracking import runs as tracking
+    from fmnist_sweep.tracking import test_predictions as tested
+
+    tags, run_id = run.data.tags, run.info.run_id
+    scored = tested.TAG in tags
+    values = tested.read(store, run_id, run_id) if scored else None
+    history = store.client.get_metric_history
+    content = tracking.artifact(store, run_id, tested.FILE) if scored else None
+    return {
+        "status": run.info.status,
+        "stage": run.info.lifecycle_stage,
+        "journal": tags["fmnist.journal"],
+        "trial": tags["fmnist.trial_id"],
+        "attempt": tags["fmnist.attempt"],
+        "seed": run.data.params.get("seed"),
+        "ended": run.info.end_time,
+        "opening": tags.get(TEST_OPENING),
+        "scored": scored,
+        "accuracies": [metric.value for metric in history(run_id, "test_accuracy")],
+        "losses": [metric.value for metric in history(run_id, "test_loss")],
+        "epochs": [metric.step for metric in history(run_id, "val_accuracy")],
+        "accuracy_of_file": None if values is None else float(values.correct.mean()),
+        "images": None if values is None else len(values.labels),
+        "file": None if content is None else _arrays_sha256(content),
+    }
+
+
+def _arrays_sha256(content: bytes) -> str:
+    import numpy as np
+
+    digest = hashlib.sha256()
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        for name in sorted(file.files):
+            digest.update(file[name].tobytes())
+    return digest.hexdigest()
+
+
+def _evidence(store: Any, run_id: str) -> Found:
+    """What a promotion's run says of its verdict, and whether each file of its evidence is whole."""
+    from fmnist_sweep.tracking import store as stores
+
+    run = store.client.get_run(run_id)
+    root = stores.local_artifacts(store, run_id)
+    assert root is not None
+    files = [path for path in sorted((root / "promotion").rglob("*")) if path.is_file()]
+    return {
+        "status": run.info.status,
+        "verdict": run.data.tags.get("fmnist.verdict"),
+        "note": run.data.tags.get("mlflow.note.content"),
+        "whole": {
+            str(path.relative_to(root)): path.read_bytes().rstrip().endswith(_ENDS[path.suffix]) for path in files
+        },
+    }
+
+
+_ENDS = {".png": b"IEND\xaeB`\x82", ".html": b"</html>", ".json": b"\n}"}
+
+
+# In the test's own process.
+
+
+class Strikes(Zygote):
+    """A zygote that promotes."""
+
+    def promote(
+        self,
+        cwd: Path,
+        *arguments: str,
+        number: int | None = None,
+        name: str | None = None,
+        seconds: float | None = None,
+    ) -> Ended:
+        """The verb, killed before its number-th step, before the first step of a name, or after so many seconds."""
+        asked = {"arguments": arguments or PROMOTE, "number": number, "name": name}
+        return self._asked(cwd, "promoted", asked, None if seconds is None else {"seconds": seconds})
+
+    def complete(self, cwd: Path, *arguments: str) -> tuple[list[int], list[Found]]:
+        """Look, promote, look, promote, look: the exit codes, and what was found."""
+        ended = self._asked(cwd, "completed", {"arguments": arguments or PROMOTE})
+        assert ended.code == 0, ended
+        told = json.loads((cwd / "looked.json").read_text())
+        return told["codes"], told["looked"]
+
+    def look(self, cwd: Path) -> Found:
+        found: Found = self.call("test_promotion_kills:look", cwd)
+        return found
+
+    def _asked(self, cwd: Path, function: str, asked: Found, kill: Found | None = None) -> Ended:
+        environment = {"PROMOTION": json.dumps(asked)}
+        name = f"test_promotion_kills:{function}"
+        return Ended(**self._ask(cwd, function=name, kill=kill, environment=environment))
+
+
+@dataclass(frozen=True)
+class Base:
+    """A folder with an old champion and a better sweep; what it was at one moment can be put back in place."""
+
+    zygote: Strikes
+    folder: Path
+
+    def keep(self, name: str) -> None:
+        shutil.copytree(self.folder / "mlruns", self.folder / f"kept {name}")
+
+    def restore(self, name: str) -> None:
+        shutil.rmtree(self.folder / "mlruns")
+        shutil.copytree(self.folder / f"kept {name}", self.folder / "mlruns")
+
+    def steps(self) -> list[str]:
+        return (self.folder / "steps.txt").read_text().splitlines()
+
+
+def _made(zygote: Strikes, folder: Path) -> Base:
+    """An old champion that learnt nothing, registered in spite of two kills; "sweep": and the sweep that is better."""
+    base = Base(zygote, folder)
+    folder.mkdir()
+    zygote.call("test_promotion_kills:keep_seen", folder)
+    assert zygote.run(*BAD, cwd=folder).code == 0
+    for name in ("create_registered_model", "create_model_version"):
+        ended = zygote.promote(folder, name=name)
+        assert ended.killed, ended
+        assert base.steps()[-1] == name
+        found = zygote.look(folder)
+        assert (found["aliases"], found["versions"], found["moves"]) == ({}, {}, [])
+    ended = zygote.promote(folder)
+    assert ended.code == 0, ended
+    assert "create_registered_model" not in base.steps()
+    assert zygote.look(folder)["aliases"] == {"champion": "1"}
+    ended = zygote.run(*GOOD, cwd=folder)
+    assert ended.code == 0, ended
+    base.keep("sweep")
+    return base
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strikes]:
+    with Strikes(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="module")
+def bases(zygote: Strikes, tmp_path_factory: pytest.TempPathFactory) -> list[Base]:
+    """Two alike: MLflow keeps absolute paths, so that a store can be put back but not moved."""
+    folder = tmp_path_factory.mktemp("promotions")
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda number: _made(zygote, folder / f"base {number}"), range(2)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A base as it is kept under "trained", all confirmations there and the test images closed; and what comes of it.
+
+    steps: what the rest of the promotion leaves behind, in order. before, after: what was found.
+    """
+
+    base: Base
+    steps: list[str]
+    before: Found
+    after: Found
+
+
+def _trained(base: Base) -> Trained:
+    base.restore("sweep")
+    ended = base.zygote.promote(base.folder, name=OPENING)
+    assert ended.killed, ended
+    base.keep("trained")
+    before = base.zygote.look(base.folder)
+    ended = base.zygote.promote(base.folder)
+    assert ended.code == ExitCode.DONE, ended
+    steps, after = base.steps(), base.zygote.look(base.folder)
+    _audit(before, after)
+    return Trained(base, steps, before, after)
+
+
+@pytest.fixture(scope="module")
+def trained(bases: list[Base]) -> list[Trained]:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(_trained, bases))
+    assert found[0].steps == found[1].steps
+    return found
+
+
+def _audit(before: Found, after: Found) -> None:
+    """A promotion over an old champion has ended as it should, whatever happened on its way."""
+    (old,) = before["versions"]
+    (new,) = set(after["versions"]) - {old}
+    assert after["versions"][old] == before["versions"][old]
+    version = after["versions"][new]
+    assert (version["status"], after["aliases"]) == ("READY", {"champion": new})
+    assert after["loaded"] == version["tags"]["fmnist.weights_sha256"]
+    assert after["by_hand"] == []
+    _unbroken(after)
+    *_, move = after["moves"]
+    assert (move["version"], move["previous"], move["kind"], move["completed"]) == (new, old, "promoted", True)
+    assert len(after["moves"]) == len(before["moves"]) + 1
+    mine = _mine(before, after)
+    assert version["run"] in mine
+    assert {each["seed"] for each in mine.values()} == {"10001", "10002"}
+    assert len(mine) == SEEDS * len({each["journal"] for each in mine.values()})
+    for each in mine.values():
+        assert (each["status"], each["epochs"], each["scored"]) == ("FINISHED", [1, 2], True)
+        assert (each["accuracies"], len(each["losses"]), each["images"]) == ([each["accuracy_of_file"]], 1, 10_000)
+    (opening,) = {each["opening"] for each in mine.values()}
+    told = [entry["reason"] for entry in after["ledger"][len(before["ledger"]) :]]
+    assert told
+    assert all(reason.startswith(f"opening {opening} of the test images") for reason in told)
+    assert all(", gone on with" in reason for reason in told[1:])
+    assert {run for reason in told for run in _runs(reason)} == set(mine)
+    assert version["tags"]["fmnist.test_openings"] == "1"
+    (evidence,) = [each for run, each in after["evidence"].items() if run == version["tags"]["fmnist.promotion"]]
+    assert (evidence["status"], evidence["verdict"]) == ("FINISHED", "better")
+    assert len(evidence["whole"]) == 4
+    assert all(evidence["whole"].values()), evidence
+
+
+def _unbroken(found: Found) -> None:
+    """Each move of the champion leads from where the one before it led to; the last to where the alias is."""
+    moves = [move for move in found["moves"] if move["alias"] == "champion"]
+    assert [move["previous"] for move in moves] == [None, *(move["version"] for move in moves[:-1])]
+    assert moves[-1]["version"] == found["aliases"]["champion"]
+    assert all(move["completed"] for move in moves)
+
+
+def _mine(before: Found, after: Found) -> Found:
+    """The confirmations of the promotion that came after the first."""
+    old = {each["journal"] for each in before["confirmations"].values() if each["scored"]}
+    found = {run: each for run, each in after["confirmations"].items() if each["journal"] not in old}
+    return {run: each for run, each in found.items() if each["status"] != "KILLED"}
+
+
+def _runs(reason: str) -> list[str]:
+    return reason.rpartition(" runs ")[2].split()
+
+
+def _lasting(found: Found) -> Found:
+    """What is the same each time that a promotion goes on from the same place: all but times."""
+    aside = ("fmnist.latency_ms", "fmnist.test_opened")
+    versions = {
+        number: {**each, "tags": {key: value for key, value in each["tags"].items() if key not in aside}}
+        for number, each in found["versions"].items()
+    }
+    moves = [{key: value for key, value in move.items() if key != "time"} for move in found["moves"]]
+    return {**found, "versions": versions, "moves": moves, "ledger": None}
+
+
+def test_a_kill_before_any_step_leaves_the_old_champion_and_the_same_command_completes(
+    trained: list[Trained], record_property: Callable[[str, object], None]
+) -> None:
+    steps = trained[0].steps
+    failures = []
+
+    def strike(of: Trained, numbers: range) -> None:
+        for number in numbers:
+            try:
+                _struck(of, number)
+            except AssertionError as error:
+                failures.append(f"killed before step {number} ({steps[number - 1]}): {error}")
+                print(failures[-1], flush=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        # An even and an odd half; range(1, ...): steps are counted from 1.
+        jobs = [pool.submit(strike, of, range(1 + half, len(steps) + 1, 2)) for half, of in enumerate(trained)]
+    for job in jobs:
+        job.result()
+    record_property("promotions struck", f"before each of {len(steps)} steps")
+    assert not failures, f"{len(failures)} of {len(steps)} failed\n\n" + "\n\n".join(failures)
+
+
+def _struck(of: Trained, number: int) -> None:
+    base, alias = of.base, of.steps.index("set_registered_model_alias champion") + 1
+    base.restore("trained")
+    ended = base.zygote.promote(base.folder, number=number)
+    assert ended.killed, ended
+    assert base.steps() == of.steps[:number]
+    codes, (killed, done, again) = base.zygote.complete(base.folder)
+    new = of.after["aliases"]["champion"]
+    expected = (new, of.after["loaded"]) if number > alias else (of.before["aliases"]["champion"], of.before["loaded"])
+    assert (killed["aliases"]["champion"], killed["loaded"]) == expected
+    assert killed["by_hand"] == []
+    assert codes == [ExitCode.DONE, ExitCode.DONE]
+    assert again == done
+    _audit(of.before, done)
+    assert _lasting(done) == _lasting(of.after)
+    _scored_once(of.before, killed, done)
+
+
+def _scored_once(before: Found, killed: Found, done: Found) -> None:
+    """What had been scored when the process was killed is not shown the test images again."""
+    scored = {run for run, each in killed["confirmations"].items() if each["scored"]}
+    lines = done["ledger"][len(killed["ledger"]) :]
+    mine = set(_mine(before, done))
+    assert [set(_runs(line["reason"])) for line in lines] == ([mine - scored] if mine - scored else [])
+    begun = any(each["opening"] for run, each in killed["confirmations"].items() if run in mine)
+    assert [", gone on with" in line["reason"] for line in lines] == [begun] * len(lines)
+    assert all(done["confirmations"][run] == killed["confirmations"][run] for run in scored)
+
+
+# The command as a process of its own.
+
+
+def _begun(base: Base, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmnist_sweep.cli.main", *arguments],
+        cwd=base.folder,
+        env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_killed_at_random_moments_of_training_and_judging_it_still_comes_to_its_end(
+    trained: list[Trained], record_property: Callable[[str, object], None]
+) -> None:
+    base, moments = trained[0].base, random.Random(3)
+    arguments = ("promote", *RULE, "executor=local", "executor.workers=2", "executor.threads=1")
+    base.restore("sweep")
+    before = base.zygote.look(base.folder)
+    kills: list[str] = []
+    # By lines said, so that they lie in the midst of the work however slow the machine is.
+    for most in (12, 14, 24, 24, 40, 40, 60):
+        with _begun(base, *arguments) as process:
+            assert process.stdout is not None
+            said = list(itertools.islice(process.stdout, moments.randint(most // 2, most)))
+            time.sleep(moments.uniform(0, 1.5))
+            code = process.poll()
+            if code is None:
+                kills.append(said[-1].strip())
+                if moments.random() < 0.5:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:  # its workers have to notice by themselves
+                    process.kill()
+            said.append(process.stdout.read())  # until nobody holds it: the workers have ended, too
+        assert not any("Traceback" in text for text in said), "".join(said)
+        if code is not None:
+            assert code == ExitCode.DONE, "".join(said)
+            break
+    record_property("promotions killed at random moments", f"{len(kills)}, after the lines {kills}")
+    assert len(kills) >= 5
+    codes, (_, done, again) = base.zygote.complete(base.folder, *arguments)
+    assert codes == [ExitCode.DONE, ExitCode.DONE]
+    assert again == done
+    _audit(before, done)
+    assert _by_seed(_mine(before, done)) == _by_seed(_mine(trained[0].before, trained[0].after))
+
+
+def _by_seed(confirmations: Found) -> list[tuple[str, str, list[float]]]:
+    """Trained again they are other runs; what they predict is the same to the last bit."""
+    return sorted((each["seed"], each["file"], each["accuracies"]) for each in confirmations.values())
+
+
+# Several at once.
+
+
+def test_the_same_command_twice_at_once_gives_one_version(trained: list[Trained]) -> None:
+    """With the training still to be done, and with it done."""
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(_twice_at_once, of, name) for of, name in zip(trained, ("sweep", "trained"), strict=True)]
+    for job in jobs:
+        job.result()
+
+
+def _twice_at_once(of: Trained, name: str) -> None:
+    base = of.base
+    base.restore(name)
+    before = base.zygote.look(base.folder)
+    processes = [_begun(base, *PROMOTE) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        said = [output for output, _ in pool.map(lambda process: process.communicate(timeout=300), processes)]
+    codes = sorted(process.returncode for process in processes)
+    assert codes in ([ExitCode.DONE, ExitCode.DONE], [ExitCode.DONE, ExitCode.LOCKED]), said
+    assert not any("Traceback" in text for text in said), said
+    for process, text in zip(processes, said, strict=True):
+        if process.returncode == ExitCode.LOCKED:
+            last = text.strip().splitlines()[-1]
+            assert last.startswith("fmnist-sweep: "), text
+    codes, (first, done, again) = base.zygote.complete(base.folder)
+    assert codes == [ExitCode.DONE, ExitCode.DONE]
+    assert first == done == again
+    _audit(before, done)
+
+
+def test_two_runs_promoted_at_once_take_turns(trained: list[Trained]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(_two_runs_at_once, of.base) for of in trained]
+    for job in jobs:
+        job.result()
+
+
+def _two_runs_at_once(base: Base) -> None:
+    base.restore("sweep")
+    commands = [(*PROMOTE, "--run", run) for run in base.zygote.call("test_promotion_kills:good_runs", base.folder)]
+    assert len(commands) == 2
+    for command in commands:  # both are trained before, so that they race for the test images and the registry
+        ended = base.zygote.promote(base.folder, *command, name=OPENING)
+        assert ended.killed, ended
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda command: base.zygote.promote(base.folder, *command), commands))
+    assert not any("Traceback" in ended.output for ended in both), both
+    found = base.zygote.look(base.folder)
+    _unbroken(found)
+    won = [command for ended, command in zip(both, commands, strict=True) if ended.code == ExitCode.DONE]
+    assert won, both
+    if len(won) == 1:
+        assert len([move for move in found["moves"] if move["alias"] == "champion"]) == 2
+    for ended, command in zip(both, commands, strict=True):
+        if ended.code == ExitCode.LOCKED:  # another one had become champion while it was looking at the old one
+            assert "the champion was changed by another command meanwhile: type the command again" in ended.output
+            codes, (_, found, again) = base.zygote.complete(base.folder, *command)
+            assert codes[0] == codes[1]
+            assert codes[0] in (ExitCode.DONE, ExitCode.NOT_BETTER), codes
+            assert again == found
+        else:
+            assert ended.code in (ExitCode.DONE, ExitCode.NOT_BETTER), ended
+    found = base.zygote.look(base.folder)
+    _unbroken(found)
+    assert found["by_hand"] == []
+    assert len(found["versions"]) == len({version["run"] for version in found["versions"].values()}) == 3
+    assert found["aliases"]["champion"] in set(found["versions"]) - {"1"}
+    for each in found["confirmations"].values():
+        assert (each["scored"], len(each["accuracies"])) == (True, 1)
+
+
+def good_runs(folder: Path) -> list[str]:
+    """The ids of the runs of the better sweep's trials."""
+    from fmnist_sweep.tracking import store as stores
+
+    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
+    return sorted(run.info.run_id for run in runs if run.data.params["model.filters"] != "4")

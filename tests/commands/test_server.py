@@ -1,0 +1,50 @@
+"""Sweeping into a real tracking server, artifacts through it as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist_sweep.tracking import store as stores
+from tests.conftest import Command
+from tests.support.servers import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server on 127.0.0.1 that keeps artifacts itself."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server.address
+
+
+def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep: Command, tmp_path: Path) -> None:
+    import mlflow
+
+    small = ("data=drawn", "data.images=200", "train.epochs=1", "search.max_trials=1", "model.filters=4")
+    done = sweep("-m", "optimizer=rmsprop,adam", *small, f"tracking.uri={server}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"browse: {server}" in done.stdout
+    here = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    reports = {path.name for path in tmp_path.glob("mlruns/reports/*.html")}
+    assert len(reports) == 3
+    assert here - reports == {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}  # all else is there
+    store = stores.open_existing(server, "fashion-mnist")
+    runs = store.client.search_runs([store.experiment_id])
+    kinds = [run.data.tags["fmnist.kind"] for run in runs]
+    assert sorted(kinds) == ["study", "study", "sweep", "trial", "trial"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trial = next(run for run in runs if run.data.tags["fmnist.kind"] == "trial")
+    files = Path(store.client.download_artifacts(trial.info.run_id, "", str(tmp_path)))
+    assert (files / "confusion_matrix.png").is_file()
+    with stores.mlflow_pointed_at(store):
+        model = mlflow.pyfunc.load_model(f"models:/{trial.outputs.model_outputs[0].model_id}")
+    assert model.predict(np.zeros((2, 28, 28, 1), np.uint8)).shape == (2, 10)
+
+
+def test_the_ui_verb_says_where_a_servers_own_ui_is(server: str, verb: Command, tmp_path: Path) -> None:
+    done = verb("ui", "--uri", server, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "UI of its own" in done.stderr

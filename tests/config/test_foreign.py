@@ -1,0 +1,204 @@
+"""A config is data: what could make Hydra import or call code is refused before it does, whoever wrote it and how."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from fmnist_sweep.config.foreign import checked_folder
+from fmnist_sweep.errors import ConfigError, ExitCode
+from tests.conftest import Command
+
+QUICK = ("data=drawn", "data.images=200", "plan=true")
+CALLBACK = "x: {_target_: trap.Callback}\n"
+LOGGING = "version: 1\nhandlers: {x: {class: trap.Handler}}\nroot: {handlers: [x]}\n"
+
+
+@pytest.fixture
+def trapped(tmp_path: Path) -> Path:
+    """A working directory with a module that leaves the file `ran` when it is imported."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "trap.py").write_text(
+        f"import logging, pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "class Callback: pass\nclass Handler(logging.StreamHandler): pass\n"
+    )
+    return folder
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+def check_refused(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert not (folder.parent / "ran").exists()
+    assert done.returncode == ExitCode.CONFIG, done.stderr
+    assert done.stderr.startswith("fmnist_sweep: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+    assert "a config is data" in done.stderr
+    assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["trap.py"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("+hydra.callbacks.x._target_=trap.Callback",), id="callbacks"),
+        pytest.param(("-m", "++hydra.launcher._target_=trap.Callback"), id="launcher"),
+        pytest.param(("hydra.searchpath=[pkg://trap]",), id="searchpath"),
+        pytest.param(("--cfg", "job", "+hydra.job_logging.handlers.x={class: trap.Handler}"), id="logging"),
+    ],
+)
+def test_no_override_makes_hydra_import_what_it_names(words: tuple[str, ...], sweep: Command, trapped: Path) -> None:
+    check_refused(sweep(*words, *QUICK, cwd=trapped), trapped)
+
+
+SPELLINGS = (
+    *("hydra.callbacks.x._target_=a.b", "+hydra.callbacks={x:{_target_:a.b}}", "++hydra.callbacks.x={_target_: a.b}"),
+    *("+hydra={callbacks:{x:{_target_:a.b}}}", "~hydra.launcher", "~hydra.sweeper=x", "hydra/launcher=joblib"),
+    *("+hydra/callbacks=own", "hydra/job_logging=../../own", "hydra/launcher@hydra.callbacks=basic"),
+    *("+model@hydra.callbacks=own", "+model@_global_.hydra.callbacks=own", "model@model:hydra.callbacks=own"),
+    *("hydra.searchpath=[pkg://a]", "hydra.sweeper.params={+hydra.callbacks.x._target_: a.b}", "+experiment@hydra=own"),
+    *("hydra.job.env_set={LD_PRELOAD: x}", "+hydra.job.env_set.LD_PRELOAD=x", "hydra.job_logging.handlers.x.()=a.b"),
+    *("hydra.hydra_logging={handlers: {x: {(): a.b}}}", "hydra.mode.x=1", "hydra.help.template=x", "~hydra.mode"),
+    *("hydra.callbacks='{x: {_target_: a.b}}'", "hydra.launcher=${model}", " hydra.launcher=x", "hydra . launcher=x"),
+)
+
+
+@pytest.mark.parametrize("override", SPELLINGS)
+def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(override: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        checked_folder([*QUICK, override])
+    assert override in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("--help",), ("--hydra-help",), ("--cfg", "job"), ("-c", "all", "--resolve"), ("-m", "model=cnn,two_conv")),
+        *(("--info",), ("-i", "searchpath"), ("hydra.verbose=true",), ("+hydra.mode=MULTIRUN",), ("hydra.run.dir=x",)),
+        *(("model.hydrant=3",), ("tracking.experiment=hydra",), ("data.dir=/data/hydra",), ("hydra.sweep.dir=x",)),
+    ],
+)
+def test_what_hydra_documents_and_names_no_code_stays_allowed(words: tuple[str, ...]) -> None:
+    assert checked_folder(words) is None
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("--cfg", "hydra"), ("--info", "all"), ("--cfg", "job", "hydra.verbose=true")]
+)
+def test_hydras_own_answers_still_come(words: tuple[str, ...], sweep: Command, trapped: Path) -> None:
+    done = sweep(*words, *QUICK, cwd=trapped)
+    assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
+    assert done.stdout
+
+
+FOREIGN: dict[str, tuple[dict[str, str], str]] = {
+    "a recipe": (
+        {"experiment/own.yaml": f"# @package _global_\nhydra:\n  callbacks:\n    {CALLBACK}"},
+        "experiment/own.yaml: the key hydra",
+    ),
+    "a group in another package": (
+        {"model/own.yaml": f"# @package hydra.callbacks\n{CALLBACK}"},
+        "model/own.yaml: a @package of hydra",
+    ),
+    "a group of hydra's": ({"hydra/job_logging/own.yaml": LOGGING}, "hydra/job_logging/own.yaml: a folder named hydra"),
+    "a defaults list": (
+        {"model/own.yaml": "defaults:\n  - /log@hydra.job_logging: x\n", "log/x.yaml": LOGGING},
+        "model/own.yaml: hydra in the defaults",
+    ),
+    "a target below a list": ({"model/own.yaml": "a: [[{_target_: trap.Callback}]]\n"}, "the key _target_"),
+    "a factory": ({"model/own.yml": "a: {'()': trap.Callback}\n"}, "the key ()"),
+    "an escaped key": ({"model/own.yaml": '"\\x68ydra": {callbacks: {}}\n'}, "the key hydra"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_folder_with_a_config_that_names_code_is_refused_by_that_file(kind: str, tmp_path: Path) -> None:
+    files, told = FOREIGN[kind]
+    with pytest.raises(ConfigError) as refused:
+        checked_folder(["--config-dir", str(written(tmp_path, files))])
+    assert str(tmp_path / told) in str(refused.value) if "/" in told else told in str(refused.value)
+
+
+@pytest.mark.parametrize("flag", ["--config-dir", "-cd", "--config-d"])
+def test_every_spelling_of_the_flag_has_its_folder_searched(
+    flag: str, sweep: Command, trapped: Path, tmp_path: Path
+) -> None:
+    own = written(tmp_path / "own", FOREIGN["a recipe"][0])
+    check_refused(sweep(flag, str(own), *QUICK, "experiment=own", cwd=trapped), trapped)
+
+
+# What the search of the folder does not see, and Hydra would act on.
+UNSEEN: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "a file outside of it": (
+        {"out.yaml": f"# @package _global_\nhydra:\n  callbacks:\n    {CALLBACK}", "own/model/a.yaml": "{}"},
+        ("experiment=../../out",),
+    ),
+    "logging outside of it": (
+        {"out.yaml": "# @package _global_\nhydra:\n  job_logging: {handlers: {x: {class: trap.Handler}}}\n"},
+        ("-m", "experiment=../../out,model_3"),
+    ),
+    "a hidden folder": (
+        {
+            "own/.hidden/x.yaml": f"# @package hydra.callbacks\n{CALLBACK}",
+            "own/experiment/own.yaml": "# @package _global_\ndefaults:\n  - /.hidden: x\n",
+        },
+        ("experiment=own",),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_what_no_search_of_files_finds_is_refused_once_composed(
+    kind: str, sweep: Command, trapped: Path, tmp_path: Path
+) -> None:
+    files, words = UNSEEN[kind]
+    written(tmp_path / "x", {"own/model/any.yaml": "{}", **files})
+    check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
+
+
+@pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-name", "-cn", "--config-n", "--config-p"])
+def test_another_main_config_is_refused(flag: str) -> None:
+    with pytest.raises(ConfigError, match="experiment=NAME"):
+        checked_folder([flag, "pkg://trap"])
+
+
+@pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
+def test_no_pickle_of_a_config_is_read(flag: str) -> None:
+    with pytest.raises(ConfigError, match="pickle"):
+        checked_folder([f"{flag}=config.pickle"])
+
+
+def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: Path) -> None:
+    files = {
+        "model/own.yaml": "# as hydra reads it\nbuilder: mlp\ndense_widths: [8]\n",
+        "broken.yaml": "hydra: [\n",
+        "loop.yaml": "a: &a [*a, hydra]\n",
+        "tagged.yaml": "hydra: !!python/object/apply:os.system [touch ran]\n",
+        ".venv/hydra/config.yaml": "_target_: x\n",
+        "notes.txt": "_target_: x\n",
+    }
+    assert checked_folder(["--config-dir", str(written(tmp_path, files)), *QUICK]) == tmp_path
+    assert not Path("ran").exists()
+
+
+def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(sweep: Command, trapped: Path, tmp_path: Path) -> None:
+    own = written(tmp_path / "own", {"model/own.yaml": "builder: [\n"})
+    done = sweep("--config-dir", str(own), *QUICK, "model=own", cwd=trapped)
+    assert done.returncode == ExitCode.CONFIG
+    assert len(done.stderr.splitlines()) == 1
+    assert str(own / "model" / "own.yaml") in done.stderr
+
+
+def test_a_large_folder_of_results_is_searched_in_no_time(tmp_path: Path) -> None:
+    written(tmp_path, {f"{number}/config.yaml": "model:\n  filters: 3\n" * 50 for number in range(500)})
+    begun = time.monotonic()
+    checked_folder(["--config-dir", str(tmp_path)])
+    assert time.monotonic() - begun < 2

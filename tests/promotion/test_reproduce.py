@@ -1,0 +1,186 @@
+"""A registered version trained again: the same bits, or what differs and by how much."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.promotion import registration as enrolment
+from fmnist_sweep.promotion import reproduce as rebuilding
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.registry import MODEL_NAME
+from fmnist_sweep.training import backend
+from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
+
+HERE = ("executor=in_process",)
+SWEEP = (
+    *("data.limit=400", "model.filters=4", "model.conv_layers=1", "model.dense_units=16", "regularization=none"),
+    *("train.epochs=1", "train.precision=float32", "search=grid", *HERE),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command, verb: Command) -> Path:
+    """A folder with a champion, as promote registers it."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    done = sweep(*SWEEP, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = verb("promote", "promote.seeds=2", *HERE, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def _version(folder: Path) -> Any:
+    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    return versions.resolve(store, "champion")
+
+
+@contextmanager
+def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
+    """The version with other tags, None for one that is gone; put right again afterwards."""
+    client = stores.open_existing(stores.default_uri(folder), "fashion-mnist").client
+    before = _version(folder).tags
+    try:
+        for key, value in tags.items():
+            if value is None:
+                client.delete_model_version_tag(MODEL_NAME, "1", key)
+            else:
+                client.set_model_version_tag(MODEL_NAME, "1", key, value)
+        yield
+    finally:
+        for key in tags:
+            client.set_model_version_tag(MODEL_NAME, "1", key, before[key])
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
+    folder: Path, verb: Command, tmp_path: Path
+) -> None:
+    from fmnist_sweep.training import trial
+
+    new = tmp_path / "again.keras"
+    runs = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    before = len(runs.client.search_runs([runs.experiment_id]))
+    done = verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same model bit for bit: every weight, every predicted probability" in done.stdout
+    assert done.stderr == ""
+    registered, rebuilt = versions.load(runs, _version(folder)), trial.load_model(new)
+    for one, other in zip(registered.get_weights(), rebuilt.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(runs.client.search_runs([runs.experiment_id])) == before
+    assert len(versions.every(runs)) == 1
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+@pytest.mark.skipif(backend.usable_cores() < 2, reason="needs two cores, to be given one of them")
+def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within_the_noise(folder: Path) -> None:
+    threads = _version(folder).tags[enrolment.THREADS]
+    kept = json.loads(_version(folder).tags[enrolment.VERSIONS])
+    elsewhere = {
+        enrolment.MACHINE: "Another processor, Linux x86_64",
+        enrolment.VERSIONS: json.dumps({**kept, "tensorflow": "2.0.0"}),
+        enrolment.WEIGHTS: "0" * 64,
+    }
+    core = min(os.sched_getaffinity(0))
+    with _saying(folder, elsewhere):
+        done = subprocess.run(
+            [sys.executable, "-m", "fmnist_sweep.cli.main", "reproduce"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = [line for line in done.stdout.splitlines() if line.startswith("not the same bits: ")]
+    assert "machine: Another processor, Linux x86_64; here " in told
+    assert f"threads: {threads}; here 1" in told
+    assert f"tensorflow: 2.0.0; here {kept['tensorflow']}" in told
+    assert "keras:" not in told
+    assert "within the" in done.stdout
+
+
+@pytest.mark.slow
+@needs_fashion_mnist
+def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, verb: Command) -> None:
+    other = {enrolment.WEIGHTS: "0" * 64, enrolment.ACCURACY: "0.999", enrolment.SPREAD: "0.0001"}
+    with _saying(folder, other):
+        done = verb("reproduce", cwd=folder)
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "registered 0.999000" in done.stdout
+    assert "MORE THAN" in done.stdout
+    assert "nothing that is known to differ does" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@needs_fashion_mnist
+@pytest.mark.parametrize("missing", [enrolment.SEED, "fmnist.configuration"])
+def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(
+    folder: Path, verb: Command, missing: str
+) -> None:
+    with _saying(folder, {missing: None}):
+        done = verb("reproduce", cwd=folder)
+    assert done.returncode == 4
+    assert "version 1 does not say how it was trained" in done.stderr
+    assert missing in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@needs_fashion_mnist
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (enrolment.SEED, "one"),
+        (enrolment.THREADS, "two"),
+        (enrolment.THREADS, "0"),
+        (enrolment.SEEDS, "1"),
+        (enrolment.VERSIONS, "[]"),
+        (enrolment.VERSIONS, "no JSON"),
+        ("fmnist.configuration", "[]"),
+        ("fmnist.configuration", "{}"),
+        ("fmnist.configuration", "SETTINGS"),
+    ],
+)
+def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path, key: str, value: str) -> None:
+    version = _version(folder)
+    if value == "SETTINGS":
+        value = json.dumps({**json.loads(version.tags[key]), "settings": 3})
+    version.tags[key] = value
+    with pytest.raises(StoreError, match="version 1 does not say how it was trained"):
+        rebuilding.recorded(version)
+
+
+@needs_fashion_mnist
+def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trained(
+    folder: Path, verb: Command, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    header = np.array([0x803, 400, 28, 28], ">i4").tobytes()
+    pixels = generator.integers(0, 256, (400, 28, 28)).astype(np.uint8).tobytes()
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(header + pixels)
+    labels = (np.arange(400) % 10).astype(np.uint8).tobytes()
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(np.array([0x801, 400], ">i4").tobytes() + labels)
+    refused = verb("reproduce", "--data-dir", str(tmp_path), cwd=folder)
+    assert refused.returncode == 3
+    assert "--data-dir" in refused.stderr
+    there = verb("reproduce", "--out", str(tmp_path / "train-labels-idx1-ubyte"), cwd=folder)
+    assert there.returncode == 2
+    assert "there is a file already" in there.stderr
+    for done in (refused, there):
+        assert done.stderr.count("\n") == 1
+        assert "epoch" not in done.stdout

@@ -1,0 +1,155 @@
+"""Where reports go: in the store, at hand beside it, and made anew by the real command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import Store
+from tests.support.servers import Server
+
+SWEEP = ["-m", "optimizer=rmsprop,adam", "data=drawn", "data.images=400", "train.epochs=1", "search.max_trials=2"]
+
+
+def verb(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fmnist_sweep.cli.main", "report", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny sweep of two studies, by the real command; its last words are in said.txt."""
+    folder = tmp_path_factory.mktemp("reports")
+    command = [sys.executable, "-m", "fmnist_sweep", *SWEEP, "model.dense_units=16"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+
+
+def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_the_store(
+    folder: Path, store: Store
+) -> None:
+    found = sorted((folder / "mlruns" / "reports").iterdir())
+    assert [path.name.partition("-")[0] for path in found] == ["study", "study", "sweep"]
+    logged = {tracking.artifact(store, run.info.run_id, "report.html") for run in parents(store)}
+    assert {path.read_bytes() for path in found} == logged
+    assert len(logged) == 3
+
+
+def parents(store: Store) -> list[Any]:
+    return [run for kind in ("study", "sweep") for run in tracking.search(store, {"fmnist.kind": kind})]
+
+
+def test_a_report_at_hand_survives_that_the_folder_is_moved(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    subprocess.run(["cp", "-a", str(folder), str(moved)], check=True)
+    (report,) = (moved / "mlruns" / "reports").glob("sweep-*")
+    assert report.resolve().is_relative_to(moved)
+    assert b"</html>" in report.read_bytes()[-100:]
+
+
+def test_the_sweep_says_where_its_report_is(folder: Path) -> None:
+    (line,) = (line for line in (folder / "said.txt").read_text().splitlines() if line.startswith("report: "))
+    assert Path(line.removeprefix("report: ")).is_file()
+
+
+def test_the_verb_makes_the_report_of_the_latest_sweep_anew_with_pictures(folder: Path) -> None:
+    done = verb(folder)
+    page = Path(done.stdout.strip()).read_text()
+    assert "Best of 4 trials" in page
+    assert "DRAWN" in page
+    assert page.count("data:image/png;base64") > 2
+    assert done.stderr == ""
+
+
+def test_the_verb_makes_the_report_of_one_study_as_a_file_of_its_own(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    study = tracking.search(store, {"fmnist.kind": "study"})[0]
+    out = tmp_path / "study.html"
+    verb(folder, "--study", study.data.tags["fmnist.study_id"], "--out", str(out))
+    assert "Best of 2 trials" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--study", "0123456789ab"], "has no study 0123456789ab"),
+        (["--sweep", "../etc"], "letters and digits only"),
+        (["--study", "a", "--sweep", "b"], "exclude each other"),
+        (["--out", "said.txt"], "there is a file already"),
+    ],
+    ids=["unknown", "no id", "both", "there already"],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(folder: Path, words: list[str], sentence: str) -> None:
+    said = verb(folder, *words, code=2).stderr
+    assert sentence in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no archive"], ids=["empty", "torn", "other"])
+def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store: Store, content: bytes) -> None:
+    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    best = sweep.data.tags["fmnist.best_run"]
+    (path,) = (folder / "mlruns" / "artifacts").glob(f"{best}/artifacts/predictions.npz")
+    kept = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        found = publishing.gathered(store, sweep.data.tags["fmnist.journals"].split(), {})
+    finally:
+        path.write_bytes(kept)
+    assert found.best is not None and found.best.run_id == best and not found.comparable
+
+
+def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "reports").write_text("a file stands here")
+    command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], "search.max_trials=1", "executor=in_process"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
+    assert "report: " not in done.stdout
+    store = stores.open_existing(stores.default_uri(tmp_path), "fashion-mnist")
+    assert all(tracking.artifact(store, run.info.run_id, "report.html") for run in parents(store))
+
+
+def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, target: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    path = publishing.keep_here(store, sweep.info.run_id, "unlinked", b"the page")
+    assert path.read_bytes() == b"the page" and not path.is_symlink()
+    path.unlink()
+
+
+def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    with Server(tmp_path / "server") as server:
+        where = [f"tracking.uri={server.address}", "search.max_trials=1", "executor=in_process"]
+        command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], *where]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        store = stores.open_existing(server.address, "fashion-mnist")
+        (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+        logged = tracking.artifact(store, sweep.info.run_id, "report.html")
+    (path,) = (tmp_path / "mlruns" / "reports").glob("sweep-*")
+    assert not path.is_symlink()
+    assert path.read_bytes() == logged

@@ -1,0 +1,183 @@
+"""One owner of a folder at a time, with real processes that hold it and are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fmnist_sweep.errors import Locked
+from fmnist_sweep.study.lock import held, owner
+from tests.conftest import Command
+from tests.support.disks import disk
+from tests.support.small import TINY
+
+LIMIT_SECONDS = 60
+_HOLDING = """
+import subprocess, sys, time
+from pathlib import Path
+from fmnist_sweep.study.lock import held
+with held(Path(sys.argv[1]), "study abc"):
+    if "child" in sys.argv:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stdout=subprocess.DEVNULL)
+        print(child.pid, flush=True)
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+@contextmanager
+def _holder(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A process that holds the folder, and what it said until it did."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDING, str(folder), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said = list(iter(lambda: process.stdout.readline().strip(), "held"))  # type: ignore[union-attr]
+        yield process, said
+    finally:
+        process.kill()
+        process.wait(LIMIT_SECONDS)
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_second_process_is_told_who_holds_it_on_which_host_and_since_when(tmp_path: Path) -> None:
+    with _holder(tmp_path) as (process, _):
+        found = owner(tmp_path)
+        assert found is not None
+        assert (found.pid, found.host) == (process.pid, socket.gethostname())
+        with pytest.raises(Locked) as told, held(tmp_path, "study abc"):
+            pass
+        assert f"study abc is being run by process {process.pid} on {socket.gethostname()} since 2" in str(told.value)
+        assert told.value.exit_code == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_hold_of_a_dead_owner_is_free_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    with _holder(tmp_path) as (process, _):
+        process.send_signal(number)
+        process.wait(LIMIT_SECONDS)
+        began = time.monotonic()
+        assert owner(tmp_path) is None
+        with held(tmp_path, "study abc"):
+            pass
+        assert time.monotonic() - began < 1
+
+
+def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_path: Path) -> None:
+    with _holder(tmp_path, "child") as (process, said):
+        (child,) = (int(line) for line in said)
+        try:
+            process.kill()
+            process.wait(LIMIT_SECONDS)
+            os.kill(child, 0)  # it lives
+            assert owner(tmp_path) is None
+            with held(tmp_path, "study abc"):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"7", b'"text"', b'{"pid": 1}', b"\xff\xfe\0noise"])
+def test_noise_in_the_file_that_says_who_holds_it_does_no_harm(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "owner.json").write_bytes(content)
+    assert owner(tmp_path) is None
+    with _holder(tmp_path):
+        (tmp_path / "owner.json").write_bytes(content)
+        assert owner(tmp_path) is not None
+        with pytest.raises(Locked, match="study abc is being run by another process"), held(tmp_path, "study abc"):
+            pass
+    with held(tmp_path, "study abc"):
+        assert owner(tmp_path) is not None
+
+
+def test_noise_in_the_lock_itself_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "owner.lock").write_bytes(b"\xff\xfe\0noise")
+    assert owner(tmp_path) is None
+    with held(tmp_path, "study abc"):
+        pass
+
+
+def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Path) -> None:
+    looking = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c"),
+                "import sys; from pathlib import Path; from fmnist_sweep.study.lock import owner\n"
+                "while True: owner(Path(sys.argv[1]))",
+                str(tmp_path),
+            ]
+        )
+        for _ in range(3)
+    ]
+    try:
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            with held(tmp_path, "study abc"):
+                pass
+    finally:
+        for process in looking:
+            process.kill()
+            process.wait(LIMIT_SECONDS)
+
+
+def test_where_nothing_can_be_written_nobody_holds_anything(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", megabytes=1) as small:
+        with held(small.path / "study", "study abc"):
+            pass
+        with small.read_only():
+            assert owner(small.path / "study") is None
+
+
+def test_of_many_that_want_it_at_once_never_two_have_it(tmp_path: Path) -> None:
+    inside: list[int] = []
+
+    def take(_: int) -> int:
+        try:
+            with held(tmp_path, "study abc"):
+                inside.append(1)
+                assert len(inside) == 1
+                time.sleep(0.001)
+                inside.pop()
+                return 1
+        except Locked:
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(100))) > 0
+
+
+def test_a_second_command_on_a_study_exits_7_and_says_who_runs_it(sweep: Command, tmp_path: Path) -> None:
+    arguments = (*TINY, "train.epochs=2000")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "fmnist_sweep", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stdout is not None
+        for line in first.stdout:
+            if "epoch 1/" in line:
+                break
+        second = sweep(*arguments, cwd=tmp_path)
+        assert second.returncode == 7, second.stdout + second.stderr
+        assert f"is being run by process {first.pid} on {socket.gethostname()} since 2" in second.stderr
+        assert second.stderr.count("\n") == 1
+        first.kill()
+        first.wait(LIMIT_SECONDS)
+        # Nobody has to clear anything away: the dead owner's hold is void.
+        planned = sweep(*arguments, "plan=true", cwd=tmp_path)
+        assert planned.returncode == 0, planned.stderr
+        assert "continued" in planned.stdout
+    finally:
+        first.kill()
+        first.wait(LIMIT_SECONDS)
+        first.stdout.close()  # type: ignore[union-attr]

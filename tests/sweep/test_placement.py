@@ -1,0 +1,213 @@
+"""Which executor a sweep gets: as said, as begun, or as measured."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.errors import ConfigError, ExitCode
+from fmnist_sweep.executors import Arrangement
+from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study import folder as folders
+from fmnist_sweep.sweep import forecast
+from fmnist_sweep.sweep import placement as arranging
+from fmnist_sweep.sweep import plan as plans
+from fmnist_sweep.sweep.forecast import Probe
+from fmnist_sweep.sweep.plan import Planned
+from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.training import backend
+from tests.support.small import DRAWN, TINY
+
+FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_trials=4")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda number: monkeypatch.setattr(backend, "usable_cores", lambda: number)
+
+
+def view() -> tuple[View, io.StringIO]:
+    shown = io.StringIO()
+    return View(Console(file=shown, width=200), None), shown
+
+
+def planned(*overrides: str) -> Sequence[Planned]:
+    return plans.plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0])
+
+
+def settled(*overrides: str) -> Arrangement | None:
+    plan = planned(*overrides)
+    return arranging._settled(plan[0].study.job.config.executor, plan)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["executor=in_process"], Arrangement("in_process", 1, 8)),
+        (["executor=in_process", "executor.threads=3"], Arrangement("in_process", 1, 3)),
+        (["executor=local"], Arrangement("local", 8, 1)),
+        (["executor=local", "executor.workers=3"], Arrangement("local", 3, 2)),
+        (["executor=local", "executor.threads=4"], Arrangement("local", 2, 4)),
+        (["executor=local", "executor.workers=16"], Arrangement("local", 16, 1)),
+        (["executor.workers=4"], Arrangement("local", 4, 2)),
+        (["executor.workers=1"], Arrangement("in_process", 1, 8)),
+        (["search.max_trials=1"], Arrangement("in_process", 1, 8)),
+        (["executor.threads=8"], Arrangement("in_process", 1, 8)),
+        (["executor=ray", "executor.threads=2"], Arrangement("ray", 0, 2)),
+        ([], None),
+    ],
+)
+def test_what_is_said_is_done_and_only_the_rest_is_measured(
+    overrides: list[str], expected: Arrangement | None, cores: Callable[[int], None]
+) -> None:
+    cores(8)
+    assert settled(*overrides) == expected
+
+
+def test_on_one_core_nothing_is_measured(cores: Callable[[int], None]) -> None:
+    cores(1)
+    assert settled() == Arrangement("in_process", 1, 1)
+
+
+def test_there_are_no_more_workers_than_memory_has_room_for(
+    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(64)
+    monkeypatch.setattr(arranging, "_free_bytes", lambda: 7e9)
+    assert settled("executor=local") == Arrangement("local", 4, 16)
+
+
+def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) -> None:
+    cores(2)
+    shown, said = view()
+    job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process", "executor.threads=2"])
+    assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
+    (folder,) = folders.every(Path("mlruns"))
+    assert folder.record().about["executor"] == {
+        "name": "in_process",
+        "workers": 1,
+        "threads": 2,
+        "measured": False,
+    }
+    assert settled() is None  # it was said, not found to be the quickest
+
+
+@pytest.mark.parametrize(
+    ("found", "has", "overrides", "expected"),
+    [
+        (Arrangement("local", 2, 1, True), 2, [], Arrangement("local", 2, 1, True)),
+        (Arrangement("local", 2, 1, True), 8, [], Arrangement("local", 3, 1, True)),  # three trials are left
+        (Arrangement("local", 8, 1, True), 8, ["executor.workers=1"], Arrangement("local", 1, 1, True)),
+        (Arrangement("in_process", 1, 2, True), 8, [], Arrangement("in_process", 1, 2, True)),
+        (Arrangement("in_process", 1, 8, True), 2, [], None),
+        (Arrangement("local", 2, 1, True), 2, ["executor.threads=2"], Arrangement("in_process", 1, 2)),
+        (Arrangement("in_process", 1, 2), 2, [], None),
+    ],
+)
+def test_what_was_measured_is_kept_to(
+    found: Arrangement, has: int, overrides: list[str], expected: Arrangement | None, cores: Callable[[int], None]
+) -> None:
+    cores(2)
+    job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process"])
+    assert run_sweep([job], "python -m fmnist_sweep", view()[0]) is ExitCode.DONE
+    cores(has)
+    plan = planned(*overrides)
+    assert plan[0].record is not None
+    plan[0].record.about["executor"] = arranging.recorded(found)
+    assert arranging._settled(plan[0].study.job.config.executor, plan) == expected
+
+
+def test_without_workers_one_process_does_it(
+    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cores(2)
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(backend, "set_threads", lambda threads: None)
+    monkeypatch.setattr(forecast, "probe", lambda settings, splits: Probe(40.0, 1000))
+    shown, said = view()
+    plan = planned()
+    with arranging.arranged(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
+        assert (arrangement.name, executor.slots) == ("in_process", 1)
+    assert "workers cannot be used here (worker" in said.getvalue()
+
+
+def test_a_sweep_of_moments_starts_no_workers() -> None:
+    shown, said = view()
+    assert run_sweep([compose_job([*TINY, *FOUR])], "python -m fmnist_sweep", shown) is ExitCode.DONE
+    assert "measuring" not in said.getvalue()
+    assert "executor: in_process, " in said.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(30.0, "local"), (90.0, "in_process")])
+def test_what_takes_less_time_is_taken(
+    seconds: float, chosen: str, cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real workers train; only the figures of the two probes are given, because a busy machine would give any."""
+    cores(2)
+    monkeypatch.setattr(backend, "set_threads", lambda threads: None)
+    monkeypatch.setattr(forecast, "probe", lambda settings, splits: Probe(40.0, 1000))
+    monkeypatch.setattr(arranging, "_slowest", lambda executor, planned: Probe(seconds, 1000))
+    shown, said = view()
+    plan = planned()
+    config = plan[0].study.job.config
+    with arranging.arranged(plan, config, Stop(), shown) as (executor, arrangement, expected):
+        assert arrangement.name == chosen
+        assert executor.slots == (2 if chosen == "local" else 1)
+        assert expected.minutes == pytest.approx(2 * (seconds + 0.41) / 60 if chosen == "local" else 4 * 40.41 / 60)
+    assert "measuring whether local, 2 workers of 1 thread take less time than in_process, 2 threads" in said.getvalue()
+
+
+def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(2)
+    monkeypatch.setattr(backend, "set_threads", lambda threads: None)
+    plan = planned("executor=local", "plan=true")
+    with arranging.arranged(plan, plan[0].study.job.config, Stop(), view()[0]) as (executor, arrangement, _):
+        assert arrangement == Arrangement("local", 2, 1)
+        assert not executor.concurrent
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("executor.workers=0", "from 1 to 1024 or null"),
+        ("executor.attempts=0", "a whole number from 1 up"),
+        ("executor=in_process executor.workers=2", "a whole number from 1 to 1"),
+        ("executor=ray executor.gpus=1.5", "whole GPUs"),
+        ("executor=ray executor.gpus=-1", "from 0 up"),
+        ("executor=local executor.address=here", "belongs to executor=ray"),
+        ("executor.name=slurm", "allowed: auto, in_process, local, ray"),
+        ("search.trial_minutes=0", "above 0 or null"),
+        ("search.ahead=0", "a whole number from 1 up"),
+        ("search.synchronous=maybe", "true or false"),
+    ],
+)
+def test_what_cannot_be_is_refused(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose_job([*DRAWN, *override.split()])
+
+
+def test_a_synchronous_search_is_another_study_only_where_results_matter() -> None:
+    def name(*overrides: str) -> str:
+        return planned(*overrides)[0].study.id
+
+    assert name("search.synchronous=true") == name()
+    assert name("search=grid", "search.synchronous=true") == name("search=grid")
+    assert name("search=bayesian", "search.ahead=2") == name("search=bayesian")
+    assert name("search=bayesian", "search.synchronous=true") != name("search=bayesian")
+    assert name("search=bayesian", "search.synchronous=true", "search.ahead=2") != name(
+        "search=bayesian", "search.synchronous=true"
+    )
+    for unrelated in ("executor=local", "executor.attempts=5", "search.trial_minutes=3"):
+        assert name(*unrelated.split()) == name()

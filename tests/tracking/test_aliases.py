@@ -1,0 +1,387 @@
+"""Where the champion has been: the history in the registry, the way back, and what a kill leaves of a move."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fmnist_sweep.cli import registry as registry_verbs
+from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.tracking import aliases as moves
+from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking.aliases import Kind, Move
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.store import Store
+from tests.tracking.test_registry import Logged, clear, connected, forked, logged, network, register
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Logged]]:
+    """A store with four runs and their models."""
+    folder = tmp_path_factory.mktemp("moves")
+    store = connected(folder)
+    return store, [logged(store, network(folder, bias)) for bias in range(4)]
+
+
+@pytest.fixture
+def store(filled: tuple[Store, list[Logged]]) -> Iterator[Store]:
+    """That store, with four versions and no alias."""
+    clear(filled[0])
+    for one in filled[1]:
+        register(filled[0], one)
+    yield filled[0]
+
+
+def _move(store: Store, version: str, alias: str = CHAMPION, kind: Kind = "promoted") -> Move:
+    with versions.locked(store):
+        return moves.move(store, alias, version, kind=kind, why="a test.", command="fmnist-sweep promote")
+
+
+def _champion(store: Store) -> str | None:
+    version = versions.by_alias(store, CHAMPION)
+    return None if version is None else str(version.version)
+
+
+def _steps(store: Store) -> list[tuple[str | None, str, str]]:
+    return [(move.previous, move.version, move.kind) for move in moves.every(store) if move.completed]
+
+
+def test_a_move_is_told_with_what_the_registry_itself_keeps(store: Store) -> None:
+    with versions.locked(store):
+        moves.move(
+            store,
+            CHAMPION,
+            "2",
+            kind="promoted",
+            why="0.9312 on the test images, 0.004 more than version 1.",
+            command="fmnist-sweep promote --uri http://ada:secret@host:5000",
+        )
+    (told,) = moves.every(store)
+    assert (told.number, told.alias, told.version, told.previous, told.completed) == (1, CHAMPION, "2", None, True)
+    assert told.why == "0.9312 on the test images, 0.004 more than version 1."
+    assert told.command == "fmnist-sweep promote --uri http://***@host:5000"
+    assert told.user
+    assert datetime.fromisoformat(told.time).utcoffset() is not None
+    tags = store.client.get_registered_model(MODEL_NAME).tags
+    assert list(tags) == ["fmnist.move.0001"]
+    assert json.loads(tags["fmnist.move.0001"])["version"] == "2"
+    assert "secret" not in str(tags)
+
+
+def test_what_is_so_already_is_not_told_twice(store: Store) -> None:
+    first = _move(store, "1")
+    assert _move(store, "1") == first
+    _move(store, "2")
+    _move(store, "2", CHALLENGER, "challenger")
+    _move(store, "2")
+    _move(store, "2", CHALLENGER, "challenger")
+    assert _steps(store) == [(None, "1", "promoted"), ("1", "2", "promoted"), (None, "2", "challenger")]
+    assert [move.number for move in moves.every(store)] == [1, 2, 3]
+
+
+def test_more_words_than_the_registrys_database_takes_are_cut(store: Store) -> None:
+    with versions.locked(store):
+        for version, words in (("1", "é" * 9000), ("2", "\x01" * 9000), ("3", "\udcff" * 10)):
+            moves.move(store, CHAMPION, version, kind="promoted", why=words, command=words)
+    tags = store.client.get_registered_model(MODEL_NAME).tags
+    assert max(len(value) for value in tags.values()) <= 5000
+    assert moves.every(store)[0].why.startswith("ééé")
+    assert len(moves.every(store)) == 3
+
+
+def test_the_moves_stay_in_order_past_four_digits(store: Store) -> None:
+    _move(store, "1")
+    tags = store.client.get_registered_model(MODEL_NAME).tags
+    store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.9999", tags["fmnist.move.0001"])
+    _move(store, "2")
+    assert [move.number for move in moves.every(store)] == [1, 9999, 10000]
+
+
+def test_a_version_that_is_not_there_leaves_no_move(store: Store) -> None:
+    with pytest.raises(StoreError, match="there are versions 4, 3, 2, 1"):
+        _move(store, "9")
+    assert moves.every(store) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"version": 3}'])
+def test_a_tag_that_holds_no_move_is_named(store: Store, text: str) -> None:
+    store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.0007", text)
+    with pytest.raises(StoreError, match=r"fmnist\.move\.0007"):
+        moves.every(store)
+
+
+def test_two_rollbacks_in_a_row_go_two_steps_back(store: Store) -> None:
+    for version in ("1", "2", "3"):
+        _move(store, version)
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "2"
+    assert _champion(store) == "2"
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+    with pytest.raises(PromotionRefused, match=r"before version 1; name one with --to \(2, 3 can be named\)"):
+        moves.rollback(store, None, "fmnist-sweep rollback")
+    assert _champion(store) == "1"
+    assert _steps(store)[3:] == [("3", "2", "rolled back"), ("2", "1", "rolled back")]
+    _move(store, "4")
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+
+
+def test_a_rollback_to_a_named_version_leads_only_to_one_that_was_champion(store: Store) -> None:
+    for version in ("1", "2", "3"):
+        _move(store, version)
+    for to, told in (
+        ("3", "is the champion already: name one that was it earlier (1, 2 can be named)"),
+        ("champion", "is the champion already"),
+        ("4", "was never champion"),
+    ):
+        with pytest.raises(PromotionRefused) as refused:
+            moves.rollback(store, to, "fmnist-sweep rollback")
+        assert told in str(refused.value)
+    with pytest.raises(StoreError):
+        moves.rollback(store, "9", "fmnist-sweep rollback")
+    assert moves.rollback(store, "1", "fmnist-sweep rollback").previous == "3"
+    # A step forward again, to one that was rolled back from: what was before it now is version 1.
+    assert moves.rollback(store, "models:/fashion-mnist/3", "fmnist-sweep rollback").version == "3"
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+
+
+def test_with_no_champion_before_there_is_nothing_to_roll_back_to(store: Store) -> None:
+    with pytest.raises(PromotionRefused, match="nothing to roll back to"):
+        moves.rollback(store, None, "fmnist-sweep rollback")
+    _move(store, "1")
+    with pytest.raises(PromotionRefused, match="was champion before version 1"):
+        moves.rollback(store, None, "fmnist-sweep rollback")
+    assert _champion(store) == "1"
+
+
+def test_a_version_that_was_deleted_is_passed_over(store: Store) -> None:
+    for version in ("1", "2", "3"):
+        _move(store, version)
+    store.client.delete_model_version(MODEL_NAME, "2")
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+    _move(store, "4")
+    store.client.delete_model_version(MODEL_NAME, "4")  # and the alias with it
+    assert _champion(store) is None
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+
+
+def test_a_model_that_was_altered_never_becomes_champion_again(
+    store: Store, filled: tuple[Store, list[Logged]]
+) -> None:
+    _move(store, "1")
+    _move(store, "2")
+    location = store.client.get_logged_model(filled[1][0].model_id).artifact_location.removeprefix("file://")
+    file = Path(location, logged_model.KERAS_FILE)
+    file.write_bytes(filled[1][1].content)
+    try:
+        with pytest.raises(PromotionRefused, match="was altered"):
+            moves.rollback(store, None, "fmnist-sweep rollback")
+    finally:
+        file.write_bytes(filled[1][0].content)
+    assert _champion(store) == "2"
+    assert len(moves.every(store)) == 2
+
+
+def _by_hand(store: Store, version: str) -> None:
+    store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+
+def test_an_alias_moved_by_hand_is_told_apart_and_taken_into_account(store: Store) -> None:
+    _by_hand(store, "1")
+    assert moves.every(store) == []
+    assert moves.current(store)[CHAMPION].by_hand
+    assert not moves.current(store)[CHALLENGER].by_hand
+    _move(store, "2")
+    assert not moves.current(store)[CHAMPION].by_hand
+    _by_hand(store, "3")
+    standing = moves.current(store)[CHAMPION]
+    assert (standing.by_hand, standing.version) == (True, "3")
+    assert standing.told is not None
+    assert standing.told.completed
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "2"
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+    assert not moves.current(store)[CHAMPION].by_hand
+
+
+def test_a_champion_moved_back_by_hand_can_be_promoted_again(store: Store) -> None:
+    _move(store, "1")
+    _move(store, "2")
+    _by_hand(store, "1")
+    _move(store, "2")
+    assert _champion(store) == "2"
+    assert _steps(store) == [(None, "1", "promoted"), ("1", "2", "promoted"), ("1", "2", "promoted")]
+    assert moves.rollback(store, None, "fmnist-sweep rollback").version == "1"
+
+
+# The process is killed before and after each call of the client that changes something; what it reads between them
+# changes nothing. Loading a model changes nothing either, and other tests do it.
+_KILLED = """
+def reset(store):
+    if versions.registered(store) is not None:
+        store.client.delete_registered_model("fashion-mnist")
+    if told["what"] == "register":
+        return
+    for one in told["models"]:
+        versions.register(store, one["run_id"], one["model_id"], tags=one["tags"], description="x")
+    for version in ("1", "2", "3")[: 1 if told["what"] == "move" else 3]:
+        moves.move(store, "champion", version, kind="promoted", why="before.", command="x")
+def act(store):
+    versions.load = lambda *_: None
+    if told["what"] == "rollback":
+        moves.rollback(store, None, "x")
+        return
+    with versions.locked(store):
+        if told["what"] == "move":
+            moves.move(store, "champion", "2", kind="promoted", why="a test.", command="x")
+            return
+        one = told["models"][0]
+        for word in ("first", "second"):
+            tags = {**one["tags"], "a": word}
+            versions.register(store, one["run_id"], one["model_id"], tags=tags, description=word)
+def struck(number):
+    def job(store):
+        reset(store)
+        moments = 0
+        def moment():
+            nonlocal moments
+            moments += 1
+            if moments == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        def around(call):
+            def changing(*arguments, **named):
+                moment()
+                try:
+                    return call(*arguments, **named)
+                finally:
+                    moment()
+            return changing
+        for name in dir(store.client):
+            if name.startswith(("create_", "set_", "update_", "delete_")):
+                setattr(store.client, name, around(getattr(store.client, name)))
+        act(store)
+    return job
+def report(store):
+    history = [[move.version, move.previous, move.kind, move.completed] for move in moves.every(store)]
+    found = [[version.run_id, version.tags.get("a"), version.description] for version in versions.every(store)]
+    standing = moves.current(store)["champion"]
+    print(json.dumps({"champion": standing.version, "by hand": standing.by_hand, "history": history, "found": found}))
+def again(store):
+    report(store)
+    act(store)
+    report(store)
+number, status = 0, -signal.SIGKILL
+while status == -signal.SIGKILL:
+    number += 1
+    status = ended(fork(struck(number)))
+    if status == -signal.SIGKILL:
+        assert ended(fork(again)) == 0
+sys.exit(abs(status))
+"""
+
+
+def _struck(filled: tuple[Store, list[Logged]], what: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The registry after a kill at each moment, and after the same command again."""
+    runs = [{"run_id": one.run_id, "model_id": one.model_id, "tags": one.tags} for one in filled[1][:3]]
+    printed = forked(filled[0], _KILLED, {"what": what, "models": runs})
+    reports = [json.loads(line) for line in printed.splitlines()]
+    return list(zip(reports[::2], reports[1::2], strict=True))
+
+
+@pytest.mark.slow
+def test_a_move_killed_at_any_step_leaves_a_champion_and_is_completed_by_the_same_command(
+    filled: tuple[Store, list[Logged]],
+) -> None:
+    before, after, cut_short = (
+        ["1", None, "promoted", True],
+        ["2", "1", "promoted", True],
+        ["2", "1", "promoted", False],
+    )
+    struck = _struck(filled, "move")
+    # Before and after: the move is told, the alias is moved, the move is marked as completed.
+    states = [("1", [before]), *[("1", [before, cut_short])] * 2, *[("2", [before, after])] * 3]
+    assert [(killed["champion"], killed["history"]) for killed, _ in struck] == states
+    for killed, again in struck:
+        assert not killed["by hand"]
+        assert (again["champion"], again["history"]) == ("2", [before, after])
+
+
+@pytest.mark.slow
+def test_a_rollback_killed_at_any_step_goes_one_step_back_when_typed_again(filled: tuple[Store, list[Logged]]) -> None:
+    struck = _struck(filled, "rollback")
+    assert [killed["champion"] for killed, _ in struck] == ["3", "3", "3", "2", "2", "2"]
+    for killed, again in struck[:-1]:
+        assert not killed["by hand"]
+        assert again["champion"] == "2"
+        assert [step for step in again["history"] if step[2] == "rolled back"] == [["2", "3", "rolled back", True]]
+    # Once it is marked as completed, it has been done: the same words mean another step.
+    assert struck[-1][1]["champion"] == "1"
+
+
+@pytest.mark.slow
+def test_a_registration_killed_at_any_step_gives_one_version_a_run(filled: tuple[Store, list[Logged]]) -> None:
+    struck = _struck(filled, "register")
+    assert len(struck) == 10
+    for killed, again in struck:
+        assert len(killed["found"]) <= 1
+        assert again["found"] == [[filled[1][0].run_id, "second", "second"]]
+
+
+def _verb(store: Store, verb: str, *arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(
+        registry_verbs.history if verb == "history" else registry_verbs.rollback,
+        ["--uri", store.uri, *arguments],
+        catch_exceptions=False,
+    )
+
+
+def test_the_history_lists_versions_and_moves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.client.set_model_version_tag(MODEL_NAME, "1", "fmnist.test_accuracy", "0.91234")
+    store.client.set_model_version_tag(MODEL_NAME, "1", "fmnist.verdict", "no worse [bold]")
+    _move(store, "1")
+    _move(store, "2")
+    monkeypatch.setattr(sys, "argv", ["fmnist-sweep", "rollback", "--to", "1"])
+    done = _verb(store, "rollback", "--to", "1")
+    assert "models:/fashion-mnist@champion is now version 1 (before: version 2)" in done.output
+    told = _verb(store, "history").output
+    for words in ("0.9123", "no worse [bold]", "filters 4", "champion", "fmnist-sweep rollback --to 1", "rolled back"):
+        assert words in told
+    assert "by hand" not in told
+    _by_hand(store, "3")
+    assert "champion points at version 3" in _verb(store, "history").output
+
+
+def test_the_history_of_a_move_that_was_cut_short_says_how_it_is_completed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    _move(store, "1")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store.client, "set_registered_model_alias", fails)
+        _move(store, "2")
+    told = _verb(store, "history").output
+    assert "move 2 to version 2 was cut short" in told
+    assert "(cut short)" in told
+
+
+def test_an_empty_registrys_history_says_how_it_begins(filled: tuple[Store, list[Logged]]) -> None:
+    clear(filled[0])
+    assert "fmnist-sweep promote" in _verb(filled[0], "history").output
+
+
+def test_help_of_the_verbs_needs_neither_mlflow_nor_tensorflow() -> None:
+    script = (
+        "import sys; from fmnist_sweep import registry_verbs as verbs\n"
+        "for verb in (verbs.history, verbs.rollback):\n"
+        "    verb.main(['--help'], standalone_mode=False)\n"
+        "assert not {'mlflow', 'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True)

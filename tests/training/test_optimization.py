@@ -1,0 +1,217 @@
+"""What a fit is made of: schedules, early stopping, targets, augmentation, optimizers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.training import optimization as training
+from tests.support.small import TINY
+
+
+def history(*losses: float) -> list[dict[str, float]]:
+    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in losses]
+
+
+@pytest.mark.parametrize(
+    ("section", "attributes"),
+    [
+        ({"name": "rmsprop", "learning_rate": 0.02, "momentum": 0.3}, {"momentum": 0.3}),
+        ({"name": "adam", "learning_rate": 0.02}, {}),
+        ({"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.1}, {"weight_decay": 0.1}),
+        (
+            {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True},
+            {"momentum": 0.9, "nesterov": True},
+        ),
+    ],
+    ids=lambda section: section.get("name", ""),
+)
+def test_an_optimizer_has_the_arguments_of_its_section(section: dict[str, Any], attributes: dict[str, Any]) -> None:
+    optimizer = training.optimizer(section)
+    assert type(optimizer).__name__.lower() == section["name"]
+    assert float(optimizer.learning_rate) == pytest.approx(0.02)
+    assert {key: getattr(optimizer, key) for key in attributes} == attributes
+
+
+def rates(schedule: dict[str, Any], epochs: int, *losses: float) -> list[float]:
+    told = history(*(losses or [1.0] * epochs))
+    return [training.learning_rate(schedule, 1.0, epochs, told[:done]) for done in range(epochs)]
+
+
+def test_a_constant_rate_is_constant() -> None:
+    assert rates({"name": "constant"}, 4) == [1.0] * 4
+
+
+def test_an_exponential_rate_is_multiplied_each_epoch() -> None:
+    assert rates({"name": "exponential", "factor": 0.5}, 4) == [1.0, 0.5, 0.25, 0.125]
+
+
+COSINE = {"name": "cosine", "warmup_epochs": 0, "over_epochs": None}
+
+
+def test_a_cosine_falls_to_nearly_nothing_and_never_to_zero() -> None:
+    found = rates(COSINE, 10)
+    assert found[0] == 1.0
+    assert found == sorted(found, reverse=True)
+    assert found[5] == pytest.approx(0.5)
+    assert 0 < found[-1] < 0.1
+    assert training.learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
+
+
+def test_a_warm_up_climbs_to_the_whole_rate() -> None:
+    assert rates({**COSINE, "warmup_epochs": 3}, 8)[:4] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_warm_up_longer_than_the_fit_is_no_error() -> None:
+    assert rates({**COSINE, "warmup_epochs": 9}, 3) == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 2])
+def test_a_cosine_over_more_epochs_begins_as_the_longer_fit(warmup_epochs: int) -> None:
+    schedule = {**COSINE, "warmup_epochs": warmup_epochs}
+    assert rates({**schedule, "over_epochs": 9}, 3) == rates(schedule, 9)[:3]
+    assert rates({**schedule, "over_epochs": 9}, 9) == rates(schedule, 9)
+    assert rates({**schedule, "over_epochs": 4}, 4) == rates(schedule, 4) != rates(schedule, 9)[:4]
+
+
+def test_a_cosine_stays_at_its_lowest_in_epochs_beyond_it() -> None:
+    assert rates({**COSINE, "over_epochs": 2}, 5) == pytest.approx([1.0, 0.5, 1e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize("given", ["null", "9", "{tune: choice, values: [3, 9]}"])
+def test_the_epochs_of_a_cosine_may_be_null_a_number_or_tunable(given: str) -> None:
+    job = compose_job([*TINY, "train=cosine", f"train.schedule.over_epochs={given}"])
+    assert job.config.settings["train"]["schedule"]["over_epochs"] == yaml.safe_load(given)
+
+
+@pytest.mark.parametrize("given", ["0", "2.5", "true", "soon", "{tune: choice, values: [0, 9]}"])
+def test_other_epochs_of_a_cosine_are_refused_with_what_is_allowed(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.schedule\.over_epochs.*a whole number from 1 up or null"):
+        compose_job([*TINY, "train=cosine", f"train.schedule.over_epochs={given}"])
+
+
+def test_a_plateau_lowers_the_rate_after_patience_epochs_without_a_lower_loss() -> None:
+    schedule = {"name": "plateau", "factor": 0.1, "patience": 2}
+    assert rates(schedule, 7, 1.0, 0.9, 0.9, 0.95, 0.8, 0.9, 0.9) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1])
+
+
+def test_every_schedule_is_tried_here() -> None:
+    assert set(training.SCHEDULES) == {"constant", "cosine", "exponential", "plateau"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "min_delta", "stops"),
+    [
+        ([0.5], 1, 0.0, False),
+        ([0.5, 0.5], 1, 0.0, True),
+        ([0.5, 0.4, 0.4], 2, 0.0, False),
+        ([0.5, 0.4, 0.4, 0.4], 2, 0.0, True),
+        ([0.5, 0.45, 0.41], 2, 0.1, True),
+        ([0.5, 0.45, 0.39], 2, 0.1, False),
+        ([0.5, 0.6, 0.4, 0.5], 2, 0.0, False),
+    ],
+)
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+def test_a_fit_stops_when_patience_is_over(
+    losses: list[float], patience: int, min_delta: float, stops: bool, monitor: str
+) -> None:
+    assert training.should_stop(history(*losses), monitor, patience, min_delta) is stops
+
+
+def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
+    assert training.best_epoch(history(0.3, 0.1, 0.1), "val_loss") == 2
+    assert training.best_epoch(history(0.3, 0.1, 0.1), "val_accuracy") == 2
+    assert (
+        training.best_epoch(
+            [{"val_loss": 0.1, "val_accuracy": 0.2}, {"val_loss": 0.2, "val_accuracy": 0.3}], "val_accuracy"
+        )
+        == 2
+    )
+
+
+def test_targets_are_integers_for_the_sparse_loss_and_rows_of_one_for_the_others() -> None:
+    labels = np.array([3, 0])
+    assert training.targets("sparse_categorical_crossentropy", labels) is labels
+    for loss in ("categorical_crossentropy", "binary_crossentropy"):
+        rows = training.targets(loss, labels)
+        assert rows.shape == (2, 10)
+        assert rows.argmax(axis=1).tolist() == [3, 0]
+        assert rows.sum() == 2
+
+
+IMAGES = np.random.default_rng(0).integers(1, 256, (40, 28, 28, 1)).astype(np.uint8)
+
+
+def augmented(flip: bool, shift: int, seed: int = 1, epoch: int = 1) -> Any:
+    return training.augment(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
+
+
+def test_without_augmentation_the_images_are_the_same_object() -> None:
+    assert augmented(False, 0) is IMAGES
+
+
+def test_about_half_of_the_images_are_mirrored_and_the_others_left() -> None:
+    found = augmented(True, 0)
+    mirrored = [np.array_equal(image, original[:, ::-1]) for image, original in zip(found, IMAGES, strict=True)]
+    left = [np.array_equal(image, original) for image, original in zip(found, IMAGES, strict=True)]
+    assert all(one != other for one, other in zip(mirrored, left, strict=True))
+    assert 8 < sum(mirrored) < 32
+
+
+@pytest.mark.parametrize("shift", [1, 3])
+def test_images_are_moved_by_at_most_the_shift_and_filled_with_black(shift: int) -> None:
+    found = augmented(False, shift)
+    moves = set()
+    for image, original in zip(found, IMAGES, strict=True):
+        padded = np.pad(original[..., 0], shift)
+        fits = [
+            (row, column)
+            for row in range(2 * shift + 1)
+            for column in range(2 * shift + 1)
+            if np.array_equal(padded[row : row + 28, column : column + 28], image[..., 0])
+        ]
+        assert len(fits) == 1
+        moves.add(fits[0])
+    assert max(row for row, _ in moves) == 2 * shift
+    assert min(column for _, column in moves) == 0
+    assert found.shape == IMAGES.shape
+    assert found.dtype == np.uint8
+
+
+def test_augmentation_is_drawn_from_seed_and_epoch_alone() -> None:
+    assert np.array_equal(augmented(True, 2), augmented(True, 2))
+    assert not np.array_equal(augmented(True, 2), augmented(True, 2, epoch=2))
+    assert not np.array_equal(augmented(True, 2), augmented(True, 2, seed=2))
+
+
+def test_the_original_images_are_left_alone() -> None:
+    before = IMAGES.copy()
+    augmented(True, 4)
+    assert np.array_equal(IMAGES, before)
+
+
+def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:
+    probabilities = np.full((2, 10), 0.01, np.float32)
+    probabilities[:, 4] = 0.4  # below a half: every bit of the second row but one is right
+    for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"):
+        metric = training.accuracy_metric(loss)
+        metric.update_state(training.targets(loss, np.array([4, 5])), probabilities)
+        assert float(metric.result()) == 0.5
+        assert metric.name == "accuracy"
+
+
+def test_a_rate_is_finite_for_any_history() -> None:
+    for name, arguments in (
+        ("constant", {}),
+        ("cosine", {"warmup_epochs": 2, "over_epochs": None}),
+        ("cosine", {"warmup_epochs": 2, "over_epochs": 1}),
+        ("exponential", {"factor": 0.5}),
+        ("plateau", {"factor": 0.5, "patience": 1}),
+    ):
+        assert all(math.isfinite(rate) and rate > 0 for rate in rates({"name": name, **arguments}, 30))
