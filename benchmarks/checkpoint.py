@@ -21,7 +21,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import Splits, load
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training.trial import EpochEnd, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, TrialSpec
 
 EPOCHS = 3
 

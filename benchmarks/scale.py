@@ -40,7 +40,7 @@ from rich.progress import Progress
 
 from fmnist_sweep import files as packed
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.identity import Job
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search.ask_and_tell import Proposal, Search, Wait
 from fmnist_sweep.study.checkpoints import Checkpoints
@@ -56,7 +56,7 @@ from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.training.trial import Event, TrialResult
+from fmnist_sweep.training.events import Event, TrialResult
 from tests.support.simulated import Simulated, simulated, trained
 from tests.support.small import search_of
 

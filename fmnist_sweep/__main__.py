@@ -16,12 +16,13 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from fmnist_sweep.config.commands import continuing
 from fmnist_sweep.config.compose import checked_job, one_sentence, register_recipes, tunables_replace
 from fmnist_sweep.config.folders import conf_folder
 from fmnist_sweep.config.foreign import checked_folder, only_data
-from fmnist_sweep.config.identity import Job, continuing, masked
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
-from fmnist_sweep.text import printable
+from fmnist_sweep.text import masked, printable
 
 _ANSWERED_BY_HYDRA = frozenset(
     ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")

@@ -1,4 +1,4 @@
-"""What is printed on a terminal, with whatever could steer the terminal made visible instead: names are not ours."""
+"""Words that terminals and pages share; what could steer a terminal is made visible."""
 
 from __future__ import annotations
 
@@ -56,3 +56,25 @@ def console(**given: Any) -> Console:
     made = Console(**given)
     made.push_render_hook(Spelling())
     return made
+
+
+def masked(text: str) -> str:
+    """A command or address without the user and password of a store's address: it is kept where others read."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def trials_text(planned: float) -> str:
+    """A planned number of trials in words."""
+    if planned == float("inf"):
+        return "as many trials as time allows"
+    return "1 trial" if planned == 1 else f"{planned:.0f} trials"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

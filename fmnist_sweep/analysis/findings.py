@@ -15,14 +15,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import mistakes
 from fmnist_sweep.analysis import comparison, importance
 from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.analysis.comparison import Difference, Optimism, Repeats, Standing
 from fmnist_sweep.analysis.importance import Importance
+from fmnist_sweep.analysis.mistakes import Mistakes, find
 from fmnist_sweep.analysis.peers import MOST_READ, Peers, PredictionsOf
 from fmnist_sweep.analysis.settings import Varied
-from fmnist_sweep.mistakes import Mistakes
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
 from fmnist_sweep.training import evaluation as evaluate
 
@@ -171,9 +170,7 @@ def gather(
         importance=importance.measure(varied.distinct(ranked.settings), accuracies, configuration),
         spent=_spent(ordered),
         curves=_curves(ordered, curves_of),
-        mistakes=None
-        if peers.best is None
-        else mistakes.find(peers.best, peers.good, None if pictures is None else twins),
+        mistakes=None if peers.best is None else find(peers.best, peers.good, None if pictures is None else twins),
         failures=_failures(ordered),
         pictures=pictures,
     )

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.analysis.confidence import Calibration, calibration
+from fmnist_sweep.analysis.labelling import Suspects, suspects
 from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, share
+from fmnist_sweep.data import LABELS
+from fmnist_sweep.tracking.trials import Predictions
 from fmnist_sweep.training.evaluation import most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
@@ -152,3 +156,53 @@ def _places(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
     if missing:
         raise ValueError(f"the labels {missing} are not among {list(names)}")
     return [names.index(name) for name in wanted]
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The best trial's predictions judged label by label.
+
+    confusion: rows true, columns predicted, in the order of LABELS. merged: accuracy with Shirt and T-shirt/top as one
+    label. suspects: over all good trials. twins, without_twins: how many validation images have a near twin
+    among the training images, and the accuracy without these; None where that was not looked up.
+    """
+
+    predictions: Predictions
+    confusion: list[list[int]]
+    scores: tuple[ClassScore, ...]
+    block: Block
+    merged: Proportion
+    pairs: tuple[Pair, ...]
+    suspects: Suspects
+    calibration: Calibration
+    twins: int | None
+    without_twins: Proportion | None
+
+    @property
+    def accuracy(self) -> Proportion:
+        """Of the best, from its predictions."""
+        return self.calibration.accuracy
+
+
+def find(best: Predictions, good: Sequence[Predictions], twins: NDArray[np.bool_] | None) -> Mistakes:
+    """Analyse the best's predictions, and those of all good trials on the same images (the best's included)."""
+    labels, predicted = best.labels, best.predicted
+    size = len(LABELS)
+    confusion = np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
+    return Mistakes(
+        predictions=best,
+        confusion=confusion.tolist(),
+        scores=tuple(per_class(labels, predicted, LABELS)),
+        block=upper_body(labels, predicted, LABELS),
+        merged=merged(labels, predicted, LABELS),
+        pairs=tuple(confused_pairs(labels, best.probabilities, LABELS)),
+        suspects=suspects(
+            labels,
+            np.stack([found.predicted for found in good]),
+            np.stack([found.probabilities for found in good]),
+            LABELS,
+        ),
+        calibration=calibration(labels, best.probabilities),
+        twins=None if twins is None else int(twins.sum()),
+        without_twins=None if twins is None else without(labels, predicted, twins),
+    )

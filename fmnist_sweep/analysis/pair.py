@@ -15,9 +15,9 @@ from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.analysis import table as trial_table
 from fmnist_sweep.analysis.comparison import Difference, Repeats
 from fmnist_sweep.analysis.findings import LEAST_FREEDOM
-from fmnist_sweep.config.identity import masked
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import trials as evidence
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial, parsed
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis import settings as varied
-from fmnist_sweep.config.identity import masked
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import trials as evidence
 from fmnist_sweep.tracking.trials import StoredTrial, parsed

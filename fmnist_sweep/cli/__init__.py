@@ -1,1 +1,1 @@
-"""TODO."""
+"""Words in, one sentence out: one module for each verb of fmnist-sweep."""

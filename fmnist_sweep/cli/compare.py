@@ -13,6 +13,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, DataError
+from fmnist_sweep.report.figures.canvas import png
 from fmnist_sweep.text import console, echo
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ def _show(
     trials: Sequence[StoredTrial],
     by_config: bool,
 ) -> None:
-    from fmnist_sweep.config.identity import masked
     from fmnist_sweep.report import listing as trial_listing
+    from fmnist_sweep.text import masked
 
     if not len(frame):
         echo(f"no trial matches, of {of:,} in {masked(store.uri)}, experiment {store.experiment_name}.")
@@ -212,7 +213,6 @@ def _check_picture(path: Path, force: bool) -> None:
 def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep import files as packed
     from fmnist_sweep.report.figures import pair as side_by_side_figure
-    from fmnist_sweep.report.figures import plots
     from fmnist_sweep.tracking import trials as evidence
 
     if found.images is None:
@@ -221,5 +221,5 @@ def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> 
     title = " | ".join(
         f"{name}: {side.trial.run_id[:8]}, {side.trial.name}" for name, side in (("A", found.a), ("B", found.b))
     )
-    packed.write(path, plots.png(side_by_side_figure.disagreements(found.images, split.images, title)))
+    packed.write(path, png(side_by_side_figure.disagreements(found.images, split.images, title)))
     echo(f"{path}: the images on which they differ", err=True)

@@ -19,6 +19,7 @@ from fmnist_sweep.cli.promote import promote
 from fmnist_sweep.cli.registry import history, rollback
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.errors import ConfigError, UserError
+from fmnist_sweep.report.figures.canvas import png
 from fmnist_sweep.text import console, echo, printable
 
 
@@ -29,7 +30,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            from fmnist_sweep.config.identity import masked
+            from fmnist_sweep.text import masked
 
             echo(f"fmnist-sweep: {printable(masked(str(error)))}", err=True)
             context.exit(error.exit_code)
@@ -140,7 +141,6 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     """
     from fmnist_sweep.config.compose import compose_data
     from fmnist_sweep.data import example_figure, fallback_banner, load, render, summarize
-    from fmnist_sweep.report.figures import plots
     from fmnist_sweep.tracking import store as stores
 
     if picture is not None and picture.exists():
@@ -153,7 +153,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     screen.print(render(summarize(config, stores.ledger_path())))
     path = picture or stores.ledger_path().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(plots.png(example_figure(splits)))
+    path.write_bytes(png(example_figure(splits)))
     echo(f"examples of the ten labels: {path}")
 
 

@@ -11,6 +11,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, StoreError
+from fmnist_sweep.report.figures.canvas import png
 from fmnist_sweep.text import echo
 
 if TYPE_CHECKING:
@@ -155,10 +156,9 @@ def _check_picture(path: Path, count: int) -> None:
 
 def _draw(path: Path, taken: Sequence[Photograph], found: NDArray[np.float64], title: str) -> None:
     from fmnist_sweep import files as packed
-    from fmnist_sweep.report.figures import plots
     from fmnist_sweep.report.figures import predictions as prediction_figure
 
-    content = plots.png(prediction_figure.predictions(taken, found, title))
+    content = png(prediction_figure.predictions(taken, found, title))
     try:
         packed.write(path, content)
     except OSError as error:

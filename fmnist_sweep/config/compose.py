@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
-    from fmnist_sweep.config.identity import Job
+    from fmnist_sweep.config.job import Job
     from fmnist_sweep.data.config import DataConfig
 
 
@@ -82,7 +82,7 @@ def checked_job(raw: DictConfig, hydra: HydraConf) -> Job:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from fmnist_sweep.config.identity import Job
+    from fmnist_sweep.config.job import Job
     from fmnist_sweep.config.schema import check
 
     typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # it may hold a ${...} as text
@@ -183,7 +183,7 @@ def _unresolved(raw: DictConfig, error: Exception, origins: Origins) -> str:
 def _written(raw: DictConfig) -> Iterator[tuple[str, Any]]:
     from omegaconf import OmegaConf
 
-    from fmnist_sweep.config.identity import flat
+    from fmnist_sweep.config.job import flat
 
     plain: Any = OmegaConf.to_container(raw, resolve=False)
     yield from flat(plain).items()

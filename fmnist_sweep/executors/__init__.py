@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.trial import Event, TrialSpec
+from fmnist_sweep.training.events import Event, TrialSpec
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import ExecutorConfig

@@ -9,7 +9,7 @@ from typing import Self
 from fmnist_sweep.data import load
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import trial
-from fmnist_sweep.training.trial import Event, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, Event, TrialSpec
 
 
 class InProcess:
@@ -31,7 +31,7 @@ class InProcess:
         if self._running is None:
             raise RuntimeError("no trial is under way")
         event = next(self._running)
-        if not isinstance(event, trial.EpochEnd):
+        if not isinstance(event, EpochEnd):
             self._running = None
         return event
 

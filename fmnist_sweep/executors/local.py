@@ -29,8 +29,8 @@ from fmnist_sweep.executors import worker
 from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import SharedImages
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.sweep.forecast import Probe
-from fmnist_sweep.training.trial import EpochEnd, Event, Started, TrialSpec, WorkerLost
+from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialSpec, WorkerLost
+from fmnist_sweep.training.probe import Probe
 
 _LOOK_SECONDS = 0.2  # how soon workers are told that the user asked for an end
 _SENDING_SECONDS = 60  # after which a worker that takes nothing in is given up

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist_sweep.executors.shared_images import Layout
-from fmnist_sweep.training.trial import TrialSpec
+from fmnist_sweep.training.events import TrialSpec
 
 DESCRIPTOR = b"\0"  # the byte that a descriptor travels with
 

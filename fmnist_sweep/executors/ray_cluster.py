@@ -24,7 +24,7 @@ from fmnist_sweep.executors import ray_node, ray_task
 from fmnist_sweep.executors.ray_connection import connected, refuse_without_ray
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.trial import EpochEnd, Event, Started, TrialSpec, WorkerLost
+from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialSpec, WorkerLost
 
 _LOOK_SECONDS = 0.2  # how soon tasks are told that the user asked for an end
 _FETCH_SECONDS = 60.0  # after which what a task has said counts as lost

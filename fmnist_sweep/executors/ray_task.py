@@ -12,7 +12,7 @@ from fmnist_sweep import __version__
 from fmnist_sweep.data import Splits
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training.trial import Event, Started, TrialSpec
+from fmnist_sweep.training.events import Event, Started, TrialSpec
 
 NAMESPACE = "fmnist_sweep"  # of flags in the cluster's key-value store
 

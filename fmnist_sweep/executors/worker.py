@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import fmnist_sweep
 from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import attach
+from fmnist_sweep.training.probe import probe
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -68,7 +69,6 @@ class _Inbox:
 def serve(connection: Connection[Any, Any], threads: int) -> None:
     """Answer requests until the supervisor ends; TensorFlow computes on so many cores."""
     inbox = _Inbox(connection)
-    from fmnist_sweep.sweep import forecast
     from fmnist_sweep.training import backend, trial
 
     backend.set_threads(threads)
@@ -83,7 +83,7 @@ def serve(connection: Connection[Any, Any], threads: int) -> None:
                     for event in trial.run(spec, splits, inbox.stopping):
                         connection.send(event)
                 case Measure(settings):
-                    connection.send(forecast.probe(settings, splits))
+                    connection.send(probe(settings, splits))
         except Exception as error:  # it is the supervisor's, who raises it again
             connection.send(Raised(_portable(error), traceback.format_exc()))
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis import findings
-from fmnist_sweep.config import identity as studies
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.trials import StoredTrial, readable_predictions
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -62,7 +61,7 @@ def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
     scored, where, passed_over = _scored(store, asked)
     if not scored:
         raise PromotionRefused(
-            f"{where} has no finished trial in {studies.masked(store.uri)}: look with fmnist-sweep "
+            f"{where} has no finished trial in {masked(store.uri)}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
@@ -70,7 +69,7 @@ def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
     # A rung of Hyperband and the trial that went on from it are one training.
     rungs = {(trial.tags.get("fmnist.journal"), trial.continues) for trial in scored if trial.continues}
     scored = [trial for trial in scored if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
-    tied = findings.tied_with_best(scored, lambda run_id: publishing.readable_predictions(store, run_id))
+    tied = findings.tied_with_best(scored, lambda run_id: readable_predictions(store, run_id))
     _refuse_other_data(tied[0], any_data)
     # A trial that several commands trained is one rival.
     rivals = {(trial.study_id, trial.trial_id) for trial in scored}
@@ -125,9 +124,7 @@ def _named_run(store: Store, run_id: str) -> StoredTrial:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise PromotionRefused(
-            f"{studies.masked(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui."
-        ) from None
+        raise PromotionRefused(f"{masked(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.") from None
     kind, status = run.data.tags.get("fmnist.kind"), run.info.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(

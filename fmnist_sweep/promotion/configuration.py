@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.job import CONFIRMATION, Job, concerns
 from fmnist_sweep.config.schema import Config, check
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking import runs as tracking
@@ -78,7 +79,7 @@ class Configuration:
             overrides=(*self.overrides, *given),
         )
 
-    def job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> studies.Job:
+    def job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> Job:
         """The finalist: a grid over its fresh seeds, of which so many are trained. Errors: ConfigError.
 
         base: where it runs and what its store is. command: that goes on with it.
@@ -90,7 +91,7 @@ class Configuration:
         # It comes from a store, which others may have written to.
         config = check(raw, lambda key: f"the configuration of {self.name}")
         varied = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
-        job = studies.Job(replace(config, settings=varied), self.overrides, {}, self.flags, studies.CONFIRMATION)
+        job = Job(replace(config, settings=varied), self.overrides, {}, self.flags, CONFIRMATION)
         return replace(job, label=self.name, command=command, marks={CONFIG_HASH: self.key})
 
 
@@ -126,7 +127,7 @@ def words_of(command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for before, word in pairwise(("", *words)) if "--config-dir" in (before, word)]
     elsewhere = ("executor", "tracking", "promote", "fresh", "plan", "seed")
-    return tuple(flags), tuple(word for word in found if not studies.concerns(word, elsewhere))
+    return tuple(flags), tuple(word for word in found if not concerns(word, elsewhere))
 
 
 def described(configuration: Configuration) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.config.identity import CONFIRMATION, Job
+from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.data import load
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.promotion.configuration import CONFIG_HASH

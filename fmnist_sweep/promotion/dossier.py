@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.config import identity as study
-from fmnist_sweep.report.figures import plots
 from fmnist_sweep.report.figures import promotion as figures
+from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.text import masked
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.candidates import Candidates
@@ -98,8 +98,8 @@ class Evidence:
             for standing, each in zip(judged, of, strict=True)
         ]
         return {
-            "accuracies.png": plots.png(figures.accuracies(spread)),
-            "recalls.png": plots.png(figures.recalls([(each.name, each.recalls) for each in judged])),
+            "accuracies.png": png(figures.accuracies(spread)),
+            "recalls.png": png(figures.recalls([(each.name, each.recalls) for each in judged])),
         }
 
     def description(self, registered: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ class Evidence:
         return _PAGE.format(
             verdict=html.escape(self.judgement.verdict),
             heading=_HEADINGS[self.judgement.verdict],
-            command=html.escape(study.masked(self.command)),
+            command=html.escape(masked(self.command)),
             said=said,
             rule=html.escape(self.judgement.rule_text),
             openings=html.escape(", ".join(self.openings)),

@@ -11,7 +11,7 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import confirming, opening
 
 if TYPE_CHECKING:
-    from fmnist_sweep.config.identity import Job
+    from fmnist_sweep.config.job import Job
     from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import Configuration

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import DataConfig
 from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion import candidates, confirming, opening
@@ -23,10 +24,10 @@ from fmnist_sweep.promotion.configuration import Configuration
 from fmnist_sweep.promotion.confirming import Confirmations
 from fmnist_sweep.promotion.dossier import Evidence
 from fmnist_sweep.promotion.entrants import Entrant, enter
-from fmnist_sweep.promotion.gate import Rule
-from fmnist_sweep.promotion.judging import judgement_of
-from fmnist_sweep.promotion.outcome import Outcome
+from fmnist_sweep.promotion.gate import Rule, judgement_of
+from fmnist_sweep.promotion.registration import Outcome
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
@@ -162,7 +163,7 @@ class Promotion:
                     f"fmnist-sweep rollback --to {number} makes it champion again."
                 )
 
-    def _jobs(self, entrants: Sequence[Entrant]) -> list[studies.Job]:
+    def _jobs(self, entrants: Sequence[Entrant]) -> list[Job]:
         base = _in_store(self._request.base, self._store)
         return [
             each.configuration.job(base, each.seeds, self._request.data_dir, self._request.command) for each in entrants
@@ -283,4 +284,4 @@ def _in_store(base: Config, store: Store) -> Config:
 
 def typed(arguments: Sequence[str]) -> str:
     """A command of fmnist-sweep as typed, without the password of an address."""
-    return studies.masked(shlex.join(["fmnist-sweep", *arguments]))
+    return masked(shlex.join(["fmnist-sweep", *arguments]))

@@ -17,7 +17,6 @@ from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion import opening
 from fmnist_sweep.promotion.champion import CONFIGURATION, FINALIST
-from fmnist_sweep.promotion.outcome import Outcome
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.dossier import Evidence
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import Predictions
+from dataclasses import dataclass
 
 # Tags of a version.
 DECISION, AGAINST, SEEDS, WHY, SEED = "fmnist.decision", "fmnist.against", "fmnist.seeds", "fmnist.why", "fmnist.seed"
@@ -201,3 +201,12 @@ def _latency(model: keras.Model, image: NDArray[np.uint8]) -> float:
         label(pixels).numpy()
         taken.append(1000 * (time.perf_counter() - begun))
     return statistics.median(taken)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """code: to end with. said: lines to print. version: registered now or before; None where there is none."""
+
+    code: ExitCode
+    said: tuple[str, ...] = ()
+    version: str | None = None

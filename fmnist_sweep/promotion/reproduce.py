@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep import source
 from fmnist_sweep.config import identity as studies
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.errors import DataError, StoreError
@@ -20,7 +19,8 @@ from fmnist_sweep.promotion.champion import CONFIGURATION
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import environment as machine
-from fmnist_sweep.training.trial import EpochEnd, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.environment import source_commit
+from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -169,5 +169,5 @@ def _differences(told: Recorded, threads: int) -> Iterator[str]:
     for name in sorted({*told.versions, *here}):
         if told.versions.get(name) != here.get(name):
             yield f"{name}: {told.versions.get(name, 'none')}; here {here.get(name, 'none')}"
-    if told.git != source.source_commit():
-        yield f"fmnist_sweep: {told.git or 'unknown'}; here {source.source_commit() or 'unknown'}"
+    if told.git != source_commit():
+        yield f"fmnist_sweep: {told.git or 'unknown'}; here {source_commit() or 'unknown'}"

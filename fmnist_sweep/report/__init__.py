@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a person sees: the report page, the leaderboard, the terminal and the figures."""

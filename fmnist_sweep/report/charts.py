@@ -12,7 +12,7 @@ import numpy as np
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.figures.plots import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

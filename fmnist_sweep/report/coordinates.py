@@ -13,7 +13,7 @@ import numpy as np
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import Varied, as_text
 from fmnist_sweep.report.charts import accuracy_range, blank, plain, words_of
-from fmnist_sweep.report.figures.plots import GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

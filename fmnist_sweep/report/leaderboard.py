@@ -68,16 +68,6 @@ def record_of(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
     )
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-
-
 def mark_tied(records: Sequence[TrialRecord], found: Findings) -> None:
     """Note on each trial whether it cannot be told apart from the best."""
     tied = {row.run_id: row.tied for row in found.rows}

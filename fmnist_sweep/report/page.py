@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.mistakes import Mistakes
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.figures import galleries, plots
+from fmnist_sweep.report.figures.canvas import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -316,7 +317,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _picture(drawing: Drawing, words: str) -> str:
-    content = base64.b64encode(plots.png(drawing)).decode()
+    content = base64.b64encode(png(drawing)).decode()
     return f'<figure><img alt="{escape(words, quote=True)}" src="data:image/png;base64,{content}"></figure>'
 
 

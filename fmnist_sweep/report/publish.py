@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from fmnist_sweep import analysis
 from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import findings
-from fmnist_sweep.config.identity import masked
 from fmnist_sweep.errors import ConfigError, DataError
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+from fmnist_sweep.tracking.trials import StoredTrial, readable_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,16 +79,6 @@ def _gathered(store: Store, trials: Sequence[StoredTrial], images: Images) -> Fi
         splits_images=None if shown is None else shown.images,
         twins=None if shown is None else shown.twins,
     )
-
-
-def readable_predictions(store: Store, run_id: str) -> Predictions | None:
-    """A trial's predictions; None where the store has none, or a damaged file."""
-    # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
-    content = tracking.artifact(store, run_id, "predictions.npz")
-    try:
-        return None if content is None else evidence.unpacked(content)
-    except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
-        return None
 
 
 def page(found: Findings, title: str, banner: str | None, command: str, searched: str) -> bytes:

@@ -9,11 +9,11 @@ import numpy as np
 
 from fmnist_sweep.analysis import UPPER_BODY
 from fmnist_sweep.analysis.findings import Configuration, FailureCause, Findings
+from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import Varied, as_text
-from fmnist_sweep.mistakes import Mistakes
 from fmnist_sweep.report.charts import GREY
-from fmnist_sweep.report.figures.plots import BLUE, GREEN, INK, MUTED, VERMILLION
-from fmnist_sweep.report.leaderboard import duration
+from fmnist_sweep.report.figures.canvas import BLUE, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.text import duration
 
 MOST_ROWS = 200
 MOST_COLUMNS = 8  # of settings; more would not fit a page

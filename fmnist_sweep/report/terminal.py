@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fmnist_sweep.report.leaderboard import TrialRecord, accuracy_text, best, duration, ranked, score_cell, ties_text
-from fmnist_sweep.text import console, printable
+from fmnist_sweep.report.leaderboard import TrialRecord, accuracy_text, best, ranked, score_cell, ties_text
+from fmnist_sweep.text import console, duration, printable, trials_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,13 +59,6 @@ class _Shown:
     done: int
     bar: TaskID | None = None
     where: str = ""
-
-
-def trials_text(planned: float) -> str:
-    """A planned number of trials in words."""
-    if planned == float("inf"):
-        return "as many trials as time allows"
-    return "1 trial" if planned == 1 else f"{planned:.0f} trials"
 
 
 class View:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Configuration, Findings
+from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import as_text
-from fmnist_sweep.mistakes import Mistakes
-from fmnist_sweep.report.leaderboard import duration
+from fmnist_sweep.text import duration
 
 _TIED = "cannot be told apart from"
 

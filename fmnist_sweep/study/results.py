@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fmnist_sweep import files as packed
-from fmnist_sweep.tracking.runs import Epoch
-from fmnist_sweep.training.trial import TrialResult
+from fmnist_sweep.training.events import Epoch, TrialResult
 
 
 def pack(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:

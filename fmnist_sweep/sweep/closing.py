@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.config import identity as studies
-from fmnist_sweep.config.identity import SEARCH, Kinds
+from fmnist_sweep.config.job import SEARCH, Kinds
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report import leaderboard as report
 from fmnist_sweep.report import publish as publishing
@@ -14,9 +13,10 @@ from fmnist_sweep.report.leaderboard import TrialRecord
 from fmnist_sweep.report.publish import Images
 from fmnist_sweep.study.folder import OpenStudy, OpenSweep
 from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import now
-from fmnist_sweep.sweep.parcels import Sweep
 from fmnist_sweep.sweep.plan import Planned
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import runs as tracking
 
 
@@ -54,7 +54,7 @@ def refuse_deleted(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     store, run_id = sweep.store, str(opened.record.run_id)
     if not sweep.delivery.insist(lambda: tracking.is_there(store, run_id), sweep.stop.sleep):
         raise StoreError(
-            f"{studies.masked(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
+            f"{masked(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
             "it there, or type the command with fresh=true to begin anew."
         )
 

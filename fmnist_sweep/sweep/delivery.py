@@ -19,8 +19,9 @@ from fmnist_sweep.tracking import store as stores
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
     from fmnist_sweep.study.record import Attempt
-    from fmnist_sweep.tracking.runs import Epoch, RunInfo
+    from fmnist_sweep.tracking.runs import RunInfo
     from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.training.events import Epoch
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds between two tries, doubled each time
 PATIENCE_SECONDS = 60.0  # how long the end of a study, or a call that cannot wait, waits for a store that is away

@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import yaml
 
 from fmnist_sweep import files as packed
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.commands import command
+from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.executors import Arrangement, Executor
-from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.report.artifacts import trial_artifacts
 from fmnist_sweep.report.leaderboard import name_of
-from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space
-from fmnist_sweep.source import source_commit
 from fmnist_sweep.study import results
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import Attempt, TrialHistory
-from fmnist_sweep.sweep.delivery import Delivery, Ending, Parcel
+from fmnist_sweep.sweep.context import Sweep
+from fmnist_sweep.sweep.delivery import Ending, Parcel
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.runs import Closing, Epoch
-from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.runs import Closing
 from fmnist_sweep.training import environment as machine
+from fmnist_sweep.training.environment import source_commit
 from fmnist_sweep.training.evaluation import evaluate
-from fmnist_sweep.training.trial import TrialResult
-
-
-@dataclass
-class Sweep:
-    """What the studies of one command share."""
-
-    command: str
-    store: Store
-    executor: Executor
-    arrangement: Arrangement
-    view: View
-    stop: Stop
-    delivery: Delivery
-    seconds_trained: float = 0.0
+from fmnist_sweep.training.events import Epoch, TrialResult
 
 
 class Handover:
@@ -85,7 +69,7 @@ class Handover:
         return Parcel(
             attempt=attempt,
             info=info,
-            params=studies.flat({**config, "data": self._study.job.config.data.content()}),
+            params=flat({**config, "data": self._study.job.config.data.content()}),
             files={"config.yaml": written.encode(), "overrides.txt": f"{info.command}\n".encode()},
             splits=self._planned.splits,
             found=lambda run_id: self._opened.note("attempt_run", **named, run_id=run_id),
@@ -118,7 +102,7 @@ class Handover:
                 **continues,
                 **self._study.job.marks,
             },
-            command=studies.command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
+            command=command(self._study, config, origin.fallback_reason, self._sweep.arrangement.threads),
             parent=self._record.run_id,
         )
 
@@ -142,7 +126,7 @@ class Handover:
         def finish(run_id: str, again: bool) -> None:
             found = at_hand[0] if at_hand else results.unpack(path.read_bytes())[0]
             evaluation = evaluate(validation.labels, found.probabilities, LABELS)
-            files = tracking.trial_artifacts(name, found, evaluation, validation)
+            files = trial_artifacts(name, found, evaluation, validation)
             keep, closing = self._wanted(history), Closing(ended, again)
             tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)
             if not keep and not history.model_dropped:

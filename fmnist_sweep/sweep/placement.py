@@ -16,11 +16,11 @@ from fmnist_sweep.executors import Arrangement, Executor
 from fmnist_sweep.executors.in_process import InProcess
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep.forecast import Forecast, Probe
+from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.probe import Probe, probe
 
 # Of work in one process, before workers are tried: to start them takes five to ten seconds.
 _WORTH_MINUTES = 1.0
@@ -167,7 +167,7 @@ def _gain(alone: Forecast, together: Forecast) -> float:
 
 
 def _probes_here(plan: Sequence[Planned]) -> Mapping[str, Probe]:
-    return _probes(plan, lambda planned: forecast.probe(planned.study.settings, planned.splits))
+    return _probes(plan, lambda planned: probe(planned.study.settings, planned.splits))
 
 
 def _probes_there(plan: Sequence[Planned], executor: Any) -> Mapping[str, Probe]:

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.config import identity as studies
-from fmnist_sweep.config.identity import Job, Study
+from fmnist_sweep.config.identity import Study
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import Splits, fallback_banner, load
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
-from fmnist_sweep.report.terminal import View, trials_text
+from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import space
 from fmnist_sweep.study import folder as folders
 from fmnist_sweep.study.folder import Place, StudyFolder
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep import forecast
+from fmnist_sweep.text import masked, trials_text
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.probe import Probe
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Planned:
 def place(job: Job) -> Place:
     """The store and the experiment that a job's runs go to; without the user and password of an address."""
     tracking = job.config.tracking
-    return {"uri": studies.masked(stores.absolute_uri(tracking.uri)), "experiment": tracking.experiment}
+    return {"uri": masked(stores.absolute_uri(tracking.uri)), "experiment": tracking.experiment}
 
 
 def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
@@ -211,7 +214,7 @@ def kind(planned: Planned) -> str:
     )
 
 
-def costs(plan: Sequence[Planned], probes: Mapping[str, forecast.Probe], slots: int) -> forecast.Forecast:
+def costs(plan: Sequence[Planned], probes: Mapping[str, Probe], slots: int) -> forecast.Forecast:
     """What is left to do will take, so many trials at once; probes: of each kind of study."""
     found = []
     for planned in plan:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.config import identity as studies
-from fmnist_sweep.config.identity import SEARCH, Job, Kinds
+from fmnist_sweep.config.commands import continuing, typed
+from fmnist_sweep.config.job import SEARCH, Job, Kinds, flat
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report import leaderboard as report
 from fmnist_sweep.report import publish as publishing
-from fmnist_sweep.report.leaderboard import TrialRecord, duration
-from fmnist_sweep.report.terminal import View, trials_text
-from fmnist_sweep.source import source_commit
+from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study import folder as folders
 from fmnist_sweep.study.folder import OpenStudy, OpenSweep, StudyFolder
 from fmnist_sweep.sweep import closing as rollup
@@ -31,15 +31,17 @@ from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import plan as plans
 from fmnist_sweep.sweep import recovery as reaping
+from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.sweep.parcels import Sweep
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.supervisor import Supervisor
+from fmnist_sweep.text import duration, masked, trials_text
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.environment import source_commit
 
 
 def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None = None) -> ExitCode:
@@ -47,7 +49,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
 
     command: as typed; the one that continues is this without fresh=true.
     """
-    config, command, stop = jobs[0].config, studies.continuing(command), stop or Stop()
+    config, command, stop = jobs[0].config, continuing(command), stop or Stop()
     _refuse_several_stores(jobs)
     state = stores.state_folder(config.tracking.uri)
     plan = plans.plan_studies(jobs, state, view)
@@ -172,7 +174,7 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
             "mark": planned.mark,
             "data": planned.splits.tag,
             "identity": planned.study.identity,
-            "command": studies.typed(planned.study.job),
+            "command": typed(planned.study.job),
             **plans.place(planned.study.job),
         }
         study = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
@@ -276,7 +278,7 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     )
     most = None if math.isinf(planned.trials) else planned.trials
     executor = arranging.recorded(sweep.arrangement)
-    opened.note("opened", command=studies.typed(study.job), planned=most, executor=executor, **home)
+    opened.note("opened", command=typed(study.job), planned=most, executor=executor, **home)
     try:
         _open_run(sweep, info, opened)
         trials = running.kinds.trial
@@ -292,7 +294,7 @@ def _describe(sweep: Sweep, planned: Planned, run_id: str) -> None:
     study, config = planned.study, planned.study.job.config
     searched = {f"search.{key}": value for key, value in _search(config).items()}
     identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
-    tracking.describe(sweep.store, run_id, {**studies.flat(study.settings), **searched}, planned.splits, identity)
+    tracking.describe(sweep.store, run_id, {**flat(study.settings), **searched}, planned.splits, identity)
 
 
 def _search(config: Any) -> dict[str, Any]:
@@ -360,7 +362,7 @@ def _say_how_it_ended(running: _Running) -> ExitCode:
     records = [record for found in running.results.values() for record in found]
     failed = sum(record.state == "failed" for record in records)
     view.say(f"{trials_text(len(records))}, {duration(sweep.seconds_trained)} of training, {failed} failed.")
-    view.say(f"store: {studies.masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
+    view.say(f"store: {masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
     if running.kinds is SEARCH:
         _say_what_next(running, records)
     return rollup.ending(running.results)
@@ -370,7 +372,7 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     sweep, plan = running.sweep, running.plan
     view, uri = sweep.view, sweep.store.uri
     named = {
-        "--uri": None if uri == stores.default_uri() else studies.masked(uri),
+        "--uri": None if uri == stores.default_uri() else masked(uri),
         "--experiment": None if sweep.store.experiment_name == "fashion-mnist" else sweep.store.experiment_name,
     }
     folder = plan[0].study.job.config.data.dir
@@ -378,7 +380,7 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     report_here = publishing.here(sweep.store, _report_name(running))
     if report_here.is_file():
         view.say(f"report: {report_here}")
-    view.say(f"browse: {studies.masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
+    view.say(f"browse: {masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")
     elif report.best(records):

@@ -17,16 +17,18 @@ from fmnist_sweep.report.leaderboard import record_of
 from fmnist_sweep.study import results
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import Parcel, now
-from fmnist_sweep.sweep.parcels import Handover, Sweep
+from fmnist_sweep.sweep.parcels import Handover
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.proposals import Proposals
-from fmnist_sweep.tracking.runs import Epoch
 from fmnist_sweep.training import trial
 from fmnist_sweep.training.evaluation import evaluate, wilson
-from fmnist_sweep.training.trial import (
+from fmnist_sweep.training.events import (
     CheckpointRefused,
+    Epoch,
     EpochEnd,
+    Event,
     Started,
     TrialFailure,
     TrialResult,
@@ -121,11 +123,11 @@ class Supervisor:
             if not self._sweep.executor.concurrent:
                 self._end_overdue()
 
-    def _next_event(self, timeout: float) -> trial.Event | None:
+    def _next_event(self, timeout: float) -> Event | None:
         with self._sweep.stop.interruptible():
             return self._sweep.executor.next_event(timeout)
 
-    def _take(self, event: trial.Event) -> None:
+    def _take(self, event: Event) -> None:
         live = self._running[event.trial_id]
         match event:
             case Started():

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from fmnist_sweep.config.identity import masked
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.text import masked
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.report.figures import plots
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.training.evaluation import most_confused
+from fmnist_sweep.training.events import Epoch
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
@@ -27,13 +25,12 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Split, Splits
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.training.evaluation import Evaluation
-    from fmnist_sweep.training.trial import TrialResult
+    from fmnist_sweep.training.events import TrialResult
 
 _MOST_PARAMS, _MOST_METRICS = 100, 1000  # in one batch, by MLflow's own limits
 # No two runs have all of these alike.
 _MARKS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
 _LONGEST_PARAM = 6000
-SHIRT = LABELS.index("Shirt")
 
 
 @dataclass(frozen=True)
@@ -176,15 +173,6 @@ def _parameter(value: Any) -> str:
     return text[:_LONGEST_PARAM]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one epoch (from 1) and when it ended, in ms since 1970: the same again is not logged twice."""
-
-    number: int
-    metrics: Mapping[str, float]
-    ended: int
-
-
 def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
     """The figures of epochs, at step = epoch, in as few batches as may be."""
     entries = [entry for epoch in epochs for entry in _metrics(epoch.metrics, epoch.ended, step=epoch.number)]
@@ -204,43 +192,6 @@ def _metrics(
 
     name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
     return [Metric(key, float(value), now, step, model_id, name, digest) for key, value in values.items()]
-
-
-def trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
-    """What a finished trial leaves behind beside its config, by name: figures, tables, predictions."""
-    predicted = result.probabilities.argmax(axis=1)
-    confidence = result.probabilities.max(axis=1)
-    wrong = predicted != validation.labels
-    shirts = wrong & (validation.labels == SHIRT)
-    report = {"accuracy": evaluation.accuracy, **evaluation.report}
-
-    def gallery(chosen: Any, what: str) -> bytes:
-        title = f"{what}: {int(chosen.sum())} of {len(chosen)}, most confident first · {name}"
-        images, labels = validation.images[chosen], validation.labels[chosen]
-        return plots.png(plots.misclassified(images, labels, predicted[chosen], confidence[chosen], LABELS, title))
-
-    matrix_title = f"Validation accuracy {evaluation.accuracy:.4f} · {name}"
-    return {
-        "curves.png": plots.png(plots.curves(result.history, result.best_epoch, name)),
-        "confusion_matrix.png": plots.png(plots.confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
-        "confusion_matrix.json": _json({"labels": list(LABELS), "matrix": evaluation.confusion}),
-        "classification_report.json": _json(report),
-        "misclassified.png": gallery(wrong, "Wrong"),
-        "misclassified_shirt.png": gallery(shirts, "Shirts taken for something else"),
-        "predictions.npz": _predictions(result, validation),
-    }
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1).encode()
-
-
-def _predictions(result: TrialResult, validation: Split) -> bytes:
-    # Kept so that trials can later be compared image by image.
-    with tempfile.TemporaryFile() as file:
-        np.savez(file, index=validation.index, labels=validation.labels, probabilities=result.probabilities)
-        file.seek(0)
-        return file.read()
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import near
 from fmnist_sweep.data import DataConfig, Split, load
 from fmnist_sweep.data.sources import read_train_again
+from fmnist_sweep.data.twins import near
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.trials import Predictions
@@ -32,7 +32,7 @@ _AT_ONCE = 500  # images, a divisor of the test set's number: for a shorter last
 class TestPredictions(Predictions):
     """What a run's saved model says of the test images, in their order.
 
-    seen: (n,) whether nearly the same picture stands in the training file (analysis.near).
+    seen: (n,) whether nearly the same picture stands in the training file (data.twins.near).
     """
 
     __test__ = False  # no test class, whatever its name begins with

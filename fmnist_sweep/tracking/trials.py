@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from fmnist_sweep.tracking.store import Store
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.entities import Run
+    from numpy.typing import NDArray
+
+    from fmnist_sweep.data import Splits
+    from fmnist_sweep.tracking.store import Store
 
 _MOST_DRAWN = 1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
@@ -284,3 +293,13 @@ def unpacked(content: bytes) -> Predictions:
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None
+
+
+def readable_predictions(store: Store, run_id: str) -> Predictions | None:
+    """A trial's predictions; None where the store has none, or a damaged file."""
+    # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
+    content = tracking.artifact(store, run_id, "predictions.npz")
+    try:
+        return None if content is None else unpacked(content)
+    except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -32,3 +33,17 @@ def _model(information: Path) -> str:
     """What a GPU's driver calls it."""
     lines = information.read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "a GPU")
+
+
+@cache
+def source_commit() -> str:
+    """The commit of the checkout this code runs from, with + when it was changed; "none" where there is none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "none"
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # no git here, or one that hangs
+        return "none"
+    return answer.stdout.strip() or "none"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.analysis import near
 from fmnist_sweep.config import identity as study
 from fmnist_sweep.config.folders import experiments_folder, recipes
+from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.errors import StoreError
@@ -59,7 +60,7 @@ def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.Wr
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
 def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented.WriteUp) -> None:
     configs = [documented.composed(recipe, []).config for recipe in write_up.stated]
-    known = {key for config in configs for key in study.flat({**config.settings, "data": config.data.model_dump()})}
+    known = {key for config in configs for key in flat({**config.settings, "data": config.data.model_dump()})}
     assert {key for entry in write_up.left_open for key in entry.keys} <= known
 
 
@@ -165,7 +166,7 @@ class Written:
         }
         run_id = str(client.create_run(experiment, tags=marks).info.run_id)
         data = job.config.data.model_dump(exclude={"dir", "download", "fallback"})
-        flat = study.flat({**settings, "data": data})
+        params = flat({**settings, "data": data})
         final = {"best_val_accuracy": right, "best_epoch": epochs, "parameters": 7, "fit_seconds": 3}
         client.log_batch(
             run_id,
@@ -179,7 +180,7 @@ class Written:
             ],
             params=[
                 Param(key, json.dumps(value) if isinstance(value, dict | list) else str(value))
-                for key, value in flat.items()
+                for key, value in params.items()
             ],
         )
         labels, probabilities = told(right, seed)

@@ -24,6 +24,7 @@ from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study import folder as folders
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.training.events import EpochEnd
 from tests.conftest import Command
 
 TINY = (
@@ -210,7 +211,7 @@ def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_pa
     kept = sorted(folder.path.glob("checkpoints/*/*.npz"))
     assert kept
     given = replace(spec((*TINY[:-1], "train.epochs=2", "model.filters=61")), checkpoint_seconds=0)
-    other = [event.checkpoint for event in trial.run(given, splits()) if isinstance(event, trial.EpochEnd)]
+    other = [event.checkpoint for event in trial.run(given, splits()) if isinstance(event, EpochEnd)]
     for path in kept:
         path.write_bytes(other[-1] or b"")
     code, shown = _run((*LONG[len(TINY) - 1 :],))

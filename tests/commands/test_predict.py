@@ -22,7 +22,7 @@ from fmnist_sweep.cli.predict import predict, probabilities
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.report.figures.plots import png
+from fmnist_sweep.report.figures.canvas import png
 from fmnist_sweep.report.figures.predictions import predictions
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions

@@ -25,16 +25,8 @@ from fmnist_sweep.executors import ray_task
 from fmnist_sweep.executors.ray_cluster import RayCluster
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.trial import (
-    EpochEnd,
-    Event,
-    Started,
-    TrialFailure,
-    TrialResult,
-    TrialSpec,
-    WorkerLost,
-    checkpoint_history,
-)
+from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialFailure, TrialResult, TrialSpec, WorkerLost
+from fmnist_sweep.training.trial import checkpoint_history
 from tests.conftest import run
 from tests.support import ROOT
 from tests.support.ray_nodes import Nodes

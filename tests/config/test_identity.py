@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity as study
+from fmnist_sweep.config.commands import command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import experiments_folder
 from fmnist_sweep.config.identity import Study
+from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import DataConfig, load
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
@@ -136,12 +138,12 @@ def test_long_floats_are_cut_in_a_name() -> None:
 
 
 def test_flat_joins_keys_with_dots_and_keeps_lists() -> None:
-    assert study.flat({"a": {"b": [1, 2], "c": {"d": None}}, "e": 1}) == {"a.b": [1, 2], "a.c.d": None, "e": 1}
+    assert flat({"a": {"b": [1, 2], "c": {"d": None}}, "e": 1}) == {"a.b": [1, 2], "a.c.d": None, "e": 1}
 
 
 def repeated(found: Study, config: dict[str, Any], drawn_for: str | None = None) -> tuple[list[str], Any]:
     """The overrides of the printed command, read as a shell would, and the job they compose."""
-    words = shlex.split(study.command(found, config, drawn_for, 2))
+    words = shlex.split(command(found, config, drawn_for, 2))
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     return words[3:], compose_job(words[3:])
 

@@ -22,7 +22,7 @@ from fmnist_sweep.executors.in_process import InProcess
 from fmnist_sweep.executors.local import Local
 from fmnist_sweep.executors.shared_images import SharedImages, attach
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.training.trial import (
+from fmnist_sweep.training.events import (
     CheckpointRefused,
     EpochEnd,
     Event,

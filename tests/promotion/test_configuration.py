@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity as study
+from fmnist_sweep.config.commands import command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.errors import ConfigError
@@ -32,7 +33,7 @@ def configuration(*overrides: str, seed: int = 1) -> tuple[Configuration, dict[s
     job = compose_job([*overrides, f"seed={seed}", "train.precision=float32"])
     found = study.name_by_content(job, "", job.config.settings, "sha")
     config = resolved(job)
-    flags, words = words_of(study.command(found, config, None, 2))
+    flags, words = words_of(command(found, config, None, 2))
     settings = {key: value for key, value in config.items() if key != "seed"}
     objective = job.config.search.objective
     made = Configuration(
@@ -64,7 +65,7 @@ def test_it_is_trained_again_as_it_was_but_with_seeds_that_no_search_uses(overri
 def test_the_command_of_a_confirmation_composes_exactly_it(overrides: list[str]) -> None:
     made, config = configuration(*overrides)
     again = trained_again(made)
-    words = shlex.split(study.command(again, {**config, "seed": 10001}, None, 2))
+    words = shlex.split(command(again, {**config, "seed": 10001}, None, 2))
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     job = compose_job(words[3:])
     assert job.config.settings == {**config, "seed": 10001}

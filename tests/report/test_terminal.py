@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from fmnist_sweep.report import leaderboard as report
 from fmnist_sweep.report import terminal
 from fmnist_sweep.report.terminal import View
+from fmnist_sweep.text import duration
 from tests.report.test_leaderboard import record
 
 
@@ -41,7 +41,7 @@ def metrics(**given: Any) -> dict[str, float]:
     ],
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> None:
-    assert report.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_a_log_has_a_line_for_each_event() -> None:

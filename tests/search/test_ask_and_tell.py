@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.identity import Job
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import (
     ORACLES,

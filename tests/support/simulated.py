@@ -32,7 +32,7 @@ from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training import snapshot, trial
-from fmnist_sweep.training.trial import EpochEnd, Event, Started, TrialResult, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialResult, TrialSpec
 from tests.support.small import TINY, events, resolved
 from tests.support.small import splits as small_splits
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.identity import Job
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import Splits
 from fmnist_sweep.data.splits import Origin, Split, sha256_of
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal, Search
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training.trial import EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
 
 DRAWN = ("data=drawn", "data.images=200")
 # The smallest network that still has each kind of layer.

@@ -16,14 +16,15 @@ import pytest
 from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.identity import Job
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.search.ask_and_tell import Proposal, most_trials
-from fmnist_sweep.sweep.forecast import Forecast, Probe, forecast, probe, refuse_full_disk, text, total
+from fmnist_sweep.sweep.forecast import Forecast, forecast, refuse_full_disk, text, total
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import models
+from fmnist_sweep.training.probe import Probe, probe
 from tests.support import small
 
 SPACE = (

@@ -18,10 +18,10 @@ from fmnist_sweep.study import folder as folders
 from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep.forecast import Probe
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.probe import Probe
 from tests.support.small import DRAWN, TINY
 
 FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_trials=4")

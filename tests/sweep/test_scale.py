@@ -23,7 +23,7 @@ from fmnist_sweep.study.folder import every
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.training.trial import Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import Event, TrialFailure, TrialResult, TrialSpec
 from tests.support.simulated import simulated
 
 SPACE = (

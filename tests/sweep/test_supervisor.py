@@ -188,7 +188,7 @@ def test_a_failed_trial_leaves_the_command_that_repeats_it() -> None:
 def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import getpass
 
-    from fmnist_sweep.source import source_commit
+    from fmnist_sweep.training.environment import source_commit
 
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
@@ -206,7 +206,7 @@ def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.Mo
 
 
 def test_credentials_in_an_address_are_not_kept() -> None:
-    from fmnist_sweep.config.identity import masked
+    from fmnist_sweep.text import masked
 
     command = "python -m fmnist_sweep tracking.uri=http://me:secret@host:5000 seed=1"
     assert masked(command) == "python -m fmnist_sweep tracking.uri=http://***@host:5000 seed=1"

@@ -25,7 +25,7 @@ from fmnist_sweep.data import Splits
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training import snapshot, trial
-from fmnist_sweep.training.trial import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
+from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
 from tests.support import ROOT
 from tests.support.small import TINY, events, failed, spec, splits
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import Splits
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import optimization as training
-from fmnist_sweep.training.trial import EpochEnd, Event, TrialFailure, TrialResult
+from fmnist_sweep.training.events import EpochEnd, Event, TrialFailure, TrialResult
 from tests.support.small import TINY, events, failed, finished, spec, splits
 
 DATA = splits()

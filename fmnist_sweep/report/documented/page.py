@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.report.documented import rules as verdicts
@@ -327,7 +327,7 @@ def _left_open(page: Page) -> str:
 
 def _settings(page: Page, recipe: str) -> dict[str, Any]:
     config = page.found.jobs[recipe].config
-    return studies.flat({**config.settings, "data": config.data.model_dump()})
+    return flat({**config.settings, "data": config.data.model_dump()})
 
 
 def _alike(filled: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ import yaml
 from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import experiments_folder
+from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import DataConfig, Split, load, open_test
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
 from fmnist_sweep.tracking import models as logged_model
@@ -28,7 +29,7 @@ from fmnist_sweep.tracking.trials import Predictions, StoredTrial
 if TYPE_CHECKING:
     import keras
 
-    from fmnist_sweep.config.identity import Job
+    from fmnist_sweep.config.job import Job
 
 SEEDS = "1,2,3"
 
@@ -239,7 +240,7 @@ def finished(store: Store) -> list[StoredTrial]:
 
 def _of_recipe(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[Run]:
     data = {f"data.{key}": value for key, value in job.config.data.content().items()}
-    expected = {**studies.flat(job.config.settings), **data}
+    expected = {**flat(job.config.settings), **data}
     free = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
         # Cheaper than to read what decided it, which is asked next.

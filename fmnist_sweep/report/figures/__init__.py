@@ -1,1 +1,1 @@
-"""TODO."""
+"""Figures: values in, PNG bytes out."""

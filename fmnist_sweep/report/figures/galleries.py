@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import Calibration, Pair, Suspects
-from fmnist_sweep.report.figures.plots import (
+from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
     GREY,

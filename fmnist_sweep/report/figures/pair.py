@@ -8,7 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.pair import EXAMPLES, Disagreement, Example
-from fmnist_sweep.report.figures.plots import GREY, INK, SIDE, TITLE_HEIGHT, WIDTH, ZOOM, Line, draw, page, tiled, write
+from fmnist_sweep.report.figures.canvas import (
+    GREY,
+    INK,
+    SIDE,
+    TITLE_HEIGHT,
+    WIDTH,
+    ZOOM,
+    Line,
+    draw,
+    page,
+    tiled,
+    write,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import THUMBNAIL, Photograph
-from fmnist_sweep.report.figures.plots import (
+from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
     INK,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fmnist_sweep.report.figures.plots import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,8 +25,8 @@ from fmnist_sweep.analysis import (
     per_class,
 )
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.report.figures.canvas import png
 from fmnist_sweep.report.figures.galleries import confused, reliability, suspected
-from fmnist_sweep.report.figures.plots import png
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (60, 28, 28, 1), dtype=np.uint8)
 

@@ -18,7 +18,8 @@ from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.figures.plots import confusion_matrix, curves, examples, misclassified, png
+from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.plots import confusion_matrix, curves, examples, misclassified
 
 NAN = float("nan")
 

@@ -1,0 +1,61 @@
+"""A job: one composed config of a command, before its data is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fmnist_sweep.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What the runs of a command, of its jobs and of their trainings are, as their tag fmnist.kind says."""
+
+    sweep: str
+    study: str
+    trial: str
+
+
+SEARCH = Kinds("sweep", "study", "trial")
+
+
+# A finalist's one configuration, trained again with fresh seeds.
+CONFIRMATION = Kinds("promotion", "finalist", "confirmation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed config, before its data is read.
+
+    overrides: as typed, for this job alone. choices: the option of each config group. flags: Hydra's own that it needs.
+    label: what it is called, where that is not to be made of what sets it apart. command: that continues it, where that
+    is no plain sweep. marks: tags of its trials' runs beside the usual ones.
+    """
+
+    config: Config
+    overrides: tuple[str, ...]
+    choices: Mapping[str, str]
+    flags: tuple[str, ...] = ()
+    kinds: Kinds = SEARCH
+    label: str | None = None
+    command: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+def concerns(override: str, keys: tuple[str, ...]) -> bool:
+    """Whether an override is of one of these keys, or of one below."""
+    name = override.lstrip("+~").split("=", 1)[0]
+    return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as dotted keys; lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

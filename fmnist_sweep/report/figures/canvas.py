@@ -1,0 +1,145 @@
+"""What all figures share: sizes, colours, grids of images with captions, and writing them as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.path import Path
+
+
+_DPI = 100  # with figures 9 inches wide: 900 pixels, about what a browser shows without scaling
+
+
+WIDTH = 900
+
+
+# Okabe & Ito's palette, told apart with any common colour blindness.
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+
+
+INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
+
+
+SIDE = 28  # pixels of one image's side
+
+
+ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
+
+
+TITLE_HEIGHT = 52
+
+
+GREY = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
+
+
+Line = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
+
+
+def png(figure: Figure, dpi: int = _DPI) -> bytes:
+    """The figure as a PNG file's bytes; its size in pixels is the figure's in inches times `dpi`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    buffer = BytesIO()
+    # Straight to the canvas: `savefig` would heed a user's own matplotlib settings for files. Compressing
+    # harder takes longer than it saves; and without the drawing software's version the same figure gives the
+    # same bytes.
+    FigureCanvasAgg(figure).print_png(  # type: ignore[no-untyped-call]
+        buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+    )
+    return buffer.getvalue()
+
+
+def page(width: int, height: int, title: str) -> Figure:
+    """A white figure of `width` times `height` pixels (at the default dpi), its title at the top left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+    # A long title shrinks instead of being cut off.
+    size = min(13.0, 13.0 * (width / 11.5) / max(len(title), 1))
+    figure.text(
+        16 / width,
+        1 - 15 / height,
+        title,
+        ha="left",
+        va="top",
+        fontsize=size,
+        fontweight="bold",
+        color=INK,
+        parse_math=False,
+    )
+    return figure
+
+
+def note(title: str, text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = page(WIDTH, 160, title)
+    figure.text(0.5, 0.4, text, ha="center", va="center", fontsize=13, color=MUTED)
+    return figure
+
+
+def draw(
+    figure: Figure, values: NDArray[Any], cmap: str, greatest: float, box: tuple[float, float, float, float]
+) -> None:
+    """Draw `values`, 0..`greatest`, in a box of (left, top, width, height) in pixels."""
+    left, top, width, height = box
+    across, down = figure.get_size_inches() * _DPI
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.set_axis_off()
+    axes.imshow(values, cmap=cmap, vmin=0, vmax=greatest, aspect="auto", interpolation="nearest")
+
+
+def write(
+    figure: Figure, lines: Sequence[Line], size: float, colour: str, align: float = 0.5, angle: float = 0
+) -> None:
+    """Write many short texts as one filled outline, many times faster than as one text artist each.
+
+    `align` says which point of a text lies at its x: 0 its start, 0.5 its middle, 1 its end; `angle`, in
+    degrees, turns it about that point.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+    from matplotlib.transforms import Affine2D
+
+    lines = [line for line in lines if line[2].strip()]
+    if not lines:
+        return
+    height = figure.get_figheight() * _DPI
+    turned = Affine2D().rotate_deg(angle)
+    paths = [_outline(text, size, align).transformed(turned.frozen().translate(x, height - y)) for x, y, text in lines]
+    # An outline no longer knows what it says, so its label does.
+    label = "\n".join(text for _, _, text in lines)
+    patch = PathPatch(Path.make_compound_path(*paths), facecolor=colour, linewidth=0, snap=False, label=label)
+    patch.set_transform(Affine2D().scale(1 / _DPI) + figure.dpi_scale_trans)
+    figure.add_artist(patch)
+
+
+@lru_cache(maxsize=4096)
+def _outline(text: str, size: float, align: float) -> Path:
+    """The text's outline in pixels, its baseline at y = 0 and its point `align` at x = 0."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path
+    from matplotlib.textpath import TextPath
+
+    # Dollar signs are escaped, or the text between two would be read as a formula.
+    outline = TextPath((0, 0), text.replace("$", r"\$"), size=size * _DPI / 72, prop=FontProperties())
+    vertices = np.asarray(outline.vertices)
+    start, end = vertices[:, 0].min(), vertices[:, 0].max()
+    return Path(vertices - (start + align * (end - start), 0), outline.codes)
+
+
+def tiled(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
+    """One image of `tiles`, (rows, columns, 28, 28): one Axes draws many times faster than one each."""
+    rows, columns = tiles.shape[:2]
+    left = (cell_width - SIDE) // 2
+    mosaic = np.zeros((rows, cell_height, columns, cell_width), np.uint8)
+    mosaic[:, :SIDE, :, left : left + SIDE] = tiles.swapaxes(1, 2)
+    return mosaic.reshape(rows * cell_height, columns * cell_width)

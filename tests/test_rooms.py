@@ -1,0 +1,100 @@
+"""The rooms of the package: imports run one way, and each foreign library is imported in its one room."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+PACKAGE = ROOT / "fmnist_sweep"
+# A room may import itself, those after it, and the modules at the top level that are for all.
+ROOMS = (
+    "cli",
+    "promotion",
+    "sweep",
+    "executors",
+    "report",
+    "analysis",
+    "tracking",
+    "study",
+    "config",
+    "training",
+    "data",
+    "search",
+)
+FOR_ALL = {"errors", "files", "text", "interrupts"}
+ENTRANCES = {"__init__", "__main__"}  # may import any room
+ONE_DOOR = {
+    "hydra": {"config", "__main__"},
+    "omegaconf": {"config", "__main__"},
+    "keras_tuner": {"search"},
+    "ray": {"executors"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import, for type checking or not: the file, the line and the dotted module."""
+
+    path: Path
+    line: int
+    module: str
+
+    @property
+    def room(self) -> str:
+        parts = self.path.relative_to(PACKAGE).parts
+        return parts[0] if len(parts) > 1 else self.path.stem
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def list_imports() -> Iterator[Import]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (Import(path, node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0 and node.module is not None, f"{path}:{node.lineno}: a relative import"
+                yield Import(path, node.lineno, node.module)
+                yield from (Import(path, node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+IMPORTS = list(list_imports())
+
+
+def test_every_folder_is_a_room_and_says_what_it_is_for() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS)
+    for room in ROOMS:
+        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")))
+
+
+def test_every_module_at_the_top_level_is_for_all_or_an_entrance() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == FOR_ALL | ENTRANCES
+
+
+def test_imports_run_one_way() -> None:
+    rank = {room: place for place, room in enumerate(ROOMS)}
+    wrong = []
+    for each in IMPORTS:
+        parts = each.module.split(".")
+        if each.room in ENTRANCES or parts[0] != "fmnist_sweep" or len(parts) < 2 or parts[1] not in rank:
+            continue
+        if each.room in FOR_ALL or rank[parts[1]] < rank[each.room]:
+            wrong.append(str(each))
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", ONE_DOOR)
+def test_a_foreign_library_is_imported_in_its_one_room(library: str) -> None:
+    assert [str(each) for each in IMPORTS if each.module.split(".")[0] == library], "the test looks for nothing"
+    wrong = [
+        str(each) for each in IMPORTS if each.module.split(".")[0] == library and each.room not in ONE_DOOR[library]
+    ]
+    assert not wrong
