@@ -66,7 +66,7 @@ def questions(folder: Path) -> dict[str, Callable[[], object]]:
 
     def report_of_all() -> None:
         journals = dict.fromkeys(trial.tags["fmnist.journal"] for trial in evidence.read(store, {}))
-        publishing.page(publishing.gathered(store, list(journals), {}), "All", None, "", "")
+        publishing.encode_report(publishing.read_findings(store, list(journals), {}), "All", None, "", "")
 
     return {
         "trials()": lambda: fmnist_sweep.trials(uri),

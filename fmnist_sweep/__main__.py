@@ -79,10 +79,10 @@ def main() -> int:
         if not jobs:
             return ExitCode.DONE
         from fmnist_sweep.interrupts import Stop, heard
-        from fmnist_sweep.report.terminal import view
+        from fmnist_sweep.report.terminal import open_view
         from fmnist_sweep.sweep.run import run_sweep
 
-        with view() as shown:
+        with open_view() as shown:
             stop = Stop(shown.say)
             with heard(stop):
                 return run_sweep(jobs, command, shown, stop)

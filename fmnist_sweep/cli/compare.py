@@ -13,7 +13,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import console, echo
 
 if TYPE_CHECKING:
@@ -151,9 +151,11 @@ def _show(
         return
     screen, dropped = _console(), list[str]()
     if named:
-        table = trial_listing.named(frame, named)
+        table = trial_listing.build_column_table(frame, named)
     else:
-        table, dropped = (trial_listing.configurations if by_config else trial_listing.listing)(frame, trials, screen)
+        table, dropped = (trial_listing.build_configuration_table if by_config else trial_listing.build_trial_table)(
+            frame, trials, screen
+        )
     screen.print(table)
     what = "configurations" if by_config else "trials"
     echo(f"{len(frame):,} of {there:,} {what}{'' if len(frame) == there else f'; --limit {there} shows all'}.")
@@ -188,7 +190,7 @@ def _explain(
         echo(json.dumps(_jsonable(side_by_side.as_values(found)), indent=1))
     else:
         screen = _console()
-        for part in side_by_side_text.render(found):
+        for part in side_by_side_text.render_pair(found):
             screen.print(part)
     if picture is not None:
         _draw(store, found, picture, data_dir)
@@ -221,5 +223,5 @@ def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> 
     title = " | ".join(
         f"{name}: {side.trial.run_id[:8]}, {side.trial.name}" for name, side in (("A", found.a), ("B", found.b))
     )
-    packed.write(path, png(side_by_side_figure.disagreements(found.images, split.images, title)))
+    packed.write(path, encode_png(side_by_side_figure.draw_disagreements(found.images, split.images, title)))
     echo(f"{path}: the images on which they differ", err=True)

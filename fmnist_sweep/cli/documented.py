@@ -38,10 +38,10 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
 
     from fmnist_sweep.report.documented import write_ups
 
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
-    recipes = [recipe for write_up in chosen for recipe in write_up.stated]
-    numbers = ",".join(str(seed) for seed in write_ups.seeds_of(seeds))
+    names, overrides = write_ups.split_words(words)
+    chosen = write_ups.read_write_ups(names)
+    recipes = [recipe for write_up in chosen for recipe in write_up.figures]
+    numbers = ",".join(str(seed) for seed in write_ups.parse_seeds(seeds))
     where = [] if uri is None else [f"tracking.uri={uri}"]
     where += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
     sweep = ["-m", "fmnist_sweep", "-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *where, *overrides]
@@ -65,16 +65,16 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     from fmnist_sweep.report.documented import write_ups
     from fmnist_sweep.tracking import store as stores
 
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
+    names, overrides = write_ups.split_words(words)
+    chosen = write_ups.read_write_ups(names)
     store = stores.open_existing(uri, experiment)
-    trials = write_ups.finished(store)
-    found = [write_ups.find(store, trials, write_up, overrides) for write_up in chosen]
-    tested = write_ups.test(store, found, data_dir, stores.ledger_path(), printing.echo)
-    drawn = sum(run.is_drawn for one in found for run in one.all)
+    trials = write_ups.read_finished_trials(store)
+    found = [write_ups.find_write_up_runs(store, trials, write_up, overrides) for write_up in chosen]
+    tested = write_ups.score_write_ups(store, found, data_dir, stores.ledger_path(), printing.echo)
+    drawn = sum(run.is_drawn for one in found for run in one.all_runs)
     if drawn:
         printing.echo(f"passed over, on drawn images: {drawn} runs")
-    runs = sum(len(one.all) for one in found)
+    runs = sum(len(one.all_runs) for one in found)
     printing.echo(
         f"{len(tested)} of {runs} runs scored on the test images now; {runs - drawn - len(tested)} were before."
     )
@@ -100,11 +100,11 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     from fmnist_sweep.report.documented import write_ups
     from fmnist_sweep.tracking import store as stores
 
-    names, overrides = write_ups.words(words)
-    chosen = write_ups.write_ups(names)
+    names, overrides = write_ups.split_words(words)
+    chosen = write_ups.read_write_ups(names)
     store = stores.open_existing(uri, experiment)
-    trials = write_ups.finished(store)
+    trials = write_ups.read_finished_trials(store)
     for write_up in chosen:
-        found = write_ups.find(store, trials, write_up, overrides)
-        page = documented_page.render(documented_page.Page(store, write_up, found, overrides))
-        printing.echo(f"{documented_page.write(out, write_up.name, page)}: {len(found.all)} runs")
+        found = write_ups.find_write_up_runs(store, trials, write_up, overrides)
+        page = documented_page.render_page(documented_page.WriteUpPage(store, write_up, found, overrides))
+        printing.echo(f"{documented_page.write_page(out, write_up.name, page)}: {len(found.all_runs)} runs")

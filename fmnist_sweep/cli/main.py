@@ -19,7 +19,7 @@ from fmnist_sweep.cli.promote import promote
 from fmnist_sweep.cli.registry import history, rollback
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.errors import ConfigError, UserError
-from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import console, echo, printable
 
 
@@ -101,7 +101,7 @@ def report(
     if out is not None and out.exists():
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
     store = stores.open_existing(uri, experiment)
-    path, without = publishing.again(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
+    path, without = publishing.rebuild_report(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
     if without:
         echo(f"without pictures: {printable(without)}", err=True)
     echo(path)
@@ -153,7 +153,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     screen.print(render(summarize(config, stores.ledger_path())))
     path = picture or stores.ledger_path().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(example_figure(splits)))
+    path.write_bytes(encode_png(example_figure(splits)))
     echo(f"examples of the ten labels: {path}")
 
 

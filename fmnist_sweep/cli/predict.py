@@ -11,7 +11,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, StoreError
-from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
 
 if TYPE_CHECKING:
@@ -144,21 +144,23 @@ def _test_accuracy(version: ModelVersion) -> float | None:
 
 
 def _check_picture(path: Path, count: int) -> None:
-    from fmnist_sweep.report.figures.predictions import MOST
+    from fmnist_sweep.report.figures.predictions import MAX_PICTURES
 
     if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
     if path.exists():
         raise ConfigError(f"--picture={path}: there is a file already; name a new one.")
-    if count > MOST:
-        raise ConfigError(f"--picture draws at most {MOST} images, but was given {count}: give fewer at a time.")
+    if count > MAX_PICTURES:
+        raise ConfigError(
+            f"--picture draws at most {MAX_PICTURES} images, but was given {count}: give fewer at a time."
+        )
 
 
 def _draw(path: Path, taken: Sequence[Photograph], found: NDArray[np.float64], title: str) -> None:
     from fmnist_sweep import files as packed
     from fmnist_sweep.report.figures import predictions as prediction_figure
 
-    content = png(prediction_figure.predictions(taken, found, title))
+    content = encode_png(prediction_figure.draw_predictions(taken, found, title))
     try:
         packed.write(path, content)
     except OSError as error:

@@ -45,7 +45,7 @@ def promote(
     from fmnist_sweep.interrupts import Stop, heard
     from fmnist_sweep.promotion.candidates import Asked
     from fmnist_sweep.promotion.promoting import Promotion, Request, typed
-    from fmnist_sweep.report.terminal import view
+    from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking import store as stores
 
     if sum(given is not None for given in (run_id, study_id, sweep_id)) > 1:
@@ -55,7 +55,7 @@ def promote(
     store = stores.open_existing(uri, experiment)
     command = typed(sys.argv[1:])
     request = Request(Asked(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command)
-    with view() as shown:
+    with open_view() as shown:
         stop = Stop(shown.say)
         with heard(stop):
             try:

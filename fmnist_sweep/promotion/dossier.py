@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.report.figures import promotion as figures
-from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import masked
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class Evidence:
             for standing, each in zip(judged, of, strict=True)
         ]
         return {
-            "accuracies.png": png(figures.accuracies(spread)),
-            "recalls.png": png(figures.recalls([(each.name, each.recalls) for each in judged])),
+            "accuracies.png": encode_png(figures.draw_test_accuracies(spread)),
+            "recalls.png": encode_png(figures.draw_test_recalls([(each.name, each.recalls) for each in judged])),
         }
 
     def description(self, registered: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures import plots
-from fmnist_sweep.report.figures.canvas import png
+from fmnist_sweep.report.figures.canvas import encode_png
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Split
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
     from fmnist_sweep.training.events import TrialResult
 
 
-SHIRT = LABELS.index("Shirt")
+_SHIRT = LABELS.index("Shirt")
 
 
-def trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
+def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
     """What a finished trial leaves behind beside its config, by name: figures, tables, predictions."""
     predicted = result.probabilities.argmax(axis=1)
     confidence = result.probabilities.max(axis=1)
     wrong = predicted != validation.labels
-    shirts = wrong & (validation.labels == SHIRT)
+    shirts = wrong & (validation.labels == _SHIRT)
     report = {"accuracy": evaluation.accuracy, **evaluation.report}
 
-    def gallery(chosen: Any, what: str) -> bytes:
-        title = f"{what}: {int(chosen.sum())} of {len(chosen)}, most confident first · {name}"
-        images, labels = validation.images[chosen], validation.labels[chosen]
-        return png(plots.misclassified(images, labels, predicted[chosen], confidence[chosen], LABELS, title))
+    def draw_gallery(mask: Any, heading: str) -> bytes:
+        title = f"{heading}: {int(mask.sum())} of {len(mask)}, most confident first · {name}"
+        images, labels = validation.images[mask], validation.labels[mask]
+        return encode_png(plots.draw_misclassified(images, labels, predicted[mask], confidence[mask], LABELS, title))
 
     matrix_title = f"Validation accuracy {evaluation.accuracy:.4f} · {name}"
     return {
-        "curves.png": png(plots.curves(result.history, result.best_epoch, name)),
-        "confusion_matrix.png": png(plots.confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
-        "confusion_matrix.json": _json({"labels": list(LABELS), "matrix": evaluation.confusion}),
-        "classification_report.json": _json(report),
-        "misclassified.png": gallery(wrong, "Wrong"),
-        "misclassified_shirt.png": gallery(shirts, "Shirts taken for something else"),
-        "predictions.npz": _predictions(result, validation),
+        "curves.png": encode_png(plots.draw_curves(result.history, result.best_epoch, name)),
+        "confusion_matrix.png": encode_png(plots.draw_confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
+        "confusion_matrix.json": _encode_json({"labels": list(LABELS), "matrix": evaluation.confusion}),
+        "classification_report.json": _encode_json(report),
+        "misclassified.png": draw_gallery(wrong, "Wrong"),
+        "misclassified_shirt.png": draw_gallery(shirts, "Shirts taken for something else"),
+        "predictions.npz": _pack_predictions(result, validation),
     }
 
 
-def _json(value: object) -> bytes:
+def _encode_json(value: object) -> bytes:
     return json.dumps(value, indent=1).encode()
 
 
-def _predictions(result: TrialResult, validation: Split) -> bytes:
+def _pack_predictions(result: TrialResult, validation: Split) -> bytes:
     # Kept so that trials can later be compared image by image.
     with tempfile.TemporaryFile() as file:
         np.savez(file, index=validation.index, labels=validation.labels, probabilities=result.probabilities)

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 GREY = "#B4B9BE"  # of trials that are neither the best nor as good
-AS_GOOD = "≈ cannot be told apart from it"
+TIED_LABEL = "≈ cannot be told apart from it"
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def best_so_far(findings: Findings) -> Figure:
+def chart_best_so_far(findings: Findings) -> Figure:
     """The best accuracy by the processor time spent, and every trial where it ended; failed ones on the floor."""
-    figure = blank(380, hovermode="closest")
-    unit, name = _time_unit(findings.cpu_seconds)
-    floor, ceiling = accuracy_range(findings)
+    figure = make_chart(380, hovermode="closest")
+    unit, name = _choose_time_unit(findings.cpu_seconds)
+    floor, ceiling = compute_accuracy_range(findings)
     ends = [(end.place, end.cpu_seconds / unit, end.accuracy) for end in findings.spent]
-    for label, colour, symbol, places in _kinds(findings):
-        shown = [end for end in ends if end[0] in places]
+    for label, colour, symbol, places in _group_trials(findings):
+        points = [end for end in ends if end[0] in places]
         figure.add_scatter(
-            x=[x for _, x, _ in shown],
-            y=[floor if accuracy is None else max(accuracy, floor) for _, _, accuracy in shown],
+            x=[x for _, x, _ in points],
+            y=[floor if accuracy is None else max(accuracy, floor) for _, _, accuracy in points],
             mode="markers",
             name=label,
             marker={"color": colour, "symbol": symbol, "size": 10 if colour == GREEN else 7, "opacity": 0.85},
-            text=[words_of(findings, place) for place, _, _ in shown],
+            text=[format_hover_text(findings, place) for place, _, _ in points],
             hovertemplate=f"%{{text}}<br>after %{{x:.1f}} {name}<extra></extra>",
         )
     steps = [(end.cpu_seconds / unit, end.best) for end in findings.spent if end.best is not None]
@@ -51,32 +51,32 @@ def best_so_far(findings: Findings) -> Figure:
             hoverinfo="skip",
         )
     figure.update_xaxes(title_text=f"processor time, all trials together ({name})", rangemode="tozero")
-    figure.update_yaxes(title_text="validation accuracy", range=_padded(floor, ceiling), tickformat=".3~f")
+    figure.update_yaxes(title_text="validation accuracy", range=_pad_range(floor, ceiling), tickformat=".3~f")
     return figure
 
 
-def curves(findings: Findings) -> Figure:
+def chart_curves(findings: Findings) -> Figure:
     """Accuracy and loss by epoch of the best trials: validation solid, training dotted, the best on top."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
-    _dress(figure, 420, margin={"l": 60, "r": 16, "t": 72, "b": 48})
-    shown = [place for place, trial in enumerate(findings.trials) if trial.run_id in findings.curves]
-    tied = [place for place in shown if place > 0 and findings.rows[place].tied]
-    others = [place for place in shown if place > 0 and not findings.rows[place].tied]
-    kinds = [
-        _Lines("other trials", others, "val_", GREY, 1.2, 0.8),
-        _Lines(AS_GOOD, tied, "val_", BLUE, 1.2, 0.7),
+    _apply_style(figure, 420, margin={"l": 60, "r": 16, "t": 72, "b": 48})
+    places = [place for place, trial in enumerate(findings.trials) if trial.run_id in findings.curves]
+    tied = [place for place in places if place > 0 and findings.rows[place].tied]
+    others = [place for place in places if place > 0 and not findings.rows[place].tied]
+    groups = [
+        _CurveGroup("other trials", others, "val_", GREY, 1.2, 0.8),
+        _CurveGroup(TIED_LABEL, tied, "val_", BLUE, 1.2, 0.7),
         # Fifty dotted lines more would hide what can be seen.
-        _Lines("training of all but the best", [*tied, *others], "", GREY, 0.9, 0.7, hidden=True),
-        _Lines("training of the best", [0] if 0 in shown else [], "", GREEN, 1.8, 1.0),
-        _Lines("the best", [0] if 0 in shown else [], "val_", GREEN, 2.8, 1.0),
+        _CurveGroup("training of all but the best", [*tied, *others], "", GREY, 0.9, 0.7, is_hidden=True),
+        _CurveGroup("training of the best", [0] if 0 in places else [], "", GREEN, 1.8, 1.0),
+        _CurveGroup("the best", [0] if 0 in places else [], "val_", GREEN, 2.8, 1.0),
     ]
-    for lines in kinds:
-        if lines.places:
-            _add_curves(figure, findings, lines, "accuracy", 1)
-            _add_curves(figure, findings, lines, "loss", 2)
-    low, high = _curve_ranges(findings.curves.values())
+    for group in groups:
+        if group.places:
+            _add_curves(figure, findings, group, "accuracy", 1)
+            _add_curves(figure, findings, group, "loss", 2)
+    low, high = _compute_curve_ranges(findings.curves.values())
     last = max((len(history) for history in findings.curves.values()), default=1)
     figure.update_xaxes(title_text="epoch", range=[1 - 0.02 * last, last + 0.02 * last], tickformat="d", nticks=8)
     figure.update_yaxes(title_text="accuracy", range=[low, None], autorange="max", tickformat=".3~f", col=1)
@@ -85,7 +85,7 @@ def curves(findings: Findings) -> Figure:
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _CurveGroup:
     """Curves that are drawn alike: of these trials, prefix "val_" or "" for training; hidden until asked for."""
 
     label: str
@@ -94,42 +94,42 @@ class _Lines:
     colour: str
     width: float
     opacity: float
-    hidden: bool = False
+    is_hidden: bool = False
 
 
-def _add_curves(figure: Figure, findings: Findings, lines: _Lines, key: str, column: int) -> None:
+def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str, column: int) -> None:
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []
-    for place in lines.places:
+    for place in group.places:
         history = findings.curves[findings.trials[place].run_id]
         # A gap after each trial, so that all of a kind are one line to draw.
         x += [*range(1, len(history) + 1), None]
-        y += [*(_finite(epoch[f"{lines.prefix}{key}"]) for epoch in history), None]
-        text += [words_of(findings, place)] * (len(history) + 1)
-    what = "validation" if lines.prefix else "training"
+        y += [*(_mask_nonfinite(epoch[f"{group.prefix}{key}"]) for epoch in history), None]
+        text += [format_hover_text(findings, place)] * (len(history) + 1)
+    split_name = "validation" if group.prefix else "training"
     figure.add_scatter(
         x=x,
         y=y,
         text=text,
         mode="lines+markers" if max(map(len, findings.curves.values())) == 1 else "lines",
-        name=lines.label,
-        legendgroup=lines.label,
+        name=group.label,
+        legendgroup=group.label,
         showlegend=column == 1,
-        visible="legendonly" if lines.hidden else True,
-        line={"color": lines.colour, "width": lines.width, "dash": "solid" if lines.prefix else "dot"},
-        opacity=lines.opacity,
-        hovertemplate=f"%{{text}}<br>{what} {key} %{{y:.4f}} in epoch %{{x}}<extra></extra>",
+        visible="legendonly" if group.is_hidden else True,
+        line={"color": group.colour, "width": group.width, "dash": "solid" if group.prefix else "dot"},
+        opacity=group.opacity,
+        hovertemplate=f"%{{text}}<br>{split_name} {key} %{{y:.4f}} in epoch %{{x}}<extra></extra>",
         row=1,
         col=column,
     )
 
 
-def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
+def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
     """Counts of true (down) against predicted (across) labels; the colour follows the root of the share of the row."""
     counts = np.asarray(matrix, dtype=np.int64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = blank(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
+    figure = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
     figure.add_heatmap(
         z=np.sqrt(share).round(4).tolist(),
         x=list(LABELS),
@@ -153,13 +153,13 @@ def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
-def importance(found: Importance) -> Figure:
+def chart_importance(importances: Importance) -> Figure:
     """The share of the variance that hangs on each setting, the greatest on top, with the range of the refits."""
-    settings = found.settings[::-1]
-    figure = blank(90 + 32 * len(settings), margin={"l": 8, "r": 24, "t": 8, "b": 44})
+    settings = importances.settings[::-1]
+    figure = make_chart(90 + 32 * len(settings), margin={"l": 8, "r": 24, "t": 8, "b": 44})
     figure.add_scatter(
         x=[item.value for item in settings],
-        y=[plain(item.key) for item in settings],
+        y=[escape_plotly(item.key) for item in settings],
         error_x={
             "type": "data",
             "symmetric": False,
@@ -185,7 +185,7 @@ def importance(found: Importance) -> Figure:
     return figure
 
 
-def _kinds(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
+def _group_trials(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
     """What trials are told apart by: words, colour, symbol, places; the best last, to lie on top."""
     tied = set(findings.tied)
     finished = {place for place, trial in enumerate(findings.trials) if trial.accuracy is not None}
@@ -193,65 +193,67 @@ def _kinds(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
     kinds = [
         ("failed", VERMILLION, "x", failed),
         ("other trials", GREY, "circle", finished - tied - {0}),
-        (AS_GOOD, BLUE, "circle", tied),
+        (TIED_LABEL, BLUE, "circle", tied),
         ("the best", GREEN, "diamond", finished & {0}),
     ]
     return [kind for kind in kinds if kind[3]]
 
 
-def words_of(findings: Findings, place: int) -> str:
+def format_hover_text(findings: Findings, place: int) -> str:
     """What a trial says when pointed at: plotly reads a little HTML, so what it is called is made harmless."""
     trial, row = findings.trials[place], findings.rows[place]
     end = trial.state if trial.accuracy is None else f"{trial.accuracy:.4f}, rank {row.rank}"
-    return f"{plain(trial.name)}<br>{end}"
+    return f"{escape_plotly(trial.name)}<br>{end}"
 
 
-def plain(text: str) -> str:
+def escape_plotly(text: str) -> str:
     """A text that plotly shows as it is: it takes HTML's entities, tags, and templates in percent signs."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
 
 
-def accuracy_range(findings: Findings) -> tuple[float, float]:
+def compute_accuracy_range(findings: Findings) -> tuple[float, float]:
     """From the lowest accuracy worth showing to the highest: room for the better half, the worst lie on the floor."""
-    found = np.array([trial.accuracy for trial in findings.trials if trial.accuracy is not None])
-    if not len(found):
+    accuracies = np.array([trial.accuracy for trial in findings.trials if trial.accuracy is not None])
+    if not len(accuracies):
         return 0.0, 1.0
-    best, median = float(found.max()), float(np.median(found))
-    return max(float(found.min()), median - 2 * (best - median)), best
+    best, median = float(accuracies.max()), float(np.median(accuracies))
+    return max(float(accuracies.min()), median - 2 * (best - median)), best
 
 
-def _padded(low: float, high: float) -> list[float]:
-    room = 0.06 * (high - low) or 0.01
-    return [low - room, high + room]
+def _pad_range(low: float, high: float) -> list[float]:
+    margin = 0.06 * (high - low) or 0.01
+    return [low - margin, high + margin]
 
 
-def _curve_ranges(histories: Iterable[Sequence[Mapping[str, float]]]) -> tuple[float, float]:
+def _compute_curve_ranges(histories: Iterable[Sequence[Mapping[str, float]]]) -> tuple[float, float]:
     """Where the axis of accuracy begins and that of loss ends, so that a first epoch does not flatten all others."""
     epochs = [epoch for history in histories for epoch in history]
-    accuracies = [value for epoch in epochs for value in (epoch["accuracy"], epoch["val_accuracy"]) if _finite(value)]
-    losses = [value for epoch in epochs for value in (epoch["loss"], epoch["val_loss"]) if _finite(value)]
+    accuracies = [
+        value for epoch in epochs for value in (epoch["accuracy"], epoch["val_accuracy"]) if _mask_nonfinite(value)
+    ]
+    losses = [value for epoch in epochs for value in (epoch["loss"], epoch["val_loss"]) if _mask_nonfinite(value)]
     if not accuracies or not losses:
         return 0.0, 1.0
     return float(np.quantile(accuracies, 0.03)) - 0.01, 1.05 * float(np.quantile(losses, 0.97))
 
 
-def _finite(value: float) -> float | None:
+def _mask_nonfinite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _time_unit(seconds: float) -> tuple[float, str]:
+def _choose_time_unit(seconds: float) -> tuple[float, str]:
     return (1.0, "s") if seconds < 180 else (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
 
 
-def blank(height: int, **layout: Any) -> Figure:
+def make_chart(height: int, **layout: Any) -> Figure:
     from plotly.graph_objects import Figure
 
     figure = Figure()
-    _dress(figure, height, **layout)
+    _apply_style(figure, height, **layout)
     return figure
 
 
-def _dress(figure: Figure, height: int, **layout: Any) -> None:
+def _apply_style(figure: Figure, height: int, **layout: Any) -> None:
     """The page's own look, without plotly's template, which is longer than most figures."""
     figure.update_layout(
         template={},

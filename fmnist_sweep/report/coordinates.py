@@ -12,16 +12,16 @@ import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import Varied, as_text
-from fmnist_sweep.report.charts import accuracy_range, blank, plain, words_of
+from fmnist_sweep.report.charts import compute_accuracy_range, escape_plotly, format_hover_text, make_chart
 from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MOST_LINES = 500
-MOST_AXES = 9
-_LEVELS = 8  # up to so many values, each has a place of its own on the axis
-_MISSING = -0.09  # below an axis: trials that have no such setting
+MAX_LINES = 500
+MAX_AXES = 9
+_MAX_LEVELS = 8  # up to so many values, each has a place of its own on the axis
+_MISSING_HEIGHT = -0.09  # below an axis: trials that have no such setting
 _SHADES = ("#DCE6EE", "#BCD3E4", "#94BBD8", "#64A0CA", "#3787BC", "#0072B2")  # the lowest accuracies to the highest
 
 
@@ -34,59 +34,61 @@ class _Axis:
     ticks: list[tuple[float, str]]
 
 
-def parallel(findings: Findings) -> Figure:
+def chart_parallel_coordinates(findings: Findings) -> Figure:
     """A line a trial through its settings to its accuracy: the darker the better, the best green, failed ones dotted.
 
     Of more than MOST_LINES trials, an even selection from best to worst. layout.meta holds what the page's script
     needs to pick trials out: the heights of each line, and the places of the two traces that it fills.
     """
-    shown = chosen(len(findings.trials))
-    axes = [_setting_axis(setting, shown) for setting in axes_of(findings)] + [_accuracy_axis(findings, shown)]
-    figure = blank(
+    selection = select_lines(len(findings.trials))
+    axes = [_make_setting_axis(setting, selection) for setting in select_axes(findings)] + [
+        _make_accuracy_axis(findings, selection)
+    ]
+    figure = make_chart(
         430, hovermode="closest", dragmode="select", showlegend=False, margin={"l": 56, "r": 56, "t": 92, "b": 8}
     )
-    for colour, width, dash, places in _bundles(findings, shown):
-        _add_lines(figure, axes, [shown.index(place) for place in places], (colour, width, dash))
+    for colour, width, dash, places in _group_lines(findings, selection):
+        _add_lines(figure, axes, [selection.index(place) for place in places], (colour, width, dash))
     for colour, width in (
         (INK, 1.6),
         (VERMILLION, 3.0),
     ):  # for the trials that pass through a box, and the one pointed at
         figure.add_scatter(x=[], y=[], mode="lines", line={"color": colour, "width": width}, hoverinfo="skip")
     _add_axes(figure, axes)
-    rows = [[axis.heights[number] for axis in axes] for number in range(len(shown))]
+    rows = [[axis.heights[number] for axis in axes] for number in range(len(selection))]
     figure.update_layout(
         meta={"rows": rows, "picked": len(figure.data) - 2, "pointed": len(figure.data) - 1},
     )
-    _add_points(figure, findings, shown, axes)
+    _add_points(figure, findings, selection, axes)
     return figure
 
 
-def axes_of(findings: Findings) -> list[Varied]:
+def select_axes(findings: Findings) -> list[Varied]:
     """The settings that get an axis: those that mattered most where there are too many, in the order of the config."""
     settings = findings.distinct
-    if len(settings) <= MOST_AXES:
+    if len(settings) <= MAX_AXES:
         return settings
     rank = {item.key: place for place, item in enumerate(findings.importance.settings)}
-    kept = sorted(settings, key=lambda setting: rank.get(setting.key, len(rank)))[:MOST_AXES]
-    return [setting for setting in settings if setting in kept]
+    selection = sorted(settings, key=lambda setting: rank.get(setting.key, len(rank)))[:MAX_AXES]
+    return [setting for setting in settings if setting in selection]
 
 
-def chosen(trials: int) -> list[int]:
+def select_lines(trials: int) -> list[int]:
     """The places of the trials that are drawn: all, or an even selection that begins with the best."""
-    return sorted(set(np.linspace(0, trials - 1, min(trials, MOST_LINES)).astype(int).tolist()))
+    return sorted(set(np.linspace(0, trials - 1, min(trials, MAX_LINES)).astype(int).tolist()))
 
 
-def _setting_axis(setting: Varied, shown: Sequence[int]) -> _Axis:
-    values = [setting.values[place] for place in shown]
+def _make_setting_axis(setting: Varied, selection: Sequence[int]) -> _Axis:
+    values = [setting.values[place] for place in selection]
     levels = [level for level in setting.levels if level is not None]
-    if setting.numeric and len(levels) > _LEVELS:
-        heights, ticks = _continuous([None if v is None else float(v) for v in values], setting.log)
+    if setting.numeric and len(levels) > _MAX_LEVELS:
+        heights, ticks = _scale_values([None if v is None else float(v) for v in values], setting.log)
     else:
         texts = [as_text(level) for level in levels]
         height = {text: 0.5 if len(texts) == 1 else place / (len(texts) - 1) for place, text in enumerate(texts)}
         ticks = (
             [(height[text], text) for text in texts]
-            if len(texts) <= 2 * _LEVELS
+            if len(texts) <= 2 * _MAX_LEVELS
             else [(height[texts[0]], texts[0]), (height[texts[-1]], texts[-1])]
         )
         # Spread a little, so that lines through one value do not hide one another.
@@ -95,16 +97,16 @@ def _setting_axis(setting: Varied, shown: Sequence[int]) -> _Axis:
             for number, value in enumerate(values)
         ]
     if any(value is None for value in values):
-        ticks = [*ticks, (_MISSING, "–")]
-    return _Axis(setting.key, [_MISSING if height is None else round(height, 4) for height in heights], ticks)
+        ticks = [*ticks, (_MISSING_HEIGHT, "–")]
+    return _Axis(setting.key, [_MISSING_HEIGHT if height is None else round(height, 4) for height in heights], ticks)
 
 
-def _accuracy_axis(findings: Findings, shown: Sequence[int]) -> _Axis:
+def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
     """By the logarithm of the error rate, which leaves more room the better the trials are."""
     from matplotlib.ticker import MaxNLocator
 
-    floor = accuracy_range(findings)[0]
-    accuracies = [findings.trials[place].accuracy for place in shown]
+    floor = compute_accuracy_range(findings)[0]
+    accuracies = [findings.trials[place].accuracy for place in selection]
     errors = [None if value is None else max(1 - max(value, floor), 1e-4) for value in accuracies]
     present = [error for error in errors if error is not None]
     if not present:
@@ -117,11 +119,11 @@ def _accuracy_axis(findings: Findings, shown: Sequence[int]) -> _Axis:
     values = map(float, MaxNLocator(6).tick_values(1 - max(present), 1 - min(present)))
     ticks = [(height(1 - tick), f"{tick:.4g}") for tick in values if min(present) < 1 - tick < max(present)]
     if min(value for value in accuracies if value is not None) < floor:
-        ticks = [(at, text) for at, text in ticks if at > 0.06] + [(0.0, f"≤ {floor:.3f}")]
+        ticks = [(tick_height, text) for tick_height, text in ticks if tick_height > 0.06] + [(0.0, f"≤ {floor:.3f}")]
     return _Axis("validation.accuracy", [None if error is None else height(error) for error in errors], ticks)
 
 
-def _continuous(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
+def _scale_values(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
     """Heights of numbers between the least (0) and the greatest (1), and round numbers as ticks."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -139,16 +141,16 @@ def _continuous(values: Sequence[float | None], log: bool) -> tuple[list[float |
     )
 
 
-def _bundles(findings: Findings, shown: Sequence[int]) -> list[tuple[str, float, str, list[int]]]:
+def _group_lines(findings: Findings, selection: Sequence[int]) -> list[tuple[str, float, str, list[int]]]:
     """Lines by how they are drawn, the best on top: colour, width, dash, places."""
-    finished = [place for place in shown if findings.trials[place].accuracy is not None]
+    finished = [place for place in selection if findings.trials[place].accuracy is not None]
     others = finished[1:][::-1]
     parts = np.array_split(np.array(others, dtype=int), len(_SHADES))
-    failed = [place for place in shown if findings.trials[place].state == "failed"]
+    failed = [place for place in selection if findings.trials[place].state == "failed"]
     return [
         (VERMILLION, 1.4, "dot", failed),
         *(
-            (shade, 1.3 if len(shown) < 100 else 0.9, "solid", part.tolist())
+            (shade, 1.3 if len(selection) < 100 else 0.9, "solid", part.tolist())
             for shade, part in zip(_SHADES, parts, strict=True)
         ),
         (GREEN, 3.5, "solid", finished[:1]),
@@ -166,13 +168,13 @@ def _add_lines(figure: Figure, axes: Sequence[_Axis], numbers: Sequence[int], st
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", connectgaps=False)
 
 
-def _add_points(figure: Figure, findings: Findings, shown: Sequence[int], axes: Sequence[_Axis]) -> None:
+def _add_points(figure: Figure, findings: Findings, selection: Sequence[int], axes: Sequence[_Axis]) -> None:
     """A small point where each line meets each axis: lines cannot be pointed at between their ends."""
-    words = [words_of(findings, place) for place in shown]
+    words = [format_hover_text(findings, place) for place in selection]
     points = [
         (place, axis.heights[number], number)
         for place, axis in enumerate(axes)
-        for number in range(len(shown))
+        for number in range(len(selection))
         if axis.heights[number] is not None
     ]
     figure.add_scatter(
@@ -189,21 +191,21 @@ def _add_points(figure: Figure, findings: Findings, shown: Sequence[int], axes: 
 
 
 def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
-    bare: dict[str, Any] = {
+    style: dict[str, Any] = {
         "showgrid": False,
         "zeroline": False,
         "showticklabels": False,
         "ticks": "",
         "fixedrange": True,
     }
-    figure.update_xaxes(**bare, showline=False, range=[-0.25, len(axes) - 0.75])
-    figure.update_yaxes(**bare, showline=False, range=[_MISSING - 0.03, 1.04])
+    figure.update_xaxes(**style, showline=False, range=[-0.25, len(axes) - 0.75])
+    figure.update_yaxes(**style, showline=False, range=[_MISSING_HEIGHT - 0.03, 1.04])
     for place, axis in enumerate(axes):
         figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": MUTED, "width": 1}, layer="above")
         group, _, name = axis.title.rpartition(".")
         # Broken after underscores, as titles stand close on paper.
-        words = plain(name).replace("_", "_<br>") if len(name) > 10 else plain(name)
-        title = f'<span style="color:{MUTED};font-size:10px">{plain(group)}</span><br>{words}'
+        words = escape_plotly(name).replace("_", "_<br>") if len(name) > 10 else escape_plotly(name)
+        title = f'<span style="color:{MUTED};font-size:10px">{escape_plotly(group)}</span><br>{words}'
         figure.add_annotation(
             x=place, y=1.0, yshift=22, text=title, showarrow=False, yanchor="bottom", font={"size": 12}
         )
@@ -211,7 +213,7 @@ def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
             figure.add_annotation(
                 x=place,
                 y=height,
-                text=_wrapped(text, 84 // len(axes)),
+                text=_wrap_text(text, 84 // len(axes)),
                 showarrow=False,
                 xanchor="right",
                 xshift=-5,
@@ -221,7 +223,7 @@ def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
             )
 
 
-def _wrapped(text: str, width: int) -> str:
+def _wrap_text(text: str, width: int) -> str:
     """A tick's text in up to three lines, so that it does not reach into the next axis."""
     lines = textwrap.wrap(text.replace("_", "_ "), max(width, 11), max_lines=3, placeholder="…", break_long_words=False)
-    return "<br>".join(plain(line.replace("_ ", "_")) for line in lines)
+    return "<br>".join(escape_plotly(line.replace("_ ", "_")) for line in lines)

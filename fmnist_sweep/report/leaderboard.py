@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.analysis.findings import Findings
     from fmnist_sweep.study.record import TrialHistory
 
-_NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
+_MAX_NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
 
 
 @dataclass
@@ -41,20 +41,20 @@ class TrialRecord:
     tied: bool | None = None
 
 
-def name_of(history: TrialHistory, about: Mapping[str, Any]) -> str:
+def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
     """What a trial is called wherever it is shown."""
     proposal = history.proposal
     return str(about["mark"]) + studies.trial_name(about["label"], proposal.values, proposal.epochs)
 
 
-def record_of(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
+def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
     """A trial as tables and pages show it. about: its study's."""
     outcome = history.outcome or {}
     interval = outcome.get("interval")
     return TrialRecord(
         trial_id=history.trial_id,
         study_id=about["id"],
-        name=name_of(history, about),
+        name=format_trial_name(history, about),
         values=history.proposal.values,
         run_id=history.attempts[-1].run_id or "" if history.attempts else "",
         state=history.state,
@@ -68,40 +68,40 @@ def record_of(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
     )
 
 
-def mark_tied(records: Sequence[TrialRecord], found: Findings) -> None:
+def mark_ties(records: Sequence[TrialRecord], findings: Findings) -> None:
     """Note on each trial whether it cannot be told apart from the best."""
-    tied = {row.run_id: row.tied for row in found.rows}
+    tied = {row.run_id: row.tied for row in findings.rows}
     for record in records:
         record.tied = tied.get(record.run_id)
 
 
-def best(records: Sequence[TrialRecord]) -> TrialRecord | None:
+def find_best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The finished trial with the highest validation accuracy (the first of equals), or None."""
     finished = [record for record in records if record.best_val_accuracy is not None]
     return max(finished, key=lambda record: record.best_val_accuracy or 0.0, default=None)
 
 
-def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def rank_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Trials by validation accuracy, the highest first, those without one last."""
     return sorted(records, key=lambda record: -(record.best_val_accuracy or 0.0))
 
 
-def counts(records: Sequence[TrialRecord]) -> dict[str, float]:
+def count_states(records: Sequence[TrialRecord]) -> dict[str, float]:
     """How many trials are in each state, as metrics."""
     states = [record.state for record in records]
     return {f"trials_{state}": states.count(state) for state in ("finished", "failed", "running")}
 
 
-def leaderboard(records: Sequence[TrialRecord]) -> pd.DataFrame:
+def build_leaderboard(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """Trials, best first and failed ones last: what was tuned, what came of it, and the run to look at."""
     import pandas as pd
 
-    table = pd.DataFrame([_row(record) for record in ranked(records)], columns=_columns(records))
+    table = pd.DataFrame([_build_row(record) for record in rank_records(records)], columns=_list_columns(records))
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
 
 
-_RESULTS = (
+_RESULT_COLUMNS = (
     "best_val_accuracy",
     "low",
     "high",
@@ -117,18 +117,18 @@ _RESULTS = (
 )
 
 
-def _columns(records: Sequence[TrialRecord]) -> list[str]:
+def _list_columns(records: Sequence[TrialRecord]) -> list[str]:
     tuned = dict.fromkeys(key for record in records for key in record.values)
-    return ["name", *tuned, *_RESULTS]
+    return ["name", *tuned, *_RESULT_COLUMNS]
 
 
-def _row(record: TrialRecord) -> dict[str, Any]:
+def _build_row(record: TrialRecord) -> dict[str, Any]:
     low, high = record.interval or (None, None)
-    found = {**vars(record), "low": low, "high": high, "tied_with_best": record.tied}
-    return {"name": record.name, **record.values, **{key: found[key] for key in _RESULTS}}
+    values = {**vars(record), "low": low, "high": high, "tied_with_best": record.tied}
+    return {"name": record.name, **record.values, **{key: values[key] for key in _RESULT_COLUMNS}}
 
 
-def accuracy_text(record: TrialRecord) -> str:
+def format_record_accuracy(record: TrialRecord) -> str:
     """A validation accuracy and the interval that the finite validation set allows."""
     if record.best_val_accuracy is None or record.interval is None:
         return "–"
@@ -136,9 +136,9 @@ def accuracy_text(record: TrialRecord) -> str:
     return f"{record.best_val_accuracy:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def ties_text(records: Sequence[TrialRecord]) -> str:
+def summarize_ties(records: Sequence[TrialRecord]) -> str:
     """How many trials cannot be told apart from the best, in a sentence; empty where that was not found out."""
-    winner = best(records)
+    winner = find_best_record(records)
     rest = [record for record in records if record is not winner and record.best_val_accuracy is not None]
     others = [record for record in rest if record.tied is not None]
     tied = sum(bool(record.tied) for record in others)
@@ -147,53 +147,53 @@ def ties_text(records: Sequence[TrialRecord]) -> str:
     unknown = len(rest) - len(others)
     if not tied and not unknown:
         return "All others are distinguishably worse."
-    said = (
+    sentence = (
         f"{tied} of the other {len(rest)} cannot be told apart from it (≈)" if tied else "None is known to be as good"
     )
-    return f"{said}; {unknown} could not be compared with it." if unknown else f"{said}."
+    return f"{sentence}; {unknown} could not be compared with it." if unknown else f"{sentence}."
 
 
-def score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:
+def format_score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:
     """A trial's accuracy in a table, marked where it cannot be told apart from the best."""
-    return ("≈ " if record.tied and record is not winner else "") + accuracy_text(record)
+    return ("≈ " if record.tied and record is not winner else "") + format_record_accuracy(record)
 
 
-def note(title: str, banner: str | None, records: Sequence[TrialRecord], more: Sequence[str]) -> str:
+def format_note(title: str, banner: str | None, records: Sequence[TrialRecord], paragraphs: Sequence[str]) -> str:
     """A short summary with the leaderboard, in Markdown, for the description of a parent run."""
-    winner = best(records)
+    winner = find_best_record(records)
     # Its first line only: the UI folds a note after a few lines, and report.html has all of it.
     lines = [f"> **{banner.splitlines()[0]}**", ""] if banner else []
     if winner is None:
         lines += [f"**{title}**: no trial finished."]
     else:
         lines += [
-            f"**{title}**: best is **{winner.name}**, validation accuracy **{accuracy_text(winner)}** "
+            f"**{title}**: best is **{winner.name}**, validation accuracy **{format_record_accuracy(winner)}** "
             f"(95% Wilson interval of the finite validation set; the best of several is an optimistic choice). "
-            f"{ties_text(records)}".rstrip()
+            f"{summarize_ties(records)}".rstrip()
         ]
     lines += [
         "",
-        *more,
+        *paragraphs,
         "",
-        _note_row("", "trial", "validation accuracy | best epoch | parameters | fit"),
+        _format_note_row("", "trial", "validation accuracy | best epoch | parameters | fit"),
         "|--|--|--|--|--|--|",
     ]
-    ordered = ranked(records)
-    for rank, record in enumerate(ordered[:_NOTE_ROWS], 1):
-        lines.append(_note_row(str(rank), record.name, _outcome_cells(record, winner)))
-    if len(ordered) > _NOTE_ROWS:
-        lines.append(f"\n{len(ordered) - _NOTE_ROWS} more in leaderboard.csv.")
+    ordered = rank_records(records)
+    for rank, record in enumerate(ordered[:_MAX_NOTE_ROWS], 1):
+        lines.append(_format_note_row(str(rank), record.name, _format_outcome_cells(record, winner)))
+    if len(ordered) > _MAX_NOTE_ROWS:
+        lines.append(f"\n{len(ordered) - _MAX_NOTE_ROWS} more in leaderboard.csv.")
     return "\n".join(lines)
 
 
-def _note_row(rank: str, name: str, outcome: str) -> str:
+def _format_note_row(rank: str, name: str, outcome: str) -> str:
     # The UI shows a note's table without any space between its columns.
     return f"| {rank} | {name} | {outcome} |".replace(" |", "&emsp;|")
 
 
-def _outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> str:
+def _format_outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> str:
     if record.state == "failed":
         return f"failed: {(record.failure or '').replace('|', '/')} | | |"
     if record.best_val_accuracy is None:
         return f"{record.state} | | |"
-    return f"{score_cell(record, winner)} | {record.best_epoch} | {record.parameters:,} | {record.fit_seconds:.0f} s"
+    return f"{format_score_cell(record, winner)} | {record.best_epoch} | {record.parameters:,} | {record.fit_seconds:.0f} s"

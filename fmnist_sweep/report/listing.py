@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_LIMIT = 9999  # columns of a terminal
-_WIDEST_STATE = 30
-Row = Mapping[Any, Any]
+_MAX_STATE_WIDTH = 30
+TableRow = Mapping[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -25,92 +25,106 @@ class Column:
     """One column: its name in messages, its heading, and what it says of a row of the table."""
 
     name: str
-    head: str
-    cell: Callable[[Row], str]
-    widest: int | None = None
+    heading: str
+    cell: Callable[[TableRow], str]
+    max_width: int | None = None
 
 
-def listing(frame: pd.DataFrame, trials: Sequence[StoredTrial], console: Console) -> tuple[Table, list[str]]:
+def build_trial_table(frame: pd.DataFrame, trials: Sequence[StoredTrial], console: Console) -> tuple[Table, list[str]]:
     """Trials with what varies among them, and the names of the columns for which there is no room."""
-    several = [_setting("data")] if frame["data"].nunique() > 1 else []
-    odd = (
-        [Column("state", "state", _state, _WIDEST_STATE)]
+    data_columns = [_make_setting_column("data")] if frame["data"].nunique() > 1 else []
+    state_columns = (
+        [Column("state", "state", _format_state, _MAX_STATE_WIDTH)]
         if any(state != "finished" for state in frame["state"])
         else []
     )
-    settings = [_setting(key) for key in _varying(trials)]
-    settings += [_setting("seed")] if len({trial.params.get("seed") for trial in trials}) > 1 else []
+    settings = [_make_setting_column(key) for key in _list_varied_keys(trials)]
+    settings += [_make_setting_column("seed")] if len({trial.params.get("seed") for trial in trials}) > 1 else []
     run = Column("run", "run", lambda row: str(row["run_id"])[:8])
     trial = Column("trial", "trial", lambda row: f"{row['study_id']}/{row['trial_id']}")
-    score = [Column(SCORE, "validation\naccuracy", lambda row: _fixed(row[SCORE], 4)), _INTERVAL]
-    epoch = Column("best_epoch", "best\nepoch", lambda row: cell(row["best_epoch"]))
-    parameters = Column("parameters", "parameters", lambda row: _thousands(row["parameters"]))
-    processor = Column("cpu_seconds", "cpu s", lambda row: _fixed(row["cpu_seconds"], 1))
-    return _fitting(
+    score = [Column(SCORE, "validation\naccuracy", lambda row: _format_fixed(row[SCORE], 4)), _INTERVAL_COLUMN]
+    epoch = Column("best_epoch", "best\nepoch", lambda row: format_cell(row["best_epoch"]))
+    parameters = Column("parameters", "parameters", lambda row: _format_thousands(row["parameters"]))
+    cpu_time = Column("cpu_seconds", "cpu s", lambda row: _format_fixed(row["cpu_seconds"], 1))
+    return _fit_columns(
         frame,
         console,
-        order=[run, trial, *several, *settings, *score, epoch, parameters, processor, *odd],
-        always=[run, *score, *odd],
-        then=[*several, *settings, epoch, processor, parameters, trial],
+        order=[run, trial, *data_columns, *settings, *score, epoch, parameters, cpu_time, *state_columns],
+        required=[run, *score, *state_columns],
+        optional=[*data_columns, *settings, epoch, cpu_time, parameters, trial],
     )
 
 
-def configurations(frame: pd.DataFrame, trials: Sequence[StoredTrial], console: Console) -> tuple[Table, list[str]]:
+def build_configuration_table(
+    frame: pd.DataFrame, trials: Sequence[StoredTrial], console: Console
+) -> tuple[Table, list[str]]:
     """Configurations with mean, sd and count, and the names of the columns for which there is no room."""
-    several = [_setting("data")] if frame["data"].nunique() > 1 else []
-    settings = [_setting(key) for key in _varying([trial for trial in trials if trial.accuracy is not None])]
-    spread = Column("mean", "mean ± sd (n)", _spread)
+    data_columns = [_make_setting_column("data")] if frame["data"].nunique() > 1 else []
+    settings = [
+        _make_setting_column(key)
+        for key in _list_varied_keys([trial for trial in trials if trial.accuracy is not None])
+    ]
+    spread = Column("mean", "mean ± sd (n)", _format_mean)
     seeds = Column("seeds", "seeds", lambda row: str(row["seeds"]).replace(" ", ","))
     run = Column("run", "run", lambda row: str(row["run_ids"])[:8])
-    return _fitting(
+    return _fit_columns(
         frame,
         console,
-        order=[*several, *settings, spread, _INTERVAL, seeds, run],
-        always=[spread, run],
-        then=[*several, _INTERVAL, *settings, seeds],
+        order=[*data_columns, *settings, spread, _INTERVAL_COLUMN, seeds, run],
+        required=[spread, run],
+        optional=[*data_columns, _INTERVAL_COLUMN, *settings, seeds],
     )
 
 
-def named(frame: pd.DataFrame, names: Sequence[str]) -> Table:
+def build_column_table(frame: pd.DataFrame, names: Sequence[str]) -> Table:
     """The columns asked for, as they are."""
-    return _table(frame.to_dict("records"), [Column(name, name, _setting(name).cell) for name in names])
+    return _build_table(
+        frame.to_dict("records"), [Column(name, name, _make_setting_column(name).cell) for name in names]
+    )
 
 
-def _varying(trials: Sequence[StoredTrial]) -> list[str]:
+def _list_varied_keys(trials: Sequence[StoredTrial]) -> list[str]:
     return [setting.key for setting in varied.distinct(varied.find(trials))]
 
 
-def _setting(key: str) -> Column:
-    return Column(key, key.replace(".", ".\n"), lambda row: cell(row[key]))
+def _make_setting_column(key: str) -> Column:
+    return Column(key, key.replace(".", ".\n"), lambda row: format_cell(row[key]))
 
 
-def _fitting(
-    frame: pd.DataFrame, console: Console, *, order: Sequence[Column], always: Sequence[Column], then: Sequence[Column]
+def _fit_columns(
+    frame: pd.DataFrame,
+    console: Console,
+    *,
+    order: Sequence[Column],
+    required: Sequence[Column],
+    optional: Sequence[Column],
 ) -> tuple[Table, list[str]]:
     """The table of the columns in `always` and of those in `then` for which there is room, in this order."""
     rows = frame.to_dict("records")
-    chosen = list(always)
-    for column in then:
-        table = _table(rows, [each for each in order if each in (*chosen, column)])
+    columns = list(required)
+    for column in optional:
+        table = _build_table(rows, [candidate for candidate in order if candidate in (*columns, column)])
         # What does not fit is said, not squeezed until it cannot be read.
         if console.measure(table, options=console.options.update(max_width=NO_LIMIT)).maximum <= console.width:
-            chosen.append(column)
-    return _table(rows, [each for each in order if each in chosen]), [each.name for each in then if each not in chosen]
+            columns.append(column)
+    return _build_table(rows, [candidate for candidate in order if candidate in columns]), [
+        candidate.name for candidate in optional if candidate not in columns
+    ]
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _build_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.head, overflow="fold", max_width=column.widest)
+        table.add_column(column.heading, overflow="fold", max_width=column.max_width)
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table
 
 
-def cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A value of the table as it is shown."""
     if is_missing(value):
         return "–"
@@ -119,25 +133,25 @@ def cell(value: Any) -> str:
     return varied.as_text(value)
 
 
-def _fixed(value: Any, digits: int) -> str:
+def _format_fixed(value: Any, digits: int) -> str:
     return "–" if is_missing(value) else f"{value:,.{digits}f}"
 
 
-def _thousands(value: Any) -> str:
+def _format_thousands(value: Any) -> str:
     return "–" if is_missing(value) else f"{value:,}"
 
 
-def _interval(row: Row) -> str:
+def _format_interval(row: TableRow) -> str:
     return "–" if is_missing(row["low"]) else f"[{row['low']:.4f}, {row['high']:.4f}]"
 
 
-def _spread(row: Row) -> str:
+def _format_mean(row: TableRow) -> str:
     spread = "" if is_missing(row["sd"]) else f" ± {row['sd']:.4f}"
     return f"{row['mean']:.4f}{spread} (n={row['n']})"
 
 
-def _state(row: Row) -> str:
+def _format_state(row: TableRow) -> str:
     return str(row["state"]) if is_missing(row["failure"]) else f"{row['state']}: {row['failure']}"
 
 
-_INTERVAL = Column("low, high", "95% interval", _interval)
+_INTERVAL_COLUMN = Column("low, high", "95% interval", _format_interval)

@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_MOST_EPOCHS = 12  # rows of the table of curves
+_MAX_EPOCH_ROWS = 12  # rows of the table of curves
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_SHOWN = 4  # examples of a kind
+_MAX_EXAMPLES = 4  # examples of a kind
 
 
-def render(found: SideBySide) -> Iterator[RenderableType]:
+def render_pair(pair: SideBySide) -> Iterator[RenderableType]:
     """The parts, each under a heading."""
-    yield from _scores(found)
-    yield from _settings(found)
-    yield from _verdicts(found)
-    yield from _curves(found)
-    yield from _labels(found.labels)
-    yield from _images(found)
+    yield from _render_scores(pair)
+    yield from _render_settings(pair)
+    yield from _render_verdicts(pair)
+    yield from _render_curves(pair)
+    yield from _render_labels(pair.labels)
+    yield from _render_images(pair)
 
 
-def _scores(found: SideBySide) -> Iterator[RenderableType]:
-    table = _table("", "A", "B")
-    sides = (found.a, found.b)
+def _render_scores(pair: SideBySide) -> Iterator[RenderableType]:
+    table = _make_table("", "A", "B")
+    sides = (pair.a, pair.b)
     table.add_row("run", *(side.trial.run_id for side in sides))
     table.add_row("trial", *(f"{side.trial.study_id}/{side.trial.trial_id}" for side in sides))
     table.add_row("name", *(side.trial.name for side in sides))
-    table.add_row("validation accuracy", *map(accuracy, sides))
+    table.add_row("validation accuracy", *map(format_side_accuracy, sides))
     if any(side.seeds is not None and side.seeds.n > 1 for side in sides):
         table.add_row("over its seeds", *("–" if side.seeds is None else side.seeds.text() for side in sides))
-    table.add_row("best epoch", *map(_best_epoch, sides))
+    table.add_row("best epoch", *map(_format_best_epoch, sides))
     table.add_row("training − validation there", *("–" if side.gap is None else f"{side.gap:+.4f}" for side in sides))
-    table.add_row("parameters", *(_count(side.trial, "parameters") for side in sides))
-    table.add_row("processor time of the fit", *(_seconds(side.trial) for side in sides))
+    table.add_row("parameters", *(_format_metric(side.trial, "parameters") for side in sides))
+    table.add_row("processor time of the fit", *(_format_fit_time(side.trial) for side in sides))
     for name, tag in (("data", "fmnist.data"), ("precision", "fmnist.precision")):
         values = [side.trial.tags.get(tag, "–") for side in sides]
         if values[0] != values[1]:
@@ -49,7 +49,7 @@ def _scores(found: SideBySide) -> Iterator[RenderableType]:
     yield table
 
 
-def accuracy(side: Side) -> str:
+def format_side_accuracy(side: Side) -> str:
     """Its accuracy with its interval, or how it ended."""
     trial = side.trial
     if trial.accuracy is None:
@@ -59,16 +59,16 @@ def accuracy(side: Side) -> str:
     return f"{trial.accuracy:.4f} [{side.low:.4f}, {side.high:.4f}]"
 
 
-def _best_epoch(side: Side) -> str:
+def _format_best_epoch(side: Side) -> str:
     return "–" if side.best_epoch is None else f"{side.best_epoch} of {len(side.curve)}"
 
 
-def _count(trial: StoredTrial, key: str) -> str:
+def _format_metric(trial: StoredTrial, key: str) -> str:
     value = trial.metrics.get(key)
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _seconds(trial: StoredTrial) -> str:
+def _format_fit_time(trial: StoredTrial) -> str:
     if "cpu_seconds" in trial.metrics:
         return f"{trial.metrics['cpu_seconds']:,.1f} s"
     if "fit_seconds" in trial.metrics:
@@ -76,51 +76,51 @@ def _seconds(trial: StoredTrial) -> str:
     return "–"
 
 
-def _settings(found: SideBySide) -> Iterator[RenderableType]:
+def _render_settings(pair: SideBySide) -> Iterator[RenderableType]:
     yield "\nWhat differs"
-    if not found.settings:
+    if not pair.settings:
         yield "  nothing: the same parameters"
         return
-    table = _table("setting", "A", "B")
-    for setting in found.settings:
+    table = _make_table("setting", "A", "B")
+    for setting in pair.settings:
         table.add_row(setting.key, as_text(setting.a), as_text(setting.b))
     yield table
 
 
-def _verdicts(found: SideBySide) -> Iterator[RenderableType]:
+def _render_verdicts(pair: SideBySide) -> Iterator[RenderableType]:
     yield "\nIs the difference real?"
-    if found.verdicts is None:
-        yield f"  They cannot be compared image by image: {found.why_not}."
+    if pair.verdicts is None:
+        yield f"  They cannot be compared image by image: {pair.why_not}."
         return
-    verdicts = found.verdicts
-    yield f"  These two models: {_told(verdicts.models)}"
+    verdicts = pair.verdicts
+    yield f"  These two models: {_format_difference(verdicts.models)}"
     models = verdicts.models
     yield f"    only A is right on {models.only_a:,}, only B on {models.only_b:,} of the same {models.images:,} images"
-    if found.same_configuration:
-        reseeded = any(setting.key == "seed" for setting in found.settings)
-        said = "another seed; what differs is luck" if reseeded else "the same seed"
-        yield f"  Their configurations: the same, with {said}."
+    if pair.same_configuration:
+        is_reseeded = any(setting.key == "seed" for setting in pair.settings)
+        reason = "another seed; what differs is luck" if is_reseeded else "the same seed"
+        yield f"  Their configurations: the same, with {reason}."
     else:
-        yield f"  Their configurations, one seed each: {_told(verdicts.configurations)}"
-    yield f"    {_spread(verdicts)}"
+        yield f"  Their configurations, one seed each: {_format_difference(verdicts.configurations)}"
+    yield f"    {_describe_seed_sd(verdicts)}"
     if verdicts.seeds is not None:
-        yield f"  Their configurations over all seeds: {_told(verdicts.seeds)}"
+        yield f"  Their configurations over all seeds: {_format_difference(verdicts.seeds)}"
         yield "    the luck of seeds and of images taken together (crossed random effects)"
 
 
-def _told(difference: Difference) -> str:
+def _format_difference(difference: Difference) -> str:
     words = {"better": "A is better", "worse": "B is better", "cannot tell": "they cannot be told apart"}
     return (
         f"{words[difference.verdict]}: A − B = {difference.value:+.4f} "
-        f"[{difference.low:+.4f}, {difference.high:+.4f}], {_p(difference.p)}"
+        f"[{difference.low:+.4f}, {difference.high:+.4f}], {_format_p_value(difference.p)}"
     )
 
 
-def _p(p: float) -> str:
+def _format_p_value(p: float) -> str:
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
 
 
-def _spread(verdicts: Verdicts) -> str:
+def _describe_seed_sd(verdicts: Verdicts) -> str:
     if verdicts.seed_freedom:
         return (
             f"sd over training seeds {verdicts.seed_sd:.4f}, measured on their repeated seeds in this store "
@@ -129,37 +129,39 @@ def _spread(verdicts: Verdicts) -> str:
     return f"sd over training seeds {SEED_SD}, assumed: too few repeated seeds of these configurations in this store"
 
 
-def _curves(found: SideBySide) -> Iterator[RenderableType]:
-    curves = found.a.curve, found.b.curve
+def _render_curves(pair: SideBySide) -> Iterator[RenderableType]:
+    curves = pair.a.curve, pair.b.curve
     if not any(curves):
         return
     yield "\nCurves, on the validation images"
     for key, words in (("val_accuracy", "accuracy"), ("val_loss", "loss")):
         values = [[row[key] for row in curve] for curve in curves]
-        apart = key == "val_loss" and _other_loss(found)
-        lines = [*sparklines(values[:1]), *sparklines(values[1:])] if apart else sparklines(values)
+        has_own_scales = key == "val_loss" and _has_different_losses(pair)
+        lines = (
+            [*draw_sparklines(values[:1]), *draw_sparklines(values[1:])] if has_own_scales else draw_sparklines(values)
+        )
         for name, line in zip("AB", lines, strict=True):
             yield f"  {words:8} {name}  {line}"
-    table = _table("epoch", "accuracy A", "accuracy B", "loss A", "loss B", numbers=True)
-    best = found.a.best_epoch, found.b.best_epoch
-    for epoch in _epochs(max(map(len, curves)), best):
+    table = _make_table("epoch", "accuracy A", "accuracy B", "loss A", "loss B", numbers=True)
+    best = pair.a.best_epoch, pair.b.best_epoch
+    for epoch in _select_epochs(max(map(len, curves)), best):
         cells = [
-            _cell(curve, epoch, key, epoch == mark)
+            _format_curve_cell(curve, epoch, key, epoch == mark)
             for key in ("val_accuracy", "val_loss")
             for curve, mark in zip(curves, best, strict=True)
         ]
         table.add_row(str(epoch), *cells)
     yield table
     yield "  * best epoch, whose weights were kept"
-    if _other_loss(found):
+    if _has_different_losses(pair):
         yield "  The losses are two functions (train.loss) and cannot be compared."
 
 
-def _other_loss(found: SideBySide) -> bool:
-    return any(setting.key == "train.loss" for setting in found.settings)
+def _has_different_losses(pair: SideBySide) -> bool:
+    return any(setting.key == "train.loss" for setting in pair.settings)
 
 
-def sparklines(series: Sequence[Sequence[float]]) -> list[str]:
+def draw_sparklines(series: Sequence[Sequence[float]]) -> list[str]:
     """One character a value, all on one scale; a gap for what is no number."""
     finite = [value for values in series for value in values if abs(value) < float("inf")]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -173,24 +175,24 @@ def sparklines(series: Sequence[Sequence[float]]) -> list[str]:
     return ["".join(map(block, values)) for values in series]
 
 
-def _epochs(last: int, best: Sequence[int | None]) -> list[int]:
+def _select_epochs(last: int, best: Sequence[int | None]) -> list[int]:
     """All epochs, or as many as a table may have: evenly spaced, with the best and the last."""
-    if last <= _MOST_EPOCHS:
+    if last <= _MAX_EPOCH_ROWS:
         return list(range(1, last + 1))
-    step = -(-last // (_MOST_EPOCHS - 3))
+    step = -(-last // (_MAX_EPOCH_ROWS - 3))
     return sorted({*range(1, last + 1, step), last, *(epoch for epoch in best if epoch)})
 
 
-def _cell(curve: Sequence[dict[str, float]], epoch: int, key: str, best: bool) -> str:
-    return f"{curve[epoch - 1][key]:.4f}{'*' if best else ' '}" if epoch <= len(curve) else ""
+def _format_curve_cell(curve: Sequence[dict[str, float]], epoch: int, key: str, is_best: bool) -> str:
+    return f"{curve[epoch - 1][key]:.4f}{'*' if is_best else ' '}" if epoch <= len(curve) else ""
 
 
-def _labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
+def _render_labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
     if not labels:
         return
     yield "\nLabel by label"
     heads = ("label", "images", "recall A", "recall B", "A − B [95% for all ten]", "", "F1 A", "F1 B")
-    table = _table(*heads, numbers=True)
+    table = _make_table(*heads, numbers=True)
     for label in labels:
         difference = label.difference
         interval = (
@@ -203,8 +205,8 @@ def _labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
     yield "  A or B beside an interval: better there, also after correction for ten labels"
 
 
-def _images(found: SideBySide) -> Iterator[RenderableType]:
-    images = found.images
+def _render_images(pair: SideBySide) -> Iterator[RenderableType]:
+    images = pair.images
     if images is None:
         return
     yield "\nOn which images"
@@ -213,19 +215,19 @@ def _images(found: SideBySide) -> Iterator[RenderableType]:
         f"  of {total:,}: both right {images.both_right:,}, only A {images.only_a:,}, only B {images.only_b:,}, "
         f"both wrong {images.both_wrong:,}"
     )
-    table = _table("", "image", "label", "A says", "B says")
+    table = _make_table("", "image", "label", "A says", "B says")
     for words, examples in (
         ("only A is right", images.only_a_examples),
         ("only B is right", images.only_b_examples),
         ("both are wrong", images.both_wrong_examples),
     ):
-        for place, example in enumerate(examples[:_SHOWN]):
-            table.add_row(words if place == 0 else "", *_example(example))
+        for place, example in enumerate(examples[:_MAX_EXAMPLES]):
+            table.add_row(words if place == 0 else "", *_format_example(example))
     yield table
     yield "  image: its place in the data's training file, from 0; the most confident mistakes first"
 
 
-def _example(example: Example) -> tuple[str, str, str, str]:
+def _format_example(example: Example) -> tuple[str, str, str, str]:
     return (
         str(example.position),
         example.label,
@@ -234,7 +236,7 @@ def _example(example: Example) -> tuple[str, str, str, str]:
     )
 
 
-def _table(*heads: str, numbers: bool = False) -> Table:
+def _make_table(*heads: str, numbers: bool = False) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

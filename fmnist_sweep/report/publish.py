@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
     from fmnist_sweep.tracking.store import Store
 
-REPORT = "report.html"
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ValidationImages:
     """The validation images of a data set, and which of them have a near twin among its training images."""
 
     images: NDArray[np.uint8]
@@ -39,21 +39,21 @@ class Pictures:
 
 
 # Of each data set, by its tag fmnist.data.
-Images = Mapping[str, Pictures]
-_known: dict[str, Pictures] = {}
+ImagesByDataset = Mapping[str, ValidationImages]
+_cache: dict[str, ValidationImages] = {}
 
 
-def pictures(splits: Splits) -> Pictures:
+def prepare_validation_images(splits: Splits) -> ValidationImages:
     """What a report shows of a data set; looked up once a process, as the twins take a second to find."""
-    if splits.tag not in _known:
-        _known[splits.tag] = Pictures(
+    if splits.tag not in _cache:
+        _cache[splits.tag] = ValidationImages(
             splits.validation.images, analysis.near(splits.validation.images, splits.train.images)
         )
-    return _known[splits.tag]
+    return _cache[splits.tag]
 
 
-def gathered(
-    store: Store, journals: Sequence[str], images: Images, order: Sequence[str] = (), kind: str = "trial"
+def read_findings(
+    store: Store, journals: Sequence[str], images: ImagesByDataset, order: Sequence[str] = (), kind: str = "trial"
 ) -> Findings:
     """All there is to say of the trials of these studies, each named by the tag fmnist.journal of its runs.
 
@@ -61,105 +61,111 @@ def gathered(
     """
     places = {run_id: place for place, run_id in enumerate(order)}
     trials = evidence.of_journals(store, journals, kind)
-    return _gathered(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
+    return _analyze_trials(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
 
 
-def _best(trials: Sequence[StoredTrial]) -> StoredTrial | None:
+def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:
     finished = [trial for trial in trials if trial.accuracy is not None]
     return max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
 
 
-def _gathered(store: Store, trials: Sequence[StoredTrial], images: Images) -> Findings:
-    best = _best(trials)
-    shown = None if best is None else images.get(best.tags.get("fmnist.data", ""))
+def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesByDataset) -> Findings:
+    best = _find_best_trial(trials)
+    validation_images = None if best is None else images.get(best.tags.get("fmnist.data", ""))
     return findings.gather(
         trials,
         predictions_of=lambda run_id: readable_predictions(store, run_id),
         curves_of=lambda run_id: evidence.curves(store, run_id),
-        splits_images=None if shown is None else shown.images,
-        twins=None if shown is None else shown.twins,
+        splits_images=None if validation_images is None else validation_images.images,
+        twins=None if validation_images is None else validation_images.twins,
     )
 
 
-def page(found: Findings, title: str, banner: str | None, command: str, searched: str) -> bytes:
+def encode_report(findings: Findings, title: str, banner: str | None, command: str, search_summary: str) -> bytes:
     """The page of a study or sweep. searched: what was searched, in a sentence."""
     from fmnist_sweep.report import page as pages
 
-    return pages.html(found, title=title, banner=banner, command=command, searched=searched).encode()
+    return pages.render_report(
+        findings, title=title, banner=banner, command=command, search_summary=search_summary
+    ).encode()
 
 
-def again(
+def rebuild_report(
     store: Store, *, study_id: str | None, sweep_id: str | None, data_dir: str | None, out: Path | None
 ) -> tuple[Path, str | None]:
     """Make a report anew from the store; returns where it is, and why it has no pictures, where it has none.
 
     ConfigError where there is no such study or sweep. data_dir: where the images are, if not where a sweep finds them.
     """
-    parent = _parent(store, study_id, sweep_id)
+    parent = _find_parent_run(store, study_id, sweep_id)
     tags = parent.data.tags
-    own = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
-    trials = evidence.of_journals(store, own)
-    images, without = _images(store, _best(trials), data_dir)
-    found = _gathered(store, trials, images)
+    journals = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
+    trials = evidence.of_journals(store, journals)
+    images, missing_reason = _load_images(store, _find_best_trial(trials), data_dir)
+    findings = _analyze_trials(store, trials, images)
     title = f"{tags['fmnist.kind'].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
-    drawn = tags["fmnist.data"].startswith("drawn")
-    banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if drawn else None
-    content = page(found, title, banner, tags["mlflow.source.name"], "")
-    path = out or here(store, f"{tags['fmnist.kind']}-{_id(tags)}-again")
+    is_drawn = tags["fmnist.data"].startswith("drawn")
+    banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
+    content = encode_report(findings, title, banner, tags["mlflow.source.name"], "")
+    path = out or locate_report(store, f"{tags['fmnist.kind']}-{_read_id(tags)}-again")
     packed.write(path, content)
-    return path, without
+    return path, missing_reason
 
 
-def _id(tags: Mapping[str, str]) -> str:
-    found = tags[f"fmnist.{tags['fmnist.kind']}_id"]
-    if not found.isalnum():  # it becomes a file's name, and whoever may write to the store can set it
-        raise ConfigError(f"{found!r} is no id of a {tags['fmnist.kind']}, though the store says so: name another one.")
-    return found
-
-
-def _parent(store: Store, study_id: str | None, sweep_id: str | None) -> Run:
-    kind, wanted = ("study", study_id) if study_id is not None else ("sweep", sweep_id)
-    if wanted is not None and not wanted.isalnum():
-        raise ConfigError(f"--{kind}={wanted}: an id has letters and digits only; fmnist-sweep studies lists them.")
-    marks = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": wanted} if wanted is not None else {})
-    found = tracking.newest(store, marks, 1)
-    if not found:
+def _read_id(tags: Mapping[str, str]) -> str:
+    identifier = tags[f"fmnist.{tags['fmnist.kind']}_id"]
+    if not identifier.isalnum():  # it becomes a file's name, and whoever may write to the store can set it
         raise ConfigError(
-            f"{masked(store.uri)} has no {kind}{'' if wanted is None else f' {wanted}'}: fmnist-sweep studies lists "
+            f"{identifier!r} is no id of a {tags['fmnist.kind']}, though the store says so: name another one."
+        )
+    return identifier
+
+
+def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -> Run:
+    kind, requested_id = ("study", study_id) if study_id is not None else ("sweep", sweep_id)
+    if requested_id is not None and not requested_id.isalnum():
+        raise ConfigError(
+            f"--{kind}={requested_id}: an id has letters and digits only; fmnist-sweep studies lists them."
+        )
+    tags = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": requested_id} if requested_id is not None else {})
+    runs = tracking.newest(store, tags, 1)
+    if not runs:
+        raise ConfigError(
+            f"{masked(store.uri)} has no {kind}{'' if requested_id is None else f' {requested_id}'}: fmnist-sweep studies lists "
             "what was begun here."
         )
-    return found[0]
+    return runs[0]
 
 
-def _images(store: Store, best: StoredTrial | None, data_dir: str | None) -> tuple[Images, str | None]:
+def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -> tuple[ImagesByDataset, str | None]:
     if best is None:
         return {}, None
     try:
         splits = evidence.splits(store, best, data_dir)
     except DataError as error:
         return {}, str(error)
-    return {splits.tag: pictures(splits)}, None
+    return {splits.tag: prepare_validation_images(splits)}, None
 
 
-def here(store: Store, name: str) -> Path:
+def locate_report(store: Store, name: str) -> Path:
     """Where a report is at hand; name: of the study or sweep, as in keep_here."""
     return stores.state_folder(store.uri) / "reports" / f"{name}.html"
 
 
-def keep_here(store: Store, run_id: str, name: str, content: bytes) -> Path:
+def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
     """Have a report at hand as reports/NAME.html beside the journals; of one that lies in a file there, a link to that.
 
     run_id: the run that it was logged to. name: of the study's or sweep's folder. OSError where neither can be made.
     """
-    path = here(store, name)
+    path = locate_report(store, name)
     logged = stores.local_artifacts(store, run_id)
-    if logged is not None and _linked(path, logged / REPORT):
+    if logged is not None and _try_link(path, logged / REPORT_FILE):
         return path
     packed.write(path, content)
     return path
 
 
-def _linked(path: Path, report: Path) -> bool:
+def _try_link(path: Path, report: Path) -> bool:
     """Whether a link could be made; some file systems have none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

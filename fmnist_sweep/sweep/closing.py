@@ -10,7 +10,7 @@ from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report import leaderboard as report
 from fmnist_sweep.report import publish as publishing
 from fmnist_sweep.report.leaderboard import TrialRecord
-from fmnist_sweep.report.publish import Images
+from fmnist_sweep.report.publish import ImagesByDataset
 from fmnist_sweep.study.folder import OpenStudy, OpenSweep
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.context import Sweep
@@ -22,7 +22,7 @@ from fmnist_sweep.tracking import runs as tracking
 
 def recorded(record: StudyRecord) -> list[TrialRecord]:
     """A study's trials as tables and pages show them."""
-    return [report.record_of(history, record.about) for history in record.trained]
+    return [report.build_trial_record(history, record.about) for history in record.trained]
 
 
 def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
@@ -42,8 +42,8 @@ def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: floa
         records=records,
         searched=searched,
         journals=[opened.token],
-        images={planned.splits.tag: publishing.pictures(planned.splits)},
-        failed=bool(records) and report.best(records) is None,
+        images={planned.splits.tag: publishing.prepare_validation_images(planned.splits)},
+        failed=bool(records) and report.find_best_record(records) is None,
     )
     close_run(sweep, opened, summary, seconds=seconds)
     return records
@@ -74,7 +74,7 @@ class Summary:
     records: Sequence[TrialRecord]
     searched: str
     journals: Sequence[str]
-    images: Images
+    images: ImagesByDataset
     kinds: Kinds
     failed: bool = False
 
@@ -85,12 +85,12 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
     more: of the journal's last event.
     """
     records, store, run_id = summary.records, sweep.store, str(opened.record.run_id)
-    winner = report.best(records)
+    winner = report.find_best_record(records)
     refuse_deleted(sweep, opened)
     opened.note("closing")
     # Settled before the first try: said again, a figure of the same step and time is not logged twice.
     step, ended = opened.record.closings - 1, now()
-    tags, metrics = {}, report.counts(records)
+    tags, metrics = {}, report.count_states(records)
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
             "best_trial": winner.trial_id,
@@ -102,23 +102,23 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
 
     def close() -> None:
         figures = {} if winner is None else tracking.figures(store, winner.run_id)
-        found = publishing.gathered(
+        found = publishing.read_findings(
             store, summary.journals, summary.images, [record.run_id for record in records], summary.kinds.trial
         )
-        report.mark_tied(records, found)
+        report.mark_ties(records, found)
         said = [summary.searched, f"Command: `{sweep.command}`"]
-        tags["mlflow.note.content"] = report.note(summary.title, summary.banner, records, said)
-        page = publishing.page(found, summary.title, summary.banner, sweep.command, summary.searched)
+        tags["mlflow.note.content"] = report.format_note(summary.title, summary.banner, records, said)
+        page = publishing.encode_report(found, summary.title, summary.banner, sweep.command, summary.searched)
         files = {
-            "leaderboard.csv": report.leaderboard(records).to_csv(index=False).encode(),
-            publishing.REPORT: page,
+            "leaderboard.csv": report.build_leaderboard(records).to_csv(index=False).encode(),
+            publishing.REPORT_FILE: page,
             **{f"best/{name}": content for name, content in figures.items()},
         }
         tracking.close(store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files)
         try:
-            publishing.keep_here(store, run_id, summary.name, page)
+            publishing.save_report(store, run_id, summary.name, page)
         except OSError as error:  # the run has it all the same, and nothing is to be trained again for it
-            at = publishing.here(store, summary.name)
+            at = publishing.locate_report(store, summary.name)
             sweep.view.say(f"{at} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
 
     sweep.delivery.insist(close, sweep.stop.sleep)

@@ -12,8 +12,8 @@ from fmnist_sweep import files as packed
 from fmnist_sweep.config.commands import command
 from fmnist_sweep.config.job import flat
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.artifacts import trial_artifacts
-from fmnist_sweep.report.leaderboard import name_of
+from fmnist_sweep.report.artifacts import make_trial_artifacts
+from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.search import space
 from fmnist_sweep.study import results
 from fmnist_sweep.study.folder import OpenStudy
@@ -84,7 +84,7 @@ class Handover:
         continues = {} if below is None else {"continues": self._record.trials[below].same_as or below}
         return tracking.RunInfo(
             kind=self._study.job.kinds.trial,
-            name=name_of(history, self._record.about)[:250],
+            name=format_trial_name(history, self._record.about)[:250],
             tags={
                 "sweep_id": str(self._record.sweep_id),
                 "study_id": self._study.id,
@@ -121,12 +121,12 @@ class Handover:
         memory, so the caller takes it out again.
         """
         validation, store = self._planned.splits.validation, self._sweep.store
-        name, path = name_of(history, self._record.about), self._opened.result_path(history.trial_id)
+        name, path = format_trial_name(history, self._record.about), self._opened.result_path(history.trial_id)
 
         def finish(run_id: str, again: bool) -> None:
             found = at_hand[0] if at_hand else results.unpack(path.read_bytes())[0]
             evaluation = evaluate(validation.labels, found.probabilities, LABELS)
-            files = trial_artifacts(name, found, evaluation, validation)
+            files = make_trial_artifacts(name, found, evaluation, validation)
             keep, closing = self._wanted(history), Closing(ended, again)
             tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)
             if not keep and not history.model_dropped:

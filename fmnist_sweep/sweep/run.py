@@ -127,7 +127,7 @@ def _nothing_to_do(plan: Sequence[Planned], view: View) -> ExitCode:
     """Show what a finished sweep found; neither TensorFlow nor the tracking store is touched."""
     results = {planned.folder.name: rollup.recorded(planned.record) for planned in plan if planned.record}
     for planned in plan:
-        view.leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
+        view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].study.job.kinds is SEARCH:
         view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it,")
         view.say("fresh=true begins anew beside it.")
@@ -198,11 +198,11 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
 def _run(running: _Running) -> ExitCode:
     sweep, plan = running.sweep, running.plan
     with _sweep_run(running):
-        sweep.view.begin(sum(plans.epochs_left(planned) for planned in plan), sweep.executor.slots)
+        sweep.view.begin_sweep(sum(plans.epochs_left(planned) for planned in plan), sweep.executor.slots)
         for number, planned in enumerate(plan, 1):
             opened = running.opened[planned.folder.name]
             if not planned.over:
-                sweep.view.study(planned.study.label, number, len(plan), planned.left)
+                sweep.view.begin_study(planned.study.label, number, len(plan), planned.left)
                 with _study_run(running, planned, opened):
                     supervisor = Supervisor(sweep, planned, opened)
                     supervisor.run()
@@ -210,7 +210,7 @@ def _run(running: _Running) -> ExitCode:
             else:
                 records = rollup.recorded(opened.record)
             running.results[planned.folder.name] = records
-            sweep.view.leaderboard(
+            sweep.view.show_leaderboard(
                 f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
                 running.results[planned.folder.name],
             )
@@ -345,12 +345,12 @@ def _close_sweep(running: _Running) -> None:
         records=records,
         searched=f"{of}, {trials_text(len(records))}, {failed} failed.",
         journals=running.own.record.about["journals"],
-        images={planned.splits.tag: publishing.pictures(planned.splits) for planned in running.plan},
+        images={planned.splits.tag: publishing.prepare_validation_images(planned.splits) for planned in running.plan},
         failed=rollup.ending(running.results) is ExitCode.ALL_FAILED,
     )
     rollup.close_run(running.sweep, running.own, summary)
     if len(names) > 1:
-        running.sweep.view.leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
+        running.sweep.view.show_leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
 
 
 def _report_name(running: _Running) -> str:
@@ -377,13 +377,13 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     }
     folder = plan[0].study.job.config.data.dir
     data = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
-    report_here = publishing.here(sweep.store, _report_name(running))
+    report_here = publishing.locate_report(sweep.store, _report_name(running))
     if report_here.is_file():
         view.say(f"report: {report_here}")
     view.say(f"browse: {masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")
-    elif report.best(records):
+    elif report.find_best_record(records):
         view.say(f"promote the best: fmnist-sweep promote{_flags(named | data)}")
 
 

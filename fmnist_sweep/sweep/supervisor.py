@@ -13,7 +13,7 @@ from typing import Any
 
 from fmnist_sweep import files as packed
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.leaderboard import record_of
+from fmnist_sweep.report.leaderboard import build_trial_record
 from fmnist_sweep.study import results
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import TrialHistory
@@ -117,7 +117,7 @@ class Supervisor:
         event = event or self._next_event(_PATIENCE_SECONDS)
         if event is None:
             self._sweep.delivery.retry()
-            self._sweep.view.tick()
+            self._sweep.view.refresh()
         elif event.trial_id in self._running:
             self._take(event)
             if not self._sweep.executor.concurrent:
@@ -132,7 +132,7 @@ class Supervisor:
         match event:
             case Started():
                 live.begun = time.monotonic()
-                self._sweep.view.started(event.trial_id, event.worker)
+                self._sweep.view.show_worker(event.trial_id, event.worker)
             case EpochEnd():
                 self._epoch(live, event)
             case TrialResult():
@@ -222,7 +222,9 @@ class Supervisor:
                 keep_final=history.proposal.epochs is not None,
             )
         )
-        sweep.view.trial(record_of(history, self._record.about), history.number, config["train"]["epochs"], len(done))
+        sweep.view.begin_trial(
+            build_trial_record(history, self._record.about), history.number, config["train"]["epochs"], len(done)
+        )
         if sweep.executor.concurrent:
             self._unopened.append(self._running[history.trial_id])  # first let all workers have something to do
         else:
@@ -244,7 +246,7 @@ class Supervisor:
         live.at_rest = event.last
         self._sweep.seconds_trained += event.metrics["epoch_seconds"]
         self._sweep.delivery.bring(live.parcel)
-        self._sweep.view.epoch(event.trial_id, event.epoch, event.metrics)
+        self._sweep.view.show_epoch(event.trial_id, event.epoch, event.metrics)
 
     # How an attempt ends
 
@@ -304,7 +306,7 @@ class Supervisor:
             self._fill_slots()
         self._sweep.delivery.bring(live.parcel)
         self._leaving.remove(live)
-        self._sweep.view.ended(record_of(live.history, self._record.about))
+        self._sweep.view.end_trial(build_trial_record(live.history, self._record.about))
 
     def _begin_again(self, live: _Live, refused: CheckpointRefused) -> None:
         """From the first epoch: a checkpoint of other code, say, is of no use, and what was trained can be again."""

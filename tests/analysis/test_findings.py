@@ -142,7 +142,7 @@ def test_time_that_a_promoted_trial_took_over_is_counted_once() -> None:
 def test_trials_whose_time_nobody_measured_are_said_to_be_left_out() -> None:
     failed = trial(2)
     del failed.metrics["cpu_seconds"]  # type: ignore[attr-defined]
-    more = " ".join(wording.more(gathered(of(trial(1, 0.9), failed)), ""))
+    more = " ".join(wording.describe_search(gathered(of(trial(1, 0.9), failed)), ""))
     assert more.startswith("Training took 10 s of processor time, without the 1 trial that did not finish.")
 
 
@@ -183,7 +183,7 @@ def test_only_trials_with_the_same_validation_images_are_compared() -> None:
     assert found.elsewhere == 2
     assert found.rows[2].low == wilson(170, 200)[0], "of as many images as that data set has"
     assert study.read.count("run0004") == 0, "one look for each data set"
-    assert "2 trials were judged on other validation images" in wording.elsewhere(found)
+    assert "2 trials were judged on other validation images" in wording.describe_other_images(found)
 
 
 def test_the_same_images_under_another_name_are_the_same() -> None:
@@ -216,14 +216,14 @@ def test_without_predictions_there_is_a_ranking_and_nothing_more() -> None:
     found = gathered(study)
     assert [row.rank for row in found.rows] == [1, 2]
     assert (found.images, found.mistakes, found.optimism) == (None, None, None)
-    assert "nothing can be said of which others are as good" in wording.ties(found)
+    assert "nothing can be said of which others are as good" in wording.describe_tied_trials(found)
 
 
 @pytest.mark.parametrize("trials", [[], [trial(1)]], ids=["none", "failed"])
 def test_nothing_finished_is_a_finding_too(trials: list[StoredTrial]) -> None:
     found = gathered(of(*trials))
     assert found.best is None
-    assert wording.answer(found)[0].startswith("No trial finished")
+    assert wording.describe_best(found)[0].startswith("No trial finished")
 
 
 def test_pictures_of_another_number_than_the_predictions_are_left_out() -> None:
@@ -247,18 +247,18 @@ def test_the_best_is_judged_label_by_label() -> None:
 def test_where_nothing_is_wrong_no_share_of_the_mistakes_is_told() -> None:
     mistakes = gathered(of(trial(1, 1.0))).mistakes
     assert mistakes is not None
-    assert ("mistakes inside the upper body", "no mistakes at all") in wording.confused(mistakes)
+    assert ("mistakes inside the upper body", "no mistakes at all") in wording.list_accuracies(mistakes)
 
 
 def test_the_answer_is_told_in_words_with_every_figure() -> None:
     found = gathered(of(trial(1, 0.95, filters=32), trial(2, 0.945, filters=64), trial(3, filters=96)))
-    before, name, after = wording.answer(found)
+    before, name, after = wording.describe_best(found)
     low, high = wilson(190, 200)
     assert before + name + after == (
         "Best of 3 trials (2 finished, 1 failed): trial 1 · filters 32, validation accuracy "
         f"0.9500 [{low:.4f}, {high:.4f}] (95% Wilson interval, 200 images)."
     )
-    more = " ".join(wording.more(found, "Searched filters with random."))
+    more = " ".join(wording.describe_search(found, "Searched filters with random."))
     assert more.startswith("Searched filters with random. Training took 30 s of processor time.")
     assert found.optimism is not None and f"expect about {found.optimism.expected:.4f} on new images" in more
     assert "1 other trial cannot be told apart from it." in more
@@ -266,4 +266,6 @@ def test_the_answer_is_told_in_words_with_every_figure() -> None:
 
 def test_a_repeated_best_is_told_as_mean_and_spread() -> None:
     found = gathered(of(trial(1, 0.95, seed=1), trial(2, 0.93, seed=2)))
-    assert "Over its seeds this configuration reached 0.9400 ± 0.0141 (n=2)." in " ".join(wording.more(found, ""))
+    assert "Over its seeds this configuration reached 0.9400 ± 0.0141 (n=2)." in " ".join(
+        wording.describe_search(found, "")
+    )

@@ -254,7 +254,7 @@ def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(s
     from fmnist_sweep.report import pair_text as side_by_side_text
 
     found = side_by_side.compare(store, trial_of(store, 8), trial_of(store, 8))
-    said = [part for part in side_by_side_text.render(found) if isinstance(part, str)]
+    said = [part for part in side_by_side_text.render_pair(found) if isinstance(part, str)]
     assert "  Their configurations: the same, with the same seed." in said
 
 
@@ -405,8 +405,8 @@ def test_the_collector_is_on_again_after_reading(store: Store) -> None:
 
 
 def test_sparklines_share_one_scale_and_leave_gaps() -> None:
-    from fmnist_sweep.report.pair_text import sparklines
+    from fmnist_sweep.report.pair_text import draw_sparklines
 
-    assert sparklines([[0.0, 1.0, float("nan")], [0.5]]) == ["▁█ ", "▅"]
-    assert sparklines([[], [float("inf")]]) == ["", " "]
-    assert sparklines([list(np.ones(3))]) == ["███"]
+    assert draw_sparklines([[0.0, 1.0, float("nan")], [0.5]]) == ["▁█ ", "▅"]
+    assert draw_sparklines([[], [float("inf")]]) == ["", " "]
+    assert draw_sparklines([list(np.ones(3))]) == ["███"]

@@ -26,14 +26,14 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented import page as documented_page
 from fmnist_sweep.report.documented import rules as verdicts
 from fmnist_sweep.report.documented import write_ups as documented
-from fmnist_sweep.report.documented.write_ups import Figure
+from fmnist_sweep.report.documented.write_ups import StatedFigure
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking import test_predictions as tested
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
 
-WRITE_UPS = documented.write_ups()
+WRITE_UPS = documented.read_write_ups()
 SHIRT, TSHIRT, COAT, BAG = (LABELS.index(name) for name in ("Shirt", "T-shirt/top", "Coat", "Bag"))
 IMAGES = 2000
 
@@ -42,14 +42,14 @@ IMAGES = 2000
 
 
 def test_every_recipe_is_in_one_write_up_and_no_write_up_is_a_recipe() -> None:
-    named = [recipe for write_up in WRITE_UPS for recipe in write_up.stated]
+    named = [recipe for write_up in WRITE_UPS for recipe in write_up.figures]
     assert sorted(named) == sorted(name for name, _ in recipes())
     assert len(WRITE_UPS) == 5
 
 
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
 def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.WriteUp) -> None:
-    for recipe, stated in write_up.stated.items():
+    for recipe, stated in write_up.figures.items():
         comment = (experiments_folder() / f"{recipe}.yaml").read_text().splitlines()[1]
         assert f"Write-up {write_up.number}" in comment
         said = [float(number.rstrip(".%")) for number in re.findall(r"[\d.]*\d%?", comment.replace("write-up", ""))]
@@ -59,9 +59,9 @@ def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.Wr
 
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
 def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented.WriteUp) -> None:
-    configs = [documented.composed(recipe, []).config for recipe in write_up.stated]
+    configs = [documented.compose_recipe(recipe, []).config for recipe in write_up.figures]
     known = {key for config in configs for key in flat({**config.settings, "data": config.data.model_dump()})}
-    assert {key for entry in write_up.left_open for key in entry.keys} <= known
+    assert {key for entry in write_up.omissions for key in entry.keys} <= known
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -87,26 +87,26 @@ def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented
 def test_a_verdict_follows_from_the_figures(
     stated: str, kind: str, values: list[float], reached: bool, words: str
 ) -> None:
-    found = verdicts.figure(Figure(stated), kind, values)
-    assert found.reached is reached
+    found = verdicts.judge_figure(StatedFigure(stated), kind, values)
+    assert found.is_reached is reached
     assert words in found.text
 
 
 def test_two_trainings_are_too_few_for_a_verdict() -> None:
-    assert verdicts.figure(Figure("0.5"), "accuracy", [0.9, 0.9]).reached is None
+    assert verdicts.judge_figure(StatedFigure("0.5"), "accuracy", [0.9, 0.9]).is_reached is None
 
 
 def test_half_a_unit_of_the_last_digit_is_leeway_for_a_rounded_figure() -> None:
-    assert verdicts.figure(Figure("0.92"), "accuracy", [0.9151] * 3).reached
-    assert not verdicts.figure(Figure("0.9200"), "accuracy", [0.9151] * 3).reached
-    assert not verdicts.figure(Figure("0.92"), "accuracy", [0.9149] * 3).reached
+    assert verdicts.judge_figure(StatedFigure("0.92"), "accuracy", [0.9151] * 3).is_reached
+    assert not verdicts.judge_figure(StatedFigure("0.9200"), "accuracy", [0.9151] * 3).is_reached
+    assert not verdicts.judge_figure(StatedFigure("0.92"), "accuracy", [0.9149] * 3).is_reached
 
 
 def test_the_figures_of_one_write_up_alone_are_not_credible_as_test_accuracies() -> None:
     hopeless = {
         (write_up.number, figure.text)
         for write_up in WRITE_UPS
-        for stated in write_up.stated.values()
+        for stated in write_up.figures.values()
         for kind, figure in stated.items()
         if kind != "epochs" and not verdicts.is_credible(figure)
     }
@@ -148,7 +148,7 @@ class Written:
         objective: str = "val_accuracy",
         epochs: int = 2,
     ) -> str:
-        job = documented.composed(recipe, [*overrides, f"seed={seed}", f"search.objective={objective}"])
+        job = documented.compose_recipe(recipe, [*overrides, f"seed={seed}", f"search.objective={objective}"])
         settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": precision}}
         made = study.name_by_content(job, "", settings, "0" * 64)
         client, experiment = self.store.client, self.store.experiment_id
@@ -191,9 +191,11 @@ class Written:
         return run_id
 
     def page(self, number: str, overrides: Sequence[str] = ()) -> str:
-        (write_up,) = documented.write_ups([number])
-        found = documented.find(self.store, documented.finished(self.store), write_up, overrides)
-        return documented_page.render(documented_page.Page(self.store, write_up, found, overrides))
+        (write_up,) = documented.read_write_ups([number])
+        found = documented.find_write_up_runs(
+            self.store, documented.read_finished_trials(self.store), write_up, overrides
+        )
+        return documented_page.render_page(documented_page.WriteUpPage(self.store, write_up, found, overrides))
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +223,7 @@ def test_a_page_without_runs_says_so_with_the_command(written: Written) -> None:
     page = written.page("003")
     assert "Not run yet: model_1, model_2, model_3, model_4" in page
     assert "fmnist-sweep documented run 003 --seeds 1,2,3" in page
-    assert page.count("too few runs for a verdict") == 2 * len(documented.write_ups(["003"])[0].conclusions)
+    assert page.count("too few runs for a verdict") == 2 * len(documented.read_write_ups(["003"])[0].conclusions)
 
 
 def test_figures_are_of_the_last_epoch_with_spread_and_count(written: Written) -> None:
@@ -272,7 +274,7 @@ def test_the_best_model_is_confirmed_contradicted_or_not_told_apart(
         written.run("model_2", seed + 10, right=0.7)
         written.run("model_3", seed, right=best)
         written.run("model_4", seed + 20, right=0.9)
-    claim = documented.write_ups(["003"])[0].conclusions[0]["claim"]
+    claim = documented.read_write_ups(["003"])[0].conclusions[0]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -282,7 +284,7 @@ def test_the_commonest_confusion_is_confirmed_or_contradicted(written: Written, 
     for seed in (1, 2, 3):
         run_id = written.run("model_3", seed)
         replace(written, run_id, labels, np.where((labels == SHIRT) & (np.arange(IMAGES) < 1000), other, labels))
-    claim = documented.write_ups(["003"])[0].conclusions[1]["claim"]
+    claim = documented.read_write_ups(["003"])[0].conclusions[1]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -296,7 +298,7 @@ def test_what_a_shirt_is_mostly_taken_for_is_confirmed_or_contradicted(
     said = np.where(shirts & (np.arange(IMAGES) > 1500), second, said)
     for seed in (1, 2, 3):
         replace(written, written.run("model_3", seed), labels, said)
-    claim = documented.write_ups(["003"])[0].conclusions[2]["claim"]
+    claim = documented.read_write_ups(["003"])[0].conclusions[2]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -336,7 +338,7 @@ def test_the_label_with_the_lowest_f1_is_counted_over_the_runs(written: Written,
         run_id = written.run("regularized", seed)
         worst = SHIRT if seed <= shirts else BAG
         replace(written, run_id, labels, np.where((labels == worst) & (np.arange(IMAGES) < 1000), TSHIRT, labels))
-    claim = documented.write_ups(["002"])[0].conclusions[0]["claim"]
+    claim = documented.read_write_ups(["002"])[0].conclusions[0]["claim"]
     assert verdict in cells(written.page("002"), claim)[2]
 
 
@@ -459,12 +461,12 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     trained: Path, tmp_path: Path
 ) -> None:
     opened = connected(trained)
-    (write_up,) = documented.write_ups(["004"])
-    found = documented.find(opened, documented.finished(opened), write_up, SMALL[:2])
+    (write_up,) = documented.read_write_ups(["004"])
+    found = documented.find_write_up_runs(opened, documented.read_finished_trials(opened), write_up, SMALL[:2])
     run = found.runs["simple"][0]
     original, other = run.validation, found.runs["simple"][1].validation
     untested = {key: value for key, value in run.trial.tags.items() if key != tested.TAG}
-    fresh = documented.Run(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
+    fresh = documented.RecipeRun(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
     file = tmp_path / "predictions.npz"
 
     def score(predictions: Any) -> None:
@@ -475,8 +477,8 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     score(other)
     try:
         with pytest.raises(StoreError, match="does not predict what was scored"):
-            documented.test(
-                opened, [documented.Found({"simple": [fresh]}, found.jobs, [])], None, ledger, lambda _: None
+            documented.score_write_ups(
+                opened, [documented.WriteUpRuns({"simple": [fresh]}, found.jobs, [])], None, ledger, lambda _: None
             )
     finally:
         score(original)

@@ -204,11 +204,11 @@ def test_a_prediction_names_its_version_harmlessly(monkeypatch: pytest.MonkeyPat
 
 def test_what_a_sweep_and_a_promotion_say_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     record = TrialRecord(trial_id="0", name=EVIL, state="failed", failure=EVIL, **_nothing())
-    with terminal.view() as view:
+    with terminal.open_view() as view:
         view.say(EVIL)
-        view.trial(record, 1, 1)
-        view.ended(record)
-        view.leaderboard(EVIL, [record])
+        view.begin_trial(record, 1, 1)
+        view.end_trial(record)
+        view.show_leaderboard(EVIL, [record])
     shown = capsys.readouterr().out
     assert shown.count(r"\x1b[2J") == 6
     assert not any(character in shown for character in STEERING)

@@ -22,8 +22,8 @@ from fmnist_sweep.cli.predict import predict, probabilities
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.report.figures.canvas import png
-from fmnist_sweep.report.figures.predictions import predictions
+from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.report.figures.predictions import draw_predictions
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
@@ -203,7 +203,7 @@ def test_too_many_images_for_one_page_are_refused_before_anything_is_read(tmp_pa
 
 def test_the_figure_shows_each_picture_its_pixels_and_ten_bars() -> None:
     shares = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 2)
-    figure = predictions(_photographs(2), shares, "version 1")
+    figure = draw_predictions(_photographs(2), shares, "version 1")
     assert len(figure.axes) == 6
     for place in range(2):
         thumbnail, pixels, bars = figure.axes[3 * place : 3 * place + 3]
@@ -220,9 +220,9 @@ def test_the_figure_shows_each_picture_its_pixels_and_ten_bars() -> None:
 def test_everything_in_the_figure_lies_within_it() -> None:
     taken = _photographs(3, "folder/" * 40 + "$a_{$.png")
     taken[0].assumptions.extend(["turned to grey"] * 40)
-    figure = predictions(taken, np.eye(10)[:3], "version 1")
+    figure = draw_predictions(taken, np.eye(10)[:3], "version 1")
     assert "$a_{$.png" in _written(figure)[0]
-    png(figure)
+    encode_png(figure)
     width, height = figure.get_size_inches() * 100
     for patch in figure.artists:
         box = patch.get_window_extent()
@@ -231,7 +231,7 @@ def test_everything_in_the_figure_lies_within_it() -> None:
 
 def test_a_figure_of_other_shapes_or_too_many_pictures_is_refused_and_of_none_says_so() -> None:
     with pytest.raises(ValueError, match=r"2 pictures cannot have probabilities of shape \(3, 10\)"):
-        predictions(_photographs(2), np.zeros((3, 10)), "t")
+        draw_predictions(_photographs(2), np.zeros((3, 10)), "t")
     with pytest.raises(ValueError, match="at most 100 pictures"):
-        predictions(_photographs(101), np.zeros((101, 10)), "t")
-    assert "No pictures" in [text.get_text() for text in predictions([], np.zeros((0, 10)), "t").texts]
+        draw_predictions(_photographs(101), np.zeros((101, 10)), "t")
+    assert "No pictures" in [text.get_text() for text in draw_predictions([], np.zeros((0, 10)), "t").texts]

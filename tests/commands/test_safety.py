@@ -114,7 +114,9 @@ def test_a_search_and_its_report_never_touch_poisoned_test_images_and_opening_th
     assert code is ExitCode.DONE, shown.getvalue()
     store = stores.open_existing(None, "fashion-mnist")
     assert len(trial_table.choose(store)) == 2
-    publishing.again(store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html")
+    publishing.rebuild_report(
+        store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html"
+    )
     ledger = stores.ledger_path()
     assert poisoned == []
     assert not ledger.exists()
@@ -410,8 +412,8 @@ def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_senten
         lambda: side_by_side.find(empty_store, name),
         lambda: trial_table.choose(empty_store, studies=[name]),
         lambda: trial_table.choose(empty_store, sweep=name),
-        lambda: publishing.again(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
-        lambda: publishing.again(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
+        lambda: publishing.rebuild_report(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
+        lambda: publishing.rebuild_report(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
         lambda: candidates.find(empty_store, Asked(run_id=name), 3, False),
         lambda: candidates.find(empty_store, Asked(study_id=name), 3, False),
         lambda: candidates.find(empty_store, Asked(sweep_id=name), 3, False),
@@ -495,7 +497,7 @@ def test_ids_and_names_from_a_shared_store_lead_nowhere(name: str, hostile_store
     state = stores.state_folder(store.uri)
     before = _files(state)
     asked: list[Callable[[], object]] = [
-        lambda: publishing.again(store, study_id=None, sweep_id=None, data_dir=None, out=None),
+        lambda: publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),
         lambda: trial_table.table(trial_table.choose(store)),
         lambda: side_by_side.find(store, name),
         lambda: candidates.find(store, Asked(), 3, False),
@@ -521,7 +523,7 @@ def test_a_report_of_a_hostile_store_runs_no_script_of_its_names(
     script = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>"
     store = hostile_store(name=script, failure=script, trial_id=script, command=script)
     out = tmp_path / "report.html"
-    publishing.again(store, study_id=None, sweep_id=None, data_dir=None, out=out)
+    publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=out)
     assert "<script>alert" not in out.read_text()
     assert "<img src=x" not in out.read_text()
     assert "alert(1)" in out.read_text()

@@ -27,7 +27,7 @@ def gathered(found: Simulation, images: int | None = None) -> Findings:
 
 def html(found: Findings, **given: Any) -> str:
     words = {"title": "Study x", "banner": None, "command": "python -m fmnist_sweep", "searched": "Searched."} | given
-    return page.html(found, **words)
+    return page.render_report(found, **words)
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +181,10 @@ def test_a_long_leaderboard_is_cut_and_says_where_the_rest_is() -> None:
     study.trials += [trial(1000 + n, 0.3 - n / 10_000, model__filters=n) for n in range(600)]
     found = gathered(study)
     content = own(html(found))
-    assert content.count(' title="trial ') == tables.MOST_ROWS
+    assert content.count(' title="trial ') == tables.MAX_ROWS
     assert "The first 200 of 603 trials; all are in leaderboard.csv" in Outline(content).text
     assert len(study.curves_read) == 50
-    assert f"An even selection of {coordinates.MOST_LINES} of the 603 trials" in Outline(content).text
+    assert f"An even selection of {coordinates.MAX_LINES} of the 603 trials" in Outline(content).text
 
 
 def test_many_settings_leave_the_leaderboard_readable_and_are_named() -> None:
@@ -194,15 +194,15 @@ def test_many_settings_leave_the_leaderboard_readable_and_are_named() -> None:
     trials = [trial(number, 0.9 - number / 100, **settings(number), twin=number) for number in range(6)]
     found = gathered(Simulation(trials, {}))
     text = Outline(own(html(found))).text
-    assert len(tables.columns_of(found)) <= tables.MOST_COLUMNS
+    assert len(tables.select_columns(found)) <= tables.MAX_COLUMNS
     for setting in found.varied:
         assert setting.key in text or setting.key.split(".")[-1] in text
 
 
 def test_an_even_selection_of_lines_has_the_best_and_the_worst() -> None:
-    assert coordinates.chosen(3) == [0, 1, 2]
-    many = coordinates.chosen(5000)
-    assert len(many) == coordinates.MOST_LINES
+    assert coordinates.select_lines(3) == [0, 1, 2]
+    many = coordinates.select_lines(5000)
+    assert len(many) == coordinates.MAX_LINES
     assert (many[0], many[-1]) == (0, 4999)
 
 
@@ -212,7 +212,7 @@ def test_parallel_coordinates_put_values_where_their_axis_says() -> None:
         trial(2, 0.8, optimizer__learning_rate=1e-2, model__filters=64),
         *(trial(n, 0.8, optimizer__learning_rate=1e-3 * n, model__filters=32) for n in range(3, 12)),
     ]
-    figure = coordinates.parallel(gathered(Simulation(trials, {}))).to_dict()
+    figure = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {}))).to_dict()
     rows = figure["layout"]["meta"]["rows"]
     rate, _, accuracy = rows[0]
     assert rate == 0.0 and accuracy == 1.0, "the best: the least rate, the greatest accuracy"
@@ -223,26 +223,26 @@ def test_parallel_coordinates_put_values_where_their_axis_says() -> None:
 
 def test_a_failed_trial_has_a_line_that_ends_before_accuracy() -> None:
     trials = [trial(n, 0.9, model__filters=n) for n in range(3)] + [trial(9, model__filters=7)]
-    rows = coordinates.parallel(gathered(Simulation(trials, {}))).to_dict()["layout"]["meta"]["rows"]
+    rows = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {}))).to_dict()["layout"]["meta"]["rows"]
     assert rows[-1][0] is not None and rows[-1][-1] is None
 
 
 @pytest.mark.parametrize("state", ["failed", "killed", "running"])
 def test_a_trial_without_accuracy_is_called_what_it_is(state: str) -> None:
     found = gathered(Simulation([trial(1, 0.9), trial(2, None, state)], {}))
-    assert charts.words_of(found, 1).endswith(f"<br>{state}")
+    assert charts.format_hover_text(found, 1).endswith(f"<br>{state}")
 
 
 def test_the_confusion_chart_counts_true_down_and_predicted_across() -> None:
     matrix = [[0] * 10 for _ in range(10)]
     matrix[6][0] = 7
-    heatmap = charts.confusion(matrix).to_dict()["data"][0]
+    heatmap = charts.chart_confusion(matrix).to_dict()["data"][0]
     assert heatmap["text"][6][0] == "7" and heatmap["text"][0][6] == ""
     assert (heatmap["y"][6], heatmap["x"][0]) == ("Shirt", "T-shirt/top")
 
 
 def test_best_so_far_never_falls_and_ends_at_all_that_was_spent(study: Findings) -> None:
-    traces = charts.best_so_far(study).to_dict()["data"]
+    traces = charts.chart_best_so_far(study).to_dict()["data"]
     steps = next(trace for trace in traces if trace["name"] == "best so far")
     assert list(steps["y"]) == sorted(steps["y"])
     assert study.best is not None and steps["y"][-1] == study.best.accuracy
@@ -258,6 +258,6 @@ def test_curves_of_a_diverged_trial_have_gaps() -> None:
     found = findings.gather(
         study.trials, predictions_of=study.predictions_of, curves_of=lambda run_id: rows, splits_images=None
     )
-    losses = [trace for trace in charts.curves(found).to_dict()["data"] if trace["yaxis"] == "y2"]
+    losses = [trace for trace in charts.chart_curves(found).to_dict()["data"] if trace["yaxis"] == "y2"]
     assert losses and all(value is None for trace in losses for value in trace["y"])
     assert not re.search(r"\bNaN|Infinity", "".join(figures(html(found))))

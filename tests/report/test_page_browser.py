@@ -45,7 +45,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits_images=pictures(IMAGES),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page.html(found, title="Study", banner="DRAWN", command="python", searched="Searched."))
+    path.write_text(
+        page.render_report(found, title="Study", banner="DRAWN", command="python", search_summary="Searched.")
+    )
     return path
 
 

@@ -110,7 +110,7 @@ def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store:
     kept = path.read_bytes()
     path.write_bytes(content)
     try:
-        found = publishing.gathered(store, sweep.data.tags["fmnist.journals"].split(), {})
+        found = publishing.read_findings(store, sweep.data.tags["fmnist.journals"].split(), {})
     finally:
         path.write_bytes(kept)
     assert found.best is not None and found.best.run_id == best and not found.comparable
@@ -136,7 +136,7 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
 
     monkeypatch.setattr(Path, "symlink_to", refused)
     (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
-    path = publishing.keep_here(store, sweep.info.run_id, "unlinked", b"the page")
+    path = publishing.save_report(store, sweep.info.run_id, "unlinked", b"the page")
     assert path.read_bytes() == b"the page" and not path.is_symlink()
     path.unlink()
 

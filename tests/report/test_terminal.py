@@ -47,12 +47,12 @@ def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> N
 def test_a_log_has_a_line_for_each_event() -> None:
     view, written, _ = shown()
     finished = record(1, 0.85)
-    view.begin(2)
-    view.study("rmsprop", 1, 2, 4)
-    view.trial(finished, 1, 2)
-    view.epoch("0001", 1, metrics())
-    view.epoch("0001", 2, metrics())
-    view.ended(finished)
+    view.begin_sweep(2)
+    view.begin_study("rmsprop", 1, 2, 4)
+    view.begin_trial(finished, 1, 2)
+    view.show_epoch("0001", 1, metrics())
+    view.show_epoch("0001", 2, metrics())
+    view.end_trial(finished)
     lines = written.getvalue().splitlines()
     assert len(lines) == 5
     assert "study 1 of 2: rmsprop (4 trials)" in lines[0]
@@ -63,46 +63,46 @@ def test_a_log_has_a_line_for_each_event() -> None:
 
 def test_a_failed_trial_says_why() -> None:
     view, written, _ = shown()
-    view.trial(record(2), 1, 2)
-    view.ended(record(2))
+    view.begin_trial(record(2), 1, 2)
+    view.end_trial(record(2))
     assert "✗ rmsprop · 64 filters: Diverged: loss is nan" in written.getvalue()
 
 
 def test_the_time_left_is_told_when_it_can_be_known() -> None:
     view, written, _ = shown()
-    view.begin(4)
-    view.trial(record(1), 1, 4)
+    view.begin_sweep(4)
+    view.begin_trial(record(1), 1, 4)
     time.sleep(0.3)
-    view.epoch("0001", 1, metrics())
+    view.show_epoch("0001", 1, metrics())
     assert "about 1 s left" in written.getvalue()
-    view.epoch("0001", 2, metrics())
-    view.epoch("0001", 3, metrics())
-    view.epoch("0001", 4, metrics())
+    view.show_epoch("0001", 2, metrics())
+    view.show_epoch("0001", 3, metrics())
+    view.show_epoch("0001", 4, metrics())
     assert "left" not in written.getvalue().splitlines()[-1]
 
 
 def test_no_time_left_is_told_when_only_time_ends_the_search() -> None:
     view, written, _ = shown()
-    view.begin(float("inf"))
-    view.study("x", 1, 1, float("inf"))
-    view.trial(record(1), 1, 4)
-    view.epoch("0001", 1, metrics())
+    view.begin_sweep(float("inf"))
+    view.begin_study("x", 1, 1, float("inf"))
+    view.begin_trial(record(1), 1, 4)
+    view.show_epoch("0001", 1, metrics())
     assert "left" not in written.getvalue()
     assert "inf" not in written.getvalue()
 
 
 def test_epochs_that_early_stopping_saves_are_not_waited_for() -> None:
     view, written, _ = shown()
-    view.begin(20)
-    view.trial(record(1, 0.8), 1, 10)
+    view.begin_sweep(20)
+    view.begin_trial(record(1, 0.8), 1, 10)
     time.sleep(0.1)
-    view.epoch("0001", 1, metrics())
-    view.ended(record(1, 0.8))
-    view.trial(record(2, 0.8), 2, 10)
+    view.show_epoch("0001", 1, metrics())
+    view.end_trial(record(1, 0.8))
+    view.begin_trial(record(2, 0.8), 2, 10)
     for number in range(1, 10):
-        view.epoch("0002", number, metrics())
+        view.show_epoch("0002", number, metrics())
     assert "left" in written.getvalue()
-    view.epoch("0002", 10, metrics())
+    view.show_epoch("0002", 10, metrics())
     assert "left" not in written.getvalue().splitlines()[-1]
 
 
@@ -117,7 +117,7 @@ NASTY = "after {tune: choice, values: [dense,every_layer]} [/red]"
 
 def test_a_trial_named_like_markup_is_shown_as_it_is_in_the_leaderboard() -> None:
     view, written, _ = shown()
-    view.leaderboard("title [bold]", [record(1, 0.9, name=NASTY)])
+    view.show_leaderboard("title [bold]", [record(1, 0.9, name=NASTY)])
     assert "[dense,every_layer]} [/red]" in written.getvalue()
     assert "title [bold]" in written.getvalue()
 
@@ -133,16 +133,16 @@ def test_a_trial_named_like_markup_does_not_break_the_bars(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", Terminal())
     nasty = record(1, 0.9, name=NASTY)
-    with terminal.view() as view:
-        view.begin(1)
-        view.trial(nasty, 1, 1)
-        view.epoch("0001", 1, metrics())
-        view.ended(nasty)
+    with terminal.open_view() as view:
+        view.begin_sweep(1)
+        view.begin_trial(nasty, 1, 1)
+        view.show_epoch("0001", 1, metrics())
+        view.end_trial(nasty)
 
 
 def test_the_leaderboard_has_the_best_first_and_no_more_rows_than_asked() -> None:
     view, written, _ = shown()
-    view.leaderboard("all", [record(1, 0.85), record(2), record(3, 0.91)], most=2)
+    view.show_leaderboard("all", [record(1, 0.85), record(2), record(3, 0.91)], limit=2)
     text = written.getvalue()
     assert text.index("96 filters") < text.index("32 filters")
     assert "64 filters" not in text
@@ -153,26 +153,26 @@ def test_a_bar_moves_and_goes_when_its_trial_has_ended() -> None:
     view, _, bars = shown(progress=True)
     assert bars is not None
     with bars:
-        view.begin(2)
-        view.study("rmsprop", 1, 1, 1)
-        view.trial(record(1, 0.9), 1, 2)
-        view.epoch("0001", 1, metrics())
+        view.begin_sweep(2)
+        view.begin_study("rmsprop", 1, 1, 1)
+        view.begin_trial(record(1, 0.9), 1, 2)
+        view.show_epoch("0001", 1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 1]
-        view.epoch("0001", 2, metrics())
-        view.ended(record(1, 0.9))
+        view.show_epoch("0001", 2, metrics())
+        view.end_trial(record(1, 0.9))
         assert [task.completed for task in bars.tasks] == [2]
 
 
 def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() -> None:
     view, written, _ = shown()
-    view.begin(4, slots=2)
-    view.trial(record(1), 1, 2)
-    view.trial(record(2), 2, 2)
-    view.started("0002", "worker 1 (process 7)")
-    view.epoch("0002", 1, metrics())
-    view.epoch("0001", 1, metrics())
-    view.epoch("0002", 2, metrics())
-    view.ended(record(2, 0.85))
+    view.begin_sweep(4, slots=2)
+    view.begin_trial(record(1), 1, 2)
+    view.begin_trial(record(2), 2, 2)
+    view.show_worker("0002", "worker 1 (process 7)")
+    view.show_epoch("0002", 1, metrics())
+    view.show_epoch("0001", 1, metrics())
+    view.show_epoch("0002", 2, metrics())
+    view.end_trial(record(2, 0.85))
     text = written.getvalue()
     assert "trial 2 is on worker 1 (process 7)" in text
     assert "trial 2, epoch 1/2: accuracy" in text
@@ -183,16 +183,16 @@ def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() ->
 
 def test_epochs_that_a_lost_worker_takes_with_it_are_waited_for_again() -> None:
     view, written, _ = shown()
-    view.begin(10, slots=2)
-    view.trial(record(1), 1, 10)
+    view.begin_sweep(10, slots=2)
+    view.begin_trial(record(1), 1, 10)
     for epoch in range(1, 10):
-        view.epoch("0001", epoch, metrics())
-    view.trial(record(1), 1, 10, done=2)
+        view.show_epoch("0001", epoch, metrics())
+    view.begin_trial(record(1), 1, 10, done=2)
     assert "on from epoch 2" in written.getvalue()
     for epoch in range(3, 10):
-        view.epoch("0001", epoch, metrics())
+        view.show_epoch("0001", epoch, metrics())
     time.sleep(0.1)
-    view.epoch("0001", 10, metrics())
+    view.show_epoch("0001", 10, metrics())
     assert "left" not in written.getvalue().splitlines()[-1]
 
 
@@ -200,16 +200,16 @@ def test_on_a_terminal_each_trial_under_way_has_a_bar_with_its_worker() -> None:
     view, _, bars = shown(progress=True)
     assert bars is not None
     with bars:
-        view.begin(4, slots=2)
-        view.study("rmsprop", 1, 1, 2)
-        view.trial(record(1), 1, 2)
-        view.trial(record(2), 2, 2)
+        view.begin_sweep(4, slots=2)
+        view.begin_study("rmsprop", 1, 1, 2)
+        view.begin_trial(record(1), 1, 2)
+        view.begin_trial(record(2), 2, 2)
         assert bars.tasks[1].fields["note"] == "waits for a worker"
-        view.started("0001", "worker 1 (process 7)")
-        view.started("0002", "worker 2 (process 8)")
-        view.epoch("0002", 1, metrics())
+        view.show_worker("0001", "worker 1 (process 7)")
+        view.show_worker("0002", "worker 2 (process 8)")
+        view.show_epoch("0002", 1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 0, 1]
         assert "worker 2 (process 8)" in bars.tasks[2].fields["note"]
-        view.ended(record(2, 0.9))
+        view.end_trial(record(2, 0.9))
         assert len(bars.tasks) == 2
         assert bars.tasks[0].fields["note"].startswith("best 0.9000, ")

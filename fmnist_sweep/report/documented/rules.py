@@ -13,17 +13,17 @@ import numpy as np
 from fmnist_sweep.analysis import comparison, per_class
 from fmnist_sweep.analysis.comparison import Repeats
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.documented.write_ups import Figure, Run
+from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
 from fmnist_sweep.tracking.trials import Predictions
 from fmnist_sweep.training.evaluation import most_confused
 
-LEAST = 3  # trainings with different seeds
+MIN_RUNS = 3  # trainings with different seeds
 # The best published test accuracies, of far larger networks, lie at 96 to 97%.
 BEST_PUBLISHED = 0.97
 LOWER_IS_BETTER = frozenset(("loss", "val_loss", "test_loss"))
 TOO_FEW = "too few runs for a verdict"
 RULES = (
-    f"No verdict is given on fewer than {LEAST} trainings with different seeds. *sd* is the standard deviation of a "
+    f"No verdict is given on fewer than {MIN_RUNS} trainings with different seeds. *sd* is the standard deviation of a "
     "single training (n − 1 in its denominator).",
     "A stated figure is **reached** where the measured mean is at least as good (an accuracy as high, a loss as low), "
     "with a leeway of 2 sd and of half a unit of the figure's last digit; *better* where it is better by more than "
@@ -42,34 +42,34 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class RecipeResults:
     """The runs of one recipe and what can be read off them."""
 
     recipe: str
-    runs: Sequence[Run]
+    runs: Sequence[RecipeRun]
 
     @cached_property
-    def tested(self) -> bool:
+    def is_tested(self) -> bool:
         """Whether every run has seen the test images."""
         return bool(self.runs) and all(run.test is not None for run in self.runs)
 
-    def judged(self) -> list[Predictions]:
+    def select_predictions(self) -> list[Predictions]:
         """Of each run: the test images where all were tested on them, else the validation images."""
         tests = [run.test for run in self.runs if run.test is not None]
-        return [*tests] if self.tested else [run.validation for run in self.runs]
+        return [*tests] if self.is_tested else [run.validation for run in self.runs]
 
     @property
-    def judged_on(self) -> str:
-        return "test images" if self.tested else "validation images (the test images were not opened for all runs)"
+    def image_source(self) -> str:
+        return "test images" if self.is_tested else "validation images (the test images were not opened for all runs)"
 
-    def values(self, kind: str) -> list[float]:
+    def read_values(self, kind: str) -> list[float]:
         """A figure of each run, by the run's order; empty where it is not known of all."""
-        found = [_value(run, kind) for run in self.runs]
-        known = [value for value in found if value is not None]
-        return known if len(known) == len(found) else []
+        values = [_read_figure(run, kind) for run in self.runs]
+        known_values = [value for value in values if value is not None]
+        return known_values if len(known_values) == len(values) else []
 
 
-def _value(run: Run, kind: str) -> float | None:
+def _read_figure(run: RecipeRun, kind: str) -> float | None:
     if kind == "epochs":
         return float(len(run.history))
     if kind == "gap":
@@ -82,182 +82,214 @@ def _value(run: Run, kind: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FigureVerdict:
     """What became of a stated figure. reached: None where there is no verdict. text: in words."""
 
-    reached: bool | None
+    is_reached: bool | None
     text: str
 
 
-def figure(stated: Figure, kind: str, values: Sequence[float]) -> Verdict:
+def judge_figure(stated_figure: StatedFigure, kind: str, values: Sequence[float]) -> FigureVerdict:
     """The verdict on one stated figure; kind: what it was held against."""
-    if len(values) < LEAST:
-        return Verdict(None, TOO_FEW)
-    if stated.above:
-        above = sum(value > stated.value for value in values)
-        return Verdict(above == len(values), _count(above, len(values), "reached", "not reached"))
-    measured = spread(values)
-    short = measured.mean - stated.value if kind in LOWER_IS_BETTER else stated.value - measured.mean
-    leeway = 2 * (measured.sd or 0.0) + stated.half_unit
+    if len(values) < MIN_RUNS:
+        return FigureVerdict(None, TOO_FEW)
+    if stated_figure.is_lower_bound:
+        count = sum(value > stated_figure.value for value in values)
+        return FigureVerdict(count == len(values), _judge_count(count, len(values), "reached", "not reached"))
+    statistics = compute_spread(values)
+    shortfall = (
+        statistics.mean - stated_figure.value if kind in LOWER_IS_BETTER else stated_figure.value - statistics.mean
+    )
+    leeway = 2 * (statistics.sd or 0.0) + stated_figure.half_unit
     if kind == "epochs":
-        agrees = abs(short) <= leeway
-        return Verdict(agrees, "**agrees**" if agrees else f"**differs** by {abs(short):.1f}")
-    if short > leeway:
-        return Verdict(False, f"**not reached**: {short:.4f} short")
-    return Verdict(True, f"**reached**, better by {-short:.4f}" if short < -leeway else "**reached**")
+        is_within_leeway = abs(shortfall) <= leeway
+        return FigureVerdict(
+            is_within_leeway, "**agrees**" if is_within_leeway else f"**differs** by {abs(shortfall):.1f}"
+        )
+    if shortfall > leeway:
+        return FigureVerdict(False, f"**not reached**: {shortfall:.4f} short")
+    return FigureVerdict(True, f"**reached**, better by {-shortfall:.4f}" if shortfall < -leeway else "**reached**")
 
 
-def is_credible(stated: Figure) -> bool:
+def is_credible(stated_figure: StatedFigure) -> bool:
     """Whether a figure could be a test accuracy of such a network."""
-    return stated.value - stated.half_unit <= BEST_PUBLISHED
+    return stated_figure.value - stated_figure.half_unit <= BEST_PUBLISHED
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ConclusionVerdict:
     """What became of a conclusion. measured: what was seen, in words."""
 
-    measured: str
+    measurement: str
     verdict: str
 
 
-def conclusion(stated: Mapping[str, Any], measured: Mapping[str, Measured]) -> Judgement:
+def judge_conclusion(statement: Mapping[str, Any], results: Mapping[str, RecipeResults]) -> ConclusionVerdict:
     """Judge a write-up's conclusion (see WriteUp.conclusions) by the runs of its recipes."""
-    one = measured[stated["recipe"]]
-    if len(one.runs) < LEAST:
-        return Judgement(f"{one.recipe}: n={len(one.runs)}", TOO_FEW)
-    return _CHECKS[stated["check"]](stated, one, measured)
+    recipe_results = results[statement["recipe"]]
+    if len(recipe_results.runs) < MIN_RUNS:
+        return ConclusionVerdict(f"{recipe_results.recipe}: n={len(recipe_results.runs)}", TOO_FEW)
+    return _CHECKS[statement["check"]](statement, recipe_results, results)
 
 
-def _above(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    accuracies = [float(found.correct.mean()) for found in one.judged()]
-    verdict = _count(sum(value > stated["value"] for value in accuracies), len(accuracies))
-    return Judgement(f"accuracy on the {one.judged_on}: {spread(accuracies).text()}", verdict)
-
-
-def _better(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    text, verdict = _apart(one, measured[stated["than"]])
-    words = {"better": "**confirmed**", "worse": "**contradicted**", "cannot tell": "**cannot be told apart**"}
-    return Judgement(text, words.get(verdict, verdict))
-
-
-def _best(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    kind = stated["figure"]
-    means = {name: spread(other.values(kind)) for name, other in measured.items() if other.runs}
-    order = sorted(means, key=lambda name: -means[name].mean)
-    rivals = [other for name, other in measured.items() if name != one.recipe]
-    apart = [_apart(one, rival) for rival in rivals]
-    seen = f"mean {kind} of the last epoch: {', '.join(f'{name} {means[name].mean:.4f}' for name in order)}"
-    text = "; ".join([seen, *(text for text, _ in apart)])
-    verdicts = {rival.recipe: verdict for rival, (_, verdict) in zip(rivals, apart, strict=True)}
-    if TOO_FEW in verdicts.values():
-        return Judgement(text, TOO_FEW)
-    worse = [name for name, verdict in verdicts.items() if verdict == "worse"]
-    unclear = [name for name, verdict in verdicts.items() if verdict == "cannot tell"]
-    if worse:
-        return Judgement(text, f"**contradicted**: {', '.join(worse)} is better")
-    if unclear:
-        highest = "its mean is the highest" if order[0] == one.recipe else f"the highest mean is {order[0]}'s"
-        return Judgement(text, f"**cannot be told apart** from {', '.join(unclear)}; {highest}")
-    return Judgement(text, "**confirmed**")
-
-
-def _apart(one: Measured, other: Measured) -> tuple[str, str]:
-    """The difference of two models over seeds and images, in words and as a verdict."""
-    if min(len(one.runs), len(other.runs)) < LEAST:
-        return f"{one.recipe} n={len(one.runs)}, {other.recipe} n={len(other.runs)}", TOO_FEW
-    tested = one.tested and other.tested
-    first, second = (np.stack([_predictions(run, tested).correct for run in side.runs]) for side in (one, other))
-    found = comparison.over_seeds(first, second)
-    where = "test" if tested else "validation"
-    difference = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p={found.p:.2g}"
-    seeds = f"n={len(first)}" if len(first) == len(second) else f"n={len(first)} and {len(second)}"
-    return f"{one.recipe} − {other.recipe} on the {where} images: {difference} ({seeds})", found.verdict
-
-
-def _predictions(run: Run, tested: bool) -> Predictions:
-    return run.test if tested and run.test is not None else run.validation
-
-
-def _lowest_f1(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    lowest = [min(scores, key=lambda name: scores[name]) for scores in f1(one)]
-    label = stated["label"]
-    own = spread([scores[label] for scores in f1(one)])
-    text = f"F1 of {label} on the {one.judged_on}: {own.text()}; lowest of the ten: {_tally(lowest)}"
-    return Judgement(text, _count(lowest.count(label), len(lowest)))
-
-
-def _commonest_confusion(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    found = [most_confused(matrix.tolist(), LABELS, 1)[0][:2] for matrix in confusions(one)]
-    right = [true == stated["label"] and taken in stated["taken_for"] for true, taken in found]
-    text = _tally([f"{true} taken for {taken}" for true, taken in found])
-    return Judgement(f"commonest confusion on the {one.judged_on}: {text}", _count(sum(right), len(right)))
-
-
-def _taken_mostly_for(stated: Mapping[str, Any], one: Measured, measured: Mapping[str, Measured]) -> Judgement:
-    meant, place = set(stated["taken_for"]), LABELS.index(stated["label"])
-    found = []
-    for matrix in confusions(one):
-        row = matrix[place].copy()
-        row[place] = -1
-        found.append([LABELS[other] for other in np.argsort(-row, kind="stable")[: len(meant)]])
-    text = _tally([" and ".join(taken) for taken in found])
-    return Judgement(
-        f"a {stated['label']} is mostly taken for, on the {one.judged_on}: {text}",
-        _count(sum(set(taken) == meant for taken in found), len(found)),
+def _check_above(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    accuracies = [float(predictions.correct.mean()) for predictions in recipe_results.select_predictions()]
+    verdict = _judge_count(sum(value > statement["value"] for value in accuracies), len(accuracies))
+    return ConclusionVerdict(
+        f"accuracy on the {recipe_results.image_source}: {compute_spread(accuracies).text()}", verdict
     )
 
 
-_Check = Callable[[Mapping[str, Any], Measured, Mapping[str, Measured]], Judgement]
+def _check_better(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    text, verdict = _compare_recipes(recipe_results, results[statement["than"]])
+    words = {"better": "**confirmed**", "worse": "**contradicted**", "cannot tell": "**cannot be told apart**"}
+    return ConclusionVerdict(text, words.get(verdict, verdict))
+
+
+def _check_best(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    kind = statement["figure"]
+    means = {name: compute_spread(other.read_values(kind)) for name, other in results.items() if other.runs}
+    order = sorted(means, key=lambda name: -means[name].mean)
+    rivals = [other for name, other in results.items() if name != recipe_results.recipe]
+    comparisons = [_compare_recipes(recipe_results, rival) for rival in rivals]
+    means_text = f"mean {kind} of the last epoch: {', '.join(f'{name} {means[name].mean:.4f}' for name in order)}"
+    text = "; ".join([means_text, *(text for text, _ in comparisons)])
+    verdicts = {rival.recipe: verdict for rival, (_, verdict) in zip(rivals, comparisons, strict=True)}
+    if TOO_FEW in verdicts.values():
+        return ConclusionVerdict(text, TOO_FEW)
+    worse = [name for name, verdict in verdicts.items() if verdict == "worse"]
+    unclear = [name for name, verdict in verdicts.items() if verdict == "cannot tell"]
+    if worse:
+        return ConclusionVerdict(text, f"**contradicted**: {', '.join(worse)} is better")
+    if unclear:
+        highest = (
+            "its mean is the highest" if order[0] == recipe_results.recipe else f"the highest mean is {order[0]}'s"
+        )
+        return ConclusionVerdict(text, f"**cannot be told apart** from {', '.join(unclear)}; {highest}")
+    return ConclusionVerdict(text, "**confirmed**")
+
+
+def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults) -> tuple[str, str]:
+    """The difference of two models over seeds and images, in words and as a verdict."""
+    if min(len(first_results.runs), len(second_results.runs)) < MIN_RUNS:
+        return (
+            f"{first_results.recipe} n={len(first_results.runs)}, {second_results.recipe} n={len(second_results.runs)}",
+            TOO_FEW,
+        )
+    is_tested = first_results.is_tested and second_results.is_tested
+    first, second = (
+        np.stack([_select_predictions(run, is_tested).correct for run in side.runs])
+        for side in (first_results, second_results)
+    )
+    estimate = comparison.over_seeds(first, second)
+    split_name = "test" if is_tested else "validation"
+    difference = f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}], p={estimate.p:.2g}"
+    seeds = f"n={len(first)}" if len(first) == len(second) else f"n={len(first)} and {len(second)}"
+    return (
+        f"{first_results.recipe} − {second_results.recipe} on the {split_name} images: {difference} ({seeds})",
+        estimate.verdict,
+    )
+
+
+def _select_predictions(run: RecipeRun, is_tested: bool) -> Predictions:
+    return run.test if is_tested and run.test is not None else run.validation
+
+
+def _check_lowest_f1(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    lowest = [min(scores, key=lambda name: scores[name]) for scores in compute_f1(recipe_results)]
+    label = statement["label"]
+    label_f1 = compute_spread([scores[label] for scores in compute_f1(recipe_results)])
+    text = f"F1 of {label} on the {recipe_results.image_source}: {label_f1.text()}; lowest of the ten: {_tally(lowest)}"
+    return ConclusionVerdict(text, _judge_count(lowest.count(label), len(lowest)))
+
+
+def _check_commonest_confusion(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    pairs = [most_confused(matrix.tolist(), LABELS, 1)[0][:2] for matrix in count_confusions(recipe_results)]
+    matches = [true == statement["label"] and predicted in statement["taken_for"] for true, predicted in pairs]
+    text = _tally([f"{true} taken for {predicted}" for true, predicted in pairs])
+    return ConclusionVerdict(
+        f"commonest confusion on the {recipe_results.image_source}: {text}", _judge_count(sum(matches), len(matches))
+    )
+
+
+def _check_mistaken_labels(
+    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
+) -> ConclusionVerdict:
+    expected, place = set(statement["taken_for"]), LABELS.index(statement["label"])
+    top_labels = []
+    for matrix in count_confusions(recipe_results):
+        row = matrix[place].copy()
+        row[place] = -1
+        top_labels.append([LABELS[other] for other in np.argsort(-row, kind="stable")[: len(expected)]])
+    text = _tally([" and ".join(labels) for labels in top_labels])
+    return ConclusionVerdict(
+        f"a {statement['label']} is mostly taken for, on the {recipe_results.image_source}: {text}",
+        _judge_count(sum(set(labels) == expected for labels in top_labels), len(top_labels)),
+    )
+
+
+_Check = Callable[[Mapping[str, Any], RecipeResults, Mapping[str, RecipeResults]], ConclusionVerdict]
 _CHECKS: dict[str, _Check] = {
-    "above": _above,
-    "better": _better,
-    "best": _best,
-    "lowest_f1": _lowest_f1,
-    "commonest_confusion": _commonest_confusion,
-    "taken_mostly_for": _taken_mostly_for,
+    "above": _check_above,
+    "better": _check_better,
+    "best": _check_best,
+    "lowest_f1": _check_lowest_f1,
+    "commonest_confusion": _check_commonest_confusion,
+    "taken_mostly_for": _check_mistaken_labels,
 }
 
 
-def f1(one: Measured) -> list[dict[str, float]]:
+def compute_f1(recipe_results: RecipeResults) -> list[dict[str, float]]:
     """Of each run, the F1 of each label."""
     return [
-        {score.label: score.f1 for score in per_class(found.labels, found.predicted, LABELS)} for found in one.judged()
+        {score.label: score.f1 for score in per_class(predictions.labels, predictions.predicted, LABELS)}
+        for predictions in recipe_results.select_predictions()
     ]
 
 
-def confusions(one: Measured) -> list[Any]:
+def count_confusions(recipe_results: RecipeResults) -> list[Any]:
     """Of each run, how many images of each label (rows) were taken for each (columns)."""
-    found = []
-    for predictions in one.judged():
+    matrices = []
+    for predictions in recipe_results.select_predictions():
         matrix = np.zeros((len(LABELS), len(LABELS)), np.int64)
         np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
-        found.append(matrix)
-    return found
+        matrices.append(matrix)
+    return matrices
 
 
-def _count(k: int, n: int, yes: str = "confirmed", no: str = "contradicted") -> str:
+def _judge_count(k: int, n: int, yes: str = "confirmed", no: str = "contradicted") -> str:
     if k == n:
         return f"**{yes}** in all {n} runs"
     return f"**partly**: in {k} of {n} runs" if k else f"**{no}** in all {n} runs"
 
 
-def _tally(found: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(found))
-    return ", ".join(f"{name} ({found.count(name)} of {len(found)})" for name in distinct)
+def _tally(values: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(values))
+    return ", ".join(f"{name} ({values.count(name)} of {len(values)})" for name in distinct)
 
 
-def spread(values: Sequence[float]) -> Repeats:
+def compute_spread(values: Sequence[float]) -> Repeats:
     """Mean and sd of any figure; comparison.repeats takes accuracies alone."""
     sd = stdev(values) if len(values) > 1 else None
     return Repeats(len(values), fmean(values), sd, None, None)
 
 
-def summary(values: Sequence[float], decimals: int = 4) -> str:
+def format_spread(values: Sequence[float], decimals: int = 4) -> str:
     """Mean, sd and count of a figure in words; an en dash where there is none."""
     if not values:
         return "–"
-    measured = spread(values)
+    statistics = compute_spread(values)
     if decimals == 4:
-        return measured.text()
-    around = "" if measured.sd is None else f" ± {measured.sd:,.{decimals}f}"
-    return f"{measured.mean:,.{decimals}f}{around} (n={measured.n})"
+        return statistics.text()
+    sd_text = "" if statistics.sd is None else f" ± {statistics.sd:,.{decimals}f}"
+    return f"{statistics.mean:,.{decimals}f}{sd_text} (n={statistics.n})"

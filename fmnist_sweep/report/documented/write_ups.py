@@ -35,13 +35,13 @@ SEEDS = "1,2,3"
 
 
 @dataclass(frozen=True)
-class Figure:
+class StatedFigure:
     """A figure as a write-up states it: its digits, after a > where it says "above"."""
 
     text: str
 
     @property
-    def above(self) -> bool:
+    def is_lower_bound(self) -> bool:
         return self.text.startswith(">")
 
     @property
@@ -55,7 +55,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class LeftOpen:
+class Omission:
     """What a write-up does not say; keys: the settings that fill it. why: these and no others."""
 
     what: str
@@ -75,9 +75,9 @@ class WriteUp:
     name: str
     title: str
     about: str
-    stated: Mapping[str, Mapping[str, Figure]]
+    figures: Mapping[str, Mapping[str, StatedFigure]]
     conclusions: Sequence[Mapping[str, Any]]
-    left_open: Sequence[LeftOpen]
+    omissions: Sequence[Omission]
     remarks: Sequence[str]
 
     @property
@@ -85,31 +85,38 @@ class WriteUp:
         return self.name.partition("_")[0]
 
 
-def write_ups(names: Sequence[str] = ()) -> list[WriteUp]:
+def read_write_ups(names: Sequence[str] = ()) -> list[WriteUp]:
     """Those with these names or numbers, in order; all where none is named. Errors: ConfigError."""
-    known = {path.stem: path for path in sorted((experiments_folder() / "documented").glob("*.yaml"))}
+    paths = {path.stem: path for path in sorted((experiments_folder() / "documented").glob("*.yaml"))}
     for name in names:
-        if not any(name in (stem, stem.partition("_")[0]) for stem in known):
-            raise ConfigError(f"{name}: no such write-up; allowed: {', '.join(known)}, or their numbers.")
-    chosen = [stem for stem in known if not names or stem in names or stem.partition("_")[0] in names]
-    return [_read(known[stem]) for stem in chosen]
+        if not any(name in (stem, stem.partition("_")[0]) for stem in paths):
+            raise ConfigError(f"{name}: no such write-up; allowed: {', '.join(paths)}, or their numbers.")
+    stems = [stem for stem in paths if not names or stem in names or stem.partition("_")[0] in names]
+    return [_read_write_up(paths[stem]) for stem in stems]
 
 
-def _read(path: Path) -> WriteUp:
+def _read_write_up(path: Path) -> WriteUp:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    stated = {
-        recipe: {kind: Figure(text) for kind, text in figures.items()} for recipe, figures in content["recipes"].items()
+    figures_by_recipe = {
+        recipe: {kind: StatedFigure(text) for kind, text in figures.items()}
+        for recipe, figures in content["recipes"].items()
     }
-    left_open = [LeftOpen(entry["what"], tuple(entry["keys"]), entry["why"]) for entry in content["left_open"]]
+    omissions = [Omission(entry["what"], tuple(entry["keys"]), entry["why"]) for entry in content["left_open"]]
     return WriteUp(
-        path.stem, content["title"], content["about"], stated, content["conclusions"], left_open, content["remarks"]
+        path.stem,
+        content["title"],
+        content["about"],
+        figures_by_recipe,
+        content["conclusions"],
+        omissions,
+        content["remarks"],
     )
 
 
-def words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Command-line words as names of write-ups and overrides. Errors: ConfigError where an option says it here."""
     overrides = [word for word in arguments if "=" in word]
-    instead = {
+    options = {
         "seed": "--seeds",
         "tracking.uri": "--uri",
         "tracking.experiment": "--experiment",
@@ -117,32 +124,32 @@ def words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     }
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
-        if key in instead:
-            raise ConfigError(f"{override}: say it with {instead[key]} here.")
+        if key in options:
+            raise ConfigError(f"{override}: say it with {options[key]} here.")
     return [word for word in arguments if "=" not in word], overrides
 
 
-def seeds_of(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """The seeds of an option such as 1,2,3. Errors: ConfigError."""
-    found = [int(word) for word in text.split(",") if word.strip().isdecimal()]
-    if len(found) != len(text.split(",")) or len(set(found)) != len(found):
+    seeds = [int(word) for word in text.split(",") if word.strip().isdecimal()]
+    if len(seeds) != len(text.split(",")) or len(set(seeds)) != len(seeds):
         raise ConfigError(
             f"--seeds={text}: expected different whole numbers with commas between them, such as {SEEDS}."
         )
-    return found
+    return seeds
 
 
-def composed(recipe: str, overrides: Sequence[str]) -> Job:
+def compose_recipe(recipe: str, overrides: Sequence[str]) -> Job:
     """A recipe with overrides. Errors: ConfigError, also where it is more than a single trial."""
     job = compose_job([f"experiment={recipe}", *overrides])
-    tuned = studies.name_by_content(job, "", job.config.settings, "").tuned
-    if tuned:
-        raise ConfigError(f"{', '.join(tuned)}: a documented model is a single trial; give each a fixed value.")
+    tuned_keys = studies.name_by_content(job, "", job.config.settings, "").tuned
+    if tuned_keys:
+        raise ConfigError(f"{', '.join(tuned_keys)}: a documented model is a single trial; give each a fixed value.")
     return job
 
 
 @dataclass(frozen=True)
-class Run:
+class RecipeRun:
     """One training of a recipe. identity: all that decided its result, as its study has it."""
 
     store: Store = field(repr=False)
@@ -173,10 +180,10 @@ class Run:
     @cached_property
     def validation(self) -> Predictions:
         """Of its best epoch. Errors: StoreError."""
-        found = evidence.predictions(self.store, self.trial.run_id)
-        if found is None:
+        predictions = evidence.predictions(self.store, self.trial.run_id)
+        if predictions is None:
             raise StoreError(f"{self.title} has no predictions.npz any more: delete that run and train it again.")
-        return found
+        return predictions
 
     @cached_property
     def test(self) -> TestPredictions | None:
@@ -187,83 +194,93 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Found:
+class WriteUpRuns:
     """The runs of a write-up's recipes, each recipe's by seed.
 
     jobs: the recipes as composed. left_out: runs that are not counted and why, in words.
     """
 
-    runs: Mapping[str, list[Run]]
+    runs: Mapping[str, list[RecipeRun]]
     jobs: Mapping[str, Job]
-    left_out: Sequence[str]
+    exclusions: Sequence[str]
 
     @property
-    def all(self) -> list[Run]:
+    def all_runs(self) -> list[RecipeRun]:
         return [run for runs in self.runs.values() for run in runs]
 
 
-def find(store: Store, trials: Sequence[StoredTrial], write_up: WriteUp, overrides: Sequence[str]) -> Found:
+def find_write_up_runs(
+    store: Store, trials: Sequence[StoredTrial], write_up: WriteUp, overrides: Sequence[str]
+) -> WriteUpRuns:
     """The finished trials that are a write-up's recipes by content, whatever command trained them.
 
     One of each seed, the first begun, so that nobody can train again and keep the better one; all of one precision. The
     versions of libraries may differ: a page names them. Errors: ConfigError.
     """
-    jobs = {recipe: composed(recipe, overrides) for recipe in write_up.stated}
-    candidates = [run for recipe, job in jobs.items() for run in _of_recipe(store, trials, recipe, job)]
-    unknown = [run for run in candidates if not run.is_drawn and run.trial.tags.get("fmnist.canonical") != "true"]
-    known = [run for run in candidates if run not in unknown]
-    precisions = [run.precision for run in known]
+    jobs = {recipe: compose_recipe(recipe, overrides) for recipe in write_up.figures}
+    candidates = [run for recipe, job in jobs.items() for run in _find_recipe_runs(store, trials, recipe, job)]
+    noncanonical_runs = [
+        run for run in candidates if not run.is_drawn and run.trial.tags.get("fmnist.canonical") != "true"
+    ]
+    canonical_runs = [run for run in candidates if run not in noncanonical_runs]
+    precisions = [run.precision for run in canonical_runs]
     precision = max(sorted(set(precisions)), key=precisions.count, default="")
-    first: dict[tuple[str, int], Run] = {}
-    for run in known:
+    first_runs: dict[tuple[str, int], RecipeRun] = {}
+    for run in canonical_runs:
         if run.precision == precision:
-            first.setdefault((run.recipe, run.seed), run)
-    runs = {recipe: sorted(_with(first, recipe), key=lambda run: run.seed) for recipe in jobs}
-    others = [run for run in known if run.precision != precision]
+            first_runs.setdefault((run.recipe, run.seed), run)
+    runs = {recipe: sorted(_select_recipe_runs(first_runs, recipe), key=lambda run: run.seed) for recipe in jobs}
+    other_runs = [run for run in canonical_runs if run.precision != precision]
     reasons = {
-        "of images that by checksum are not the canonical ones": unknown,
-        f"of another precision than {precision}": others,
-        "of a seed that was trained before": [run for run in known if run not in others and run not in first.values()],
+        "of images that by checksum are not the canonical ones": noncanonical_runs,
+        f"of another precision than {precision}": other_runs,
+        "of a seed that was trained before": [
+            run for run in canonical_runs if run not in other_runs and run not in first_runs.values()
+        ],
     }
-    left_out = [f"{len(found)} {why}" for why, found in reasons.items() if found]
-    return Found(runs, jobs, left_out)
+    exclusions = [f"{len(group)} {reason}" for reason, group in reasons.items() if group]
+    return WriteUpRuns(runs, jobs, exclusions)
 
 
-def _with(first: Mapping[tuple[str, int], Run], recipe: str) -> list[Run]:
-    return [run for (name, _), run in first.items() if name == recipe]
+def _select_recipe_runs(first_runs: Mapping[tuple[str, int], RecipeRun], recipe: str) -> list[RecipeRun]:
+    return [run for (name, _), run in first_runs.items() if name == recipe]
 
 
-def finished(store: Store) -> list[StoredTrial]:
+def read_finished_trials(store: Store) -> list[StoredTrial]:
     """Every finished trial of a store's experiment, the first begun first."""
     return evidence.read(store, {"attributes.status": "FINISHED"})
 
 
-def _of_recipe(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[Run]:
+def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
     data = {f"data.{key}": value for key, value in job.config.data.content().items()}
     expected = {**flat(job.config.settings), **data}
-    free = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
+    free_keys = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
         # Cheaper than to read what decided it, which is asked next.
-        if any(trial.value(key) != value for key, value in expected.items() if key not in free):
+        if any(trial.value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
         content = tracking.artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
         identity = None if content is None else json.loads(content)
-        if identity is not None and _decides_the_same(job, identity):
-            yield Run(store, recipe, trial, identity)
+        if identity is not None and _has_same_identity(job, identity):
+            yield RecipeRun(store, recipe, trial, identity)
 
 
-def _decides_the_same(job: Job, identity: Mapping[str, Any]) -> bool:
+def _has_same_identity(job: Job, identity: Mapping[str, Any]) -> bool:
     """Whether a study with this identity is this job, but for its seed, the precision `auto` came to, and versions."""
     settings, train = job.config.settings, job.config.settings["train"]
     precision = identity["settings"]["train"]["precision"] if train["precision"] == "auto" else train["precision"]
-    meant = {**settings, "seed": identity["settings"]["seed"], "train": {**train, "precision": precision}}
-    same = studies.name_by_content(job, "", meant, identity["data"]).identity
-    return bool({**json.loads(json.dumps(same)), "versions": identity["versions"]} == identity)
+    expected = {**settings, "seed": identity["settings"]["seed"], "train": {**train, "precision": precision}}
+    expected_identity = studies.name_by_content(job, "", expected, identity["data"]).identity
+    return bool({**json.loads(json.dumps(expected_identity)), "versions": identity["versions"]} == identity)
 
 
-def test(
-    store: Store, found: Sequence[Found], data_dir: str | None, ledger: Path, say: Callable[[str], None]
-) -> list[Run]:
+def score_write_ups(
+    store: Store,
+    runs_by_write_up: Sequence[WriteUpRuns],
+    data_dir: str | None,
+    ledger: Path,
+    say: Callable[[str], None],
+) -> list[RecipeRun]:
     """Open the test images for the runs that have not seen them, and write what they score to these runs.
 
     Each of these studies is a single trial, so that nothing is chosen by a test accuracy. The saved models must predict
@@ -271,28 +288,28 @@ def test(
     ledger. Runs on drawn images are passed over. Returns the runs tested.
     Errors: DataError, StoreError.
     """
-    runs = {run.trial.run_id: run for one in found for run in one.all}
-    pending = [run for run in runs.values() if not run.is_drawn and tested.TAG not in run.trial.tags]
-    if not pending:
+    runs = {run.trial.run_id: run for write_up_runs in runs_by_write_up for run in write_up_runs.all_runs}
+    pending_runs = [run for run in runs.values() if not run.is_drawn and tested.TAG not in run.trial.tags]
+    if not pending_runs:
         return []
-    data = next(iter(found[0].jobs.values())).config.data
+    data = next(iter(runs_by_write_up[0].jobs.values())).config.data
     data = data.model_copy(update={"dir": data_dir or data.dir, "fallback": None})
-    validation = _validation(data, pending)
+    validation = _load_validation_split(data, pending_runs)
     models = []
-    for run in pending:
+    for run in pending_runs:
         say(f"{run.title}: checking that its saved model predicts what was scored")
-        models.append(_checked_model(store, run, validation))
-    reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending)}"
-    images = open_test(data, reason=reason, ledger=ledger)
-    seen = tested.seen(data, images)
-    for run, model in zip(pending, models, strict=True):
+        models.append(_load_checked_model(store, run, validation))
+    reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending_runs)}"
+    test_split = open_test(data, reason=reason, ledger=ledger)
+    twins = tested.seen(data, test_split)
+    for run, model in zip(pending_runs, models, strict=True):
         loss = run.identity["settings"]["train"]["loss"]
-        accuracy = tested.score(store, run.trial.run_id, model, loss, images, seen)
+        accuracy = tested.score(store, run.trial.run_id, model, loss, test_split, twins)
         say(f"{run.title}: test accuracy {accuracy:.4f}")
-    return pending
+    return pending_runs
 
 
-def _validation(data: DataConfig, runs: Sequence[Run]) -> Split:
+def _load_validation_split(data: DataConfig, runs: Sequence[RecipeRun]) -> Split:
     splits = load(data)
     for run in runs:
         expected = run.trial.tags["fmnist.data"]
@@ -304,7 +321,7 @@ def _validation(data: DataConfig, runs: Sequence[Run]) -> Split:
     return splits.validation
 
 
-def _checked_model(store: Store, run: Run, validation: Split) -> keras.Model:
+def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> keras.Model:
     """The saved model of a run, which predicts what was scored. Errors: StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DPI = 100  # with figures 9 inches wide: 900 pixels, about what a browser shows without scaling
 
 
-WIDTH = 900
+PAGE_WIDTH = 900
 
 
 # Okabe & Ito's palette, told apart with any common colour blindness.
@@ -28,7 +28,7 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
 
 
-SIDE = 28  # pixels of one image's side
+IMAGE_SIDE = 28  # pixels of one image's side
 
 
 ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
@@ -37,13 +37,13 @@ ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel i
 TITLE_HEIGHT = 52
 
 
-GREY = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
+IMAGE_COLORMAP = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
 
 
-Line = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
+TextLine = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
 
 
-def png(figure: Figure, dpi: int = _DPI) -> bytes:
+def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The figure as a PNG file's bytes; its size in pixels is the figure's in inches times `dpi`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -58,7 +58,7 @@ def png(figure: Figure, dpi: int = _DPI) -> bytes:
     return buffer.getvalue()
 
 
-def page(width: int, height: int, title: str) -> Figure:
+def make_page(width: int, height: int, title: str) -> Figure:
     """A white figure of `width` times `height` pixels (at the default dpi), its title at the top left."""
     from matplotlib.figure import Figure
 
@@ -79,26 +79,28 @@ def page(width: int, height: int, title: str) -> Figure:
     return figure
 
 
-def note(title: str, text: str) -> Figure:
+def draw_message(title: str, text: str) -> Figure:
     """A figure that says why there is nothing to draw."""
-    figure = page(WIDTH, 160, title)
+    figure = make_page(PAGE_WIDTH, 160, title)
     figure.text(0.5, 0.4, text, ha="center", va="center", fontsize=13, color=MUTED)
     return figure
 
 
-def draw(
-    figure: Figure, values: NDArray[Any], cmap: str, greatest: float, box: tuple[float, float, float, float]
+def draw_image(
+    figure: Figure, values: NDArray[Any], cmap: str, maximum: float, box: tuple[float, float, float, float]
 ) -> None:
     """Draw `values`, 0..`greatest`, in a box of (left, top, width, height) in pixels."""
     left, top, width, height = box
-    across, down = figure.get_size_inches() * _DPI
-    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    figure_width, figure_height = figure.get_size_inches() * _DPI
+    axes = figure.add_axes(
+        (left / figure_width, 1 - (top + height) / figure_height, width / figure_width, height / figure_height)
+    )
     axes.set_axis_off()
-    axes.imshow(values, cmap=cmap, vmin=0, vmax=greatest, aspect="auto", interpolation="nearest")
+    axes.imshow(values, cmap=cmap, vmin=0, vmax=maximum, aspect="auto", interpolation="nearest")
 
 
-def write(
-    figure: Figure, lines: Sequence[Line], size: float, colour: str, align: float = 0.5, angle: float = 0
+def draw_texts(
+    figure: Figure, lines: Sequence[TextLine], size: float, colour: str, align: float = 0.5, angle: float = 0
 ) -> None:
     """Write many short texts as one filled outline, many times faster than as one text artist each.
 
@@ -113,8 +115,10 @@ def write(
     if not lines:
         return
     height = figure.get_figheight() * _DPI
-    turned = Affine2D().rotate_deg(angle)
-    paths = [_outline(text, size, align).transformed(turned.frozen().translate(x, height - y)) for x, y, text in lines]
+    rotation = Affine2D().rotate_deg(angle)
+    paths = [
+        _trace_text(text, size, align).transformed(rotation.frozen().translate(x, height - y)) for x, y, text in lines
+    ]
     # An outline no longer knows what it says, so its label does.
     label = "\n".join(text for _, _, text in lines)
     patch = PathPatch(Path.make_compound_path(*paths), facecolor=colour, linewidth=0, snap=False, label=label)
@@ -123,7 +127,7 @@ def write(
 
 
 @lru_cache(maxsize=4096)
-def _outline(text: str, size: float, align: float) -> Path:
+def _trace_text(text: str, size: float, align: float) -> Path:
     """The text's outline in pixels, its baseline at y = 0 and its point `align` at x = 0."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.path import Path
@@ -136,10 +140,10 @@ def _outline(text: str, size: float, align: float) -> Path:
     return Path(vertices - (start + align * (end - start), 0), outline.codes)
 
 
-def tiled(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
+def tile_images(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
     """One image of `tiles`, (rows, columns, 28, 28): one Axes draws many times faster than one each."""
     rows, columns = tiles.shape[:2]
-    left = (cell_width - SIDE) // 2
+    left = (cell_width - IMAGE_SIDE) // 2
     mosaic = np.zeros((rows, cell_height, columns, cell_width), np.uint8)
-    mosaic[:, :SIDE, :, left : left + SIDE] = tiles.swapaxes(1, 2)
+    mosaic[:, :IMAGE_SIDE, :, left : left + IMAGE_SIDE] = tiles.swapaxes(1, 2)
     return mosaic.reshape(rows * cell_height, columns * cell_width)

@@ -17,20 +17,20 @@ from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
     GREEN,
-    GREY,
+    IMAGE_COLORMAP,
+    IMAGE_SIDE,
     INK,
     MUTED,
-    SIDE,
+    PAGE_WIDTH,
     TITLE_HEIGHT,
     VERMILLION,
-    WIDTH,
     ZOOM,
-    Line,
-    draw,
-    note,
-    page,
-    tiled,
-    write,
+    TextLine,
+    draw_image,
+    draw_message,
+    draw_texts,
+    make_page,
+    tile_images,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _COLUMNS = 8
 _MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE = 118, 56, 640
 
 
-def curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
+def draw_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
     """Accuracy and loss by epoch, training against validation, with the best epoch marked.
 
     `history` holds one mapping an epoch with the keys loss, accuracy, val_loss and val_accuracy; NaN and
@@ -53,17 +53,17 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) 
         raise ValueError("curves need a history of at least one epoch, but it is empty")
     if not 0 <= best_epoch <= len(history):
         raise ValueError(f"best_epoch must lie in 0..{len(history)}, but is {best_epoch}")
-    figure = page(WIDTH, 420, title)
+    figure = make_page(PAGE_WIDTH, 420, title)
     for left, key in ((0.07, "accuracy"), (0.57, "loss")):
         axes = figure.add_axes((left, 0.12, 0.41, 0.61))
-        _panel(axes, key, history, best_epoch)
+        _draw_panel(axes, key, history, best_epoch)
     # One legend above both panels: inside one it would sooner or later lie on a curve.
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="upper left", bbox_to_anchor=(0.01, 0.915), ncols=3, frameon=False, fontsize=10)
     return figure
 
 
-def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
+def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
     """Counts of true (down) against predicted (across) labels, coloured by their share of the row.
 
     `confusion` is square, in the order of `names`. A cell without a number is 0. The colour follows the
@@ -74,25 +74,25 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], t
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {counts.shape}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = page(WIDTH, 800, title)
+    figure = make_page(PAGE_WIDTH, 800, title)
     cell = _MATRIX_SIDE / len(names)
-    draw(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
+    draw_image(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
     dark = share > 0.4
-    write(figure, _count_lines(counts * ~dark, cell), size=10.5, colour=INK)
-    write(figure, _count_lines(counts * dark, cell), size=10.5, colour="white")
+    draw_texts(figure, _place_counts(counts * ~dark, cell), size=10.5, colour=INK)
+    draw_texts(figure, _place_counts(counts * dark, cell), size=10.5, colour="white")
     _write_names(figure, names, cell)
     _write_scale(figure)
     return figure
 
 
-def misclassified(
+def draw_misclassified(
     images: NDArray[np.uint8],
     labels: NDArray[Any],
     predicted: NDArray[Any],
     confidence: NDArray[Any],
     names: Sequence[str],
     title: str,
-    most: int = 40,
+    limit: int = 40,
 ) -> Figure:
     """The images a model got wrong, the most confident mistakes first, each with true → predicted beneath.
 
@@ -105,26 +105,26 @@ def misclassified(
         raise ValueError(f"images, labels, predicted and confidence must be equally long, but have lengths {lengths}")
     wrong = np.flatnonzero(labels != predicted)
     # A stable sort, so that equal confidences keep the order of the data and a repeated trial its figure.
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    if not len(shown):
-        return note(title, "No misclassified images")
+    selection = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
+    if not len(selection):
+        return draw_message(title, "No misclassified images")
     cell_width, cell_height = 37, 43
-    rows = math.ceil(len(shown) / _COLUMNS)
-    tiles = np.zeros((rows * _COLUMNS, SIDE, SIDE), np.uint8)
-    tiles[: len(shown)] = images[shown].reshape(-1, SIDE, SIDE)
-    mosaic = tiled(tiles.reshape(rows, _COLUMNS, SIDE, SIDE), cell_height, cell_width)
+    rows = math.ceil(len(selection) / _COLUMNS)
+    tiles = np.zeros((rows * _COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
+    tiles[: len(selection)] = images[selection].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
+    mosaic = tile_images(tiles.reshape(rows, _COLUMNS, IMAGE_SIDE, IMAGE_SIDE), cell_height, cell_width)
     height, width = (ZOOM * pixels for pixels in mosaic.shape)
-    figure = page(WIDTH, height + TITLE_HEIGHT, title)
-    left = (WIDTH - width) // 2
-    draw(figure, mosaic, GREY, 255, (left, TITLE_HEIGHT, width, height))
-    lines: list[Line] = []
-    for place, index in enumerate(shown):
+    figure = make_page(PAGE_WIDTH, height + TITLE_HEIGHT, title)
+    left = (PAGE_WIDTH - width) // 2
+    draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (left, TITLE_HEIGHT, width, height))
+    lines: list[TextLine] = []
+    for place, index in enumerate(selection):
         row, column = divmod(place, _COLUMNS)
         x = left + (column + 0.5) * cell_width * ZOOM
-        y = TITLE_HEIGHT + (row * cell_height + SIDE) * ZOOM
+        y = TITLE_HEIGHT + (row * cell_height + IMAGE_SIDE) * ZOOM
         lines.append((x, y + 13, names[labels[index]]))
         lines.append((x, y + 27, f"→ {names[predicted[index]]} {confidence[index]:.0%}"))
-    write(figure, lines, size=7.5, colour=INK)
+    draw_texts(figure, lines, size=7.5, colour=INK)
     return figure
 
 
@@ -137,26 +137,27 @@ def examples(images: NDArray[np.uint8], labels: NDArray[Any], names: Sequence[st
     if len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     cell, margin = 30, 168
-    tiles = np.zeros((len(names), per_label, SIDE, SIDE), np.uint8)
+    tiles = np.zeros((len(names), per_label, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
     for label in range(len(names)):
         chosen = np.flatnonzero(labels == label)[:per_label]
-        tiles[label, : len(chosen)] = images[chosen].reshape(-1, SIDE, SIDE)
-    mosaic = tiled(tiles, cell, cell)
+        tiles[label, : len(chosen)] = images[chosen].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
+    mosaic = tile_images(tiles, cell, cell)
     height, width = (ZOOM * pixels for pixels in mosaic.shape)
-    figure = page(margin + width, height + TITLE_HEIGHT, "Examples of each label")
-    draw(figure, mosaic, GREY, 255, (margin, TITLE_HEIGHT, width, height))
+    figure = make_page(margin + width, height + TITLE_HEIGHT, "Examples of each label")
+    draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (margin, TITLE_HEIGHT, width, height))
     lines = [
-        (margin - 10, TITLE_HEIGHT + (label * cell + SIDE / 2) * ZOOM + 5, name) for label, name in enumerate(names)
+        (margin - 10, TITLE_HEIGHT + (label * cell + IMAGE_SIDE / 2) * ZOOM + 5, name)
+        for label, name in enumerate(names)
     ]
-    write(figure, lines, size=11, colour=INK, align=1)
+    draw_texts(figure, lines, size=11, colour=INK, align=1)
     return figure
 
 
-def _panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+def _draw_panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     epochs = np.arange(1, len(history) + 1)
-    training, validation = _series(history, key), _series(history, f"val_{key}")
+    training, validation = _extract_series(history, key), _extract_series(history, f"val_{key}")
     marker = "o" if len(history) <= 30 else ""  # beyond that the markers would run together
     axes.plot(epochs, training, color=BLUE, marker=marker, ms=4, lw=1.8, ls="--", label="training")
     axes.plot(epochs, validation, color=VERMILLION, marker=marker, ms=4, lw=1.8, label="validation")
@@ -188,12 +189,12 @@ def _panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_ep
     axes.spines[["left", "bottom"]].set_color(MUTED)
 
 
-def _series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:
+def _extract_series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:
     values = np.array([epoch[key] for epoch in history], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _count_lines(cells: NDArray[np.int64], cell: float) -> list[Line]:
+def _place_counts(cells: NDArray[np.int64], cell: float) -> list[TextLine]:
     """The counts above zero, each in the middle of its cell of `cell` pixels."""
     left, top = _MATRIX_LEFT, _MATRIX_TOP + 5  # 5: half a digit's height
     return [
@@ -207,21 +208,21 @@ def _write_names(figure: Figure, names: Sequence[str], cell: float) -> None:
     middles = [(place + 0.5) * cell for place in range(len(names))]
     down = [(_MATRIX_LEFT - 6, _MATRIX_TOP + y + 5, name) for y, name in zip(middles, names, strict=True)]
     across = [(_MATRIX_LEFT + x + 5, bottom + 14, name) for x, name in zip(middles, names, strict=True)]
-    write(figure, down, size=10, colour=INK, align=1)
-    write(figure, across, size=10, colour=INK, align=1, angle=35)
-    write(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
-    write(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
+    draw_texts(figure, down, size=10, colour=INK, align=1)
+    draw_texts(figure, across, size=10, colour=INK, align=1, angle=35)
+    draw_texts(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
+    draw_texts(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
 
 
 def _write_scale(figure: Figure) -> None:
     """What the matrix's colours mean: a ramp beside it, with a few shares written next to it."""
     left, width, bottom = _MATRIX_LEFT + _MATRIX_SIDE + 24, 22, _MATRIX_TOP + _MATRIX_SIDE
     ramp = np.linspace(1, 0, 256)[:, None]
-    draw(figure, ramp, "Blues", 1, (left, _MATRIX_TOP, width, _MATRIX_SIDE))
+    draw_image(figure, ramp, "Blues", 1, (left, _MATRIX_TOP, width, _MATRIX_SIDE))
     shares = [
         (left + width + 6, bottom - math.sqrt(percent / 100) * _MATRIX_SIDE + 4, f"{percent} %")
         for percent in (0, 1, 5, 20, 50, 100)
     ]
-    write(figure, shares, size=9, colour=MUTED, align=0)
+    draw_texts(figure, shares, size=9, colour=MUTED, align=0)
     heading = [(left + width + 60, _MATRIX_TOP + _MATRIX_SIDE / 2, "share of the true label's images")]
-    write(figure, heading, size=10, colour=MUTED, angle=90)
+    draw_texts(figure, heading, size=10, colour=MUTED, angle=90)

@@ -16,26 +16,26 @@ from fmnist_sweep.report.figures.canvas import (
     FAINT,
     INK,
     MUTED,
+    PAGE_WIDTH,
     TITLE_HEIGHT,
-    WIDTH,
-    Line,
-    draw,
-    note,
-    page,
-    write,
+    TextLine,
+    draw_image,
+    draw_message,
+    draw_texts,
+    make_page,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST = 100  # rows: more would be a page that no viewer shows well
-_LEFT, _SAW = 16, 204  # of the picture and of the 28x28 pixels
-_BARS, _BARS_WIDTH = 478, 350
-_CAPTION, _ROW = 50, 240
-_BAR = THUMBNAIL / len(LABELS)
+MAX_PICTURES = 100  # rows: more would be a page that no viewer shows well
+_LEFT, _PIXELS_LEFT = 16, 204  # of the picture and of the 28x28 pixels
+_BARS_LEFT, _BARS_WIDTH = 478, 350
+_CAPTION_HEIGHT, _ROW_HEIGHT = 50, 240
+_BAR_HEIGHT = THUMBNAIL / len(LABELS)
 
 
-def predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.float64], title: str) -> Figure:
+def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.float64], title: str) -> Figure:
     """A row for each picture: itself, its 28x28 pixels, a bar for each label's probability.
 
     `probabilities` are (n, 10), 0..1, a row for each picture. Raises ValueError for another shape, and for more than
@@ -43,40 +43,40 @@ def predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.flo
     """
     if probabilities.shape != (len(photographs), len(LABELS)):
         raise ValueError(f"{len(photographs)} pictures cannot have probabilities of shape {probabilities.shape}")
-    if len(photographs) > MOST:
-        raise ValueError(f"at most {MOST} pictures can be drawn, but there are {len(photographs)}")
+    if len(photographs) > MAX_PICTURES:
+        raise ValueError(f"at most {MAX_PICTURES} pictures can be drawn, but there are {len(photographs)}")
     if not photographs:
-        return note(title, "No pictures")
-    figure = page(WIDTH, TITLE_HEIGHT + _ROW * len(photographs), title)
-    names, remarks, labels, shares = list[Line](), list[Line](), list[Line](), list[Line]()
+        return draw_message(title, "No pictures")
+    figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + _ROW_HEIGHT * len(photographs), title)
+    names, remarks, labels, shares = list[TextLine](), list[TextLine](), list[TextLine](), list[TextLine]()
     for place, (photograph, row) in enumerate(zip(photographs, probabilities, strict=True)):
-        above = TITLE_HEIGHT + place * _ROW
-        top = above + _CAPTION
-        names.append((_LEFT, above + 11, _end(photograph.name)))
-        remarks += [(_LEFT, above + 27 + 13 * line, text) for line, text in enumerate(_remarks(photograph))]
+        row_top = TITLE_HEIGHT + place * _ROW_HEIGHT
+        top = row_top + _CAPTION_HEIGHT
+        names.append((_LEFT, row_top + 11, _truncate_start(photograph.name)))
+        remarks += [(_LEFT, row_top + 27 + 13 * line, text) for line, text in enumerate(_format_remarks(photograph))]
         _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
-        draw(figure, photograph.pixels[:, :, 0], "gray", 255, (_SAW, top, THUMBNAIL, THUMBNAIL))
+        draw_image(figure, photograph.pixels[:, :, 0], "gray", 255, (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
         _draw_bars(figure, row, top)
         for label, share in enumerate(row):
-            middle = top + (label + 0.5) * _BAR + 4
-            labels.append((_BARS - 8, middle, LABELS[label]))
-            shares.append((_BARS + float(share) * _BARS_WIDTH + 6, middle, f"{share:.1%}"))
-    write(figure, names, size=9.5, colour=INK, align=0)
-    write(figure, remarks, size=7.5, colour=MUTED, align=0)
-    write(figure, labels, size=8, colour=INK, align=1)
-    write(figure, shares, size=8, colour=MUTED, align=0)
+            middle = top + (label + 0.5) * _BAR_HEIGHT + 4
+            labels.append((_BARS_LEFT - 8, middle, LABELS[label]))
+            shares.append((_BARS_LEFT + float(share) * _BARS_WIDTH + 6, middle, f"{share:.1%}"))
+    draw_texts(figure, names, size=9.5, colour=INK, align=0)
+    draw_texts(figure, remarks, size=7.5, colour=MUTED, align=0)
+    draw_texts(figure, labels, size=8, colour=INK, align=1)
+    draw_texts(figure, shares, size=8, colour=MUTED, align=0)
     return figure
 
 
 def _draw_thumbnail(figure: Figure, thumbnail: NDArray[np.uint8], top: int) -> None:
     height, width = (side * THUMBNAIL / max(thumbnail.shape[:2]) for side in thumbnail.shape[:2])
     box = (_LEFT + (THUMBNAIL - width) / 2, top + (THUMBNAIL - height) / 2, width, height)
-    draw(figure, thumbnail, "gray", 255, box)
-    _frame(figure)
+    draw_image(figure, thumbnail, "gray", 255, box)
+    _draw_frame(figure)
 
 
-def _frame(figure: Figure) -> None:
+def _draw_frame(figure: Figure) -> None:
     from matplotlib.patches import Rectangle
 
     # Else a picture on white ends nowhere on the page's white.
@@ -85,8 +85,15 @@ def _frame(figure: Figure) -> None:
 
 
 def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
-    across, down = (inches * 100 for inches in figure.get_size_inches())
-    axes = figure.add_axes((_BARS / across, 1 - (top + THUMBNAIL) / down, _BARS_WIDTH / across, THUMBNAIL / down))
+    figure_width, figure_height = (inches * 100 for inches in figure.get_size_inches())
+    axes = figure.add_axes(
+        (
+            _BARS_LEFT / figure_width,
+            1 - (top + THUMBNAIL) / figure_height,
+            _BARS_WIDTH / figure_width,
+            THUMBNAIL / figure_height,
+        )
+    )
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(len(LABELS) - 0.5, -0.5)  # the first label at the top
@@ -94,11 +101,11 @@ def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
     axes.axvline(0, color=MUTED, lw=1)
 
 
-def _remarks(photograph: Photograph) -> list[str]:
+def _format_remarks(photograph: Photograph) -> list[str]:
     """What was done to a picture, in two lines at most."""
     lines = textwrap.wrap("; ".join(photograph.assumptions) or "taken as it is", 145)
     return lines[:2] if len(lines) <= 2 else [lines[0], f"{lines[1]} …"]
 
 
-def _end(name: str, most: int = 100) -> str:
-    return name if len(name) <= most else f"…{name[1 - most :]}"
+def _truncate_start(name: str, max_length: int = 100) -> str:
+    return name if len(name) <= max_length else f"…{name[1 - max_length :]}"

@@ -14,44 +14,46 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = (BLUE, VERMILLION, GREEN, INK, MUTED)
-_LONGEST_NAME = 60
+_MAX_NAME_LENGTH = 60
 
 
-def accuracies(of: Sequence[tuple[str, Sequence[float]]]) -> Figure:
+def draw_test_accuracies(configurations: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     """A row for each configuration: a dot a seed, a line at the mean. ValueError for none."""
-    if not of:
+    if not configurations:
         raise ValueError("there must be at least one configuration, but there is none")
-    figure, axes = _page(9, 1.2 + 0.7 * len(of))
-    for row, (name, values) in enumerate(of):
+    figure, axes = _make_axes(9, 1.2 + 0.7 * len(configurations))
+    for row, (name, values) in enumerate(configurations):
         place = -row
         axes.plot(values, np.full(len(values), place), "o", color=_COLOURS[row % len(_COLOURS)], alpha=0.6, ms=7)
         mean = float(np.mean(values))
         axes.plot([mean, mean], [place - 0.25, place + 0.25], color=INK, lw=2)
-        axes.text(mean, place + 0.3, f"{_short(name)}: {mean:.4f} (n={len(values)})", ha="center", va="bottom", size=9)
-    axes.set_ylim(-len(of) + 0.4, 0.9)
+        axes.text(
+            mean, place + 0.3, f"{_shorten_name(name)}: {mean:.4f} (n={len(values)})", ha="center", va="bottom", size=9
+        )
+    axes.set_ylim(-len(configurations) + 0.4, 0.9)
     axes.set_yticks([])
     axes.set_xlabel("test accuracy; a dot a training seed, the line their mean")
     return figure
 
 
-def recalls(of: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
+def draw_test_recalls(configurations: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     """A point for each label and configuration, means over seeds. ValueError for none."""
-    if not of:
+    if not configurations:
         raise ValueError("there must be at least one configuration, but there is none")
-    labels = list(of[0][1])
-    figure, axes = _page(9, 4.4)
-    for number, (name, found) in enumerate(of):
-        places = np.arange(len(labels)) + 0.12 * (number - (len(of) - 1) / 2)
-        values = [np.nan if found[label] is None else found[label] for label in labels]
+    labels = list(configurations[0][1])
+    figure, axes = _make_axes(9, 4.4)
+    for number, (name, scores) in enumerate(configurations):
+        places = np.arange(len(labels)) + 0.12 * (number - (len(configurations) - 1) / 2)
+        values = [np.nan if scores[label] is None else scores[label] for label in labels]
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(places, np.array(values, dtype=float), "o", color=colour, ms=6, label=_short(name))
+        axes.plot(places, np.array(values, dtype=float), "o", color=colour, ms=6, label=_shorten_name(name))
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_ylabel("recall on the test images")
     axes.legend(loc="lower left", frameon=False, fontsize=8)
     return figure
 
 
-def _page(width: float, height: float) -> tuple[Figure, Axes]:
+def _make_axes(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -63,5 +65,5 @@ def _page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+def _shorten_name(name: str) -> str:
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"

@@ -25,14 +25,14 @@ from fmnist_sweep.analysis import (
     per_class,
 )
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.figures.canvas import png
-from fmnist_sweep.report.figures.galleries import confused, reliability, suspected
+from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.report.figures.galleries import draw_confused_pairs, draw_reliability, draw_suspects
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (60, 28, 28, 1), dtype=np.uint8)
 
 
 def _pixels(figure: Figure) -> NDArray[Any]:
-    return np.asarray(imread(io.BytesIO(png(figure))))
+    return np.asarray(imread(io.BytesIO(encode_png(figure))))
 
 
 def _outlines(figure: Figure) -> list[PathPatch]:
@@ -70,7 +70,7 @@ def _scores() -> list[ClassScore]:
 
 def _inside(figure: Figure) -> bool:
     """Whether all text written as outlines lies within the figure."""
-    png(figure)
+    encode_png(figure)
     width, height = figure.get_size_inches() * 100
     boxes = [outline.get_window_extent() for outline in _outlines(figure)]
     assert boxes
@@ -79,7 +79,7 @@ def _inside(figure: Figure) -> bool:
 
 def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> None:
     pairs = [Pair("Shirt", "T-shirt/top", 41, 41 / 600, 30, (5, 2)), Pair("Coat", "Shirt", 1200, 0.2, 0, (7,))]
-    figure = confused(pairs, IMAGES, "a trial")
+    figure = draw_confused_pairs(pairs, IMAGES, "a trial")
 
     assert _written(figure) == [
         "Shirt taken for T-shirt/top: 41 (6.8%)",
@@ -96,14 +96,14 @@ def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> Non
 
 
 def test_a_pair_shows_eight_examples_at_most() -> None:
-    mosaic = _mosaic(confused([Pair("Coat", "Shirt", 20, 0.1, 0, tuple(range(20)))], IMAGES, "a trial"))
+    mosaic = _mosaic(draw_confused_pairs([Pair("Coat", "Shirt", 20, 0.1, 0, tuple(range(20)))], IMAGES, "a trial"))
     assert np.array_equal(mosaic[:28, 4 + 7 * 37 : 32 + 7 * 37], IMAGES[7, :, :, 0])
     assert mosaic.shape == (39, 8 * 37)
 
 
 def test_captions_of_confused_pairs_lie_within_the_figure_and_off_the_images() -> None:
     pairs = [Pair("T-shirt/top", "Ankle boot", 6000, 1.0, 6000, tuple(range(8)))] * 6
-    figure = confused(pairs, IMAGES, "a trial")
+    figure = draw_confused_pairs(pairs, IMAGES, "a trial")
     assert _inside(figure)
     pixels = _pixels(figure)
     for row in range(6):
@@ -113,7 +113,7 @@ def test_captions_of_confused_pairs_lie_within_the_figure_and_off_the_images() -
 
 
 def test_suspected_labels_are_shown_with_given_agreed_label_and_agreement() -> None:
-    figure = suspected(_suspects(10), IMAGES, "a study")
+    figure = draw_suspects(_suspects(10), IMAGES, "a study")
     assert _written(figure)[:6] == ["Shirt", "→ Coat", "12/12, 97%", "Shirt", "→ Coat", "11/12, 97%"]
     assert len(_written(figure)) == 30
     mosaic = _mosaic(figure)
@@ -123,7 +123,7 @@ def test_suspected_labels_are_shown_with_given_agreed_label_and_agreement() -> N
 
 
 def test_captions_of_suspects_lie_between_the_rows_of_images() -> None:
-    figure = suspected(_suspects(16), np.full((16, 28, 28, 1), 128, np.uint8), "a study")
+    figure = draw_suspects(_suspects(16), np.full((16, 28, 28, 1), 128, np.uint8), "a study")
     pixels = _pixels(figure)[:, :, :3]
     for bottom in (52 + 84, 52 + 138 + 84):  # of the images of the first and second row
         assert (pixels[bottom - 84 : bottom, 18:102] == pixels[bottom - 40, 60]).all()
@@ -132,13 +132,13 @@ def test_captions_of_suspects_lie_between_the_rows_of_images() -> None:
 
 
 def test_at_most_so_many_suspects_are_shown() -> None:
-    assert len(_written(suspected(_suspects(50), IMAGES, "a study"))) == 3 * 32
-    assert len(_written(suspected(_suspects(50), IMAGES, "a study", most=5))) == 3 * 5
+    assert len(_written(draw_suspects(_suspects(50), IMAGES, "a study"))) == 3 * 32
+    assert len(_written(draw_suspects(_suspects(50), IMAGES, "a study", limit=5))) == 3 * 5
 
 
 def test_reliability_puts_accuracy_against_confidence_with_intervals_and_counts() -> None:
     found = _calibration()
-    figure = reliability(found, "a trial")
+    figure = draw_reliability(found, "a trial")
     upper, lower = figure.axes
 
     points = np.asarray({line.get_label(): line for line in upper.get_lines()}["this model"].get_xydata())
@@ -151,7 +151,7 @@ def test_reliability_puts_accuracy_against_confidence_with_intervals_and_counts(
 
 def test_reliability_says_its_figures_within_its_page() -> None:
     found = _calibration()
-    figure = reliability(found, "a trial")
+    figure = draw_reliability(found, "a trial")
     words = " ".join(_written(figure))
     assert f"{found.ece:.4f}, where a perfectly calibrated model would show {found.ece_if_calibrated:.4f}" in words
     assert "overconfident by" in words
@@ -160,28 +160,30 @@ def test_reliability_says_its_figures_within_its_page() -> None:
 
 def test_reliability_of_a_single_image_can_be_drawn() -> None:
     found = calibration(np.array([1]), np.array([[0.1, 0.9]]))
-    figure = reliability(found, "a trial")
+    figure = draw_reliability(found, "a trial")
     assert "underconfident by 0.1000" in " ".join(_written(figure))
     assert _pixels(figure).shape == (640, 900, 4)
 
 
 def test_what_is_empty_is_said_instead_of_drawn() -> None:
     nothing = Calibration((), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Proportion.of(0, 0))
-    assert "No mistakes" in _said(confused([], IMAGES, "a trial"))
-    assert "No predictions" in _said(reliability(nothing, "a trial"))
-    assert "No image on which 12 trials agree against its label" in _said(suspected(_suspects(0), IMAGES, "a study"))
+    assert "No mistakes" in _said(draw_confused_pairs([], IMAGES, "a trial"))
+    assert "No predictions" in _said(draw_reliability(nothing, "a trial"))
+    assert "No image on which 12 trials agree against its label" in _said(
+        draw_suspects(_suspects(0), IMAGES, "a study")
+    )
 
 
 def test_suspects_of_a_single_trial_are_not_drawn_but_explained() -> None:
-    figure = suspected(_suspects(0, trials=1), IMAGES, "a study")
+    figure = draw_suspects(_suspects(0, trials=1), IMAGES, "a study")
     assert any(text.startswith("Nothing can be told") for text in _said(figure))
 
 
 def test_rows_beyond_the_images_and_images_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="reach to row 9, but there are 5 images"):
-        suspected(_suspects(10), IMAGES[:5], "a study")
+        draw_suspects(_suspects(10), IMAGES[:5], "a study")
     with pytest.raises(ValueError, match=r"\(60, 784\)"):
-        confused([Pair("Coat", "Shirt", 1, 0.1, 0, (1,))], IMAGES.reshape(60, 784), "a trial")
+        draw_confused_pairs([Pair("Coat", "Shirt", 1, 0.1, 0, (1,))], IMAGES.reshape(60, 784), "a trial")
 
 
 def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:

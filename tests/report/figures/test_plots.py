@@ -18,8 +18,8 @@ from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.figures.canvas import png
-from fmnist_sweep.report.figures.plots import confusion_matrix, curves, examples, misclassified
+from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.report.figures.plots import draw_confusion_matrix, draw_curves, draw_misclassified, examples
 
 NAN = float("nan")
 
@@ -48,7 +48,7 @@ def _mistakes(n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.
 
 
 def _pixels(figure: Figure, dpi: int = 100) -> NDArray[Any]:
-    return np.asarray(imread(io.BytesIO(png(figure, dpi))))
+    return np.asarray(imread(io.BytesIO(encode_png(figure, dpi))))
 
 
 def _written(figure: Figure) -> list[str]:
@@ -67,7 +67,7 @@ def _points(line: Line2D) -> list[list[float]]:
 
 
 def _drawn(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    figure = curves(history, best_epoch, "a trial")
+    figure = draw_curves(history, best_epoch, "a trial")
     assert _pixels(figure).shape == (420, 900, 4)
     return figure
 
@@ -136,25 +136,25 @@ def test_losses_of_any_size_can_be_drawn(loss: float) -> None:
 @pytest.mark.parametrize(("epochs", "best", "sentence"), [(0, 0, "empty"), (3, 4, r"0\.\.3"), (3, -1, "is -1")])
 def test_curves_refuse_a_best_epoch_outside_the_history(epochs: int, best: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        curves(_history(epochs), best, "a trial")
+        draw_curves(_history(epochs), best, "a trial")
 
 
 def test_a_confusion_matrix_writes_every_count_but_zeros() -> None:
     confusion = [[8, 2, 0], [0, 70, 1], [3, 0, 0]]
-    figure = confusion_matrix(confusion, ("a", "b", "c"), "a trial")
+    figure = draw_confusion_matrix(confusion, ("a", "b", "c"), "a trial")
 
     assert sorted(text for text in _written(figure) if text.isdigit()) == ["1", "2", "3", "70", "8"]
     assert {"a", "b", "c", "true", "predicted"} <= set(_written(figure))
 
 
 def test_a_confusion_matrix_is_coloured_by_the_share_of_the_row() -> None:
-    figure = confusion_matrix([[9, 0], [90, 10]], ("a", "b"), "a trial")
+    figure = draw_confusion_matrix([[9, 0], [90, 10]], ("a", "b"), "a trial")
     shares = np.asarray(figure.axes[0].images[0].get_array()) ** 2
     assert shares == pytest.approx(np.array([[1, 0], [0.9, 0.1]]))
 
 
 def test_counts_of_a_confusion_matrix_lie_in_their_cells_true_down_predicted_across() -> None:
-    full = _pixels(confusion_matrix([[0, 5], [0, 0]], ("a", "b"), "a trial"))
+    full = _pixels(draw_confusion_matrix([[0, 5], [0, 0]], ("a", "b"), "a trial"))
     # Row "a", column "b" is the upper right cell, wholly dark; a label without images leaves its row white.
     upper_right, lower_left = full[80:120, 700:740, :3], full[640:680, 140:180, :3]
     assert upper_right.mean() < 0.4 < 0.9 < lower_left.mean()
@@ -162,13 +162,13 @@ def test_counts_of_a_confusion_matrix_lie_in_their_cells_true_down_predicted_acr
 
 def test_a_confusion_matrix_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="a confusion matrix of 10 labels"):
-        confusion_matrix([[1, 2], [3, 4]], LABELS, "a trial")
+        draw_confusion_matrix([[1, 2], [3, 4]], LABELS, "a trial")
 
 
 def test_mistakes_are_shown_the_most_confident_first_with_true_and_predicted() -> None:
     images, labels, predicted = _mistakes(3)[:3]
     confidence = np.array([0.5, 0.9, 0.7])
-    figure = misclassified(images, labels, predicted, confidence, LABELS, "a trial")
+    figure = draw_misclassified(images, labels, predicted, confidence, LABELS, "a trial")
 
     assert _written(figure) == [
         line
@@ -183,17 +183,17 @@ def test_mistakes_are_shown_the_most_confident_first_with_true_and_predicted() -
 def test_images_labelled_rightly_are_passed_over() -> None:
     images, labels, predicted, confidence = _mistakes(6)
     predicted[:4] = labels[:4]
-    figure = misclassified(images, labels, predicted, confidence, LABELS, "a trial")
+    figure = draw_misclassified(images, labels, predicted, confidence, LABELS, "a trial")
     assert len(_written(figure)) == 2 * 2
 
 
 def test_at_most_so_many_mistakes_are_shown() -> None:
-    assert len(_written(misclassified(*_mistakes(100), LABELS, "a trial"))) == 2 * 40
-    assert len(_written(misclassified(*_mistakes(100), LABELS, "a trial", most=9))) == 2 * 9
+    assert len(_written(draw_misclassified(*_mistakes(100), LABELS, "a trial"))) == 2 * 40
+    assert len(_written(draw_misclassified(*_mistakes(100), LABELS, "a trial", limit=9))) == 2 * 9
 
 
 def test_a_model_without_mistakes_gets_a_sentence_instead() -> None:
-    figure = misclassified(*_mistakes(0), LABELS, "a trial")
+    figure = draw_misclassified(*_mistakes(0), LABELS, "a trial")
     assert "No misclassified images" in [text.get_text() for text in figure.texts]
     assert _pixels(figure).shape[1] == 900
 
@@ -201,7 +201,7 @@ def test_a_model_without_mistakes_gets_a_sentence_instead() -> None:
 def test_mistakes_refuse_arrays_of_differing_lengths() -> None:
     images, labels, predicted, confidence = _mistakes(4)
     with pytest.raises(ValueError, match="lengths 4, 4, 3 and 4"):
-        misclassified(images, labels, predicted[:3], confidence, LABELS, "a trial")
+        draw_misclassified(images, labels, predicted[:3], confidence, LABELS, "a trial")
 
 
 def test_examples_show_a_row_for_each_label_and_leave_gaps_blank() -> None:
@@ -223,26 +223,26 @@ def test_examples_refuse_arrays_of_differing_lengths() -> None:
 
 @pytest.mark.parametrize("dpi", [50, 100, 200])
 def test_a_png_has_the_pixels_its_dpi_asks_for(dpi: int) -> None:
-    shape = _pixels(confusion_matrix(_confusion(), LABELS, "a trial"), dpi).shape
+    shape = _pixels(draw_confusion_matrix(_confusion(), LABELS, "a trial"), dpi).shape
     assert shape[:2] == (8 * dpi, 9 * dpi)
 
 
 def test_the_same_values_give_the_same_bytes() -> None:
-    first, second = (png(misclassified(*_mistakes(50), LABELS, "a trial")) for _ in range(2))
+    first, second = (encode_png(draw_misclassified(*_mistakes(50), LABELS, "a trial")) for _ in range(2))
     assert first == second
     assert first.startswith(b"\x89PNG\r\n")
 
 
 def test_dollars_and_blanks_in_names_and_titles_are_drawn_as_they_are() -> None:
-    figure = confusion_matrix([[1, 2], [3, 4]], ("$a_{$", " "), "costs $5 or $6_")
+    figure = draw_confusion_matrix([[1, 2], [3, 4]], ("$a_{$", " "), "costs $5 or $6_")
     assert "$a_{$" in _written(figure)
     assert _pixels(figure).shape == (800, 900, 4)
 
 
 @pytest.mark.parametrize("title", ["short", "long " * 40])
 def test_a_title_stays_within_its_figure(title: str) -> None:
-    figure = curves(_history(2), 1, title)
-    png(figure)
+    figure = draw_curves(_history(2), 1, title)
+    encode_png(figure)
     assert figure.texts[0].get_window_extent().x1 <= 900
 
 
@@ -251,7 +251,7 @@ def test_the_captions_of_neighbours_do_not_touch() -> None:
     widest = (np.array([0, 0]), np.array([9, 9]), np.array([1.0, 1.0]))
     for names in (LABELS, (LABELS[9], *LABELS[1:9], LABELS[0])):
         labels, predicted, confidence = widest
-        pixels = _pixels(misclassified(images, labels, predicted, confidence, names, "a trial"))
+        pixels = _pixels(draw_misclassified(images, labels, predicted, confidence, names, "a trial"))
         captions = pixels[52 + 84 : 52 + 84 + 32, :, :3].min(axis=(0, 2))
         border = 6 + 111  # the left margin and one cell
         between = captions[border - 3 : border + 3]
@@ -262,9 +262,9 @@ def test_the_captions_of_neighbours_do_not_touch() -> None:
 def test_the_three_figures_of_a_trial_are_drawn_fast_enough_to_draw_them_for_each() -> None:
     def draw() -> float:
         started = time.process_time()
-        png(curves(_history(20), 13, "a trial"))
-        png(confusion_matrix(_confusion(), LABELS, "a trial"))
-        png(misclassified(*_mistakes(200), LABELS, "a trial"))
+        encode_png(draw_curves(_history(20), 13, "a trial"))
+        encode_png(draw_confusion_matrix(_confusion(), LABELS, "a trial"))
+        encode_png(draw_misclassified(*_mistakes(200), LABELS, "a trial"))
         return time.process_time() - started
 
     # About 0.2 s once warm; the bound leaves room for slower machines and catches 40 Axes or a tight layout.
