@@ -51,7 +51,7 @@ def sweep(given: Sequence[str], executor: Sequence[str]) -> tuple[float, list[fl
             time.sleep(0.5)
         if process.returncode:
             raise SystemExit(f"the sweep ended with code {process.returncode}")
-        store = stores.open_existing(stores.default_uri(Path(folder)), "fashion-mnist")
+        store = stores.open_existing_store(stores.build_default_uri(Path(folder)), "fashion-mnist")
         found = store.client.search_runs([store.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
         begun = min(run.info.start_time for run in found)
         ended = max(run.info.end_time for run in found)

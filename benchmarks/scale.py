@@ -44,7 +44,7 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search.ask_and_tell import Proposal, Search, Wait
 from fmnist_sweep.study.checkpoints import Checkpoints
-from fmnist_sweep.study.folder import every, opened
+from fmnist_sweep.study.folder import list_study_folders, lock_study
 from fmnist_sweep.study.journal import Journal
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep import closing as rollup
@@ -215,13 +215,13 @@ def growth(arguments: argparse.Namespace) -> None:
     for search in arguments.search:
         job = composed(arguments, search, "all", 10, search)
         Session(job, "all", 4, 0.0)
-        (study,) = (study for study in every(Path("mlruns")) if study.place()["experiment"] == search)
+        (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_place()["experiment"] == search)
         for count in map(int, arguments.growth.split(",")):
-            with opened(study, {}, print) as held:
+            with lock_study(study, {}, print) as held:
                 fill(held.journal, held.record, job, count)
             copies(count)
             for what in arguments.what:
-                before = len(study.record().trained)
+                before = len(study.read_record().trained_trials)
                 job = composed(arguments, search, what, before + arguments.trials, search)
                 found = Session(job, what, 4, 0.0)
                 once = {name: 1000 * sum(found.phases.seconds[name]) for name in ("restore", "close")}

@@ -48,8 +48,8 @@ def trials(
     from fmnist_sweep.analysis import table as trial_table
     from fmnist_sweep.tracking import store as stores
 
-    opened = stores.open_existing(uri, experiment)
+    store = stores.open_existing_store(uri, experiment)
     studies = (study,) if isinstance(study, str) else tuple(study or ())
     conditions = [trial_table.condition(text) for text in ((where,) if isinstance(where, str) else where)]
-    chosen = trial_table.choose(opened, sweep=sweep, studies=studies, kinds=kinds)
-    return trial_table.matching(trial_table.table(chosen), conditions).reset_index(drop=True)
+    selection = trial_table.choose(store, sweep=sweep, studies=studies, kinds=kinds)
+    return trial_table.matching(trial_table.table(selection), conditions).reset_index(drop=True)

@@ -22,32 +22,32 @@ from fmnist_sweep.config.folders import conf_folder
 from fmnist_sweep.config.foreign import checked_folder, only_data
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
-from fmnist_sweep.text import masked, printable
+from fmnist_sweep.text import make_printable, mask_credentials
 
-_ANSWERED_BY_HYDRA = frozenset(
+_HYDRA_FLAGS = frozenset(
     ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 )
 
 
-def compose() -> list[Job]:
+def compose_jobs() -> list[Job]:
     """Every job of the command line, composed and checked, in Hydra's order; ConfigError names the first mistake."""
-    composed: list[tuple[DictConfig, HydraConf]] = []
+    configs: list[tuple[DictConfig, HydraConf]] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     def collect(raw: DictConfig) -> None:
-        composed.append((raw, HydraConfig.get()))  # checked below: Hydra prints what fails in a job
+        configs.append((raw, HydraConfig.get()))  # checked below: Hydra prints what fails in a job
 
     folder = checked_folder(sys.argv[1:])
     register_recipes()
     sys.argv[1:] = tunables_replace(sys.argv[1:])
-    with _scratch(), _hydra_raises(), one_sentence(), only_data():
+    with _provide_scratch_folder(), _let_hydra_raise(), one_sentence(), only_data():
         collect()
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
-    return [replace(checked_job(raw, known), flags=flags) for raw, known in composed]
+    return [replace(checked_job(raw, hydra_conf), flags=flags) for raw, hydra_conf in configs]
 
 
 @contextmanager
-def _scratch() -> Iterator[None]:
+def _provide_scratch_folder() -> Iterator[None]:
     """A folder for the files Hydra insists on writing in a multirun; gone when the jobs are composed."""
     with tempfile.TemporaryDirectory(prefix="fmnist_sweep-") as folder:
         OmegaConf.register_new_resolver("fmnist_scratch", lambda: folder, replace=True)
@@ -55,47 +55,47 @@ def _scratch() -> Iterator[None]:
 
 
 @contextmanager
-def _hydra_raises() -> Iterator[None]:
+def _let_hydra_raise() -> Iterator[None]:
     """Let Hydra raise its errors instead of printing them and leaving, so that they become one sentence."""
     name = "HYDRA_FULL_ERROR"
-    before = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name] = "1"
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del os.environ[name]
         else:
-            os.environ[name] = before
+            os.environ[name] = previous
 
 
 def main() -> int:
     """Compose, then run; returns the exit code."""
-    command = masked(shlex.join(["python", "-m", "fmnist_sweep", *sys.argv[1:]]))
+    command = mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *sys.argv[1:]]))
     try:
-        jobs = compose()
-        if not jobs and _ANSWERED_BY_HYDRA.isdisjoint(argument.split("=")[0] for argument in sys.argv[1:]):
+        jobs = compose_jobs()
+        if not jobs and _HYDRA_FLAGS.isdisjoint(argument.split("=")[0] for argument in sys.argv[1:]):
             raise ConfigError("Hydra handed back no job: hydra/launcher and hydra/sweeper must be the basic ones.")
         if not jobs:
             return ExitCode.DONE
-        from fmnist_sweep.interrupts import Stop, heard
+        from fmnist_sweep.interrupts import Stop, route_signals
         from fmnist_sweep.report.terminal import open_view
         from fmnist_sweep.sweep.run import run_sweep
 
-        with open_view() as shown:
-            stop = Stop(shown.say)
-            with heard(stop):
-                return run_sweep(jobs, command, shown, stop)
+        with open_view() as screen:
+            stop = Stop(screen.say)
+            with route_signals(stop):
+                return run_sweep(jobs, command, screen, stop)
     except UserError as error:
-        print(f"fmnist_sweep: {printable(masked(str(error)))}", file=sys.stderr)
+        print(f"fmnist_sweep: {make_printable(mask_credentials(str(error)))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         with suppress(OSError):
             print(f"Interrupted. The same command continues: {continuing(command)}")
-        _leave(ExitCode.INTERRUPTED)
+        _exit_at_once(ExitCode.INTERRUPTED)
 
 
-def _leave(code: int) -> NoReturn:
+def _exit_at_once(code: int) -> NoReturn:
     """End here and now: everything is written, and TensorFlow, broken off in an operation, may crash on its way out."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # the terminal may be closed

@@ -16,65 +16,65 @@ class Stop:
 
     def __init__(self, say: Callable[[str, str], None] = lambda text, style: None) -> None:
         self._say = say
-        self._asked = 0
-        self._deferred = False
-        self._interruptible = False
+        self._signal_count = 0
+        self._is_deferred = False
+        self._is_interruptible = False
 
     @property
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether to stop at the next good place."""
-        return self._asked > 0
+        return self._signal_count > 0
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
+    def defer(self) -> Iterator[None]:
         """While this lasts, the first signal only asks, and the second ends no more than an `interruptible` block."""
-        self._deferred = True
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._deferred = False
+            self._is_deferred = False
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def allow_interruption(self) -> Iterator[None]:
         """What the second signal may break off: training and waiting, never the writing of what came of it."""
-        self._interruptible = True
+        self._is_interruptible = True
         try:
-            self._end_at_once()
+            self._interrupt_if_allowed()
             yield
         finally:
-            self._interruptible = False
+            self._is_interruptible = False
 
     def sleep(self, seconds: float) -> None:
         """Wait; any signal ends it by KeyboardInterrupt."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if self.asked:
+        while (remaining := deadline - time.monotonic()) > 0:
+            if self.is_requested:
                 raise KeyboardInterrupt
-            time.sleep(min(left, 0.2))
+            time.sleep(min(remaining, 0.2))
 
-    def receive(self, number: int, frame: FrameType | None) -> None:
+    def receive_signal(self, number: int, frame: FrameType | None) -> None:
         """A signal handler."""
-        self._asked += 1
-        if not self._deferred:
+        self._signal_count += 1
+        if not self._is_deferred:
             raise KeyboardInterrupt
-        if self._asked == 1:
+        if self._signal_count == 1:
             self._say("Interrupted: stopping after this epoch, which is kept. Once more ends it at once.", "bold")
-        self._end_at_once()
+        self._interrupt_if_allowed()
 
-    def _end_at_once(self) -> None:
-        if self._interruptible and self._asked > 1:
+    def _interrupt_if_allowed(self) -> None:
+        if self._is_interruptible and self._signal_count > 1:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def heard(stop: Stop) -> Iterator[None]:
+def route_signals(stop: Stop) -> Iterator[None]:
     """Let the signals that end a process ask `stop` instead; one that is ignored already (nohup) stays ignored."""
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, stop.receive)
+            signal.signal(number, stop.receive_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

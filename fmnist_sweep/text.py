@@ -9,37 +9,37 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Control characters, and those that turn the direction of a line or break it without being one.
-_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_STEERS_A_LINE = re.compile(rf"(?!\n){_STEERS.pattern}")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL_CHARACTERS_BUT_NEWLINE = re.compile(rf"(?!\n){_CONTROL_CHARACTERS.pattern}")
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     r"""A name or a sentence as one line, control characters spelled out: ESC becomes \x1b."""
-    return text if text.isprintable() else _STEERS.sub(_spelled, text)
+    return text if text.isprintable() else _CONTROL_CHARACTERS.sub(_escape_character, text)
 
 
-def printable_lines(text: str) -> str:
+def make_lines_printable(text: str) -> str:
     """The same, with the lines that it has."""
-    return text if text.isprintable() else _STEERS_A_LINE.sub(_spelled, text)
+    return text if text.isprintable() else _CONTROL_CHARACTERS_BUT_NEWLINE.sub(_escape_character, text)
 
 
-def _spelled(found: re.Match[str]) -> str:
-    return found.group().encode("unicode_escape").decode("ascii")
+def _escape_character(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode("ascii")
 
 
 def echo(text: object, *, err: bool = False) -> None:
     """Print lines, on standard error where asked for."""
     import click
 
-    click.echo(printable_lines(str(text)), err=err)
+    click.echo(make_lines_printable(str(text)), err=err)
 
 
-def console(**given: Any) -> Console:
+def create_console(**arguments: Any) -> Console:
     """Rich's console, given its arguments; it would itself pass escape sequences on to the terminal."""
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
     from rich.segment import Segment
 
-    class Spelled:
+    class EscapedRenderable:
         """Something to print, its text without control characters; rich's own styles stay."""
 
         def __init__(self, inner: ConsoleRenderable) -> None:
@@ -47,30 +47,30 @@ def console(**given: Any) -> Console:
 
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
             for text, style, control in console.render(self._inner, options):
-                yield Segment(text if control else printable_lines(text), style, control)
+                yield Segment(text if control else make_lines_printable(text), style, control)
 
-    class Spelling(RenderHook):
+    class EscapingHook(RenderHook):
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-            return [Spelled(each) for each in renderables]
+            return [EscapedRenderable(each) for each in renderables]
 
-    made = Console(**given)
-    made.push_render_hook(Spelling())
-    return made
+    rich_console = Console(**arguments)
+    rich_console.push_render_hook(EscapingHook())
+    return rich_console
 
 
-def masked(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """A command or address without the user and password of a store's address: it is kept where others read."""
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
-def trials_text(planned: float) -> str:
+def format_trial_count(count: float) -> str:
     """A planned number of trials in words."""
-    if planned == float("inf"):
+    if count == float("inf"):
         return "as many trials as time allows"
-    return "1 trial" if planned == 1 else f"{planned:.0f} trials"
+    return "1 trial" if count == 1 else f"{count:.0f} trials"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as a person says them."""
     seconds = round(seconds)
     if seconds < 60:

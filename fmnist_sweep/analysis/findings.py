@@ -240,7 +240,7 @@ def _row(trial: StoredTrial, place: int, standing: Standing | None, images: int 
 
 
 def _optimism(good: Sequence[Predictions]) -> Optimism | None:
-    return comparison.optimism(np.stack([found.correct for found in good])) if len(good) > 1 else None
+    return comparison.optimism(np.stack([found.correct_mask for found in good])) if len(good) > 1 else None
 
 
 def _retrained(ordered: Sequence[StoredTrial], peers: Peers, seed_sd: float) -> float | None:
@@ -263,7 +263,7 @@ def _own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
     """Processor time of each trial, without that of the trial it went on from (Hyperband), which is counted there."""
     known = {(trial.tags.get("fmnist.journal"), trial.trial_id): trial.cpu_seconds for trial in trials}
     return [
-        max(0.0, trial.cpu_seconds - known.get((trial.tags.get("fmnist.journal"), trial.continues or ""), 0.0))
+        max(0.0, trial.cpu_seconds - known.get((trial.tags.get("fmnist.journal"), trial.continued_trial_id or ""), 0.0))
         for trial in trials
     ]
 

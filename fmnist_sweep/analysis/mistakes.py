@@ -186,7 +186,7 @@ class Mistakes:
 
 def find(best: Predictions, good: Sequence[Predictions], twins: NDArray[np.bool_] | None) -> Mistakes:
     """Analyse the best's predictions, and those of all good trials on the same images (the best's included)."""
-    labels, predicted = best.labels, best.predicted
+    labels, predicted = best.labels, best.predicted_labels
     size = len(LABELS)
     confusion = np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
     return Mistakes(
@@ -198,7 +198,7 @@ def find(best: Predictions, good: Sequence[Predictions], twins: NDArray[np.bool_
         pairs=tuple(confused_pairs(labels, best.probabilities, LABELS)),
         suspects=suspects(
             labels,
-            np.stack([found.predicted for found in good]),
+            np.stack([found.predicted_labels for found in good]),
             np.stack([found.probabilities for found in good]),
             LABELS,
         ),

@@ -17,9 +17,9 @@ from fmnist_sweep.analysis.comparison import Difference, Repeats
 from fmnist_sweep.analysis.findings import LEAST_FREEDOM
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial, parsed
+from fmnist_sweep.tracking.trials import Predictions, StoredTrial, parse_parameter
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -151,7 +151,7 @@ def find(store: Store, word: str) -> StoredTrial:
         raise ConfigError(f"{word!r} names {len(found)} trials: {candidates}{left}: name one by its run id.")
     short = f", of at least {SHORTEST} characters" if len(word) < SHORTEST else ""
     raise ConfigError(
-        f"{word!r} names no trial in {masked(store.uri)}: expected a run id or its beginning{short}, STUDY/TRIAL as in "
+        f"{word!r} names no trial in {mask_credentials(store.uri)}: expected a run id or its beginning{short}, STUDY/TRIAL as in "
         "00c57e21763a/0000, or a trial's whole name; fmnist-sweep compare lists them."
     )
 
@@ -159,12 +159,12 @@ def find(store: Store, word: str) -> StoredTrial:
 def _named(store: Store, word: str) -> list[StoredTrial]:
     found: list[StoredTrial] = []
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},32}}", word):
-        found = evidence.where(store, [f"attributes.run_id LIKE '{word}%'"])
+        found = evidence.filter_trials(store, [f"attributes.run_id LIKE '{word}%'"])
     elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", word):
         study, trial = word.split("/")
-        found = evidence.read(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
+        found = evidence.read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
     if not found and word and "'" not in word:
-        found = evidence.where(store, [f"attributes.run_name = '{word}'"])
+        found = evidence.filter_trials(store, [f"attributes.run_name = '{word}'"])
     return found
 
 
@@ -179,7 +179,7 @@ def compare(store: Store, a: StoredTrial, b: StoredTrial) -> SideBySide:
     if isinstance(told_a, Predictions) and isinstance(told_b, Predictions):
         why_not = (
             None
-            if evidence.same_images(a, told_a, b, told_b)
+            if evidence.has_same_validation_images(a, told_a, b, told_b)
             else (
                 f"they were scored on different validation images ({_data(a)}, {len(told_a.labels):,}, and {_data(b)}, "
                 f"{len(told_b.labels):,}), so that their accuracies differ by the luck of the images, too"
@@ -207,7 +207,7 @@ def compare(store: Store, a: StoredTrial, b: StoredTrial) -> SideBySide:
 
 
 def _settings(a: StoredTrial, b: StoredTrial) -> list[Setting]:
-    pairs = [Setting(key, a.value(key), b.value(key)) for key in dict.fromkeys([*a.params, *b.params])]
+    pairs = [Setting(key, a.parse_value(key), b.parse_value(key)) for key in dict.fromkeys([*a.params, *b.params])]
     return [pair for pair in pairs if pair.a != pair.b or isinstance(pair.a, bool) != isinstance(pair.b, bool)]
 
 
@@ -216,7 +216,7 @@ def _predictions(store: Store, trial: StoredTrial) -> Predictions | str:
     if trial.accuracy is None:
         return f"is {trial.state}{f' ({trial.failure})' if trial.failure else ''}, without a score"
     try:
-        found = evidence.predictions(store, trial.run_id)
+        found = evidence.read_predictions(store, trial.run_id)
     except ValueError:
         return "has a damaged predictions.npz"
     return found or "has no predictions.npz any more"
@@ -233,7 +233,7 @@ def _data(trial: StoredTrial) -> str:
 def _side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
     low, high = trial_table.interval(trial)
     told = comparison.repeats([each.accuracy or 0.0 for each in seeds]) if seeds else None
-    return Side(trial, low, high, tuple(evidence.curves(store, trial.run_id)), told)
+    return Side(trial, low, high, tuple(evidence.read_curves(store, trial.run_id)), told)
 
 
 def _seeds(store: Store, trial: StoredTrial) -> list[StoredTrial]:
@@ -244,7 +244,7 @@ def _seeds(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     alike |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
     # What cannot be asked for in quotes is compared below, as all of it is.
     conditions = [f"{key} = '{text}'" for key, text in alike.items() if "'" not in text]
-    found = [trial, *evidence.where(store, conditions[: _MOST_CONDITIONS + 1])]
+    found = [trial, *evidence.filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
     settings = varied.find(found)
     same = varied.configurations(found, settings)
     by_seed: dict[str | None, StoredTrial] = {}
@@ -269,8 +269,8 @@ def _verdicts(store: Store, a: _Told, b: _Told, same_configuration: bool) -> Ver
         if min(map(len, correct)) > 1:
             over_seeds = comparison.over_seeds(*correct)
     return Verdicts(
-        models=comparison.paired(told_a.correct, told_b.correct),
-        configurations=comparison.paired(told_a.correct, told_b.correct, seed_sd=seed_sd),
+        models=comparison.paired(told_a.correct_mask, told_b.correct_mask),
+        configurations=comparison.paired(told_a.correct_mask, told_b.correct_mask, seed_sd=seed_sd),
         seed_sd=seed_sd,
         seed_freedom=0 if measured is None else freedom,
         seeds=over_seeds,
@@ -280,26 +280,28 @@ def _verdicts(store: Store, a: _Told, b: _Told, same_configuration: bool) -> Ver
 def _correct(store: Store, told: _Told) -> NDArray[np.bool_]:
     """Which images each seed's model got right, shape (seeds, images)."""
     trial, own, seeds = told
-    rows = [own.correct]
+    rows = [own.correct_mask]
     for other in seeds:
         found = own if other.run_id == trial.run_id else _predictions(store, other)
         if (
             other.run_id != trial.run_id
             and isinstance(found, Predictions)
-            and evidence.same_images(trial, own, other, found)
+            and evidence.has_same_validation_images(trial, own, other, found)
         ):
-            rows.append(found.correct)
+            rows.append(found.correct_mask)
     return np.stack(rows)
 
 
 def _labels(a: Predictions, b: Predictions) -> tuple[Label, ...]:
-    scores = zip(per_class(a.labels, a.predicted, LABELS), per_class(b.labels, b.predicted, LABELS), strict=True)
+    scores = zip(
+        per_class(a.labels, a.predicted_labels, LABELS), per_class(b.labels, b.predicted_labels, LABELS), strict=True
+    )
     found = []
     for number, (score_a, score_b) in enumerate(scores):
         mine = a.labels == number
         difference = None
         if mine.any():
-            difference = comparison.paired(a.correct[mine], b.correct[mine], comparisons=len(LABELS))
+            difference = comparison.paired(a.correct_mask[mine], b.correct_mask[mine], comparisons=len(LABELS))
         found.append(Label(score_a, score_b, difference))
     return tuple(found)
 
@@ -315,17 +317,21 @@ def _disagreement(a: Predictions, b: Predictions) -> Disagreement:
                 position=int(a.index[row]),
                 row=int(row),
                 label=LABELS[a.labels[row]],
-                a=LABELS[a.predicted[row]],
+                a=LABELS[a.predicted_labels[row]],
                 a_confidence=float(sure_a[row]),
-                b=LABELS[b.predicted[row]],
+                b=LABELS[b.predicted_labels[row]],
                 b_confidence=float(sure_b[row]),
             )
             for row in rows.tolist()
         )
 
-    only_a, only_b, wrong = a.correct & ~b.correct, b.correct & ~a.correct, ~a.correct & ~b.correct
+    only_a, only_b, wrong = (
+        a.correct_mask & ~b.correct_mask,
+        b.correct_mask & ~a.correct_mask,
+        ~a.correct_mask & ~b.correct_mask,
+    )
     return Disagreement(
-        both_right=int((a.correct & b.correct).sum()),
+        both_right=int((a.correct_mask & b.correct_mask).sum()),
         only_a=int(only_a.sum()),
         only_b=int(only_b.sum()),
         both_wrong=int(wrong.sum()),
@@ -371,7 +377,7 @@ def _side_values(side: Side) -> dict[str, Any]:
         "state": trial.state,
         "failure": trial.failure,
         "data": trial.tags.get("fmnist.data"),
-        "params": {key: parsed(text) for key, text in trial.params.items()},
+        "params": {key: parse_parameter(text) for key, text in trial.params.items()},
         "best_val_accuracy": trial.accuracy,
         **{name: value if value == value else None for name, value in (("low", side.low), ("high", side.high))},
         "images": trial.images,

@@ -50,7 +50,7 @@ class Peers:
         return found is not None and self._fits(found, self._trials[place])
 
     def _fits(self, found: Predictions, trial: StoredTrial) -> bool:
-        return self.best is not None and evidence.same_images(self._trials[0], self.best, trial, found)
+        return self.best is not None and evidence.has_same_validation_images(self._trials[0], self.best, trial, found)
 
     def images(self, trial: StoredTrial) -> int | None:
         """How many validation images a trial was judged on, where that is known."""
@@ -59,7 +59,7 @@ class Peers:
     def correct(self, number: int) -> NDArray[np.bool_] | None:
         """Which images the peer of this number got right; None where the store has no predictions that fit."""
         found = self._read(number)
-        return None if found is None else found.correct
+        return None if found is None else found.correct_mask
 
     @cached_property
     def good(self) -> list[Predictions]:
@@ -67,7 +67,7 @@ class Peers:
         if self.best is None:
             return []
         best = self._trials[0].accuracy or 0.0
-        least = min(best - GOOD_WITHIN, evaluate.wilson(int(self.best.correct.sum()), len(self.best.labels))[0])
+        least = min(best - GOOD_WITHIN, evaluate.wilson(int(self.best.correct_mask.sum()), len(self.best.labels))[0])
         near = [number for number, place in enumerate(self.places) if (self._trials[place].accuracy or 0.0) >= least]
         return [found for number in near[:MOST_READ] if (found := self._read(number)) is not None]
 
@@ -87,7 +87,7 @@ class Peers:
 
 def _agrees(found: Predictions, trial: StoredTrial) -> bool:
     """Whether predictions are those that the trial's accuracy was computed from."""
-    return abs(float(found.correct.sum()) - (trial.accuracy or 0.0) * len(found.labels)) < 1
+    return abs(float(found.correct_mask.sum()) - (trial.accuracy or 0.0) * len(found.labels)) < 1
 
 
 def _data(trial: StoredTrial) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fmnist_sweep.tracking.trials import StoredTrial, parsed
+from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 
 # Where things lie and how they run; the seed is luck, and shown as that.
 _BOOKKEEPING = ("data.dir", "data.download", "data.fallback", "executor", "tracking", "checkpoint", "seed")
@@ -50,7 +50,7 @@ def find(trials: Sequence[StoredTrial]) -> list[Varied]:
     for key in keys:
         texts = tuple(trial.params.get(key) for trial in trials)
         if not _is_bookkeeping(key) and len({_normal(text) for text in texts}) > 1:
-            values = tuple(map(parsed, texts))
+            values = tuple(map(parse_parameter, texts))
             found.append(Varied(key, values, log=_spans_factors(values)))
     return found
 
@@ -92,7 +92,7 @@ def as_text(value: Any) -> str:
 
 def _normal(text: str | None) -> str:
     """A value's text such that 0 and 0.0, or None and no such parameter, are the same."""
-    return _exactly(parsed(text))
+    return _exactly(parse_parameter(text))
 
 
 def _exactly(value: Any) -> str:

@@ -17,10 +17,10 @@ from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, parsed
+from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 from fmnist_sweep.training import evaluation as evaluate
 
 if TYPE_CHECKING:
@@ -42,23 +42,23 @@ def choose(
     there is no such sweep or study.
     """
     if not studies and sweep is None:
-        return evidence.read(store, {}, kinds)
+        return evidence.read_trials(store, {}, kinds)
     found = {trial.run_id: trial for study in studies for trial in _of_study(store, study, kinds)}
     if sweep is None:
         return list(found.values())
-    (run,) = tracking.newest(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _plain(sweep)}, 1) or (None,)
+    (run,) = tracking.list_newest_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _plain(sweep)}, 1) or (None,)
     if run is None:
         raise _none_there(store, "sweep", sweep)
     # By its studies: one that was begun in another sweep is below that one's run.
     journals = run.data.tags["fmnist.journals"].split()
-    below = [trial for name in journals for trial in evidence.read(store, {"fmnist.journal": name}, kinds)]
+    below = [trial for name in journals for trial in evidence.read_trials(store, {"fmnist.journal": name}, kinds)]
     return [trial for trial in below if not studies or trial.run_id in found]
 
 
 def _of_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
     marks = {"fmnist.study_id": _plain(study)}
-    found = evidence.read(store, marks, kinds)
-    if not found and not tracking.newest(store, {"fmnist.kind": "study", **marks}, 1):
+    found = evidence.read_trials(store, marks, kinds)
+    if not found and not tracking.list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
         raise _none_there(store, "study", study)
     return found
 
@@ -71,7 +71,7 @@ def _plain(identifier: str) -> str:
 
 def _none_there(store: Store, kind: str, identifier: str) -> ConfigError:
     return ConfigError(
-        f"{masked(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: fmnist-sweep ui "
+        f"{mask_credentials(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: fmnist-sweep ui "
         f"and fmnist-sweep studies show what is there."
     )
 
@@ -86,7 +86,7 @@ def table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     first = (*_FIRST, "low", "high")  # the interval stands beside its accuracy
     ordered = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
     for key in dict.fromkeys(key for trial in trials for key in trial.params):
-        ordered[key] = [trial.value(key) for trial in trials]
+        ordered[key] = [trial.parse_value(key) for trial in trials]
     for key in dict.fromkeys(key for trial in trials for key in trial.metrics if key.startswith("val_f1.")):
         ordered[key] = [trial.metrics.get(key, math.nan) for trial in trials]
     return pd.DataFrame({name: _series(name, values) for name, values in ordered.items()})
@@ -99,7 +99,7 @@ _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "sweep_id": lambda trial: trial.tags.get("fmnist.sweep_id"),
     "study_id": lambda trial: trial.study_id,
     "trial_id": lambda trial: trial.trial_id,
-    "attempt": lambda trial: parsed(trial.tags.get("fmnist.attempt")),
+    "attempt": lambda trial: parse_parameter(trial.tags.get("fmnist.attempt")),
     "state": lambda trial: trial.state,
     "data": lambda trial: trial.tags.get("fmnist.data"),
     "precision": lambda trial: trial.tags.get("fmnist.precision"),
@@ -193,7 +193,7 @@ def check_key(frame: pd.DataFrame, key: str, said: str) -> None:
 
 
 def _test(one: Condition) -> Callable[[Any], bool]:
-    value = None if one.value.lower() in ("none", "null", "") else parsed(_lower_truth(one.value))
+    value = None if one.value.lower() in ("none", "null", "") else parse_parameter(_lower_truth(one.value))
     if one.operator == "~":
         return lambda cell: not is_missing(cell) and one.value.lower() in _text(cell).lower()
     if one.operator in ("=", "!="):
@@ -314,7 +314,7 @@ def export(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
     try:
-        packed.write(path, _content(frame, path.suffix.lower()))
+        packed.write_file_atomically(path, _content(frame, path.suffix.lower()))
     except OSError as error:
         raise ConfigError(f"--export={path}: cannot be written ({error.strerror}).") from None
 

@@ -14,7 +14,7 @@ import click
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.text import console, echo
+from fmnist_sweep.text import create_console, echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +24,20 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import StoredTrial
 
-_LIMIT = 30
-_OF_LISTS = ("studies", "sweep", "conditions", "sort", "descending", "columns", "limit", "by_config", "out", "force")
-_OF_TWO = ("picture",)
+_DEFAULT_LIMIT = 30
+_LIST_OPTIONS = (
+    "studies",
+    "sweep",
+    "conditions",
+    "sort",
+    "descending",
+    "columns",
+    "limit",
+    "by_config",
+    "out",
+    "force",
+)
+_PAIR_OPTIONS = ("picture",)
 
 
 @click.command()
@@ -48,7 +59,10 @@ _OF_TWO = ("picture",)
 @click.option("--descending", is_flag=True, help="The greatest first.")
 @click.option("--columns", default=None, metavar="KEY,KEY", help="Show these columns instead.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=None, help=f"At most so many rows; on the terminal: {_LIMIT}."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=None,
+    help=f"At most so many rows; on the terminal: {_DEFAULT_LIMIT}.",
 )
 @click.option("--by-config", is_flag=True, help="One row a configuration: mean ± sd over its seeds.")
 @click.option(
@@ -64,7 +78,7 @@ _OF_TWO = ("picture",)
     "--picture", type=click.Path(path_type=Path), default=None, help="Of A and B: draw the images they differ on."
 )
 @click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
-def compare(two: tuple[str, ...], uri: str | None, experiment: str, **given: Any) -> None:
+def compare(two: tuple[str, ...], uri: str | None, experiment: str, **options: Any) -> None:
     """List trials of any studies, best first, or explain how trials A and B differ.
 
     \b
@@ -79,21 +93,23 @@ def compare(two: tuple[str, ...], uri: str | None, experiment: str, **given: Any
 
     if len(two) not in (0, 2):
         raise ConfigError(f"compare takes two trials, or none to list them, but was given {len(two)}: {' '.join(two)}.")
-    odd = [
-        name for name in (_OF_LISTS if two else _OF_TWO) if given[name] and not (name == "force" and given["picture"])
+    misplaced_options = [
+        name
+        for name in (_LIST_OPTIONS if two else _PAIR_OPTIONS)
+        if options[name] and not (name == "force" and options["picture"])
     ]
-    if odd:
+    if misplaced_options:
         names = {"studies": "study", "conditions": "where", "out": "export", "by_config": "by-config"}
-        rest = "is for lists, without A and B" if two else "needs two trials, A and B"
-        raise ConfigError(f"--{names.get(odd[0], odd[0])} {rest}.")
-    store = stores.open_existing(uri, experiment)
+        reason = "is for lists, without A and B" if two else "needs two trials, A and B"
+        raise ConfigError(f"--{names.get(misplaced_options[0], misplaced_options[0])} {reason}.")
+    store = stores.open_existing_store(uri, experiment)
     if two:
-        _explain(store, *two, **{name: given[name] for name in ("as_json", "picture", "data_dir", "force")})
+        _explain_pair(store, *two, **{name: options[name] for name in ("as_json", "picture", "data_dir", "force")})
     else:
-        _list(store, **{name: given[name] for name in (*_OF_LISTS, "as_json")})
+        _list_trials(store, **{name: options[name] for name in (*_LIST_OPTIONS, "as_json")})
 
 
-def _list(
+def _list_trials(
     store: Store,
     *,
     studies: Sequence[str],
@@ -110,71 +126,77 @@ def _list(
 ) -> None:
     from fmnist_sweep.analysis import table as trial_table
 
-    parsed = [trial_table.condition(text) for text in conditions]
+    filters = [trial_table.condition(text) for text in conditions]
     trials = trial_table.choose(store, sweep=sweep, studies=studies)
-    frame = trial_table.matching(trial_table.table(trials), parsed)
-    kept = [trials[place] for place in frame.index]
+    frame = trial_table.matching(trial_table.table(trials), filters)
+    matches = [trials[position] for position in frame.index]
     if by_config:
-        frame = trial_table.by_config(kept)
+        frame = trial_table.by_config(matches)
     key = sort or ("mean" if by_config else trial_table.SCORE)
     frame = trial_table.ordered(
         frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-")
     )
-    named = [name.strip() for name in (columns or "").split(",") if name.strip()]
-    for name in named:
+    column_names = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    for name in column_names:
         trial_table.check_key(frame, name, f"--columns {name}")
-    shown = frame[named] if named else frame
-    whole = shown if limit is None else shown.head(limit)
+    selection = frame[column_names] if column_names else frame
+    table = selection if limit is None else selection.head(limit)
     if out is not None:
-        trial_table.export(whole, out, force=force)
-        echo(f"{out}: {len(whole):,} rows, {len(whole.columns)} columns")
+        trial_table.export(table, out, force=force)
+        echo(f"{out}: {len(table):,} rows, {len(table.columns)} columns")
     elif as_json:
-        echo(trial_table.as_json(whole))
+        echo(trial_table.as_json(table))
     else:
-        _show(store, frame.head(limit or _LIMIT), len(frame), len(trials), named, kept, by_config)
+        _print_trials(
+            store, frame.head(limit or _DEFAULT_LIMIT), len(frame), len(trials), column_names, matches, by_config
+        )
 
 
-def _show(
+def _print_trials(
     store: Store,
     frame: pd.DataFrame,
-    there: int,
-    of: int,
-    named: Sequence[str],
+    match_count: int,
+    trial_count: int,
+    column_names: Sequence[str],
     trials: Sequence[StoredTrial],
     by_config: bool,
 ) -> None:
     from fmnist_sweep.report import listing as trial_listing
-    from fmnist_sweep.text import masked
+    from fmnist_sweep.text import mask_credentials
 
     if not len(frame):
-        echo(f"no trial matches, of {of:,} in {masked(store.uri)}, experiment {store.experiment_name}.")
-        return
-    screen, dropped = _console(), list[str]()
-    if named:
-        table = trial_listing.build_column_table(frame, named)
-    else:
-        table, dropped = (trial_listing.build_configuration_table if by_config else trial_listing.build_trial_table)(
-            frame, trials, screen
+        echo(
+            f"no trial matches, of {trial_count:,} in {mask_credentials(store.uri)}, experiment {store.experiment_name}."
         )
+        return
+    screen, hidden_columns = _create_screen(), list[str]()
+    if column_names:
+        table = trial_listing.build_column_table(frame, column_names)
+    else:
+        table, hidden_columns = (
+            trial_listing.build_configuration_table if by_config else trial_listing.build_trial_table
+        )(frame, trials, screen)
     screen.print(table)
-    what = "configurations" if by_config else "trials"
-    echo(f"{len(frame):,} of {there:,} {what}{'' if len(frame) == there else f'; --limit {there} shows all'}.")
-    if dropped:
-        echo(f"no room here for {', '.join(dropped)}: --columns, or --export FILE.csv")
+    noun = "configurations" if by_config else "trials"
+    echo(
+        f"{len(frame):,} of {match_count:,} {noun}{'' if len(frame) == match_count else f'; --limit {match_count} shows all'}."
+    )
+    if hidden_columns:
+        echo(f"no room here for {', '.join(hidden_columns)}: --columns, or --export FILE.csv")
     unscored = sum(trial.accuracy is None for trial in trials)
     if by_config and unscored:
         echo(f"left out, without a score: {unscored:,} of {len(trials):,} trials.")
 
 
-def _console() -> Console:
+def _create_screen() -> Console:
     from fmnist_sweep.report.listing import NO_LIMIT
 
     # In a pipe there is no width to fit, unless one is named.
-    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else NO_LIMIT
-    return console(width=wide, highlight=False, markup=False)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else NO_LIMIT
+    return create_console(width=width, highlight=False, markup=False)
 
 
-def _explain(
+def _explain_pair(
     store: Store, a: str, b: str, *, as_json: bool, picture: Path | None, data_dir: str | None, force: bool
 ) -> None:
     from fmnist_sweep.analysis import pair as side_by_side
@@ -185,23 +207,23 @@ def _explain(
     one, other = side_by_side.find(store, a), side_by_side.find(store, b)
     if one.run_id == other.run_id:
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
-    found = side_by_side.compare(store, one, other)
+    comparison = side_by_side.compare(store, one, other)
     if as_json:
-        echo(json.dumps(_jsonable(side_by_side.as_values(found)), indent=1))
+        echo(json.dumps(_replace_non_finite(side_by_side.as_values(comparison)), indent=1))
     else:
-        screen = _console()
-        for part in side_by_side_text.render_pair(found):
+        screen = _create_screen()
+        for part in side_by_side_text.render_pair(comparison):
             screen.print(part)
     if picture is not None:
-        _draw(store, found, picture, data_dir)
+        _draw_disagreements(store, comparison, picture, data_dir)
 
 
-def _jsonable(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     """The value without NaN and infinity, which JSON has no word for."""
     if isinstance(value, dict):
-        return {key: _jsonable(inner) for key, inner in value.items()}
+        return {key: _replace_non_finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
+        return [_replace_non_finite(inner) for inner in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
@@ -212,16 +234,21 @@ def _check_picture(path: Path, force: bool) -> None:
         raise ConfigError(f"--picture={path}: there is a file already; name a new one, or say --force.")
 
 
-def _draw(store: Store, found: SideBySide, path: Path, data_dir: str | None) -> None:
+def _draw_disagreements(store: Store, comparison: SideBySide, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep import files as packed
     from fmnist_sweep.report.figures import pair as side_by_side_figure
     from fmnist_sweep.tracking import trials as evidence
 
-    if found.images is None:
-        raise DataError(f"--picture: nothing to draw, as the two cannot be compared image by image: {found.why_not}.")
-    split = evidence.splits(store, found.a.trial, data_dir).validation
+    if comparison.images is None:
+        raise DataError(
+            f"--picture: nothing to draw, as the two cannot be compared image by image: {comparison.why_not}."
+        )
+    split = evidence.load_trial_splits(store, comparison.a.trial, data_dir).validation
     title = " | ".join(
-        f"{name}: {side.trial.run_id[:8]}, {side.trial.name}" for name, side in (("A", found.a), ("B", found.b))
+        f"{name}: {side.trial.run_id[:8]}, {side.trial.name}"
+        for name, side in (("A", comparison.a), ("B", comparison.b))
     )
-    packed.write(path, encode_png(side_by_side_figure.draw_disagreements(found.images, split.images, title)))
+    packed.write_file_atomically(
+        path, encode_png(side_by_side_figure.draw_disagreements(comparison.images, split.images, title))
+    )
     echo(f"{path}: the images on which they differ", err=True)

@@ -39,12 +39,20 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     from fmnist_sweep.report.documented import write_ups
 
     names, overrides = write_ups.split_words(words)
-    chosen = write_ups.read_write_ups(names)
-    recipes = [recipe for write_up in chosen for recipe in write_up.figures]
+    selection = write_ups.read_write_ups(names)
+    recipes = [recipe for write_up in selection for recipe in write_up.figures]
     numbers = ",".join(str(seed) for seed in write_ups.parse_seeds(seeds))
-    where = [] if uri is None else [f"tracking.uri={uri}"]
-    where += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
-    sweep = ["-m", "fmnist_sweep", "-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *where, *overrides]
+    store_overrides = [] if uri is None else [f"tracking.uri={uri}"]
+    store_overrides += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
+    sweep = [
+        "-m",
+        "fmnist_sweep",
+        "-m",
+        f"experiment={','.join(recipes)}",
+        f"seed={numbers}",
+        *store_overrides,
+        *overrides,
+    ]
     printing.echo(shlex.join(["python", *sweep]))
     printing.echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
     sys.stdout.flush()
@@ -66,17 +74,17 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     from fmnist_sweep.tracking import store as stores
 
     names, overrides = write_ups.split_words(words)
-    chosen = write_ups.read_write_ups(names)
-    store = stores.open_existing(uri, experiment)
+    selection = write_ups.read_write_ups(names)
+    store = stores.open_existing_store(uri, experiment)
     trials = write_ups.read_finished_trials(store)
-    found = [write_ups.find_write_up_runs(store, trials, write_up, overrides) for write_up in chosen]
-    tested = write_ups.score_write_ups(store, found, data_dir, stores.ledger_path(), printing.echo)
-    drawn = sum(run.is_drawn for one in found for run in one.all_runs)
-    if drawn:
-        printing.echo(f"passed over, on drawn images: {drawn} runs")
-    runs = sum(len(one.all_runs) for one in found)
+    reproductions = [write_ups.find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
+    scored_runs = write_ups.score_write_ups(store, reproductions, data_dir, stores.locate_ledger(), printing.echo)
+    drawn_count = sum(run.is_drawn for reproduction in reproductions for run in reproduction.all_runs)
+    if drawn_count:
+        printing.echo(f"passed over, on drawn images: {drawn_count} runs")
+    run_count = sum(len(reproduction.all_runs) for reproduction in reproductions)
     printing.echo(
-        f"{len(tested)} of {runs} runs scored on the test images now; {runs - drawn - len(tested)} were before."
+        f"{len(scored_runs)} of {run_count} runs scored on the test images now; {run_count - drawn_count - len(scored_runs)} were before."
     )
 
 
@@ -101,10 +109,10 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     from fmnist_sweep.tracking import store as stores
 
     names, overrides = write_ups.split_words(words)
-    chosen = write_ups.read_write_ups(names)
-    store = stores.open_existing(uri, experiment)
+    selection = write_ups.read_write_ups(names)
+    store = stores.open_existing_store(uri, experiment)
     trials = write_ups.read_finished_trials(store)
-    for write_up in chosen:
-        found = write_ups.find_write_up_runs(store, trials, write_up, overrides)
-        page = documented_page.render_page(documented_page.WriteUpPage(store, write_up, found, overrides))
-        printing.echo(f"{documented_page.write_page(out, write_up.name, page)}: {len(found.all_runs)} runs")
+    for write_up in selection:
+        reproduction = write_ups.find_write_up_runs(store, trials, write_up, overrides)
+        page = documented_page.render_page(documented_page.WriteUpPage(store, write_up, reproduction, overrides))
+        printing.echo(f"{documented_page.write_page(out, write_up.name, page)}: {len(reproduction.all_runs)} runs")

@@ -20,7 +20,7 @@ from fmnist_sweep.cli.registry import history, rollback
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.errors import ConfigError, UserError
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.text import console, echo, printable
+from fmnist_sweep.text import create_console, echo, make_printable
 
 
 class _Verbs(click.Group):
@@ -30,9 +30,9 @@ class _Verbs(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            from fmnist_sweep.text import masked
+            from fmnist_sweep.text import mask_credentials
 
-            echo(f"fmnist-sweep: {printable(masked(str(error)))}", err=True)
+            echo(f"fmnist-sweep: {make_printable(mask_credentials(str(error)))}", err=True)
             context.exit(error.exit_code)
 
 
@@ -50,17 +50,17 @@ def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
     from fmnist_sweep.tracking import store as stores
 
-    address = stores.absolute_uri(uri)
+    address = stores.resolve_store_uri(uri)
     if address.startswith("http"):
         raise ConfigError(f"--uri={uri}: a tracking server has a UI of its own; open that address in a browser.")
-    store = stores.open_existing(uri, experiment)
+    store = stores.open_existing_store(uri, experiment)
     if not _is_free(port):
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
-    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{stores.runs_page(store)}  (Ctrl-C ends it)")
+    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{stores.build_runs_page_path(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
     hosts = f"127.0.0.1:{port},localhost:{port}"
-    where = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
-    server = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1"]
+    arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
+    server = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
     os.execv(sys.executable, server)  # noqa: S606 - no shell is wanted
 
 
@@ -100,10 +100,12 @@ def report(
         raise ConfigError("--study and --sweep exclude each other: give one of them, or none.")
     if out is not None and out.exists():
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
-    store = stores.open_existing(uri, experiment)
-    path, without = publishing.rebuild_report(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
-    if without:
-        echo(f"without pictures: {printable(without)}", err=True)
+    store = stores.open_existing_store(uri, experiment)
+    path, missing_pictures = publishing.rebuild_report(
+        store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out
+    )
+    if missing_pictures:
+        echo(f"without pictures: {make_printable(missing_pictures)}", err=True)
     echo(path)
 
 
@@ -115,17 +117,19 @@ def studies(uri: str | None) -> None:
     from fmnist_sweep.study.journal import JournalDamaged
     from fmnist_sweep.tracking import store as stores
 
-    state = stores.state_folder(uri)
-    found = list(progress.listed(state))
-    if not found:
+    state = stores.locate_state_folder(uri)
+    entries = list(progress.list_study_progress(state))
+    if not entries:
         echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
-    for study in found:
-        if isinstance(study, JournalDamaged):
-            echo(f"{printable(str(study))}\n")
+    for entry in entries:
+        if isinstance(entry, JournalDamaged):
+            echo(f"{make_printable(str(entry))}\n")
             continue
-        best = "" if study.best is None else f"; best validation accuracy {study.best:.4f}"
-        echo(f"{study.name}  {printable(study.label)}\n  {printable(study.state)}; {study.trials} trials{best}")
-        echo(f"  {printable(study.where)}\n  {study.command}\n")
+        best = "" if entry.best is None else f"; best validation accuracy {entry.best:.4f}"
+        echo(
+            f"{entry.name}  {make_printable(entry.label)}\n  {make_printable(entry.state)}; {entry.trials} trials{best}"
+        )
+        echo(f"  {make_printable(entry.location)}\n  {entry.command}\n")
 
 
 @main.command()
@@ -147,11 +151,11 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
         raise ConfigError(f"--picture={picture}: there is a file already; name a new one.")
     config = compose_data(overrides)
     splits = load(config)
-    screen = console()
+    screen = create_console()
     if splits.origin.fallback_reason:
         screen.print(fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
-    screen.print(render(summarize(config, stores.ledger_path())))
-    path = picture or stores.ledger_path().parent / f"examples-{splits.tag.replace(':', '-')}.png"
+    screen.print(render(summarize(config, stores.locate_ledger())))
+    path = picture or stores.locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(example_figure(splits)))
     echo(f"examples of the ten labels: {path}")

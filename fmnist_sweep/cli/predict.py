@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.data.photographs import Photograph
 
 _LABEL_COUNT = 10
-_TEST_ACCURACY = "fmnist.test_accuracy"
+_TEST_ACCURACY_TAG = "fmnist.test_accuracy"
 
 
 @click.command()
@@ -58,40 +58,40 @@ def predict(
 
     if picture is not None:
         _check_picture(picture, len(images))
-    taken = [photographs.as_fashion_mnist(path) for path in images]
-    store = stores.open_existing(uri, experiment)
-    version = versions.resolve(store, address)
-    found = probabilities(versions.load(store, version), taken)
+    photos = [photographs.as_fashion_mnist(path) for path in images]
+    store = stores.open_existing_store(uri, experiment)
+    version = versions.resolve_version(store, address)
+    rows = predict_probabilities(versions.load_version(store, version), photos)
     if picture is not None:
-        _draw(picture, taken, found, _model_line(version))
+        _draw_predictions(picture, photos, rows, _describe_model(version))
     if as_json:
-        echo(json.dumps(as_values(version, taken, found, top), indent=1))
+        echo(json.dumps(build_values(version, photos, rows, top), indent=1))
         return
-    echo(_model_line(version))
-    for photograph, row in zip(taken, found, strict=True):
-        echo("\n".join(_lines(photograph, row, top)))
+    echo(_describe_model(version))
+    for photograph, row in zip(photos, rows, strict=True):
+        echo("\n".join(_format_lines(photograph, row, top)))
 
 
-def probabilities(model: keras.Model, taken: Sequence[Photograph]) -> NDArray[np.float64]:
+def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> NDArray[np.float64]:
     """A model's probabilities for pictures, (n, 10), labels in Fashion-MNIST's order.
 
     model: takes (n, 28, 28, 1) uint8, 0..255. StoreError where it gives something else.
     """
     import numpy as np
 
-    given: NDArray[np.float64] = np.asarray(
-        model.predict(np.stack([photograph.pixels for photograph in taken]), batch_size=256, verbose=0), np.float64
+    outputs: NDArray[np.float64] = np.asarray(
+        model.predict(np.stack([photograph.pixels for photograph in photos]), batch_size=256, verbose=0), np.float64
     )
-    if given.shape != (len(taken), _LABEL_COUNT) or not np.isfinite(given).all():
+    if outputs.shape != (len(photos), _LABEL_COUNT) or not np.isfinite(outputs).all():
         raise StoreError(
             f"the model does not answer as Fashion-MNIST's do: expected {_LABEL_COUNT} probabilities a picture, found "
-            f"{given.shape[1:]} values, or some that are no numbers: name another version with --model."
+            f"{outputs.shape[1:]} values, or some that are no numbers: name another version with --model."
         )
-    return given
+    return outputs
 
 
-def as_values(
-    version: ModelVersion, taken: Sequence[Photograph], found: NDArray[np.float64], top: int
+def build_values(
+    version: ModelVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
     """What --json prints: the version that answered, and each picture's labels and what was done to it."""
     from fmnist_sweep.data import LABELS
@@ -101,44 +101,44 @@ def as_values(
             "name": version.name,
             "version": str(version.version),
             "run_id": version.run_id,
-            "test_accuracy": _test_accuracy(version),
+            "test_accuracy": _read_test_accuracy(version),
         },
         "images": [
             {
                 "file": photograph.name,
                 "label": LABELS[int(row.argmax())],
-                "top": [{"label": label, "probability": share} for label, share in _ranked(row, top)],
+                "top": [{"label": label, "probability": share} for label, share in _rank_labels(row, top)],
                 "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
                 "assumptions": photograph.assumptions,
             }
-            for photograph, row in zip(taken, found, strict=True)
+            for photograph, row in zip(photos, rows, strict=True)
         ],
     }
 
 
-def _ranked(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
+def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
     """The likeliest labels and their probabilities; of equals the first in Fashion-MNIST's order."""
     from fmnist_sweep.data import LABELS
 
     return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
 
 
-def _lines(photograph: Photograph, row: NDArray[np.float64], top: int) -> list[str]:
-    labels = [f"  {label:<11} {share:6.1%}" for label, share in _ranked(row, top)]
+def _format_lines(photograph: Photograph, row: NDArray[np.float64], top: int) -> list[str]:
+    labels = [f"  {label:<11} {share:6.1%}" for label, share in _rank_labels(row, top)]
     return [photograph.name, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
 
 
-def _model_line(version: ModelVersion) -> str:
+def _describe_model(version: ModelVersion) -> str:
     name = f"models:/{version.name}/{version.version}"
-    accuracy = _test_accuracy(version)
+    accuracy = _read_test_accuracy(version)
     if accuracy is None:
         return f"{name}, no test accuracy recorded"
     return f"{name}, test accuracy {accuracy:.4f} on Fashion-MNIST's own images; expect less on others"
 
 
-def _test_accuracy(version: ModelVersion) -> float | None:
+def _read_test_accuracy(version: ModelVersion) -> float | None:
     try:
-        return float(version.tags[_TEST_ACCURACY])
+        return float(version.tags[_TEST_ACCURACY_TAG])
     except (KeyError, ValueError):  # not there, or altered by hand
         return None
 
@@ -156,13 +156,13 @@ def _check_picture(path: Path, count: int) -> None:
         )
 
 
-def _draw(path: Path, taken: Sequence[Photograph], found: NDArray[np.float64], title: str) -> None:
+def _draw_predictions(path: Path, photos: Sequence[Photograph], rows: NDArray[np.float64], title: str) -> None:
     from fmnist_sweep import files as packed
     from fmnist_sweep.report.figures import predictions as prediction_figure
 
-    content = encode_png(prediction_figure.draw_predictions(taken, found, title))
+    content = encode_png(prediction_figure.draw_predictions(photos, rows, title))
     try:
-        packed.write(path, content)
+        packed.write_file_atomically(path, content)
     except OSError as error:
         raise ConfigError(f"--picture={path} cannot be written ({error.strerror or error}): name another.") from None
     echo(f"{path}: each picture, the pixels that the model saw, its probabilities", err=True)

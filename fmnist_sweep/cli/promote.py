@@ -42,43 +42,43 @@ def promote(
     better), 8 refused or worse.
     """
     from fmnist_sweep.config.compose import compose_job
-    from fmnist_sweep.interrupts import Stop, heard
+    from fmnist_sweep.interrupts import Stop, route_signals
     from fmnist_sweep.promotion.candidates import Asked
     from fmnist_sweep.promotion.promoting import Promotion, Request, typed
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking import store as stores
 
-    if sum(given is not None for given in (run_id, study_id, sweep_id)) > 1:
+    if sum(option is not None for option in (run_id, study_id, sweep_id)) > 1:
         raise ConfigError("--run, --study and --sweep exclude each other: give one of them, or none.")
-    _refuse_others(overrides)
+    _refuse_other_overrides(overrides)
     base = compose_job(["search=grid", *overrides]).config
-    store = stores.open_existing(uri, experiment)
+    store = stores.open_existing_store(uri, experiment)
     command = typed(sys.argv[1:])
     request = Request(Asked(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command)
-    with open_view() as shown:
-        stop = Stop(shown.say)
-        with heard(stop):
+    with open_view() as screen:
+        stop = Stop(screen.say)
+        with route_signals(stop):
             try:
-                outcome = Promotion(store, request, shown, stop).run()
+                outcome = Promotion(store, request, screen, stop).run()
             except KeyboardInterrupt:
-                shown.say(f"Interrupted. The same command continues: {command}")
+                screen.say(f"Interrupted. The same command continues: {command}")
                 sys.exit(ExitCode.INTERRUPTED)
         for line in outcome.said:
-            shown.say(line)
+            screen.say(line)
     sys.exit(outcome.code)
 
 
-_GROUPS = ("promote", "executor", "checkpoint", "plan")
+_ALLOWED_GROUPS = ("promote", "executor", "checkpoint", "plan")
 
 
-def _refuse_others(overrides: tuple[str, ...]) -> None:
-    instead = {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
+def _refuse_other_overrides(overrides: tuple[str, ...]) -> None:
+    replacements = {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
-        if key in instead:
-            raise ConfigError(f"{override}: say it with {instead[key]} here.")
-        if "=" not in override or key.split(".")[0] not in _GROUPS:
+        if key in replacements:
+            raise ConfigError(f"{override}: say it with {replacements[key]} here.")
+        if "=" not in override or key.split(".")[0] not in _ALLOWED_GROUPS:
             raise ConfigError(
                 f"{override}: what is promoted is trained as its trial was; expected overrides of "
-                f"{', '.join(_GROUPS)}, such as promote.seeds=5 or executor.workers=2."
+                f"{', '.join(_ALLOWED_GROUPS)}, such as promote.seeds=5 or executor.workers=2."
             )

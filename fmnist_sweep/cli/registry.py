@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
-from fmnist_sweep.text import console, echo
+from fmnist_sweep.text import create_console, echo
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from rich.table import Table
 
-    from fmnist_sweep.tracking.aliases import Move, Standing
+    from fmnist_sweep.tracking.aliases import AliasState, Move
     from fmnist_sweep.tracking.store import Store
 
-_NAME, _ACCURACY, _VERDICT = "fmnist.name", "fmnist.test_accuracy", "fmnist.verdict"
+_NAME_TAG, _ACCURACY_TAG, _VERDICT_TAG = "fmnist.name", "fmnist.test_accuracy", "fmnist.verdict"
 _MISSING = "–"
-_WHOLE = ("version", "registered (UTC)", "move", "time (UTC)", "alias", "from", "to")  # columns that are never broken
+_UNBROKEN_COLUMNS = (
+    "version",
+    "registered (UTC)",
+    "move",
+    "time (UTC)",
+    "alias",
+    "from",
+    "to",
+)  # columns that are never broken
 
 
 @click.command()
@@ -34,17 +42,19 @@ def history(uri: str | None, experiment: str) -> None:
     from fmnist_sweep.tracking import registry as versions
     from fmnist_sweep.tracking import store as stores
 
-    store = stores.open_existing(uri, experiment)
-    found = versions.every(store)
-    told = moves.every(store)
-    if not found and not told:
+    store = stores.open_existing_store(uri, experiment)
+    model_versions = versions.list_versions(store)
+    alias_moves = moves.list_moves(store)
+    if not model_versions and not alias_moves:
         echo(f"nothing is registered as models:/{versions.MODEL_NAME} yet: fmnist-sweep promote does that.")
         return
-    standings = moves.current(store)
-    screen = console(highlight=False, markup=False)
-    screen.print(_versions(store, found, versions.aliases(versions.registered(store))))
-    screen.print(_moves(told) if told else "no command of fmnist-sweep has moved an alias yet")
-    for line in _remarks(standings):
+    alias_states = moves.read_alias_states(store)
+    screen = create_console(highlight=False, markup=False)
+    screen.print(
+        _build_version_table(store, model_versions, versions.map_aliases(versions.get_registered_model(store)))
+    )
+    screen.print(_build_move_table(alias_moves) if alias_moves else "no command of fmnist-sweep has moved an alias yet")
+    for line in _list_irregularities(alias_states):
         screen.print(line)
 
 
@@ -66,80 +76,80 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     from fmnist_sweep.tracking import store as stores
     from fmnist_sweep.tracking.registry import CHAMPION, MODEL_NAME
 
-    store = stores.open_existing(uri, experiment)
-    done = moves.rollback(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
-    before = f"version {done.previous}" if done.previous else "nothing"
-    echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {done.version} (before: {before})")
-    echo(f"  {done.why}")
+    store = stores.open_existing_store(uri, experiment)
+    alias_move = moves.roll_back_champion(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
+    previous = f"version {alias_move.previous}" if alias_move.previous else "nothing"
+    echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {alias_move.version} (before: {previous})")
+    echo(f"  {alias_move.why}")
     echo("  its file is, by its checksum, the one that was registered, and loads")
 
 
-def _versions(store: Store, found: Sequence[ModelVersion], points: Mapping[str, str]) -> Table:
-    table = _table("version", "aliases", "registered (UTC)", "name", "test\naccuracy", "verdict")
-    for version in found:
+def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_numbers: Mapping[str, str]) -> Table:
+    table = _create_table("version", "aliases", "registered (UTC)", "name", "test\naccuracy", "verdict")
+    for version in versions:
         number = str(version.version)
-        named = ", ".join(sorted(alias for alias, where in points.items() if where == number))
-        accuracy = _four_digits(version.tags.get(_ACCURACY))
-        when = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        verdict = version.tags.get(_VERDICT, _MISSING)
-        _add(table, number, named or _MISSING, when, _run_name(store, version), accuracy, verdict)
+        alias_names = ", ".join(sorted(alias for alias, target in alias_numbers.items() if target == number))
+        accuracy = _format_accuracy(version.tags.get(_ACCURACY_TAG))
+        time = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        verdict = version.tags.get(_VERDICT_TAG, _MISSING)
+        _add_row(table, number, alias_names or _MISSING, time, _read_run_name(store, version), accuracy, verdict)
     return table
 
 
-def _run_name(store: Store, version: ModelVersion) -> str:
+def _read_run_name(store: Store, version: ModelVersion) -> str:
     from mlflow.exceptions import MlflowException
 
-    if _NAME in version.tags:
-        return str(version.tags[_NAME])
+    if _NAME_TAG in version.tags:
+        return str(version.tags[_NAME_TAG])
     try:
         return str(store.client.get_run(version.run_id).info.run_name)
     except MlflowException:  # a run that is no more, or a version that was registered without one
         return _MISSING
 
 
-def _four_digits(value: str | None) -> str:
+def _format_accuracy(value: str | None) -> str:
     try:
         return _MISSING if value is None else f"{float(value):.4f}"
     except ValueError:  # typed in the UI
         return str(value)
 
 
-def _moves(told: Sequence[Move]) -> Table:
-    table = _table("move", "time (UTC)", "alias", "from", "to", "why, and the command")
-    for move in told:
+def _build_move_table(moves: Sequence[Move]) -> Table:
+    table = _create_table("move", "time (UTC)", "alias", "from", "to", "why, and the command")
+    for move in moves:
         time = move.time[:16].replace("T", " ")
         why = f"{move.kind}: {move.why}" + ("" if move.completed else " (cut short)")
         reason = f"{why}\n{move.command}"
-        _add(table, str(move.number), time, move.alias, move.previous or _MISSING, move.version, reason)
+        _add_row(table, str(move.number), time, move.alias, move.previous or _MISSING, move.version, reason)
     return table
 
 
-def _remarks(standings: Mapping[str, Standing]) -> Iterator[str]:
+def _list_irregularities(alias_states: Mapping[str, AliasState]) -> Iterator[str]:
     """What the moves do not say: an alias that something else has moved, a move that was cut short."""
-    for alias, standing in standings.items():
-        where = f"points at version {standing.version}" if standing.version else "points nowhere"
-        told = standing.told
-        if standing.by_hand:
-            last = f"but the last move recorded leads to version {told.version}" if told else "but no move is recorded"
-            yield f"{alias} {where}, {last}: it was moved by hand, as the MLflow UI can."
-        elif told is not None and not told.completed:
+    for alias, alias_state in alias_states.items():
+        target = f"points at version {alias_state.version}" if alias_state.version else "points nowhere"
+        move = alias_state.newest_move
+        if alias_state.is_manual:
+            last = f"but the last move recorded leads to version {move.version}" if move else "but no move is recorded"
+            yield f"{alias} {target}, {last}: it was moved by hand, as the MLflow UI can."
+        elif move is not None and not move.completed:
             yield (
-                f"{alias} {where}: move {told.number} to version {told.version} was cut short, and the same command "
-                f"completes it: {told.command}"
+                f"{alias} {target}: move {move.number} to version {move.version} was cut short, and the same command "
+                f"completes it: {move.command}"
             )
 
 
-def _table(*heads: str) -> Table:
+def _create_table(*heads: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        table.add_column(head, overflow="fold", no_wrap=head in _WHOLE)
+        table.add_column(head, overflow="fold", no_wrap=head in _UNBROKEN_COLUMNS)
     return table
 
 
-def _add(table: Table, *cells: str) -> None:
+def _add_row(table: Table, *cells: str) -> None:
     from rich.text import Text
 
     table.add_row(*(Text(cell) for cell in cells))  # else a bracket in a command would be taken for markup

@@ -36,21 +36,23 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
 
     if out is not None and out.exists():
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
-    store = stores.open_existing(uri, experiment)
-    version = versions.resolve(store, model)
-    told = rebuilding.recorded(version)
-    printing.echo(f"version {version.version}: {told.configuration.name}, seed {told.seed}, on {told.data_tag}")
-    done = rebuilding.reproduce(told, compose_job(["search=grid"]).config, data_dir, printing.echo)
+    store = stores.open_existing_store(uri, experiment)
+    version = versions.resolve_version(store, model)
+    record = rebuilding.recorded(version)
+    printing.echo(f"version {version.version}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
+    reproduction = rebuilding.reproduce(record, compose_job(["search=grid"]).config, data_dir, printing.echo)
     if out is not None:
-        packed.write(out, done.model)
-    printing.echo(f"validation accuracy {done.accuracy:.6f}, registered {told.accuracy:.6f}")
-    if done.exact:
+        packed.write_file_atomically(out, reproduction.model)
+    printing.echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")
+    if reproduction.exact:
         printing.echo("the same model bit for bit: every weight, every predicted probability")
     else:
-        printing.echo(f"not the same bits: {'; '.join(done.differs) or 'and nothing that is known to differ does'}")
-        within = "within" if done.agrees else "MORE THAN"
         printing.echo(
-            f"the accuracies differ by {abs(done.accuracy - told.accuracy):.4f}, {within} the {told.noise:.4f} that "
-            f"two training seeds differ by in 95% of the cases (sd {told.spread:.4f} over {told.seeds} seeds)"
+            f"not the same bits: {'; '.join(reproduction.differs) or 'and nothing that is known to differ does'}"
         )
-    sys.exit(ExitCode.DONE if done.agrees else ExitCode.NOT_REPRODUCED)
+        relation = "within" if reproduction.agrees else "MORE THAN"
+        printing.echo(
+            f"the accuracies differ by {abs(reproduction.accuracy - record.accuracy):.4f}, {relation} the {record.noise:.4f} that "
+            f"two training seeds differ by in 95% of the cases (sd {record.spread:.4f} over {record.seeds} seeds)"
+        )
+    sys.exit(ExitCode.DONE if reproduction.agrees else ExitCode.NOT_REPRODUCED)

@@ -13,7 +13,7 @@ from fmnist_sweep.study.record import StudyRecord
 
 
 @dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """One study, as it is listed. best: the highest validation accuracy so far. where: its store and experiment."""
 
     name: str
@@ -22,57 +22,59 @@ class Progress:
     trials: str
     best: float | None
     command: str
-    where: str
+    location: str
 
 
-def listed(state: Path) -> Iterator[Progress | JournalDamaged]:
+def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]:
     """Every study begun below a state folder, the oldest first; in the place of one that cannot be read, why not."""
-    found = folders.every(state)
-    for folder in found:
+    study_folders = folders.list_study_folders(state)
+    for folder in study_folders:
         try:
-            listed, place = _progress(folder), folder.place()
+            progress, place = _read_progress(folder), folder.read_place()
         except JournalDamaged as error:
             yield error
         else:
-            later = any(folder.is_before(other) and _place(other) == place for other in found)
-            yield replace(listed, state=f"{listed.state}; followed by a fresh one") if later else listed
+            is_superseded = any(
+                folder.is_before(other) and _read_place_or_none(other) == place for other in study_folders
+            )
+            yield replace(progress, state=f"{progress.state}; followed by a fresh one") if is_superseded else progress
 
 
-def _place(folder: StudyFolder) -> Place | None:
+def _read_place_or_none(folder: StudyFolder) -> Place | None:
     try:
-        return folder.place()
+        return folder.read_place()
     except JournalDamaged:
         return None
 
 
-def _progress(folder: StudyFolder) -> Progress:
-    record = folder.record()
+def _read_progress(folder: StudyFolder) -> StudyProgress:
+    record = folder.read_record()
     about = record.about
-    scores = [(history.outcome or {}).get("best_val_accuracy") for history in record.trained]
-    return Progress(
+    scores = [(history.outcome or {}).get("best_val_accuracy") for history in record.trained_trials]
+    return StudyProgress(
         name=folder.name,
         label=about["mark"] + about["label"],
-        state=_state(folder, record),
-        trials=_trials(record),
+        state=_describe_state(folder, record),
+        trials=_describe_trial_counts(record),
         best=max((score for score in scores if score is not None), default=None),
         command=about["command"],
-        where=f"{about['uri']} (experiment {about['experiment']})",
+        location=f"{about['uri']} (experiment {about['experiment']})",
     )
 
 
-def _state(folder: StudyFolder, record: StudyRecord) -> str:
-    owner = folder.owner()
+def _describe_state(folder: StudyFolder, record: StudyRecord) -> str:
+    owner = folder.find_owner()
     if owner is not None:
         return f"running: {owner}"
     if record.state == "closed":
         return "done"
-    missing = sum(history.state != "running" and not history.settled for history in record.trained)
+    missing = sum(history.state != "running" and not history.is_settled for history in record.trained_trials)
     return f"interrupted{f', {missing} still to be logged' if missing else ''}"
 
 
-def _trials(record: StudyRecord) -> str:
-    most = record.about.get("planned")
-    ended = record.count("finished") + record.count("failed")
-    failed = record.count("failed")
-    of = "" if most is None else f" of {most:.0f}"
-    return f"{ended}{of}{f', {failed} failed' if failed else ''}"
+def _describe_trial_counts(record: StudyRecord) -> str:
+    planned = record.about.get("planned")
+    ended = record.count_trials("finished") + record.count_trials("failed")
+    failed = record.count_trials("failed")
+    total = "" if planned is None else f" of {planned:.0f}"
+    return f"{ended}{total}{f', {failed} failed' if failed else ''}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import Job, concerns
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 
 
 def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, threads: int) -> str:
@@ -48,15 +48,15 @@ def command(study: Study, config: Mapping[str, Any], drawn_for: str | None, thre
         *kept,
         *(f"{key}={_typed(value)}" for key, value in pinned.items()),
     ]
-    return masked(shlex.join(words))
+    return mask_credentials(shlex.join(words))
 
 
 def typed(job: Job) -> str:
     """The command that runs, or continues, one study alone."""
     if job.command is not None:
-        return masked(job.command)
+        return mask_credentials(job.command)
     kept = [override for override in job.overrides if not concerns(override, ("fresh", "plan", "hydra"))]
-    return masked(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *kept]))
+    return mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *kept]))
 
 
 def continuing(command: str) -> str:

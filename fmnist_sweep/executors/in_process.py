@@ -25,7 +25,7 @@ class InProcess:
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running = trial.run(spec, load(spec.data), lambda: self._stop.asked)
+        self._running = trial.run(spec, load(spec.data), lambda: self._stop.is_requested)
 
     def next_event(self, timeout: float | None = None) -> Event | None:
         if self._running is None:

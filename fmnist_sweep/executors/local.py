@@ -193,7 +193,7 @@ class Local:
             to.process.kill()
 
     def _tell_if_stopping(self) -> None:
-        if self._stop.asked:
+        if self._stop.is_requested:
             for each in self._workers:
                 if not each.told_to_stop:
                     each.told_to_stop = True

@@ -148,7 +148,7 @@ class RayCluster:
         return WorkerLost(task.trial_id, reason)
 
     def _tell_if_stopping(self) -> None:
-        if not self._stop.asked or self._told_to_stop:
+        if not self._stop.is_requested or self._told_to_stop:
             return
         from ray.experimental import internal_kv
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, readable_predictions
+from fmnist_sweep.tracking.trials import StoredTrial, read_intact_predictions
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -61,15 +61,17 @@ def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
     scored, where, passed_over = _scored(store, asked)
     if not scored:
         raise PromotionRefused(
-            f"{where} has no finished trial in {masked(store.uri)}: look with fmnist-sweep "
+            f"{where} has no finished trial in {mask_credentials(store.uri)}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
     scored = [trial for trial in scored if _is_fashion_mnist(trial)] or scored
     # A rung of Hyperband and the trial that went on from it are one training.
-    rungs = {(trial.tags.get("fmnist.journal"), trial.continues) for trial in scored if trial.continues}
+    rungs = {
+        (trial.tags.get("fmnist.journal"), trial.continued_trial_id) for trial in scored if trial.continued_trial_id
+    }
     scored = [trial for trial in scored if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
-    tied = findings.tied_with_best(scored, lambda run_id: readable_predictions(store, run_id))
+    tied = findings.tied_with_best(scored, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied[0], any_data)
     # A trial that several commands trained is one rival.
     rivals = {(trial.study_id, trial.trial_id) for trial in scored}
@@ -79,10 +81,10 @@ def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
 def _scored(store: Store, asked: Asked) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
     """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
     if asked.study_id is not None:
-        found = _finished(evidence.read(store, {"fmnist.study_id": plain(asked.study_id)}))
+        found = _finished(evidence.read_trials(store, {"fmnist.study_id": plain(asked.study_id)}))
         return found, f"study {asked.study_id}", ()
     if asked.sweep_id is not None:
-        sweeps = tracking.search(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": plain(asked.sweep_id)})
+        sweeps = tracking.search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": plain(asked.sweep_id)})
         return [trial for sweep in sweeps for trial in _of_sweep(store, sweep)], f"sweep {asked.sweep_id}", ()
     passed_over: list[str] = []
     scored: list[StoredTrial] = []
@@ -102,17 +104,17 @@ def _finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
 
 
 def _saw_validation(trial: StoredTrial) -> bool:
-    return bool(trial.value("data.include_validation"))
+    return bool(trial.parse_value("data.include_validation"))
 
 
 def _of_sweep(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
-    return _finished(evidence.of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
+    return _finished(evidence.read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
 
 
 def _ended_sweeps(store: Store) -> list[Run]:
     """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
-    found = tracking.meeting(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
+    found = tracking.filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
     return sorted(found, key=lambda run: -(run.info.end_time or 0))
 
 
@@ -124,13 +126,15 @@ def _named_run(store: Store, run_id: str) -> StoredTrial:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise PromotionRefused(f"{masked(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.") from None
+        raise PromotionRefused(
+            f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui."
+        ) from None
     kind, status = run.data.tags.get("fmnist.kind"), run.info.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(
             f"run {run_id} is a {status} {kind or 'run of something else'}; a FINISHED trial is needed."
         )
-    return evidence.stored([run])[0]
+    return evidence.build_trials([run])[0]
 
 
 def _is_fashion_mnist(trial: StoredTrial) -> bool:

@@ -36,7 +36,7 @@ class Champion:
 
 def current(store: Store) -> Champion | None:
     """The champion of a store; None where the alias points nowhere. Errors: PromotionRefused where it is unknown."""
-    version = versions.by_alias(store, versions.CHAMPION)
+    version = versions.find_aliased_version(store, versions.CHAMPION)
     if version is None:
         return None
     configuration = _configuration(store, version)
@@ -65,7 +65,7 @@ def _configuration(store: Store, version: ModelVersion) -> Configuration:
             f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "
             f"with it: {_WHAT_NEXT}"
         )
-    return configurations.of_trial(store, evidence.stored([run])[0])
+    return configurations.of_trial(store, evidence.build_trials([run])[0])
 
 
 _WHAT_NEXT = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."

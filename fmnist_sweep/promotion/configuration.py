@@ -115,7 +115,7 @@ def of_trial(store: Store, trial: StoredTrial) -> Configuration:
 
 
 def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
-    content = tracking.artifact(store, trial.run_id, name)
+    content = tracking.read_artifact(store, trial.run_id, name)
     if content is None:
         raise PromotionRefused(f"{trial.name} (run {trial.run_id}) has no {name} any more: train it again.")
     return content.decode()

@@ -51,7 +51,7 @@ class Confirmations:
     @property
     def scored(self) -> list[StoredTrial]:
         """Those that have their test predictions."""
-        return [run for run in self.finished if tested.TAG in run.tags]
+        return [run for run in self.finished if tested.TEST_OPENED_TAG in run.tags]
 
     @property
     def failed(self) -> list[StoredTrial]:
@@ -60,7 +60,7 @@ class Confirmations:
     @property
     def openings(self) -> set[str]:
         """The openings of the test images that any of them was scored in."""
-        seen = [run for run in (*self.runs, *self.elsewhere) if tested.TAG in run.tags]
+        seen = [run for run in (*self.runs, *self.elsewhere) if tested.TEST_OPENED_TAG in run.tags]
         return {run.tags.get(TEST_OPENING, "one without a name") for run in seen}
 
 
@@ -76,7 +76,7 @@ def refuse_other_images(configurations: Sequence[Configuration], data_dir: str |
     """DataError where the data at hand is not what a finalist was chosen on."""
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
-        found = load(evidence.data_config(content, data_dir, configuration.name))
+        found = load(evidence.build_data_config(content, data_dir, configuration.name))
         if found.tag != configuration.data_tag:
             raise DataError(
                 f"{found.origin.location} is {found.tag}, but {configuration.name} was scored on "
@@ -94,7 +94,7 @@ class Begun:
 
 def begun_before(jobs: Sequence[Job], view: View) -> list[Begun]:
     """What earlier commands planned for each finalist."""
-    plan = plans.plan_studies(jobs, stores.state_folder(jobs[0].config.tracking.uri), view)
+    plan = plans.plan_studies(jobs, stores.locate_state_folder(jobs[0].config.tracking.uri), view)
     told = [planned.record.about if planned.record else {} for planned in plan]
     return [Begun(int(about.get("planned") or 0), about.get("token")) for about in told]
 
@@ -113,10 +113,12 @@ def of_journal(store: Store, configuration: Configuration, journal: str | None) 
     """The trainings of a configuration in all experiments; journal: that marks its own, None where there are none."""
     own = _runs(store, {"fmnist.journal": journal}) if journal is not None else []
     alike = _runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
-    elsewhere = [run for run in alike if run.tags.get("fmnist.journal") != journal and tested.TAG in run.tags]
+    elsewhere = [
+        run for run in alike if run.tags.get("fmnist.journal") != journal and tested.TEST_OPENED_TAG in run.tags
+    ]
     return Confirmations(configuration, journal or "", tuple(own), tuple(elsewhere))
 
 
 def _runs(store: Store, marks: dict[str, str]) -> list[StoredTrial]:
-    found = evidence.stored(tracking.everywhere(store, {"fmnist.kind": CONFIRMATION.trial, **marks}))
+    found = evidence.build_trials(tracking.search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **marks}))
     return sorted(found, key=lambda run: int(run.params["seed"]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.report.figures import promotion as figures
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.candidates import Candidates
@@ -153,7 +153,7 @@ class Evidence:
         return _PAGE.format(
             verdict=html.escape(self.judgement.verdict),
             heading=_HEADINGS[self.judgement.verdict],
-            command=html.escape(masked(self.command)),
+            command=html.escape(mask_credentials(self.command)),
             said=said,
             rule=html.escape(self.judgement.rule_text),
             openings=html.escape(", ".join(self.openings)),

@@ -306,12 +306,12 @@ class _Scored:
 
     def __init__(self, store: Store, confirmations: Confirmations) -> None:
         self.name = confirmations.configuration.name
-        self._told = [tested.read(store, run.run_id, run.name) for run in confirmations.scored]
+        self._told = [tested.read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored]
         self.labels = self._told[0].labels
 
     @cached_property
     def confirmed(self) -> Confirmed:
-        return Confirmed(self.name, np.stack([told.correct for told in self._told]))
+        return Confirmed(self.name, np.stack([told.correct_mask for told in self._told]))
 
     def same_images(self, other: _Scored) -> bool:
         first = self._told[0]

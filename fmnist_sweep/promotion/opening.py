@@ -57,10 +57,10 @@ def score(
         say(f"{words}: {len(pending)} models are scored on them, once each")
         reason = f"{words}: runs {' '.join(run.run_id for run in pending)}"
         images = open_test(data, reason=reason, ledger=purpose.ledger)
-        near = tested.seen(data, images)
+        near = tested.find_training_twins(data, images)
         for run, file in zip(pending, files, strict=True):
-            loss = str(evidence.parsed(run.params["train.loss"]))
-            accuracy = tested.score(store, run.run_id, trial.load_model(file), loss, images, near)
+            loss = str(evidence.parse_parameter(run.params["train.loss"]))
+            accuracy = tested.log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, near)
             say(f"  {run.name}: test accuracy {accuracy:.4f}")
 
 
@@ -69,7 +69,7 @@ Say = Callable[[str], None]
 
 def pending(confirmed: Confirmations, more: bool) -> list[StoredTrial]:
     """The trainings to score; more: also those that were added after figures of the others were seen."""
-    unscored = [run for run in confirmed.finished if tested.TAG not in run.tags]
+    unscored = [run for run in confirmed.finished if tested.TEST_OPENED_TAG not in run.tags]
     if not confirmed.scored or more:
         return unscored
     return [run for run in unscored if TEST_OPENING in run.tags]
@@ -112,14 +112,14 @@ def checked(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) 
 
     Errors: PromotionRefused, DataError.
     """
-    validation = evidence.splits(store, run, data_dir).validation
-    told = evidence.predictions(store, run.run_id)
+    validation = evidence.load_trial_splits(store, run, data_dir).validation
+    told = evidence.read_predictions(store, run.run_id)
     if told is None:
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
     folder.mkdir()
     try:
-        model_id, file = logged_model.fetch(store, store.client.get_run(run.run_id), folder)
-        logged_model.load_checked(run.name, file, validation.images, told.probabilities)
-    except logged_model.Unusable as error:
+        model_id, file = logged_model.download_model(store, store.client.get_run(run.run_id), folder)
+        logged_model.load_verified_model(run.name, file, validation.images, told.probabilities)
+    except logged_model.UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     return model_id, file

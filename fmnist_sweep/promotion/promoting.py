@@ -27,7 +27,7 @@ from fmnist_sweep.promotion.entrants import Entrant, enter
 from fmnist_sweep.promotion.gate import Rule, judgement_of
 from fmnist_sweep.promotion.registration import Outcome
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
@@ -106,9 +106,9 @@ class Promotion:
         code = run_sweep(self._jobs(entrants), self._request.command, self._view, self._stop)
         if code not in _TRAINED or self._request.base.plan:
             return Outcome(code)
-        with versions.locked(self._store, "the test images"):
+        with versions.acquire_store_lock(self._store, "the test images"):
             confirmed = self._opened(entrants, before)
-        with versions.locked(self._store):
+        with versions.acquire_store_lock(self._store):
             return self._decide(confirmed, before)
 
     def _announce(self) -> None:
@@ -128,9 +128,9 @@ class Promotion:
 
     def _settled(self, before: Champion | None) -> Outcome | None:
         """What was decided about these finalists by the same rule before, where it still stands."""
-        points = versions.aliases(versions.registered(self._store))
+        points = versions.map_aliases(versions.get_registered_model(self._store))
         wanted, against = self._rules.seeds or 0, "nobody" if before is None else before.number
-        for version in versions.every(self._store):
+        for version in versions.list_versions(self._store):
             number, tags = str(version.version), version.tags
             same = (tags.get(enrolment.DECISION), tags.get(enrolment.RULE)) == (self.decision, self._rule)
             if self._request.again or not same or wanted > int(tags.get(enrolment.SEEDS, "0")):
@@ -150,12 +150,12 @@ class Promotion:
     def _refuse_rolled_back(self) -> None:
         """PromotionRefused where somebody went back from one of these configurations, and promoted nothing since."""
         left: dict[str, str] = {}
-        for move in reversed([move for move in moves.every(self._store) if move.alias == versions.CHAMPION]):
+        for move in reversed([move for move in moves.list_moves(self._store) if move.alias == versions.CHAMPION]):
             if move.kind != "rolled back":
                 break
             left[str(move.previous)] = move.time[:16]
         mine = {each.key for each in self._all}
-        for version in versions.every(self._store) if left and not self._request.again else ():
+        for version in versions.list_versions(self._store) if left and not self._request.again else ():
             number = str(version.version)
             if number in left and version.tags.get(enrolment.CONFIG_HASH) in mine:
                 raise PromotionRefused(
@@ -253,13 +253,13 @@ class Promotion:
         return enrolment.enrol(self._store, found, confirmed.promotion, self._request.data_dir, self._view.say)
 
     def _data(self, confirmed: Sequence[Confirmations]) -> DataConfig:
-        return evidence.data_config(
+        return evidence.build_data_config(
             confirmed[0].configuration.data, self._request.data_dir, confirmed[0].configuration.name
         )
 
     @property
     def _ledger(self) -> Path:
-        return stores.state_folder(self._store.uri) / stores.LEDGER
+        return stores.locate_state_folder(self._store.uri) / stores.LEDGER_FILE
 
     def _remarks(self) -> list[str]:
         """What a reader of the evidence should know beside."""
@@ -268,7 +268,7 @@ class Promotion:
         found = [(_NAMED.search(line), number) for number, line in enumerate(lines)]
         openings = {name[1] if name else number for name, number in found}
         said = [f"Openings of the test images in {self._ledger.name}, these included: {len(openings)}."]
-        known = [trial.name for trial in self._found.finalists if tested.TAG in trial.tags]
+        known = [trial.name for trial in self._found.finalists if tested.TEST_OPENED_TAG in trial.tags]
         return said + [f"The test accuracy of {name} itself was known before it was chosen." for name in known]
 
 
@@ -284,4 +284,4 @@ def _in_store(base: Config, store: Store) -> Config:
 
 def typed(arguments: Sequence[str]) -> str:
     """A command of fmnist-sweep as typed, without the password of an address."""
-    return masked(shlex.join(["fmnist-sweep", *arguments]))
+    return mask_credentials(shlex.join(["fmnist-sweep", *arguments]))

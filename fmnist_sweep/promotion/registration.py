@@ -60,14 +60,14 @@ def enrol(store: Store, found: Evidence, promotion: str, data_dir: str | None, s
     version = _champion_once(store, found, chosen) or _checked_version(store, found, chosen, promotion, data_dir)
     _keep(store, found, promotion, version.tags)
     alias = versions.CHAMPION if found.judgement.promotes else versions.CHALLENGER
-    kind: moves.Kind = "promoted" if found.judgement.promotes else "challenger"
+    kind: moves.MoveKind = "promoted" if found.judgement.promotes else "challenger"
     number = str(version.version)
-    points = versions.aliases(versions.registered(store))
+    points = versions.map_aliases(versions.get_registered_model(store))
     if (points.get(versions.CHAMPION) or "nobody") != found.against:  # on a server others may decide, too
         raise Locked(
             "the champion was changed by another command meanwhile: type the command again; what was scored is kept."
         )
-    moves.move(store, alias, number, kind=kind, why=found.why, command=found.command)
+    moves.move_alias(store, alias, number, kind=kind, why=found.why, command=found.command)
     before = f"version {points[alias]}" if alias in points else "nothing"
     address = f"models:/{versions.MODEL_NAME}@{alias}"
     still = points.get(alias) == number
@@ -100,11 +100,11 @@ def _chosen(confirmed: Confirmations) -> StoredTrial:
 
 def _champion_once(store: Store, found: Evidence, chosen: StoredTrial) -> ModelVersion | None:
     """The version of this model that was promoted by an earlier decision: what was said of it then stays."""
-    mine = [version for version in versions.every(store) if version.run_id == chosen.run_id]
+    mine = [version for version in versions.list_versions(store) if version.run_id == chosen.run_id]
     once = next((version for version in mine if version.tags.get(VERDICT) in ("first", "better")), None)
     if once is None or found.judgement.promotes:
         return None
-    versions.load(store, once)
+    versions.load_version(store, once)
     return once
 
 
@@ -114,30 +114,30 @@ def _checked_version(
     """The version of the chosen model, loaded from the registry and found to predict what was scored."""
     with tempfile.TemporaryDirectory() as folder:
         model_id, file = opening.checked(store, chosen, data_dir, Path(folder, chosen.run_id))
-        validation = evidences.splits(store, chosen, data_dir).validation
-        told = evidences.predictions(store, chosen.run_id)
+        validation = evidences.load_trial_splits(store, chosen, data_dir).validation
+        told = evidences.read_predictions(store, chosen.run_id)
         assert told is not None, "checked"
         tags = _tags(store, found, chosen, promotion, told)
-        tags |= {logged_model.SHA256: logged_model.sha256_of(file), "fmnist.size_bytes": str(file.stat().st_size)}
+        tags |= {logged_model.SHA256_TAG: logged_model.hash_file(file), "fmnist.size_bytes": str(file.stat().st_size)}
     description = found.description(tags)
-    version = versions.register(store, chosen.run_id, model_id, tags=tags, description=description)
-    model = versions.load(store, version)
+    version = versions.register_version(store, chosen.run_id, model_id, tags=tags, description=description)
+    model = versions.load_version(store, version)
     try:
         logged_model.refuse_other_predictions(chosen.name, model, validation.images, told.probabilities)
-    except logged_model.Unusable as error:
+    except logged_model.UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     if "fmnist.latency_ms" not in version.tags:
         tags |= {"fmnist.latency_ms": f"{_latency(model, validation.images[:1]):.3f}"}
-    tags |= {WEIGHTS: logged_model.weights_sha256(model)}
-    return versions.register(store, chosen.run_id, model_id, tags=tags, description=description)
+    tags |= {WEIGHTS: logged_model.hash_weights(model)}
+    return versions.register_version(store, chosen.run_id, model_id, tags=tags, description=description)
 
 
 def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, told: Predictions) -> dict[str, str]:
     """What a version says of itself, for whoever has the registry alone."""
     configuration, accuracy = found.winner.configuration, found.judgement.standings[found.judgement.winner].accuracy
     source = _source(found)
-    identity = tracking.artifact(store, chosen.tags["mlflow.parentRunId"], "identity.json")
-    command = tracking.artifact(store, chosen.run_id, "overrides.txt")
+    identity = tracking.read_artifact(store, chosen.tags["mlflow.parentRunId"], "identity.json")
+    command = tracking.read_artifact(store, chosen.run_id, "overrides.txt")
     kept = {f"fmnist.{key}": chosen.tags[f"fmnist.{key}"] for key in _OF_RUN if f"fmnist.{key}" in chosen.tags}
     spread = [run.metrics["best_val_accuracy"] for run in found.winner.scored]
     return {
@@ -162,12 +162,12 @@ def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, to
         "fmnist.command": (command or b"").decode().strip(),
         ACCURACY: repr(chosen.metrics["best_val_accuracy"]),
         SPREAD: repr(statistics.stdev(spread)),
-        PREDICTIONS: logged_model.predictions_sha256(told.probabilities),
+        PREDICTIONS: logged_model.hash_predictions(told.probabilities),
         "fmnist.parameters": f"{chosen.metrics['parameters']:.0f}",
         "fmnist.test_accuracy": repr(chosen.metrics["test_accuracy"]),
         "fmnist.test_accuracy_mean": repr(accuracy.mean),
         "fmnist.test_accuracy_sd": repr(accuracy.sd),
-        tested.TAG: chosen.tags[tested.TAG],
+        tested.TEST_OPENED_TAG: chosen.tags[tested.TEST_OPENED_TAG],
         "fmnist.test_openings": str(len(found.openings)),
     }
 

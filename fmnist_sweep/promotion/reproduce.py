@@ -123,7 +123,7 @@ def reproduce(told: Recorded, base: Config, data_dir: str | None, say: Callable[
         recorded=told,
         accuracy=float(right.mean()),
         same_weights=_weights(result.model) == told.weights,
-        same_predictions=logged_model.predictions_sha256(result.probabilities) == told.predictions,
+        same_predictions=logged_model.hash_predictions(result.probabilities) == told.predictions,
         differs=tuple(_differences(told, threads)),
         model=result.model,
     )
@@ -156,7 +156,7 @@ def _weights(model: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.keras")
         file.write_bytes(model)
-        return logged_model.weights_sha256(trial.load_model(file))
+        return logged_model.hash_weights(trial.load_model(file))
 
 
 def _differences(told: Recorded, threads: int) -> Iterator[str]:

@@ -263,7 +263,7 @@ def _render_suspects(findings: Findings, mistakes: Mistakes) -> list[str]:
         drawing = plots.draw_misclassified(
             findings.pictures[rows],
             best.labels[rows],
-            best.predicted[rows],
+            best.predicted_labels[rows],
             best.probabilities[rows].max(axis=1),
             LABELS,
             "Wrong in the best trial, right in another good one: the most confident",

@@ -12,11 +12,11 @@ from fmnist_sweep import analysis
 from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, readable_predictions
+from fmnist_sweep.tracking.trials import StoredTrial, read_intact_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def read_findings(
     order: run ids; of equals the first is the best. Without it, that is the one that began first. kind: of these runs.
     """
     places = {run_id: place for place, run_id in enumerate(order)}
-    trials = evidence.of_journals(store, journals, kind)
+    trials = evidence.read_trials_of_journals(store, journals, kind)
     return _analyze_trials(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
 
 
@@ -74,8 +74,8 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
     validation_images = None if best is None else images.get(best.tags.get("fmnist.data", ""))
     return findings.gather(
         trials,
-        predictions_of=lambda run_id: readable_predictions(store, run_id),
-        curves_of=lambda run_id: evidence.curves(store, run_id),
+        predictions_of=lambda run_id: read_intact_predictions(store, run_id),
+        curves_of=lambda run_id: evidence.read_curves(store, run_id),
         splits_images=None if validation_images is None else validation_images.images,
         twins=None if validation_images is None else validation_images.twins,
     )
@@ -100,7 +100,7 @@ def rebuild_report(
     parent = _find_parent_run(store, study_id, sweep_id)
     tags = parent.data.tags
     journals = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
-    trials = evidence.of_journals(store, journals)
+    trials = evidence.read_trials_of_journals(store, journals)
     images, missing_reason = _load_images(store, _find_best_trial(trials), data_dir)
     findings = _analyze_trials(store, trials, images)
     title = f"{tags['fmnist.kind'].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
@@ -108,7 +108,7 @@ def rebuild_report(
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
     content = encode_report(findings, title, banner, tags["mlflow.source.name"], "")
     path = out or locate_report(store, f"{tags['fmnist.kind']}-{_read_id(tags)}-again")
-    packed.write(path, content)
+    packed.write_file_atomically(path, content)
     return path, missing_reason
 
 
@@ -128,10 +128,10 @@ def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -
             f"--{kind}={requested_id}: an id has letters and digits only; fmnist-sweep studies lists them."
         )
     tags = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": requested_id} if requested_id is not None else {})
-    runs = tracking.newest(store, tags, 1)
+    runs = tracking.list_newest_runs(store, tags, 1)
     if not runs:
         raise ConfigError(
-            f"{masked(store.uri)} has no {kind}{'' if requested_id is None else f' {requested_id}'}: fmnist-sweep studies lists "
+            f"{mask_credentials(store.uri)} has no {kind}{'' if requested_id is None else f' {requested_id}'}: fmnist-sweep studies lists "
             "what was begun here."
         )
     return runs[0]
@@ -141,7 +141,7 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
     if best is None:
         return {}, None
     try:
-        splits = evidence.splits(store, best, data_dir)
+        splits = evidence.load_trial_splits(store, best, data_dir)
     except DataError as error:
         return {}, str(error)
     return {splits.tag: prepare_validation_images(splits)}, None
@@ -149,7 +149,7 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
 
 def locate_report(store: Store, name: str) -> Path:
     """Where a report is at hand; name: of the study or sweep, as in keep_here."""
-    return stores.state_folder(store.uri) / "reports" / f"{name}.html"
+    return stores.locate_state_folder(store.uri) / "reports" / f"{name}.html"
 
 
 def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
@@ -158,10 +158,10 @@ def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
     run_id: the run that it was logged to. name: of the study's or sweep's folder. OSError where neither can be made.
     """
     path = locate_report(store, name)
-    logged = stores.local_artifacts(store, run_id)
+    logged = stores.locate_local_artifacts(store, run_id)
     if logged is not None and _try_link(path, logged / REPORT_FILE):
         return path
-    packed.write(path, content)
+    packed.write_file_atomically(path, content)
     return path
 
 

@@ -13,7 +13,7 @@ from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import Varied, as_text
 from fmnist_sweep.report.charts import GREY
 from fmnist_sweep.report.figures.canvas import BLUE, GREEN, INK, MUTED, VERMILLION
-from fmnist_sweep.text import duration
+from fmnist_sweep.text import format_duration
 
 MAX_ROWS = 200
 MAX_COLUMNS = 8  # of settings; more would not fit a page
@@ -139,11 +139,11 @@ def _render_row(
         cells += [_render_cell(f"{trial.accuracy:.4f}", "number"), _render_cell(draw(place))]
     cells += [_render_cell(_format_breakable(trial.name), "text long")] if has_names else []
     cells += [_render_value_cell(setting, setting.values[place]) for setting in columns]
-    cells += [_render_cell(escape(as_text(trial.value("seed"))), "number")] if has_seeds else []
+    cells += [_render_cell(escape(as_text(trial.parse_value("seed"))), "number")] if has_seeds else []
     cells += [
         _render_cell(_format_count(trial.metrics.get("best_epoch")), "number"),
         _render_cell(_format_count(trial.metrics.get("parameters")), "number"),
-        f'<td class="number" data-value="{trial.cpu_seconds:.1f}">{duration(trial.cpu_seconds)}</td>',
+        f'<td class="number" data-value="{trial.cpu_seconds:.1f}">{format_duration(trial.cpu_seconds)}</td>',
         _render_cell(escape(trial.run_id[:8]), "id"),
     ]
     kind = "best" if place == 0 and row.rank else "" if trial.accuracy is not None else trial.state

@@ -19,7 +19,7 @@ from fmnist_sweep.report.leaderboard import (
     rank_records,
     summarize_ties,
 )
-from fmnist_sweep.text import console, duration, printable, trials_text
+from fmnist_sweep.text import create_console, format_duration, format_trial_count, make_printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ class _Pace:
         if not self.done or self.total == float("inf"):
             return ""
         seconds = (self.total - self.done) * (time.monotonic() - self.start_time) / self.done
-        return f"about {duration(seconds)} left" if seconds > 0 else ""
+        return f"about {format_duration(seconds)} left" if seconds > 0 else ""
 
     def format_rate(self) -> str:
         """Trials an hour, once there is one to count."""
@@ -92,7 +92,7 @@ class View:
 
     def begin_study(self, label: str, number: int, count: int, trials: float) -> None:
         """A study begins."""
-        self.say(f"study {number} of {count}: {label} ({trials_text(trials)})", "bold")
+        self.say(f"study {number} of {count}: {label} ({format_trial_count(trials)})", "bold")
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{count}")
 
@@ -105,7 +105,7 @@ class View:
         display = self._trials[trial_id] = _TrialDisplay(number, record.name, epochs, done)
         if self._progress and sum(other.bar is not None for other in self._trials.values()) < _MAX_BARS:
             note = "waits for a worker" if self._is_parallel else ""
-            display.bar = self._progress.add_task(printable(record.name), total=epochs, completed=done, note=note)
+            display.bar = self._progress.add_task(make_printable(record.name), total=epochs, completed=done, note=note)
         elif not self._progress:
             self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
@@ -151,7 +151,7 @@ class View:
             self.say(f"  ✗ {record.name}: {record.failure}", "red")
         else:
             pace.best = max(pace.best or 0.0, record.best_val_accuracy or 0.0)
-            seconds = duration(record.fit_seconds or 0)
+            seconds = format_duration(record.fit_seconds or 0)
             summary = f" ({pace.format_summary()})" if self._is_parallel and not self._progress else ""
             self.say(f"  ✓ {record.name}: {format_record_accuracy(record)} in {seconds}{summary}")
         self.refresh()
@@ -186,7 +186,7 @@ def _build_leaderboard_table(title: str, records: Sequence[TrialRecord], limit: 
 def _format_cells(rank: int, record: TrialRecord, winner: TrialRecord | None) -> list[str]:
     if record.best_val_accuracy is None:
         return [str(rank), record.name, record.state, "", "", ""]
-    fit = duration(record.fit_seconds or 0)
+    fit = format_duration(record.fit_seconds or 0)
     return [
         str(rank),
         record.name,
@@ -236,11 +236,11 @@ def open_view() -> Iterator[View]:
     """A view for where standard output goes: a terminal, or a file."""
     screen: Any = _Screen(sys.stdout)
     if not sys.stdout.isatty():
-        yield View(console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)
+        yield View(create_console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-    terminal = console(file=screen)
+    terminal = create_console(file=screen)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Configuration, Findings
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import as_text
-from fmnist_sweep.text import duration
+from fmnist_sweep.text import format_duration
 
 _TIE_PHRASE = "cannot be told apart from"
 
@@ -48,7 +48,7 @@ def format_trial_accuracy(findings: Findings, place: int) -> str:
 
 def describe_search(findings: Findings, search_summary: str) -> list[str]:
     """How the best was found, what that cost, and how far it can be believed."""
-    cost = f"Training took {duration(findings.cpu_seconds)} of processor time{_describe_unmeasured(findings)}."
+    cost = f"Training took {format_duration(findings.cpu_seconds)} of processor time{_describe_unmeasured(findings)}."
     sentences = [text for text in (search_summary.strip(), cost) if text]
     if findings.best is not None:
         sentences += [

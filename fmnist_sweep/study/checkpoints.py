@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fmnist_sweep import files as packed
 
-_KEPT = 2  # the newest, and the one before should the newest turn out damaged
+_KEPT_COUNT = 2  # the newest, and the one before should the newest turn out damaged
 
 
 class Checkpoints:
@@ -20,19 +20,19 @@ class Checkpoints:
     def save(self, trial_id: str, epoch: int, content: bytes) -> None:
         """Keep the state after an epoch (from 1) and the one before it, and drop all others of the trial."""
         newest = self._folder / trial_id / f"{epoch:06d}.npz"
-        packed.write(newest, content)
+        packed.write_file_atomically(newest, content)
         # Those of later epochs were passed over as damaged when the trial began again before them.
-        before = [path for path in self._of(trial_id) if path < newest]
-        for path in set(self._of(trial_id)) - {newest, *before[-_KEPT + 1 :]}:
+        older = [path for path in self._list_paths(trial_id) if path < newest]
+        for path in set(self._list_paths(trial_id)) - {newest, *older[-_KEPT_COUNT + 1 :]}:
             path.unlink(missing_ok=True)
 
-    def newest(self, trial_id: str) -> bytes | None:
+    def load_newest(self, trial_id: str) -> bytes | None:
         """The newest checkpoint of a trial that is whole, or None; a damaged one is named and passed over."""
-        for path in reversed(self._of(trial_id)):
+        for path in reversed(self._list_paths(trial_id)):
             content = path.read_bytes()
             try:
-                packed.unpack(content)
-            except packed.Damaged as error:
+                packed.unpack_arrays(content)
+            except packed.DamagedContent as error:
                 self._say(f"{path} is damaged ({error}): what was before it is used, and trained on from there")
             else:
                 return content
@@ -40,7 +40,7 @@ class Checkpoints:
 
     def drop_older(self, trial_id: str) -> None:
         """Keep only the newest of a trial that has ended."""
-        for path in self._of(trial_id)[:-1]:
+        for path in self._list_paths(trial_id)[:-1]:
             path.unlink(missing_ok=True)
 
     def drop(self, trial_id: str) -> None:
@@ -51,5 +51,5 @@ class Checkpoints:
         """Forget all of them: the study has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _of(self, trial_id: str) -> list[Path]:
+    def _list_paths(self, trial_id: str) -> list[Path]:
         return sorted((self._folder / trial_id).glob("[0-9]*.npz"))

@@ -19,10 +19,10 @@ from typing import Any
 from fmnist_sweep.study import journal as journals
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.journal import Journal, JournalDamaged
-from fmnist_sweep.study.lock import Owner, held, owner
+from fmnist_sweep.study.lock import Owner, find_owner, lock_folder
 from fmnist_sweep.study.record import StudyRecord
 
-_JOURNAL = "journal.db"
+_JOURNAL_FILE = "journal.db"
 Place = Mapping[str, str]  # which store and experiment a study's runs are in
 
 
@@ -42,75 +42,75 @@ class StudyFolder:
 
     def is_before(self, other: StudyFolder) -> bool:
         """Whether the other is a later beginning of the same study."""
-        return self.study_id == other.study_id and _number(self.name) < _number(other.name)
+        return self.study_id == other.study_id and _parse_number(self.name) < _parse_number(other.name)
 
     @property
-    def begun(self) -> bool:
+    def has_journal(self) -> bool:
         """Whether it has a journal; JournalDamaged when only what belongs to one is left."""
-        if (self.path / _JOURNAL).exists():
+        if (self.path / _JOURNAL_FILE).exists():
             return True
-        if _remains(self.path):
-            raise JournalDamaged(self.path / _JOURNAL, "it is gone")
+        if _has_remains(self.path):
+            raise JournalDamaged(self.path / _JOURNAL_FILE, "it is gone")
         return False
 
-    def place(self) -> Place:
-        return _place(journals.ends(self.path / _JOURNAL)[0].body)
+    def read_place(self) -> Place:
+        return _extract_place(journals.read_first_and_last(self.path / _JOURNAL_FILE)[0].body)
 
-    def at_rest(self) -> bool:
+    def has_clean_end(self) -> bool:
         """Whether its last session ended in good order: all its runs are closed."""
-        return journals.ends(self.path / _JOURNAL)[1].kind in ("closed", "interrupted")
+        return journals.read_first_and_last(self.path / _JOURNAL_FILE)[1].kind in ("closed", "interrupted")
 
-    def record(self) -> StudyRecord:
+    def read_record(self) -> StudyRecord:
         """What its journal says at this moment."""
-        return StudyRecord.of(journals.read(self.path / _JOURNAL))
+        return StudyRecord.from_events(journals.read_events(self.path / _JOURNAL_FILE))
 
-    def owner(self, patience: float = 0) -> Owner | None:
+    def find_owner(self, patience: float = 0) -> Owner | None:
         """Who is running it, or None; patience: seconds to wait for one who only looks at it."""
-        return owner(self.path, patience)
+        return find_owner(self.path, patience)
 
 
-def _place(first: Mapping[str, Any]) -> Place:
-    return {"uri": first["uri"], "experiment": first["experiment"]}
+def _extract_place(body: Mapping[str, Any]) -> Place:
+    return {"uri": body["uri"], "experiment": body["experiment"]}
 
 
-def current(state: Path, study_id: str, place: Place) -> StudyFolder | None:
+def find_study_folder(state: Path, study_id: str, place: Place) -> StudyFolder | None:
     """The latest beginning of a study whose runs are in `place`, or None. A damaged journal is refused, not skipped."""
-    for folder in reversed(_beginnings(state, study_id)):
-        if folder.begun and folder.place() == place:
+    for folder in reversed(_list_beginnings(state, study_id)):
+        if folder.has_journal and folder.read_place() == place:
             return folder
     return None
 
 
-def places(state: Path, study_id: str) -> list[Place]:
+def list_study_places(state: Path, study_id: str) -> list[Place]:
     """Where the runs of each beginning of a study are."""
-    return [folder.place() for folder in _beginnings(state, study_id) if folder.begun]
+    return [folder.read_place() for folder in _list_beginnings(state, study_id) if folder.has_journal]
 
 
-def unused(state: Path, study_id: str) -> StudyFolder:
+def find_unused_folder(state: Path, study_id: str) -> StudyFolder:
     """The folder of a study's next beginning; not made yet."""
-    taken = [_number(folder.name) for folder in _beginnings(state, study_id) if _remains(folder.path)]
-    number = 1 + max(taken, default=0)
+    numbers = [_parse_number(folder.name) for folder in _list_beginnings(state, study_id) if _has_remains(folder.path)]
+    number = 1 + max(numbers, default=0)
     return StudyFolder(state / "studies" / (study_id if number == 1 else f"{study_id}-{number}"))
 
 
-def _remains(path: Path) -> bool:
+def _has_remains(path: Path) -> bool:
     """Whether anything of a study's beginning is left in its folder."""
-    return any((path / name).exists() for name in (_JOURNAL, "checkpoints", "results"))
+    return any((path / name).exists() for name in (_JOURNAL_FILE, "checkpoints", "results"))
 
 
-def every(state: Path) -> list[StudyFolder]:
+def list_study_folders(state: Path) -> list[StudyFolder]:
     """All studies begun below a state folder, the oldest first."""
-    folders = [StudyFolder(path) for path in (state / "studies").glob("*") if (path / _JOURNAL).exists()]
-    return sorted(folders, key=lambda folder: (folder.path / _JOURNAL).stat().st_ctime)
+    folders = [StudyFolder(path) for path in (state / "studies").glob("*") if (path / _JOURNAL_FILE).exists()]
+    return sorted(folders, key=lambda folder: (folder.path / _JOURNAL_FILE).stat().st_ctime)
 
 
-def _beginnings(state: Path, study_id: str) -> list[StudyFolder]:
-    named = re.compile(rf"{re.escape(study_id)}(-\d+)?")
-    found = [StudyFolder(path) for path in (state / "studies").glob(f"{study_id}*") if named.fullmatch(path.name)]
-    return sorted(found, key=lambda folder: _number(folder.name))
+def _list_beginnings(state: Path, study_id: str) -> list[StudyFolder]:
+    pattern = re.compile(rf"{re.escape(study_id)}(-\d+)?")
+    folders = [StudyFolder(path) for path in (state / "studies").glob(f"{study_id}*") if pattern.fullmatch(path.name)]
+    return sorted(folders, key=lambda folder: _parse_number(folder.name))
 
 
-def _number(name: str) -> int:
+def _parse_number(name: str) -> int:
     return int(name.partition("-")[2] or 1)
 
 
@@ -123,7 +123,7 @@ class OpenStudy:
     record: StudyRecord
     checkpoints: Checkpoints
 
-    def note(self, kind: str, **body: Any) -> None:
+    def append_event(self, kind: str, **body: Any) -> None:
         """Make an event durable, and only then part of what is known."""
         self.record.apply(self.journal.append(kind, **body))
 
@@ -138,16 +138,18 @@ class OpenStudy:
 
 
 @contextmanager
-def opened(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[OpenStudy]:
+def lock_study(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[OpenStudy]:
     """Hold a study and open its journal, made from `about` where there is none yet; Locked when another has it."""
-    with held(folder.path, f"study {folder.name}"):
-        path = folder.path / _JOURNAL
+    with lock_folder(folder.path, f"study {folder.name}"):
+        path = folder.path / _JOURNAL_FILE
         _drop_half_written(folder.path)
-        if not folder.begun:
+        if not folder.has_journal:
             Journal.create(path, "study", {**about, "token": secrets.token_hex(8)}).close()
         journal, events = Journal.open(path)
         try:
-            yield OpenStudy(folder, journal, StudyRecord.of(events), Checkpoints(folder.path / "checkpoints", say))
+            yield OpenStudy(
+                folder, journal, StudyRecord.from_events(events), Checkpoints(folder.path / "checkpoints", say)
+            )
         finally:
             journal.close()
 
@@ -175,12 +177,12 @@ class OpenSweep:
     journal: Journal
     record: SweepRecord
 
-    def note(self, kind: str, **body: Any) -> None:
+    def append_event(self, kind: str, **body: Any) -> None:
         self.journal.append(kind, **body)
-        _take_in(self.record, kind, body)
+        _apply_event(self.record, kind, body)
 
 
-def _take_in(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
+def _apply_event(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
     if kind == "run":
         record.run_id = body["run_id"]
     elif kind == "closing":
@@ -188,47 +190,51 @@ def _take_in(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def opened_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], begun: bool = True) -> Iterator[OpenSweep]:
+def lock_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], must_exist: bool = True) -> Iterator[OpenSweep]:
     """Hold a sweep and open its journal, made from `about` where there is none yet; JournalDamaged if `begun`."""
     folder = state / "sweeps" / sweep_id
-    with held(folder, f"sweep {sweep_id}"):
+    with lock_folder(folder, f"sweep {sweep_id}"):
         _drop_half_written(folder)
-        if not begun and not (folder / _JOURNAL).exists():
-            Journal.create(folder / _JOURNAL, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}).close()
-        journal, (first, *events) = Journal.open(folder / _JOURNAL)
+        if not must_exist and not (folder / _JOURNAL_FILE).exists():
+            Journal.create(
+                folder / _JOURNAL_FILE, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}
+            ).close()
+        journal, (first, *events) = Journal.open(folder / _JOURNAL_FILE)
         record = SweepRecord(first.body)
         for event in events:
-            _take_in(record, event.kind, event.body)
+            _apply_event(record, event.kind, event.body)
         try:
             yield OpenSweep(journal, record)
         finally:
             journal.close()
 
 
-def sweep_closed(state: Path, sweep_id: str) -> bool:
+def is_sweep_closed(state: Path, sweep_id: str) -> bool:
     """Whether a sweep's run needs no closing: it is closed with its figures, or was never opened."""
-    path = state / "sweeps" / sweep_id / _JOURNAL
-    return not path.exists() or journals.ends(path)[1].kind == "closed"
+    path = state / "sweeps" / sweep_id / _JOURNAL_FILE
+    return not path.exists() or journals.read_first_and_last(path)[1].kind == "closed"
 
 
-def sweep_run_id(state: Path, sweep_id: str) -> str | None:
+def read_sweep_run_id(state: Path, sweep_id: str) -> str | None:
     """The run of a sweep in the tracking store; None where it was never begun."""
-    path = state / "sweeps" / sweep_id / _JOURNAL
+    path = state / "sweeps" / sweep_id / _JOURNAL_FILE
     if not path.exists():
         return None
     record = SweepRecord({})
-    for event in journals.read(path):
-        _take_in(record, event.kind, event.body)
+    for event in journals.read_events(path):
+        _apply_event(record, event.kind, event.body)
     return record.run_id
 
 
-def sweeps(state: Path) -> list[str]:
+def list_sweep_ids(state: Path) -> list[str]:
     """The ids of all sweeps begun below a state folder."""
-    return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{_JOURNAL}"))
+    return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{_JOURNAL_FILE}"))
 
 
-def sweep_unfinished(state: Path, sweep_id: str, place: Place) -> bool:
+def is_sweep_unfinished(state: Path, sweep_id: str, place: Place) -> bool:
     """Whether a sweep is in `place`, nobody holds it, and its last session did not end in good order."""
     path = state / "sweeps" / sweep_id
-    first, last = journals.ends(path / _JOURNAL)
-    return _place(first.body) == place and last.kind not in ("closed", "interrupted") and owner(path) is None
+    first, last = journals.read_first_and_last(path / _JOURNAL_FILE)
+    return (
+        _extract_place(first.body) == place and last.kind not in ("closed", "interrupted") and find_owner(path) is None
+    )

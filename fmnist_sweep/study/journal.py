@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from fmnist_sweep.errors import StoreError
 
-_TABLE = "CREATE TABLE events (number INTEGER PRIMARY KEY, kind TEXT, body TEXT, digest TEXT)"
+_CREATE_TABLE = "CREATE TABLE events (number INTEGER PRIMARY KEY, kind TEXT, body TEXT, digest TEXT)"
 _BUSY_SECONDS = 20.0  # a reader (fmnist-sweep studies) holds it for milliseconds
 
 
@@ -35,7 +35,7 @@ class JournalDamaged(StoreError):
 
 
 @dataclass(frozen=True)
-class Event:
+class JournalEvent:
     """Something that happened."""
 
     kind: str
@@ -45,94 +45,94 @@ class Event:
 class Journal:
     """The events of one study or sweep: `Journal.create(path, ...)` or `Journal.open(path)`, then `append`."""
 
-    def __init__(self, path: Path, database: sqlite3.Connection, number: int, digest: str) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, event_count: int, digest: str) -> None:
         self.path = path
-        self._database, self._number, self._digest = database, number, digest
+        self._database, self._event_count, self._digest = database, event_count, digest
 
     @classmethod
     def create(cls, path: Path, kind: str, body: dict[str, Any]) -> Self:
         """A new journal with its first event; the file appears whole or not at all."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with _named(path):
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with _translate_errors(path):
             # What a kill left there, SQLite would take for the new file's.
-            for old in (aside, _undo(aside), _undo(path)):
-                old.unlink(missing_ok=True)
-            with closing(_connect(aside)) as database:
-                database.execute(_TABLE)
-                journal = cls(aside, database, 0, "")
+            for leftover in (temporary, _locate_rollback_file(temporary), _locate_rollback_file(path)):
+                leftover.unlink(missing_ok=True)
+            with closing(_connect(temporary)) as database:
+                database.execute(_CREATE_TABLE)
+                journal = cls(temporary, database, 0, "")
                 journal.append(kind, **body)
-            aside.replace(path)
-            _undo(aside).unlink(missing_ok=True)
-            return cls(path, _connect(path), journal._number, journal._digest)
+            temporary.replace(path)
+            _locate_rollback_file(temporary).unlink(missing_ok=True)
+            return cls(path, _connect(path), journal._event_count, journal._digest)
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Self, list[Event]]:
+    def open(cls, path: Path) -> tuple[Self, list[JournalEvent]]:
         """A journal to go on with, and its events so far; JournalDamaged when it is not what was written."""
-        events, digest = _read(path)
-        with _named(path):
+        events, digest = _read_chain(path)
+        with _translate_errors(path):
             database = _connect(path)
             # Events may be whole where SQLite's notes on its free space are not, and the next would overwrite them.
-            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
-        if found != "ok":
+            verdict = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if verdict != "ok":
             database.close()
-            raise JournalDamaged(path, found.splitlines()[-1])
+            raise JournalDamaged(path, verdict.splitlines()[-1])
         return cls(path, database, len(events), digest), events
 
-    def append(self, kind: str, **body: Any) -> Event:
+    def append(self, kind: str, **body: Any) -> JournalEvent:
         """Record an event; it is on the disk when this returns."""
         text = json.dumps(body)
-        digest = _chained(self._digest, kind, text)
-        with _named(self.path), _transaction(self._database, "IMMEDIATE"):
-            self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (self._number, kind, text, digest))
-            self._database.execute(f"PRAGMA user_version={self._number + 1}")
-        self._number, self._digest = self._number + 1, digest
-        return Event(kind, json.loads(text))
+        digest = _hash_event(self._digest, kind, text)
+        with _translate_errors(self.path), _transaction(self._database, "IMMEDIATE"):
+            self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (self._event_count, kind, text, digest))
+            self._database.execute(f"PRAGMA user_version={self._event_count + 1}")
+        self._event_count, self._digest = self._event_count + 1, digest
+        return JournalEvent(kind, json.loads(text))
 
     def close(self) -> None:
         self._database.close()
 
 
-def read(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[JournalEvent]:
     """The events of a journal that others may be writing; JournalDamaged when it is not what was written."""
-    return _read(path)[0]
+    return _read_chain(path)[0]
 
 
-def ends(path: Path) -> tuple[Event, Event]:
+def read_first_and_last(path: Path) -> tuple[JournalEvent, JournalEvent]:
     """The first and the last event alone, without a look at those between; JournalDamaged where they are unreadable."""
-    count, rows = _rows(path, "WHERE number IN (0, ?1 - 2, ?1 - 1)")
+    count, rows = _read_rows(path, "WHERE number IN (0, ?1 - 2, ?1 - 1)")
     if [row[0] for row in rows] != sorted({0, max(0, count - 2), count - 1}):
         raise JournalDamaged(path, f"it does not hold its {count} events")
-    before = ""
+    previous = ""
     for number, kind, body, digest in rows:
         if number < 2 or number == count - 1:  # of the one before the last, its own is all there is to go by
-            _refuse_altered(number, digest, _chained(before, kind, body), path)
-        before = digest
-    first, last = (Event(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))
+            _refuse_altered(number, digest, _hash_event(previous, kind, body), path)
+        previous = digest
+    first, last = (JournalEvent(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))
     return first, last
 
 
-def _read(path: Path) -> tuple[list[Event], str]:
-    count, rows = _rows(path)
+def _read_chain(path: Path) -> tuple[list[JournalEvent], str]:
+    count, rows = _read_rows(path)
     digest, events = "", []
-    for position, (number, kind, body, found) in enumerate(rows):
-        digest = _chained(digest, kind, body)
-        _refuse_altered(position, (number, found), (position, digest), path)
-        events.append(Event(kind, json.loads(body)))
+    for position, (number, kind, body, stored_digest) in enumerate(rows):
+        digest = _hash_event(digest, kind, body)
+        _refuse_altered(position, (number, stored_digest), (position, digest), path)
+        events.append(JournalEvent(kind, json.loads(body)))
     if len(events) != count:
         raise JournalDamaged(path, f"it holds {len(events)} of {count} events")
     return events, digest
 
 
-def _refuse_altered(position: int, found: object, expected: object, path: Path) -> None:
-    if found != expected:
+def _refuse_altered(position: int, actual: object, expected: object, path: Path) -> None:
+    if actual != expected:
         raise JournalDamaged(path, f"event {position} does not match its checksum")
 
 
-def _rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ...]]]:
+def _read_rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ...]]]:
     """How many events there shall be (?1 in the condition; one at least), and the rows there are, at one moment."""
-    with _named(path):
+    with _translate_errors(path):
         _refuse_empty(path)
-    with _named(path), closing(_connect(path, to_read=True)) as database, _transaction(database):
+    with _translate_errors(path), closing(_connect(path, read_only=True)) as database, _transaction(database):
         count = int(database.execute("PRAGMA user_version").fetchone()[0])
         if count < 1:
             raise JournalDamaged(path, "it holds no event")
@@ -148,18 +148,18 @@ def _refuse_empty(path: Path) -> None:
         raise JournalDamaged(path, "it is empty")
 
 
-def _chained(before: str, kind: str, body: object) -> str:
-    return hashlib.sha256(f"{before}\n{kind}\n{body}".encode()).hexdigest()[:32]
+def _hash_event(previous: str, kind: str, body: object) -> str:
+    return hashlib.sha256(f"{previous}\n{kind}\n{body}".encode()).hexdigest()[:32]
 
 
-def _connect(path: Path, to_read: bool = False) -> sqlite3.Connection:
+def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     # A reader may write too where it can: after a kill, SQLite takes back a half-written event first.
-    mode = "rwc" if not to_read else "rw" if os.access(path, os.W_OK) else "ro"
+    mode = "rwc" if not read_only else "rw" if os.access(path, os.W_OK) else "ro"
     address = f"{path.resolve().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
     # Noise that is no text fails its checksum.
     database.text_factory = lambda content: content.decode(errors="replace")
-    if not to_read:
+    if not read_only:
         database.execute("PRAGMA journal_mode=TRUNCATE")
         database.execute("PRAGMA synchronous=FULL")
     return database
@@ -178,32 +178,32 @@ def _transaction(database: sqlite3.Connection, kind: str = "DEFERRED") -> Iterat
         raise
 
 
-def _undo(path: Path) -> Path:
+def _locate_rollback_file(path: Path) -> Path:
     """SQLite's own file beside a database, from which it takes back what a kill broke off."""
     return path.with_name(f"{path.name}-journal")
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     """What SQLite and the system raise, with the file it is about."""
     try:
         yield
     except OSError as error:
-        raise _unusable(path, error.strerror or str(error)) from None
+        raise _build_unusable_error(path, error.strerror or str(error)) from None
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in _DAMAGE:
+        if error.sqlite_errorcode in _DAMAGE_CODES:
             raise JournalDamaged(path, str(error)) from None
         # Full disk, read-only folder, a file that cannot be opened: nothing is wrong with what was written.
-        raise _unusable(path, str(error)) from None
+        raise _build_unusable_error(path, str(error)) from None
     except sqlite3.DatabaseError as error:
         raise JournalDamaged(path, str(error)) from None
     except UnicodeDecodeError:  # of SQLite's own words, which quote the noise
         raise JournalDamaged(path, "SQLite finds no table in it") from None
 
 
-def _unusable(path: Path, reason: str) -> StoreError:
+def _build_unusable_error(path: Path, reason: str) -> StoreError:
     return StoreError(f"{path} cannot be read or written ({reason}): mend that, then type the same command again.")
 
 
 # What SQLite says of a file that it can read but not make sense of: no such table, another format, cut short.
-_DAMAGE = frozenset((sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ))
+_DAMAGE_CODES = frozenset((sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ))

@@ -17,7 +17,7 @@ from fmnist_sweep.errors import Locked
 if TYPE_CHECKING:
     from filelock import FileLock
 
-_LOCK, _WHO = "owner.lock", "owner.json"
+_LOCK_FILE, _OWNER_FILE = "owner.lock", "owner.json"
 _PATIENCE_SECONDS = 1.0  # somebody may hold it for a moment, to see whether it is held
 
 
@@ -34,44 +34,44 @@ class Owner:
 
 
 @contextmanager
-def held(folder: Path, what: str) -> Iterator[None]:
+def lock_folder(folder: Path, resource: str) -> Iterator[None]:
     """Hold a folder (made where needed) while the block runs; Locked says who has it. A dead owner's hold is void."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder)
-    if not _taken(lock, _PATIENCE_SECONDS):
+    lock = _create_lock(folder)
+    if not _try_acquire(lock, _PATIENCE_SECONDS):
         raise Locked(
-            f"{what} is being run by {_who(folder) or 'another process'}: wait for it or end it; type the command "
+            f"{resource} is being run by {_read_owner(folder) or 'another process'}: wait for it or end it; type the command "
             "again afterwards and it continues."
         )
     try:
-        me = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
-        (folder / _WHO).write_text(json.dumps(asdict(me)))
+        holder = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+        (folder / _OWNER_FILE).write_text(json.dumps(asdict(holder)))
         yield
     finally:
         lock.release()
 
 
-def owner(folder: Path, patience: float = 0) -> Owner | None:
+def find_owner(folder: Path, patience: float = 0) -> Owner | None:
     """Who holds a folder, or None; patience: seconds to wait for one who only looks at it."""
-    if not (folder / _LOCK).exists():
+    if not (folder / _LOCK_FILE).exists():
         return None
-    lock = _lock(folder)
+    lock = _create_lock(folder)
     try:
-        if _taken(lock, patience):
+        if _try_acquire(lock, patience):
             lock.release()
             return None
     except OSError:  # a read-only disk, on which there is nothing to hold
         return None
-    return _who(folder) or Owner(0, "unknown", "unknown")
+    return _read_owner(folder) or Owner(0, "unknown", "unknown")
 
 
-def _lock(folder: Path) -> FileLock:
+def _create_lock(folder: Path) -> FileLock:
     from filelock import FileLock
 
-    return FileLock(folder / _LOCK)
+    return FileLock(folder / _LOCK_FILE)
 
 
-def _taken(lock: FileLock, patience: float) -> bool:
+def _try_acquire(lock: FileLock, patience: float) -> bool:
     from filelock import Timeout
 
     try:
@@ -81,9 +81,9 @@ def _taken(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def _who(folder: Path) -> Owner | None:
+def _read_owner(folder: Path) -> Owner | None:
     # Only words for a message: the lock decides, whatever is in this file.
     try:
-        return Owner(**json.loads((folder / _WHO).read_text()))
+        return Owner(**json.loads((folder / _OWNER_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None

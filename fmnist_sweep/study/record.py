@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmnist_sweep.search.ask_and_tell import Proposal, Wait
-from fmnist_sweep.study.journal import Event
+from fmnist_sweep.study.journal import JournalEvent
 
 
 @dataclass
@@ -21,9 +21,9 @@ class Attempt:
     number: int
     run_id: str | None = None
     state: str = "running"
-    delivered: bool = False
-    lost: str | None = None
-    kept: int = 0
+    is_delivered: bool = False
+    worker_loss: str | None = None
+    kept_epochs: int = 0
 
 
 @dataclass
@@ -39,19 +39,19 @@ class TrialHistory:
     attempts: list[Attempt] = field(default_factory=list)
     state: str = "running"
     outcome: dict[str, Any] | None = None
-    same_as: str | None = None
-    model_dropped: bool = False
+    duplicate_of: str | None = None
+    is_model_dropped: bool = False
     # Whether the oracle knows how it ended; in a synchronous search that is later.
-    told: bool = False
+    is_reported: bool = False
 
     @property
     def trial_id(self) -> str:
         return self.proposal.trial_id
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether nothing is left to do for it: it ended, and the store has all of it."""
-        return self.state != "running" and (self.same_as is not None or self.attempts[-1].delivered)
+        return self.state != "running" and (self.duplicate_of is not None or self.attempts[-1].is_delivered)
 
 
 # What the oracle was asked and told, in order: its answers, and the trials that ended with their scores.
@@ -74,41 +74,41 @@ class StudyRecord:
     exchanges: list[Exchange] = field(default_factory=list)
     seconds: float = 0.0
     closings: int = 0
-    doubles: int = 0  # proposals whose configuration was known
-    exhausted: bool = False
+    duplicates: int = 0  # proposals whose configuration was known
+    is_exhausted: bool = False
     state: str = "new"  # running, interrupted or closed
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> StudyRecord:
+    def from_events(cls, events: Iterable[JournalEvent]) -> StudyRecord:
         first, *others = events
         record = cls(first.body)
         for event in others:
             record.apply(event)
         return record
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: JournalEvent) -> None:
         """Take one more event in; KeyError for a kind that is not known."""
-        _APPLY[event.kind](self, event.body)
+        _HANDLERS[event.kind](self, event.body)
         self.seconds = event.body.get("seconds", self.seconds)
 
     @property
-    def begun(self) -> int:
+    def trial_count(self) -> int:
         """How many trials were trained or are to be; without a look at each."""
-        return len(self.trials) - self.doubles
+        return len(self.trials) - self.duplicates
 
     @property
-    def trained(self) -> list[TrialHistory]:
+    def trained_trials(self) -> list[TrialHistory]:
         """These trials."""
-        return [trial for trial in self.trials.values() if trial.same_as is None]
+        return [trial for trial in self.trials.values() if trial.duplicate_of is None]
 
     @property
-    def unsettled(self) -> list[TrialHistory]:
-        return [trial for trial in self.trials.values() if not trial.settled]
+    def unsettled_trials(self) -> list[TrialHistory]:
+        return [trial for trial in self.trials.values() if not trial.is_settled]
 
-    def count(self, state: str) -> int:
-        return sum(trial.state == state for trial in self.trained)
+    def count_trials(self, state: str) -> int:
+        return sum(trial.state == state for trial in self.trained_trials)
 
-    def _opened(self, body: dict[str, Any]) -> None:
+    def _apply_opened(self, body: dict[str, Any]) -> None:
         self.state = "running"
         self.about |= {key: body[key] for key in ("command", "planned") if key in body}
         if "executor" in body and not self.about.get("executor", {}).get("measured"):
@@ -116,100 +116,100 @@ class StudyRecord:
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 
-    def _run(self, body: dict[str, Any]) -> None:
+    def _apply_run(self, body: dict[str, Any]) -> None:
         self.run_id = body["run_id"]
 
-    def _asked(self, body: dict[str, Any]) -> None:
+    def _apply_asked(self, body: dict[str, Any]) -> None:
         proposal = Proposal(**body["proposal"])
         self.trials[proposal.trial_id] = TrialHistory(proposal, len(self.trials) + 1)
         self.exchanges.append(proposal)
 
-    def _waited(self, body: dict[str, Any]) -> None:
+    def _apply_waited(self, body: dict[str, Any]) -> None:
         self.exchanges.append(Wait())
 
-    def _exhausted(self, body: dict[str, Any]) -> None:
-        self.exhausted = True
+    def _apply_exhausted(self, body: dict[str, Any]) -> None:
+        self.is_exhausted = True
 
-    def _known(self, body: dict[str, Any]) -> None:
+    def _apply_known(self, body: dict[str, Any]) -> None:
         trial = self.trials[body["trial_id"]]
-        trial.same_as, trial.state, trial.outcome = body["same_as"], "finished", body
-        self.doubles += 1
-        self._tell(trial, body)
+        trial.duplicate_of, trial.state, trial.outcome = body["same_as"], "finished", body
+        self.duplicates += 1
+        self._report_score(trial, body)
 
-    def _attempt(self, body: dict[str, Any]) -> None:
+    def _apply_attempt(self, body: dict[str, Any]) -> None:
         self.trials[body["trial_id"]].attempts.append(Attempt(body["attempt"]))
 
-    def _attempt_run(self, body: dict[str, Any]) -> None:
-        self._attempt_of(body).run_id = body["run_id"]
+    def _apply_attempt_run(self, body: dict[str, Any]) -> None:
+        self._find_attempt(body).run_id = body["run_id"]
 
-    def _finished(self, body: dict[str, Any]) -> None:
-        self._ended(body, "finished", body["score"])
+    def _apply_finished(self, body: dict[str, Any]) -> None:
+        self._end_trial(body, "finished", body["score"])
 
-    def _failed(self, body: dict[str, Any]) -> None:
-        self._ended(body, "failed", None)
+    def _apply_failed(self, body: dict[str, Any]) -> None:
+        self._end_trial(body, "failed", None)
 
-    def _ended(self, body: dict[str, Any], state: str, score: float | None) -> None:
+    def _end_trial(self, body: dict[str, Any], state: str, score: float | None) -> None:
         trial = self.trials[body["trial_id"]]
-        again = trial.outcome is not None  # trained once more because its result was lost: what is told is told
+        is_repeat = trial.outcome is not None  # trained once more because its result was lost: what is told is told
         trial.state, trial.outcome = state, {**body, "score": score}
-        self._attempt_of(body).state = state
-        if not again:
-            self._tell(trial, body)
+        self._find_attempt(body).state = state
+        if not is_repeat:
+            self._report_score(trial, body)
 
-    def _tell(self, trial: TrialHistory, body: dict[str, Any]) -> None:
+    def _report_score(self, trial: TrialHistory, body: dict[str, Any]) -> None:
         if body.get("later"):  # a `told` follows
             return
-        trial.told = True
+        trial.is_reported = True
         self.exchanges.append((trial.trial_id, (trial.outcome or {})["score"]))
 
-    def _told(self, body: dict[str, Any]) -> None:
-        self._tell(self.trials[body["trial_id"]], body)
+    def _apply_told(self, body: dict[str, Any]) -> None:
+        self._report_score(self.trials[body["trial_id"]], body)
 
-    def _killed(self, body: dict[str, Any]) -> None:
-        attempt = self._attempt_of(body)
-        attempt.state, attempt.lost, attempt.kept = "killed", body.get("lost"), body.get("kept", 0)
+    def _apply_killed(self, body: dict[str, Any]) -> None:
+        attempt = self._find_attempt(body)
+        attempt.state, attempt.worker_loss, attempt.kept_epochs = "killed", body.get("lost"), body.get("kept", 0)
 
-    def _lost(self, body: dict[str, Any]) -> None:
+    def _apply_lost(self, body: dict[str, Any]) -> None:
         self.trials[body["trial_id"]].state = "running"
-        self._attempt_of(body).state = "killed"
+        self._find_attempt(body).state = "killed"
 
-    def _delivered(self, body: dict[str, Any]) -> None:
-        self._attempt_of(body).delivered = True
+    def _apply_delivered(self, body: dict[str, Any]) -> None:
+        self._find_attempt(body).is_delivered = True
 
-    def _model_dropped(self, body: dict[str, Any]) -> None:
-        self.trials[body["trial_id"]].model_dropped = True
+    def _apply_model_dropped(self, body: dict[str, Any]) -> None:
+        self.trials[body["trial_id"]].is_model_dropped = True
 
-    def _interrupted(self, body: dict[str, Any]) -> None:
+    def _apply_interrupted(self, body: dict[str, Any]) -> None:
         self.state = "interrupted"
 
-    def _closing(self, body: dict[str, Any]) -> None:
+    def _apply_closing(self, body: dict[str, Any]) -> None:
         self.closings += 1
 
-    def _closed(self, body: dict[str, Any]) -> None:
+    def _apply_closed(self, body: dict[str, Any]) -> None:
         self.state = "closed"
 
-    def _attempt_of(self, body: dict[str, Any]) -> Attempt:
+    def _find_attempt(self, body: dict[str, Any]) -> Attempt:
         number: int = body["attempt"]
         return self.trials[body["trial_id"]].attempts[number - 1]
 
 
-_APPLY = {
-    "opened": StudyRecord._opened,
-    "run": StudyRecord._run,
-    "asked": StudyRecord._asked,
-    "waited": StudyRecord._waited,
-    "exhausted": StudyRecord._exhausted,
-    "known": StudyRecord._known,
-    "attempt": StudyRecord._attempt,
-    "attempt_run": StudyRecord._attempt_run,
-    "finished": StudyRecord._finished,
-    "failed": StudyRecord._failed,
-    "told": StudyRecord._told,
-    "killed": StudyRecord._killed,
-    "lost": StudyRecord._lost,
-    "delivered": StudyRecord._delivered,
-    "model_dropped": StudyRecord._model_dropped,
-    "interrupted": StudyRecord._interrupted,
-    "closing": StudyRecord._closing,
-    "closed": StudyRecord._closed,
+_HANDLERS = {
+    "opened": StudyRecord._apply_opened,
+    "run": StudyRecord._apply_run,
+    "asked": StudyRecord._apply_asked,
+    "waited": StudyRecord._apply_waited,
+    "exhausted": StudyRecord._apply_exhausted,
+    "known": StudyRecord._apply_known,
+    "attempt": StudyRecord._apply_attempt,
+    "attempt_run": StudyRecord._apply_attempt_run,
+    "finished": StudyRecord._apply_finished,
+    "failed": StudyRecord._apply_failed,
+    "told": StudyRecord._apply_told,
+    "killed": StudyRecord._apply_killed,
+    "lost": StudyRecord._apply_lost,
+    "delivered": StudyRecord._apply_delivered,
+    "model_dropped": StudyRecord._apply_model_dropped,
+    "interrupted": StudyRecord._apply_interrupted,
+    "closing": StudyRecord._apply_closing,
+    "closed": StudyRecord._apply_closed,
 }

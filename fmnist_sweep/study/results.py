@@ -10,7 +10,7 @@ from fmnist_sweep import files as packed
 from fmnist_sweep.training.events import Epoch, TrialResult
 
 
-def pack(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
+def pack_result(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
     """A result and when each of its epochs ended, as checked bytes."""
     values = {
         "trial_id": result.trial_id,
@@ -21,13 +21,16 @@ def pack(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
         "fit_seconds": result.fit_seconds,
     }
     model = np.frombuffer(result.model, np.uint8)
-    return packed.pack(values, {"probabilities": result.probabilities, "model": model})
+    return packed.pack_arrays(values, {"probabilities": result.probabilities, "model": model})
 
 
-def unpack(content: bytes) -> tuple[TrialResult, list[Epoch]]:
+def unpack_result(content: bytes) -> tuple[TrialResult, list[Epoch]]:
     """What was packed; packed.Damaged when it is not that any more."""
-    values, arrays = packed.unpack(content)
-    ended = values.pop("ended")
+    values, arrays = packed.unpack_arrays(content)
+    end_times = values.pop("ended")
     result = TrialResult(**values, probabilities=arrays["probabilities"], model=arrays["model"].tobytes())
-    epochs = [Epoch(number, row, at) for number, (row, at) in enumerate(zip(result.history, ended, strict=True), 1)]
+    epochs = [
+        Epoch(number, row, end_time)
+        for number, (row, end_time) in enumerate(zip(result.history, end_times, strict=True), 1)
+    ]
     return result, epochs

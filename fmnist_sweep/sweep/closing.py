@@ -16,13 +16,13 @@ from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import now
 from fmnist_sweep.sweep.plan import Planned
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import runs as tracking
 
 
 def recorded(record: StudyRecord) -> list[TrialRecord]:
     """A study's trials as tables and pages show them."""
-    return [report.build_trial_record(history, record.about) for history in record.trained]
+    return [report.build_trial_record(history, record.about) for history in record.trained_trials]
 
 
 def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
@@ -52,9 +52,9 @@ def close_study(sweep: Sweep, planned: Planned, opened: OpenStudy, seconds: floa
 def refuse_deleted(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """StoreError when somebody deleted the run of a study or sweep, of which its journal knows."""
     store, run_id = sweep.store, str(opened.record.run_id)
-    if not sweep.delivery.insist(lambda: tracking.is_there(store, run_id), sweep.stop.sleep):
+    if not sweep.delivery.insist(lambda: tracking.is_run_active(store, run_id), sweep.stop.sleep):
         raise StoreError(
-            f"{masked(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
+            f"{mask_credentials(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
             "it there, or type the command with fresh=true to begin anew."
         )
 
@@ -87,7 +87,7 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
     records, store, run_id = summary.records, sweep.store, str(opened.record.run_id)
     winner = report.find_best_record(records)
     refuse_deleted(sweep, opened)
-    opened.note("closing")
+    opened.append_event("closing")
     # Settled before the first try: said again, a figure of the same step and time is not logged twice.
     step, ended = opened.record.closings - 1, now()
     tags, metrics = {}, report.count_states(records)
@@ -101,7 +101,7 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
     status = "FAILED" if summary.failed else "FINISHED"
 
     def close() -> None:
-        figures = {} if winner is None else tracking.figures(store, winner.run_id)
+        figures = {} if winner is None else tracking.read_artifacts(store, winner.run_id)
         found = publishing.read_findings(
             store, summary.journals, summary.images, [record.run_id for record in records], summary.kinds.trial
         )
@@ -114,7 +114,9 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
             publishing.REPORT_FILE: page,
             **{f"best/{name}": content for name, content in figures.items()},
         }
-        tracking.close(store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files)
+        tracking.close_parent_run(
+            store, run_id, status=status, metrics=metrics, step=step, ended=ended, tags=tags, files=files
+        )
         try:
             publishing.save_report(store, run_id, summary.name, page)
         except OSError as error:  # the run has it all the same, and nothing is to be trained again for it
@@ -122,7 +124,7 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: Summary, **m
             sweep.view.say(f"{at} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
 
     sweep.delivery.insist(close, sweep.stop.sleep)
-    opened.note("closed", **more)
+    opened.append_event("closed", **more)
 
 
 def ending(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:

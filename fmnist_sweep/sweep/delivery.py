@@ -63,7 +63,7 @@ class Parcel:
             self._bring(store)
         except Exception as error:
             run_id = self.attempt.run_id
-            if run_id is None or stores.away(error) is not None or tracking.is_there(store, run_id):
+            if run_id is None or stores.explain_outage(error) is not None or tracking.is_run_active(store, run_id):
                 raise
             if self.ending is not None:
                 self.delivered()
@@ -71,11 +71,11 @@ class Parcel:
     def _bring(self, store: Store) -> None:
         again, self.again = self.again, True
         if self.attempt.run_id is None:
-            self.found(tracking.start_run(store, self.info, may_exist=again, begun=self.begun))
+            self.found(tracking.start_run(store, self.info, may_exist=again, start_time=self.begun))
         run_id = str(self.attempt.run_id)
         if not self._described:
             # Its files at once, because whoever looks at a failed or killed trial wants to repeat it.
-            tracking.describe(store, run_id, self.params, self.splits, self.files)
+            tracking.describe_run(store, run_id, self.params, self.splits, self.files)
             self._link(store)
             self._described = True
         tracking.log_epochs(store, run_id, self.epochs[self._logged :])
@@ -87,9 +87,9 @@ class Parcel:
 
     def _link(self, store: Store) -> None:
         """Link each dead attempt's run with the next one: one that died at once had no time to link those before it."""
-        there = [attempt for attempt in self.follows if tracking.is_there(store, str(attempt.run_id))]
+        there = [attempt for attempt in self.follows if tracking.is_run_active(store, str(attempt.run_id))]
         for dead, follower in pairwise((*there, self.attempt)):
-            tracking.follow(store, str(dead.run_id), str(follower.run_id), follower.number)
+            tracking.link_attempts(store, str(dead.run_id), str(follower.run_id), follower.number)
 
 
 class Delivery:
@@ -119,7 +119,7 @@ class Delivery:
             try:
                 self._waiting[0].bring(self._store)
             except Exception as error:
-                reason = stores.away(error)
+                reason = stores.explain_outage(error)
                 if reason is None:
                     raise
                 self._back_off(reason)
@@ -161,7 +161,7 @@ class Delivery:
         try:
             call()
         except Exception as error:
-            reason = stores.away(error)
+            reason = stores.explain_outage(error)
             if reason is None:
                 raise
             self._back_off(reason)
@@ -175,7 +175,7 @@ class Delivery:
             try:
                 answer = call()
             except Exception as error:
-                reason = stores.away(error)
+                reason = stores.explain_outage(error)
                 if reason is None:
                     raise
                 self._back_off(reason)

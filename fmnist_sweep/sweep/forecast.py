@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
-from fmnist_sweep.text import duration, trials_text
+from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.training.probe import Probe
 
 if TYPE_CHECKING:
@@ -154,10 +154,12 @@ def text(forecast: Forecast) -> str:
     if not forecast.trials:
         return "nothing is left to train"
     if math.isinf(forecast.trials):
-        return f"{trials_text(forecast.trials)}; nothing but the disk limits them"
+        return f"{format_trial_count(forecast.trials)}; nothing but the disk limits them"
     epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,.0f} epochs"
-    minutes = "for an unknown time" if math.isnan(forecast.minutes) else duration(60 * forecast.minutes)
-    return f"about {trials_text(forecast.trials)}, {epochs}, {minutes}, at most {_size(forecast.megabytes)} on disk"
+    minutes = "for an unknown time" if math.isnan(forecast.minutes) else format_duration(60 * forecast.minutes)
+    return (
+        f"about {format_trial_count(forecast.trials)}, {epochs}, {minutes}, at most {_size(forecast.megabytes)} on disk"
+    )
 
 
 def _size(megabytes: float) -> str:
@@ -178,7 +180,7 @@ def refuse_full_disk(folder: Path, forecast: Forecast) -> None:
         return
     amount = "room without end" if math.isinf(needed) else f"up to {_size(needed)}"
     raise StoreError(
-        f"{folder}: {trials_text(forecast.trials)} may need {amount} and only {_free_text(free)} is free there; "
+        f"{folder}: {format_trial_count(forecast.trials)} may need {amount} and only {_free_text(free)} is free there; "
         "keep fewer models (tracking.keep_models=1), run fewer trials (search.max_trials) or name a larger disk "
         "(tracking.uri=sqlite:///FILE)."
     )

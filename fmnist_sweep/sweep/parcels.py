@@ -24,7 +24,7 @@ from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.runs import Closing
+from fmnist_sweep.tracking.runs import RunEnd
 from fmnist_sweep.training import environment as machine
 from fmnist_sweep.training.environment import source_commit
 from fmnist_sweep.training.evaluation import evaluate
@@ -40,8 +40,8 @@ class Handover:
         self._most = planned.study.job.config.tracking.keep_models
         self._kept: list[TrialHistory] = []
         self._to_drop: list[TrialHistory] = []
-        for history in self._record.trained:
-            if history.state == "finished" and not history.model_dropped:
+        for history in self._record.trained_trials:
+            if history.state == "finished" and not history.is_model_dropped:
                 self._wanted(history)
 
     def resolved(self, history: TrialHistory) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Handover:
         written = yaml.safe_dump({**config, "data": self._study.job.config.data.content()}, sort_keys=False)
 
         def delivered() -> None:
-            self._opened.note("delivered", **named)
+            self._opened.append_event("delivered", **named)
             if attempt.state in ("finished", "failed"):
                 self.forget_files(history)
 
@@ -72,7 +72,7 @@ class Handover:
             params=flat({**config, "data": self._study.job.config.data.content()}),
             files={"config.yaml": written.encode(), "overrides.txt": f"{info.command}\n".encode()},
             splits=self._planned.splits,
-            found=lambda run_id: self._opened.note("attempt_run", **named, run_id=run_id),
+            found=lambda run_id: self._opened.append_event("attempt_run", **named, run_id=run_id),
             delivered=delivered,
             epochs=epochs,
             follows=[dead for dead in history.attempts[:-1] if dead.run_id is not None],
@@ -81,7 +81,7 @@ class Handover:
     def _info(self, history: TrialHistory, attempt: Attempt, config: Mapping[str, Any]) -> tracking.RunInfo:
         origin, below = self._planned.splits.origin, history.proposal.continues
         # A twin has no run: the trial that trained for both is the one.
-        continues = {} if below is None else {"continues": self._record.trials[below].same_as or below}
+        continues = {} if below is None else {"continues": self._record.trials[below].duplicate_of or below}
         return tracking.RunInfo(
             kind=self._study.job.kinds.trial,
             name=format_trial_name(history, self._record.about)[:250],
@@ -124,13 +124,13 @@ class Handover:
         name, path = format_trial_name(history, self._record.about), self._opened.result_path(history.trial_id)
 
         def finish(run_id: str, again: bool) -> None:
-            found = at_hand[0] if at_hand else results.unpack(path.read_bytes())[0]
+            found = at_hand[0] if at_hand else results.unpack_result(path.read_bytes())[0]
             evaluation = evaluate(validation.labels, found.probabilities, LABELS)
             files = make_trial_artifacts(name, found, evaluation, validation)
-            keep, closing = self._wanted(history), Closing(ended, again)
+            keep, closing = self._wanted(history), RunEnd(ended, again)
             tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)
-            if not keep and not history.model_dropped:
-                self._opened.note("model_dropped", trial_id=history.trial_id)
+            if not keep and not history.is_model_dropped:
+                self._opened.append_event("model_dropped", trial_id=history.trial_id)
 
         return finish
 
@@ -138,16 +138,16 @@ class Handover:
         """How a failed trial's run is closed; outcome: what the journal says of it."""
         reason, trace, ended = outcome["reason"], outcome["traceback"], outcome["ended"]
         store = self._sweep.store
-        return lambda run_id, again: tracking.fail_trial(store, run_id, reason, trace, Closing(ended, again))
+        return lambda run_id, again: tracking.fail_trial(store, run_id, reason, trace, RunEnd(ended, again))
 
     def kill(self, attempt: Attempt) -> None:
         """Close the run of an attempt that is broken off; where the store is away, the next start does it."""
         if attempt.run_id is None:
             return
         try:
-            tracking.kill(self._sweep.store, attempt.run_id)
+            tracking.kill_run(self._sweep.store, attempt.run_id)
         except Exception as error:
-            if stores.away(error) is None:
+            if stores.explain_outage(error) is None:
                 raise
 
     def bury(self, history: TrialHistory, attempt: Attempt, *, insist: bool = True) -> None:
@@ -162,16 +162,16 @@ class Handover:
 
         def bury() -> None:
             if attempt.run_id is None:
-                for run in tracking.search(store, marks):
-                    self._opened.note("attempt_run", **named, run_id=run.info.run_id)
+                for run in tracking.search_runs(store, marks):
+                    self._opened.append_event("attempt_run", **named, run_id=run.info.run_id)
             if attempt.run_id is not None:
-                tracking.kill(store, attempt.run_id)
+                tracking.kill_run(store, attempt.run_id)
 
         if insist:
             self._sweep.delivery.insist(bury, self._sweep.stop.sleep)
         elif not self._sweep.delivery.tried(bury):
             return
-        self._opened.note("delivered", **named)
+        self._opened.append_event("delivered", **named)
 
     def deliver_late(self, history: TrialHistory) -> None:
         """Hand over what an earlier session could not; packed.Damaged when its result is not what was written."""
@@ -182,12 +182,12 @@ class Handover:
         else:
             path = self._opened.result_path(history.trial_id)
             try:
-                _, epochs = results.unpack(path.read_bytes() if path.exists() else b"")
-            except packed.Damaged:
+                _, epochs = results.unpack_result(path.read_bytes() if path.exists() else b"")
+            except packed.DamagedContent:
                 if not self._is_finished(history.attempts[-1]):
                     raise
                 # Its run is closed last: the store has all of it, and only the word of it was lost.
-                self._opened.note("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
+                self._opened.append_event("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
                 self.forget_files(history)
                 return
             ending = self.finished(history, [], outcome["ended"])
@@ -199,7 +199,7 @@ class Handover:
         run_id, sweep = attempt.run_id, self._sweep
         if run_id is None:
             return False
-        return bool(sweep.delivery.insist(lambda: tracking.is_finished(sweep.store, run_id), sweep.stop.sleep))
+        return bool(sweep.delivery.insist(lambda: tracking.is_run_finished(sweep.store, run_id), sweep.stop.sleep))
 
     def _wanted(self, history: TrialHistory) -> bool:
         """Whether a finished trial's model is among those to keep; the one it drives out is dropped later."""
@@ -216,14 +216,14 @@ class Handover:
     def drop_models(self, insist: bool) -> None:
         """Delete the models in the store that are no longer among the best; insist: wait for a store that is away."""
         sweep = self._sweep
-        for history in [history for history in self._to_drop if history.settled and not history.model_dropped]:
-            drop = partial(logged_model.drop, sweep.store, str(history.attempts[-1].run_id))
+        for history in [history for history in self._to_drop if history.is_settled and not history.is_model_dropped]:
+            drop = partial(logged_model.delete_model, sweep.store, str(history.attempts[-1].run_id))
             if insist:
                 sweep.delivery.insist(drop, sweep.stop.sleep)
             elif not sweep.delivery.tried(drop):
                 return
-            self._opened.note("model_dropped", trial_id=history.trial_id)
-        self._to_drop = [history for history in self._to_drop if not history.model_dropped]
+            self._opened.append_event("model_dropped", trial_id=history.trial_id)
+        self._to_drop = [history for history in self._to_drop if not history.is_model_dropped]
 
 
 def _accuracy(history: TrialHistory) -> float:

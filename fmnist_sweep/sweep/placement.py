@@ -100,7 +100,7 @@ def _begun_with(plan: Sequence[Planned], cores: int) -> Arrangement | None:
         found = planned.record.about.get("executor")
         if found is None or found["name"] == "ray" or found["threads"] > cores:
             continue
-        if found["measured"] or planned.record.count("running"):
+        if found["measured"] or planned.record.count_trials("running"):
             return Arrangement(**found)
     return None
 

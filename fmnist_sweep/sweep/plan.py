@@ -21,7 +21,7 @@ from fmnist_sweep.study import folder as folders
 from fmnist_sweep.study.folder import Place, StudyFolder
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep import forecast
-from fmnist_sweep.text import masked, trials_text
+from fmnist_sweep.text import format_trial_count, mask_credentials
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.probe import Probe
@@ -58,21 +58,23 @@ class Planned:
     @property
     def trained(self) -> int:
         """Trials that have ended."""
-        return sum(history.state != "running" for history in self.record.trained) if self.record else 0
+        return sum(history.state != "running" for history in self.record.trained_trials) if self.record else 0
 
     @property
     def left(self) -> float:
         """Trials still to be trained, begun ones included."""
         if self.record is None:
             return self.trials
-        begun, config = len(self.record.trained), self.study.job.config.search
-        stopped = config.fail_fast and self.record.count("failed") > 0
+        begun, config = len(self.record.trained_trials), self.study.job.config.search
+        stopped = config.fail_fast and self.record.count_trials("failed") > 0
         minutes = config.max_minutes
         late = minutes is not None and self.record.seconds >= 60 * minutes
-        over = stopped or late or self.record.exhausted or begun >= _budget(self.study)
+        over = stopped or late or self.record.is_exhausted or begun >= _budget(self.study)
         new = 0.0 if over else max(0.0, self.trials - begun)
-        begun_ones = sum(history.state == "running" and bool(history.attempts) for history in self.record.trained)
-        return new + (begun_ones if stopped else self.record.count("running"))
+        begun_ones = sum(
+            history.state == "running" and bool(history.attempts) for history in self.record.trained_trials
+        )
+        return new + (begun_ones if stopped else self.record.count_trials("running"))
 
     @property
     def over(self) -> bool:
@@ -80,16 +82,18 @@ class Planned:
         if self.record is None:
             return False
         most = self.study.job.config.tracking.keep_models
-        kept = sum(history.state == "finished" and not history.model_dropped for history in self.record.trained)
+        kept = sum(
+            history.state == "finished" and not history.is_model_dropped for history in self.record.trained_trials
+        )
         if most != "all" and kept > most:
             return False
-        return self.record.state == "closed" and not self.left and not self.record.unsettled
+        return self.record.state == "closed" and not self.left and not self.record.unsettled_trials
 
 
 def place(job: Job) -> Place:
     """The store and the experiment that a job's runs go to; without the user and password of an address."""
     tracking = job.config.tracking
-    return {"uri": masked(stores.absolute_uri(tracking.uri)), "experiment": tracking.experiment}
+    return {"uri": mask_credentials(stores.resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
 
 
 def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
@@ -118,33 +122,33 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
 def _standing(state: Path, study: Study, splits: Splits) -> Planned:
     """Where a study stands; Locked when another process is running it."""
     fresh = study.job.config.fresh
-    folder = None if fresh else folders.current(state, study.id, place(study.job))
+    folder = None if fresh else folders.find_study_folder(state, study.id, place(study.job))
     if folder is None:
         if not fresh:
             _refuse_moved(state, study)
-        return Planned(study, splits, folders.unused(state, study.id), None)
-    owner = folder.owner(patience=1.0)
+        return Planned(study, splits, folders.find_unused_folder(state, study.id), None)
+    owner = folder.find_owner(patience=1.0)
     if owner is not None:
         raise Locked(
             f"study {folder.name} ({study.label}) is being run by {owner}: wait for it or end it; type the command "
             "again afterwards and it continues."
         )
-    if not stores.exists(study.job.config.tracking.uri):
+    if not stores.has_store_file(study.job.config.tracking.uri):
         raise StoreError(
             f"study {folder.name} ({study.label}) was recorded in {place(study.job)['uri']}, which is gone: put it "
             "back, or type the command with fresh=true to begin anew."
         )
-    return Planned(study, splits, folder, folder.record())
+    return Planned(study, splits, folder, folder.read_record())
 
 
 def _refuse_moved(state: Path, study: Study) -> None:
     """StoreError where a study was recorded in this folder when it, and with it the store, was somewhere else."""
     here = place(study.job)
-    for there in folders.places(state, study.id):
+    for there in folders.list_study_places(state, study.id):
         recorded = there["uri"]
         if recorded == here["uri"] or stores.is_server(recorded) or stores.is_server(here["uri"]):
             continue
-        before, now = stores.file_of(recorded), stores.file_of(here["uri"])
+        before, now = stores.locate_store_file(recorded), stores.locate_store_file(here["uri"])
         if before.name == now.name and (not before.is_file() or (now.is_file() and before.samefile(now))):
             raise StoreError(
                 f"study {study.id} ({study.label}) was recorded in {recorded}, and the folder was moved since: the "
@@ -190,14 +194,14 @@ def _announce_study(planned: Planned, view: View) -> None:
     study, record, budget = planned.study, planned.record, _budget(planned.study)
     tuned = ", ".join(study.tuned) or "nothing"
     if planned.over:
-        view.say(f"study {study.id} {study.label}: already done, {trials_text(planned.trained)}", "green")
+        view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.trained)}", "green")
         return
-    trials = trials_text(planned.trials)
+    trials = format_trial_count(planned.trials)
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
     if record is not None:
-        underway = record.count("running")
+        underway = record.count_trials("running")
         begun = f", {underway} to be taken up where it stopped" if underway else ""
-        view.say(f"  continued: {trials_text(planned.trained)} ended before{begun}", "green")
+        view.say(f"  continued: {format_trial_count(planned.trained)} ended before{begun}", "green")
     if planned.trials < budget < math.inf and study.tuned:
         view.say(
             f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget:.0f}: "

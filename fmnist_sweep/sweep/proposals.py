@@ -46,7 +46,7 @@ class Proposals:
                 self._search.repeat(exchange)
         last = self._record.exchanges[-1:]
         self._told_since_wait = not any(isinstance(exchange, search.Wait) for exchange in last)
-        self._untold.extend(history for history in self._record.trials.values() if not history.told)
+        self._untold.extend(history for history in self._record.trials.values() if not history.is_reported)
 
     def take_up(self, unfinished: Iterable[TrialHistory]) -> None:
         """Let these be begun first; to be called once all trials of earlier sessions are known to `known`."""
@@ -73,7 +73,7 @@ class Proposals:
 
     def ended(self, history: TrialHistory) -> None:
         """A trial's end is in the journal; unless that is for later, the oracle is told."""
-        if history.told:
+        if history.is_reported:
             self._tell(history)
         if not self.told_later:
             for twin in self._twins.pop(history.trial_id, []):
@@ -81,7 +81,7 @@ class Proposals:
 
     def _budget_left(self) -> bool:
         most, minutes = self._config.max_trials, self._config.max_minutes
-        if self._record.begun >= (math.inf if most is None else most):
+        if self._record.trial_count >= (math.inf if most is None else most):
             return False
         return minutes is None or self._seconds() < 60 * minutes
 
@@ -91,16 +91,16 @@ class Proposals:
             return self._tell_next()
         answer = self._search.ask()
         if isinstance(answer, search.Wait):
-            self._opened.note("waited")  # it is an exchange too: Hyperband may have opened a bracket
+            self._opened.append_event("waited")  # it is an exchange too: Hyperband may have opened a bracket
             self._told_since_wait = False
             return True
         if answer is None:
             if not running:
                 while self._tell_next():
                     pass
-                self._opened.note("exhausted")
+                self._opened.append_event("exhausted")
             return False
-        self._opened.note("asked", proposal=vars(answer))
+        self._opened.append_event("asked", proposal=vars(answer))
         history = self._record.trials[answer.trial_id]
         if self.told_later:
             self._untold.append(history)
@@ -121,7 +121,7 @@ class Proposals:
         if history.outcome is None:
             return False
         self._untold.popleft()
-        self._opened.note("told", trial_id=history.trial_id)
+        self._opened.append_event("told", trial_id=history.trial_id)
         self._tell(history)
         return True
 
@@ -140,7 +140,9 @@ class Proposals:
 
     def _take_over(self, history: TrialHistory, twin: TrialHistory) -> None:
         score = (twin.outcome or {}).get("score")
-        self._opened.note("known", trial_id=history.trial_id, same_as=twin.same_as or twin.trial_id, score=score)
+        self._opened.append_event(
+            "known", trial_id=history.trial_id, same_as=twin.duplicate_of or twin.trial_id, score=score
+        )
         self._tell(history)
 
     def _tell(self, history: TrialHistory) -> None:

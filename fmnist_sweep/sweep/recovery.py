@@ -19,27 +19,27 @@ def close_what_died(
     store: Store, state: Path, place: Place, ours: Collection[str], say: Callable[[str, str], None]
 ) -> None:
     """Close as KILLED the runs of studies and sweeps whose process died and that nobody has taken up since."""
-    for folder in folders.every(state):
+    for folder in folders.list_study_folders(state):
         if folder.name in ours:
             continue
         try:
-            if folder.place() != place or folder.at_rest() or folder.owner() is not None:
+            if folder.read_place() != place or folder.has_clean_end() or folder.find_owner() is not None:
                 continue
-            with folders.opened(folder, {}, lambda text: None) as study:
+            with folders.lock_study(folder, {}, lambda text: None) as study:
                 _close_study(store, study)
         except Locked:
             continue
         except JournalDamaged as error:
             say(f"{error} (not a study of this command; left as it is)", "yellow")
-    for sweep_id in folders.sweeps(state):
+    for sweep_id in folders.list_sweep_ids(state):
         if sweep_id in ours:
             continue
         try:
-            if folders.sweep_unfinished(state, sweep_id, place):
-                with folders.opened_sweep(state, sweep_id, {}) as sweep:
-                    for run in tracking.search(store, {"fmnist.journal": sweep.record.about["token"]}):
-                        tracking.kill(store, run.info.run_id)
-                    sweep.note("interrupted")
+            if folders.is_sweep_unfinished(state, sweep_id, place):
+                with folders.lock_sweep(state, sweep_id, {}) as sweep:
+                    for run in tracking.search_runs(store, {"fmnist.journal": sweep.record.about["token"]}):
+                        tracking.kill_run(store, run.info.run_id)
+                    sweep.append_event("interrupted")
         except Locked:
             continue
         except JournalDamaged as error:
@@ -50,18 +50,18 @@ def _close_study(store: Store, study: OpenStudy) -> None:
     for history in study.record.trials.values():
         for attempt in history.attempts:
             if attempt.state == "running":
-                study.note("killed", trial_id=history.trial_id, attempt=attempt.number)
+                study.append_event("killed", trial_id=history.trial_id, attempt=attempt.number)
     waiting = {
         str(attempt.number) + history.trial_id: attempt
         for history in study.record.trials.values()
         for attempt in history.attempts
-        if attempt.state in ("finished", "failed") and not attempt.delivered
+        if attempt.state in ("finished", "failed") and not attempt.is_delivered
     }
-    for run in tracking.search(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
+    for run in tracking.search_runs(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
         marks = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
         if marks not in waiting:  # those are still to be delivered, by the command that continues
-            tracking.kill(store, run.info.run_id)
-    study.note("interrupted")
+            tracking.kill_run(store, run.info.run_id)
+    study.append_event("interrupted")
 
 
 def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
@@ -74,7 +74,7 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
         for history in study.record.trials.values()
         for attempt in history.attempts
     }
-    for run in tracking.newest(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _LOOKED_AT):
+    for run in tracking.list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _LOOKED_AT):
         tags = run.data.tags
         if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
             raise JournalDamaged(

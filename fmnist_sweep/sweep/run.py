@@ -36,7 +36,7 @@ from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.supervisor import Supervisor
-from fmnist_sweep.text import duration, masked, trials_text
+from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
@@ -51,11 +51,11 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     """
     config, command, stop = jobs[0].config, continuing(command), stop or Stop()
     _refuse_several_stores(jobs)
-    state = stores.state_folder(config.tracking.uri)
+    state = stores.locate_state_folder(config.tracking.uri)
     plan = plans.plan_studies(jobs, state, view)
     plans.announce(plan, view)
     over = all(planned.over for planned in plan)
-    if over and folders.sweep_closed(state, _sweep_id(plan)):
+    if over and folders.is_sweep_closed(state, _sweep_id(plan)):
         return _nothing_to_do(plan, view)
     with ExitStack() as entered:
         if over:  # only the sweep's own run is still to be closed
@@ -68,11 +68,11 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
             _say_costs(expected, config.tracking.uri, state, view)
         if config.plan:
             return ExitCode.DONE
-        store = stores.connect(config.tracking.uri, config.tracking.experiment)
+        store = stores.open_store(config.tracking.uri, config.tracking.experiment)
         # Memory is collected between trials; what is imported by now stays and need not be looked through each time.
         gc.freeze()
         sweep = Sweep(command, store, executor, arrangement, view, stop, Delivery(store, view.say))
-        with stop.deferred(), _full_disk_said(state), ExitStack() as held:
+        with stop.defer(), _full_disk_said(state), ExitStack() as held:
             running = _take_up(sweep, plan, state, held)
             return _run(running)
 
@@ -87,9 +87,9 @@ class Standing:
 
 def standing(jobs: Sequence[Job], view: View) -> Standing:
     """Where the runs of jobs are that were run before, in this order. Errors: StoreError where they were not."""
-    state = stores.state_folder(jobs[0].config.tracking.uri)
+    state = stores.locate_state_folder(jobs[0].config.tracking.uri)
     plan = plans.plan_studies(jobs, state, view)
-    run_id = folders.sweep_run_id(state, _sweep_id(plan))
+    run_id = folders.read_sweep_run_id(state, _sweep_id(plan))
     tokens = [planned.record.about["token"] for planned in plan if planned.record is not None]
     if run_id is None or len(tokens) < len(jobs):
         raise StoreError(f"{state} does not know of these studies: type the command again.")
@@ -100,7 +100,7 @@ def _say_costs(expected: Forecast, uri: str | None, state: Path, view: View) -> 
     """Say what is to be expected; StoreError when the disk cannot hold it."""
     view.say(f"expected: {forecast.text(expected)} in {state}")
     # What goes to a server fills that one's disk.
-    is_server = stores.is_server(stores.absolute_uri(uri))
+    is_server = stores.is_server(stores.resolve_store_uri(uri))
     forecast.refuse_full_disk(state, replace(expected, megabytes=0.0) if is_server else expected)
 
 
@@ -177,17 +177,17 @@ def _take_up(sweep: Sweep, plan: Sequence[Planned], state: Path, held: ExitStack
             "command": typed(planned.study.job),
             **plans.place(planned.study.job),
         }
-        study = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+        study = held.enter_context(folders.lock_study(planned.folder, about, sweep.view.say))
         if planned.study.job.config.fresh and study.record.sweep_id is not None:
             # Another command with fresh=true has begun and left it since: this one begins the next.
-            planned.folder = folders.unused(state, planned.study.id)
-            study = held.enter_context(folders.opened(planned.folder, about, sweep.view.say))
+            planned.folder = folders.find_unused_folder(state, planned.study.id)
+            study = held.enter_context(folders.lock_study(planned.folder, about, sweep.view.say))
         opened[planned.folder.name] = study
         planned.record = opened[planned.folder.name].record  # as it is now that nobody else changes it
     place, sweep_id = plans.place(plan[0].study.job), _sweep_id(plan)
     begun = any(study.record.sweep_id == sweep_id for study in opened.values())
     members = {"studies": sorted(opened), "journals": [opened[name].token for name in sorted(opened)]}
-    own = held.enter_context(folders.opened_sweep(state, sweep_id, {**members, **place}, begun))
+    own = held.enter_context(folders.lock_sweep(state, sweep_id, {**members, **place}, begun))
     ours = {*opened, sweep_id}
     sweep.delivery.insist(
         lambda: reaping.close_what_died(sweep.store, state, place, ours, sweep.view.say), sweep.stop.sleep
@@ -211,7 +211,7 @@ def _run(running: _Running) -> ExitCode:
                 records = rollup.recorded(opened.record)
             running.results[planned.folder.name] = records
             sweep.view.show_leaderboard(
-                f"{planned.study.label}: {trials_text(len(opened.record.trained))}",
+                f"{planned.study.label}: {format_trial_count(len(opened.record.trained_trials))}",
                 running.results[planned.folder.name],
             )
         _close_sweep(running)
@@ -234,11 +234,11 @@ def _sweep_run(running: _Running) -> Iterator[None]:
             "journal": own.record.about["token"],
             "data": ", ".join(dict.fromkeys(planned.splits.tag for planned in running.plan)),
             "git": source_commit(),
-            **tracking.environment(),
+            **tracking.describe_platform(),
         },
         command=sweep.command,
     )
-    own.note("opened", command=sweep.command)
+    own.append_event("opened", command=sweep.command)
     try:
         _open_run(sweep, info, own)
         sweep.delivery.insist(lambda: _log_data(running), sweep.stop.sleep)
@@ -250,7 +250,7 @@ def _sweep_run(running: _Running) -> Iterator[None]:
 
 def _log_data(running: _Running) -> None:
     for splits in {planned.splits.sha256: planned.splits for planned in running.plan}.values():
-        datasets.log(running.sweep.store, str(running.own.record.run_id), splits)
+        datasets.log_datasets(running.sweep.store, str(running.own.record.run_id), splits)
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
     )
     most = None if math.isinf(planned.trials) else planned.trials
     executor = arranging.recorded(sweep.arrangement)
-    opened.note("opened", command=typed(study.job), planned=most, executor=executor, **home)
+    opened.append_event("opened", command=typed(study.job), planned=most, executor=executor, **home)
     try:
         _open_run(sweep, info, opened)
         trials = running.kinds.trial
@@ -294,7 +294,7 @@ def _describe(sweep: Sweep, planned: Planned, run_id: str) -> None:
     study, config = planned.study, planned.study.job.config
     searched = {f"search.{key}": value for key, value in _search(config).items()}
     identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
-    tracking.describe(sweep.store, run_id, {**flat(study.settings), **searched}, planned.splits, identity)
+    tracking.describe_run(sweep.store, run_id, {**flat(study.settings), **searched}, planned.splits, identity)
 
 
 def _search(config: Any) -> dict[str, Any]:
@@ -308,22 +308,22 @@ def _open_run(sweep: Sweep, info: tracking.RunInfo, opened: OpenStudy | OpenSwee
     if run_id is None:
         # It may exist all the same, made by a process that died before it could write that down.
         begun = sweep.delivery.insist(lambda: tracking.start_run(store, info, may_exist=True), sweep.stop.sleep)
-        opened.note("run", run_id=begun)
+        opened.append_event("run", run_id=begun)
         return
     rollup.refuse_deleted(sweep, opened)
-    sweep.delivery.insist(lambda: tracking.reopen(store, run_id, info.command), sweep.stop.sleep)
+    sweep.delivery.insist(lambda: tracking.reopen_run(store, run_id, info.command), sweep.stop.sleep)
 
 
 def _kill(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """Close a run that is broken off. Where the store is away, the next start does it."""
     if opened.record.run_id is not None:
         try:
-            tracking.kill(sweep.store, opened.record.run_id)
+            tracking.kill_run(sweep.store, opened.record.run_id)
         except Exception as error:
-            if stores.away(error) is None:
+            if stores.explain_outage(error) is None:
                 raise
             return
-    opened.note("interrupted")
+    opened.append_event("interrupted")
 
 
 def _close_sweep(running: _Running) -> None:
@@ -331,7 +331,7 @@ def _close_sweep(running: _Running) -> None:
     names = running.own.record.about["studies"]
     others = [StudyFolder(running.state / "studies" / name) for name in names if name not in running.results]
     for folder in others:
-        running.results[folder.name] = rollup.recorded(folder.record())
+        running.results[folder.name] = rollup.recorded(folder.read_record())
     records = [record for name in names for record in running.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in running.plan))
     failed = sum(record.state == "failed" for record in records)
@@ -343,14 +343,14 @@ def _close_sweep(running: _Running) -> None:
         kinds=running.kinds,
         banner=banner,
         records=records,
-        searched=f"{of}, {trials_text(len(records))}, {failed} failed.",
+        searched=f"{of}, {format_trial_count(len(records))}, {failed} failed.",
         journals=running.own.record.about["journals"],
         images={planned.splits.tag: publishing.prepare_validation_images(planned.splits) for planned in running.plan},
         failed=rollup.ending(running.results) is ExitCode.ALL_FAILED,
     )
     rollup.close_run(running.sweep, running.own, summary)
     if len(names) > 1:
-        running.sweep.view.show_leaderboard(f"sweep: {trials_text(len(records))} of {of}", records)
+        running.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(records))} of {of}", records)
 
 
 def _report_name(running: _Running) -> str:
@@ -361,8 +361,10 @@ def _say_how_it_ended(running: _Running) -> ExitCode:
     sweep, view = running.sweep, running.sweep.view
     records = [record for found in running.results.values() for record in found]
     failed = sum(record.state == "failed" for record in records)
-    view.say(f"{trials_text(len(records))}, {duration(sweep.seconds_trained)} of training, {failed} failed.")
-    view.say(f"store: {masked(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
+    view.say(
+        f"{format_trial_count(len(records))}, {format_duration(sweep.seconds_trained)} of training, {failed} failed."
+    )
+    view.say(f"store: {mask_credentials(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
     if running.kinds is SEARCH:
         _say_what_next(running, records)
     return rollup.ending(running.results)
@@ -372,7 +374,7 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     sweep, plan = running.sweep, running.plan
     view, uri = sweep.view, sweep.store.uri
     named = {
-        "--uri": None if uri == stores.default_uri() else masked(uri),
+        "--uri": None if uri == stores.build_default_uri() else mask_credentials(uri),
         "--experiment": None if sweep.store.experiment_name == "fashion-mnist" else sweep.store.experiment_name,
     }
     folder = plan[0].study.job.config.data.dir
@@ -380,7 +382,9 @@ def _say_what_next(running: _Running, records: Sequence[TrialRecord]) -> None:
     report_here = publishing.locate_report(sweep.store, _report_name(running))
     if report_here.is_file():
         view.say(f"report: {report_here}")
-    view.say(f"browse: {masked(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}")
+    view.say(
+        f"browse: {mask_credentials(uri)}" if uri.startswith("http") else f"browse: fmnist-sweep ui{_flags(named)}"
+    )
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")
     elif report.find_best_record(records):

@@ -89,7 +89,7 @@ class Supervisor:
         except BaseException:
             self._kill_running()
             raise
-        if self._record.exhausted:
+        if self._record.is_exhausted:
             # Only now: a promoted trial goes on from the checkpoint of the trial it was promoted from.
             self._opened.checkpoints.drop_all()
 
@@ -98,7 +98,7 @@ class Supervisor:
         return round(self._before + time.monotonic() - self._begun, 3)
 
     def _end_if_asked(self) -> None:
-        if self._sweep.stop.asked:
+        if self._sweep.stop.is_requested:
             raise KeyboardInterrupt
 
     def _may_end(self, live: _Live) -> bool:
@@ -124,7 +124,7 @@ class Supervisor:
                 self._end_overdue()
 
     def _next_event(self, timeout: float) -> Event | None:
-        with self._sweep.stop.interruptible():
+        with self._sweep.stop.allow_interruption():
             return self._sweep.executor.next_event(timeout)
 
     def _take(self, event: Event) -> None:
@@ -152,35 +152,35 @@ class Supervisor:
         unfinished = []
         for history in list(self._record.trials.values()):
             self._proposals.learn(history)
-            if history.same_as is None:
+            if history.duplicate_of is None:
                 self._settle(history)
                 if history.state == "running":
                     unfinished.append(history)
         self._proposals.take_up(unfinished)
-        self._stopped = self._config.fail_fast and self._record.count("failed") > 0
+        self._stopped = self._config.fail_fast and self._record.count_trials("failed") > 0
 
     def _settle(self, history: TrialHistory) -> None:
         for attempt in history.attempts:
             if attempt.state == "running":
                 self._note("killed", trial_id=history.trial_id, attempt=attempt.number)
-            if attempt.state == "killed" and not attempt.delivered:
+            if attempt.state == "killed" and not attempt.is_delivered:
                 self._handover.bury(history, attempt)
-        if history.state != "running" and not history.attempts[-1].delivered:
+        if history.state != "running" and not history.attempts[-1].is_delivered:
             self._deliver_late(history)
-        if history.settled:  # noted by a process that may have died before it came to this
+        if history.is_settled:  # noted by a process that may have died before it came to this
             self._handover.forget_files(history)
 
     def _bury_rest(self) -> None:
         """Close the runs of attempts that were broken off while the store was away."""
-        for history in self._record.trained:
+        for history in self._record.trained_trials:
             for attempt in history.attempts:
-                if attempt.state == "killed" and not attempt.delivered:
+                if attempt.state == "killed" and not attempt.is_delivered:
                     self._handover.bury(history, attempt)
 
     def _deliver_late(self, history: TrialHistory) -> None:
         try:
             self._handover.deliver_late(history)
-        except packed.Damaged as error:
+        except packed.DamagedContent as error:
             path, attempt = self._opened.result_path(history.trial_id), history.attempts[-1]
             self._sweep.view.say(f"{path} is damaged ({error}): this trial is trained again", "yellow")
             self._note("lost", trial_id=history.trial_id, attempt=attempt.number)
@@ -191,7 +191,7 @@ class Supervisor:
     def _fill_slots(self) -> bool:
         """Begin trials while there are slots and proposals; whether any began."""
         began = False
-        while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.asked:
+        while len(self._running) < self._sweep.executor.slots and not self._sweep.stop.is_requested:
             history = self._proposals.next(len(self._running), only_begun=self._stopped)
             if history is None:
                 break
@@ -232,11 +232,11 @@ class Supervisor:
 
     def _checkpoint(self, history: TrialHistory) -> bytes | None:
         """Where this trial goes on: after its own last epoch, or for a promoted one after that of the rung below."""
-        own = self._opened.checkpoints.newest(history.trial_id)
+        own = self._opened.checkpoints.load_newest(history.trial_id)
         below = history.proposal.continues
         if own is not None or below is None or history.trial_id in self._from_scratch:
             return own
-        return self._opened.checkpoints.newest(self._record.trials[below].same_as or below)
+        return self._opened.checkpoints.load_newest(self._record.trials[below].duplicate_of or below)
 
     def _epoch(self, live: _Live, event: EpochEnd) -> None:
         live.epochs.append(Epoch(event.epoch, event.metrics, now()))
@@ -254,7 +254,9 @@ class Supervisor:
         history, validation = live.history, self._planned.splits.validation
         evaluation = evaluate(validation.labels, result.probabilities, LABELS)
         right = round(evaluation.accuracy * len(validation.labels))
-        packed.write(self._opened.result_path(result.trial_id), results.pack(result, live.epochs))
+        packed.write_file_atomically(
+            self._opened.result_path(result.trial_id), results.pack_result(result, live.epochs)
+        )
         ended = now()
         self._over(
             "finished",
@@ -320,11 +322,13 @@ class Supervisor:
     def _worker_lost(self, live: _Live, reason: str) -> None:
         """Try again from the last checkpoint; a trial that gets no further with several workers is at fault itself."""
         history = live.history
-        if self._sweep.stop.asked:
+        if self._sweep.stop.is_requested:
             live.at_rest = True  # what is kept of it is all there will be; it is closed with the others
             return
         attempts = self._study.job.config.executor.attempts
-        before = sum(attempt.lost is not None and attempt.kept == live.kept for attempt in history.attempts)
+        before = sum(
+            attempt.worker_loss is not None and attempt.kept_epochs == live.kept for attempt in history.attempts
+        )
         if before + 1 >= attempts:
             times = (
                 "" if attempts == 1 else f", the last of {attempts} in a row that got no further than epoch {live.kept}"
@@ -369,4 +373,4 @@ class Supervisor:
             self._handover.kill(attempt)
 
     def _note(self, kind: str, **body: Any) -> None:
-        self._opened.note(kind, **body)
+        self._opened.append_event(kind, **body)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.text import masked
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.tracking.store import Store
 
-Kind = Literal["promoted", "challenger", "rolled back"]
-_KEY = re.compile(r"fmnist\.move\.([0-9]+)")
+MoveKind = Literal["promoted", "challenger", "rolled back"]
+_MOVE_TAG = re.compile(r"fmnist\.move\.([0-9]+)")
 # The column of a registered model's tags is a VARCHAR(5000), whatever MLflow's own check lets through.
-_LONGEST_RECORD = 5_000
-_LONGEST = {"why": 1_000, "command": 2_000, "user": 250}
+_MAX_RECORD_LENGTH = 5_000
+_MAX_LENGTHS = {"why": 1_000, "command": 2_000, "user": 250}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Move:
     alias: str
     version: str
     previous: str | None
-    kind: Kind
+    kind: MoveKind
     why: str
     command: str
     user: str
@@ -54,133 +54,155 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Standing:
+class AliasState:
     """Where an alias points (version; None: nowhere) and the newest move that is told of it (None: there is none)."""
 
     version: str | None
-    told: Move | None
+    newest_move: Move | None
 
     @property
-    def by_hand(self) -> bool:
+    def is_manual(self) -> bool:
         """Whether something else than a told move put it where it is, as the MLflow UI can."""
-        if self.told is None:
+        if self.newest_move is None:
             return self.version is not None
-        expected = (self.told.version,) if self.told.completed else (self.told.version, self.told.previous)
-        return self.version not in expected
+        expected_versions = (
+            (self.newest_move.version,)
+            if self.newest_move.completed
+            else (self.newest_move.version, self.newest_move.previous)
+        )
+        return self.version not in expected_versions
 
 
-_RECORD = TypeAdapter(Move)
+_MOVE_ADAPTER = TypeAdapter(Move)
 
 
-def every(store: Store) -> list[Move]:
+def list_moves(store: Store) -> list[Move]:
     """All moves, the oldest first; StoreError where a tag with a move's name holds no move."""
-    return _moves(store, versions.registered(store))
+    return _read_moves(store, versions.get_registered_model(store))
 
 
-def current(store: Store) -> dict[str, Standing]:
+def read_alias_states(store: Store) -> dict[str, AliasState]:
     """Where champion, challenger and each other alias with a history stand, by alias."""
-    model = versions.registered(store)
-    points, told = versions.aliases(model), _moves(store, model)
-    newest = {move.alias: move for move in told}
+    model = versions.get_registered_model(store)
+    alias_versions, moves = versions.map_aliases(model), _read_moves(store, model)
+    newest = {move.alias: move for move in moves}
     return {
-        alias: Standing(points.get(alias), newest.get(alias))
+        alias: AliasState(alias_versions.get(alias), newest.get(alias))
         for alias in dict.fromkeys((CHAMPION, CHALLENGER, *newest))
     }
 
 
-def move(store: Store, alias: str, version: str, *, kind: Kind, why: str, command: str) -> Move:
+def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: str, command: str) -> Move:
     """Point an alias at a version (its number) and tell it; what is so already is not told twice.
 
     The caller holds `versions.locked`. StoreError where there is no such version.
     """
-    version = str(versions.resolve(store, version).version)
-    model = versions.registered(store)
-    present = versions.aliases(model).get(alias)
-    told = _records(store, model)
-    last = next((record for record in reversed(told) if record.alias == alias), None)
-    if last is not None and last.version == version == present:
-        return _completed(store, last)
-    if last is None or last.completed or (last.version, last.kind, last.previous) != (version, kind, present):
-        number = told[-1].number + 1 if told else 1
-        last = Move(number, _now(), alias, version, present, kind, masked(why), masked(command), tracking.user())
-        _tell(store, last)
+    version = str(versions.resolve_version(store, version).version)
+    model = versions.get_registered_model(store)
+    current_version = versions.map_aliases(model).get(alias)
+    records = _read_records(store, model)
+    last = next((record for record in reversed(records) if record.alias == alias), None)
+    if last is not None and last.version == version == current_version:
+        return _complete_move(store, last)
+    if last is None or last.completed or (last.version, last.kind, last.previous) != (version, kind, current_version):
+        number = records[-1].number + 1 if records else 1
+        last = Move(
+            number,
+            _read_utc_time(),
+            alias,
+            version,
+            current_version,
+            kind,
+            mask_credentials(why),
+            mask_credentials(command),
+            tracking.get_user_name(),
+        )
+        _write_move(store, last)
     store.client.set_registered_model_alias(MODEL_NAME, alias, version)
-    return _completed(store, last)
+    return _complete_move(store, last)
 
 
-def rollback(store: Store, to: str | None, command: str) -> Move:
+def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
     """Point the champion at the version that was it before the present one, or at `to`, which once was it.
 
     Two in a row go two steps back. The model is verified and loaded before the alias moves; PromotionRefused where it
     cannot be, or where there is nothing to go back to.
     """
-    with versions.locked(store):
-        model = versions.registered(store)
-        wanted = None if to is None else str(versions.resolve(store, to).version)
-        present = versions.aliases(model).get(CHAMPION)
-        target = _interrupted(_records(store, model), present, wanted)
+    with versions.acquire_store_lock(store):
+        model = versions.get_registered_model(store)
+        requested = None if to is None else str(versions.resolve_version(store, to).version)
+        current_version = versions.map_aliases(model).get(CHAMPION)
+        target = _find_interrupted_rollback(_read_records(store, model), current_version, requested)
         if target is None:
-            target = _earlier(store, _moves(store, model), present, wanted)
-        versions.load(store, versions.resolve(store, target))
-        before = f"the champion before version {present}" if present else "the last champion there was"
-        why = f"back to {before}." if wanted is None else f"back to version {target}, as was asked."
-        return move(store, CHAMPION, target, kind="rolled back", why=why, command=command)
+            target = _choose_earlier_champion(store, _read_moves(store, model), current_version, requested)
+        versions.load_version(store, versions.resolve_version(store, target))
+        previous = (
+            f"the champion before version {current_version}" if current_version else "the last champion there was"
+        )
+        why = f"back to {previous}." if requested is None else f"back to version {target}, as was asked."
+        return move_alias(store, CHAMPION, target, kind="rolled back", why=why, command=command)
 
 
-def _interrupted(records: Sequence[Move], present: str | None, wanted: str | None) -> str | None:
+def _find_interrupted_rollback(
+    records: Sequence[Move], current_version: str | None, requested: str | None
+) -> str | None:
     """Where a rollback leads that was killed after the alias had moved: typed again, it goes no step further."""
     last = next((record for record in reversed(records) if record.alias == CHAMPION), None)
-    if last is None or last.completed or last.kind != "rolled back" or last.version != present:
+    if last is None or last.completed or last.kind != "rolled back" or last.version != current_version:
         return None
-    return last.version if wanted in (None, last.version) else None
+    return last.version if requested in (None, last.version) else None
 
 
-def _earlier(store: Store, told: Sequence[Move], present: str | None, wanted: str | None) -> str:
-    there = {str(version.version) for version in versions.every(store)}
-    mine = [move for move in told if move.alias == CHAMPION and move.completed]
-    ever = {number for move in mine for number in (move.previous, move.version) if number in there} - {present, None}
-    names = ", ".join(sorted((str(number) for number in ever), key=int)) or "none"
-    if wanted is not None:
-        if wanted == present:
+def _choose_earlier_champion(
+    store: Store, moves: Sequence[Move], current_version: str | None, requested: str | None
+) -> str:
+    registered_numbers = {str(version.version) for version in versions.list_versions(store)}
+    champion_moves = [move for move in moves if move.alias == CHAMPION and move.completed]
+    former_champions = {
+        number for move in champion_moves for number in (move.previous, move.version) if number in registered_numbers
+    } - {current_version, None}
+    names = ", ".join(sorted((str(number) for number in former_champions), key=int)) or "none"
+    if requested is not None:
+        if requested == current_version:
             raise PromotionRefused(
-                f"version {wanted} is the champion already: name one that was it earlier ({names} can be named)."
+                f"version {requested} is the champion already: name one that was it earlier ({names} can be named)."
             )
-        if wanted not in ever:
+        if requested not in former_champions:
             raise PromotionRefused(
-                f"version {wanted} of models:/{MODEL_NAME} was never champion, and a rollback leads to one that was "
+                f"version {requested} of models:/{MODEL_NAME} was never champion, and a rollback leads to one that was "
                 f"({names} can be named): fmnist-sweep promote decides about any other."
             )
-        return wanted
-    line = line_of_champions(mine, present)
-    before = [number for number in (line[:-1] if present else line) if number in ever]
-    if not before:
-        earlier = f" before version {present}" if present else ""
-        named = f"name one with --to ({names} can be named), or " if ever else ""
+        return requested
+    line = trace_champion_line(champion_moves, current_version)
+    candidates = [number for number in (line[:-1] if current_version else line) if number in former_champions]
+    if not candidates:
+        earlier = f" before version {current_version}" if current_version else ""
+        hint = f"name one with --to ({names} can be named), or " if former_champions else ""
         raise PromotionRefused(
             f"there is nothing to roll back to: no version of models:/{MODEL_NAME} that is still registered was "
-            f"champion{earlier}; {named}promote another (fmnist-sweep promote)."
+            f"champion{earlier}; {hint}promote another (fmnist-sweep promote)."
         )
-    return before[-1]
+    return candidates[-1]
 
 
-def line_of_champions(told: Iterable[Move], present: str | None) -> list[str]:
+def trace_champion_line(moves: Iterable[Move], current_version: str | None) -> list[str]:
     """The versions that led to the present champion, oldest first, without those that were rolled back from.
 
     told: the completed moves of the champion, oldest first. Where the alias was moved by hand, a version that it had
     been on is taken for a step back, any other for a step forward.
     """
     line: list[str] = []
-    for step in told:
-        _lead(line, step.previous)
+    for step in moves:
+        _move_line_to(line, step.previous)
         if step.kind == "rolled back":
-            _lead(line, step.version)
+            _move_line_to(line, step.version)
         elif line[-1:] != [step.version]:
             line.append(step.version)
-    _lead(line, present)
+    _move_line_to(line, current_version)
     return line
 
 
-def _lead(line: list[str], version: str | None) -> None:
+def _move_line_to(line: list[str], version: str | None) -> None:
     if version is None:
         return
     if version not in line:
@@ -189,30 +211,30 @@ def _lead(line: list[str], version: str | None) -> None:
         line.pop()
 
 
-def _moves(store: Store, model: RegisteredModel | None) -> list[Move]:
+def _read_moves(store: Store, model: RegisteredModel | None) -> list[Move]:
     """The moves; one is completed, too, when the alias was seen to have arrived, though nobody could mark it."""
-    records, points = _records(store, model), versions.aliases(model)
-    told: list[Move] = []
+    records, alias_versions = _read_records(store, model), versions.map_aliases(model)
+    moves: list[Move] = []
     for record in reversed(records):
         # Where the alias is now, or was when it was next moved.
-        arrived = points.get(record.alias) == record.version
-        told.append(replace(record, completed=record.completed or arrived))
-        points[record.alias] = record.previous or ""
-    return told[::-1]
+        is_current = alias_versions.get(record.alias) == record.version
+        moves.append(replace(record, completed=record.completed or is_current))
+        alias_versions[record.alias] = record.previous or ""
+    return moves[::-1]
 
 
-def _records(store: Store, model: RegisteredModel | None) -> list[Move]:
+def _read_records(store: Store, model: RegisteredModel | None) -> list[Move]:
     """What is written, the oldest first; completed: as it was marked."""
     if model is None:
         return []
-    numbers = {key: _KEY.fullmatch(key) for key in model.tags}
-    found = [_parsed(store, key, int(match[1]), model.tags[key]) for key, match in numbers.items() if match]
-    return sorted(found, key=lambda record: record.number)
+    matches = {key: _MOVE_TAG.fullmatch(key) for key in model.tags}
+    records = [_parse_move(store, key, int(match[1]), model.tags[key]) for key, match in matches.items() if match]
+    return sorted(records, key=lambda record: record.number)
 
 
-def _parsed(store: Store, key: str, number: int, text: str) -> Move:
+def _parse_move(store: Store, key: str, number: int, text: str) -> Move:
     try:
-        return _RECORD.validate_python({**json.loads(text), "number": number})
+        return _MOVE_ADAPTER.validate_python({**json.loads(text), "number": number})
     except (ValueError, TypeError, ValidationError):
         raise StoreError(
             f"the tag {key} of models:/{MODEL_NAME} in {store.uri} holds no move of an alias, as fmnist-sweep writes "
@@ -220,24 +242,24 @@ def _parsed(store: Store, key: str, number: int, text: str) -> Move:
         ) from None
 
 
-def _tell(store: Store, record: Move) -> None:
+def _write_move(store: Store, record: Move) -> None:
     content = asdict(record)
     del content["number"]
-    for key, longest in _LONGEST.items():  # a command's bytes need not be text, a database's must
-        content[key] = versions.shortened(content[key].encode(errors="replace").decode(), longest)
+    for key, max_length in _MAX_LENGTHS.items():  # a command's bytes need not be text, a database's must
+        content[key] = versions.shorten_text(content[key].encode(errors="replace").decode(), max_length)
     text = json.dumps(content, ensure_ascii=False)
-    if len(text) > _LONGEST_RECORD:  # of characters that JSON writes as several
+    if len(text) > _MAX_RECORD_LENGTH:  # of characters that JSON writes as several
         text = json.dumps({**content, "why": "", "command": ""}, ensure_ascii=False)
     store.client.set_registered_model_tag(MODEL_NAME, f"fmnist.move.{record.number:04d}", text)
 
 
-def _completed(store: Store, record: Move) -> Move:
+def _complete_move(store: Store, record: Move) -> Move:
     if record.completed:
         return record
-    done = replace(record, completed=True)
-    _tell(store, done)
-    return done
+    completed_move = replace(record, completed=True)
+    _write_move(store, completed_move)
+    return completed_move
 
 
-def _now() -> str:
+def _read_utc_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
 
-_TRIES = 8
+_MAX_TRIES = 8
 
 
-def log(store: Store, run_id: str, splits: Splits) -> None:
+def log_datasets(store: Store, run_id: str, splits: Splits) -> None:
     """The train and validation inputs of a run, as MLflow datasets; logging them again changes nothing."""
     from mlflow.entities import InputTag
 
     inputs = [
-        _input(splits, part, context, InputTag)
+        _build_input(splits, part, context, InputTag)
         for context, part in (("train", splits.train), ("validation", splits.validation))
     ]
-    _log(store, run_id, inputs)
+    _log_inputs(store, run_id, inputs)
 
 
-def _log(store: Store, run_id: str, inputs: list[Any]) -> None:
+def _log_inputs(store: Store, run_id: str, inputs: list[Any]) -> None:
     """Log inputs although other commands log the same ones.
 
     MLflow looks for a dataset and then inserts it: of two commands that are the first in an experiment, one breaks the
@@ -35,17 +35,17 @@ def _log(store: Store, run_id: str, inputs: list[Any]) -> None:
     """
     from mlflow.exceptions import MlflowException
 
-    for left in reversed(range(_TRIES)):
+    for tries_left in reversed(range(_MAX_TRIES)):
         try:
             store.client.log_inputs(run_id, datasets=inputs)
             return
         except MlflowException as error:
-            if not left or not any(words in str(error) for words in ("UniqueViolation", "UNIQUE constraint")):
+            if not tries_left or not any(words in str(error) for words in ("UniqueViolation", "UNIQUE constraint")):
                 raise
             time.sleep(0.1)
 
 
-def _input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:
+def _build_input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:
     from mlflow.entities import Dataset, DatasetInput
 
     origin = splits.origin
@@ -54,13 +54,13 @@ def _input(splits: Splits, part: Split, context: str, input_tag: Any) -> Any:
         digest=splits.sha256[:12],  # as in the tag fmnist.data; a longer one fills the UI's columns
         source_type="fmnist_sweep",
         source=json.dumps({"location": origin.location, "canonical": origin.canonical, "sha256": splits.sha256}),
-        schema=_schema(),
+        schema=_build_schema(),
         profile=json.dumps({"images": len(part.labels), "shape": list(part.images.shape)}),
     )
     return DatasetInput(dataset, tags=[input_tag("mlflow.data.context", context)])
 
 
-def _schema() -> str:
+def _build_schema() -> str:
     from mlflow.data.schema import TensorDatasetSchema
     from mlflow.types import Schema, TensorSpec
 

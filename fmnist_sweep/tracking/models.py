@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.tracking.store import mlflow_pointed_at
+from fmnist_sweep.tracking.store import point_mlflow_at
 
 if TYPE_CHECKING:
     import keras
@@ -22,85 +22,85 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Split
     from fmnist_sweep.tracking.store import Store
 
-NAME = "model"
+LOGGED_MODEL_NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
 # Room for another thread count or processor: sums in another order. What was scored differs by far less.
-_SAME_PROBABILITY = 2e-2
-SHA256 = "fmnist.sha256"  # tag of a logged model and of a registered version: of its .keras file
-TAG, NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
+_PROBABILITY_TOLERANCE = 2e-2
+SHA256_TAG = "fmnist.sha256"  # tag of a logged model and of a registered version: of its .keras file
+MODEL_TAG, MODEL_NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
 
 
-def ready(store: Store, run: Run) -> LoggedModel | None:
+def find_ready_model(store: Store, run: Run) -> LoggedModel | None:
     """The complete model an earlier try left; one that it did not complete is closed as FAILED."""
-    refuse_pending(store, run.info.run_id)
-    linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
-    return next((model for model in _models(store, run.info.run_id) if model.model_id in linked), None)
+    fail_pending_models(store, run.info.run_id)
+    output_ids = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
+    return next((model for model in _list_models(store, run.info.run_id) if model.model_id in output_ids), None)
 
 
-def _models(store: Store, run_id: str) -> list[LoggedModel]:
-    found = store.client.search_logged_models([store.experiment_id], f"source_run_id = '{run_id}'")
-    return [model for model in found if model.status != "FAILED"]
+def _list_models(store: Store, run_id: str) -> list[LoggedModel]:
+    models = store.client.search_logged_models([store.experiment_id], f"source_run_id = '{run_id}'")
+    return [model for model in models if model.status != "FAILED"]
 
 
-def refuse_pending(store: Store, run_id: str) -> None:
+def fail_pending_models(store: Store, run_id: str) -> None:
     """Close models whose logging was cut short as FAILED: none of them may ever look ready."""
-    for model in _models(store, run_id):
+    for model in _list_models(store, run_id):
         if model.status == "PENDING":
             store.client.finalize_logged_model(model.model_id, "FAILED")
 
 
-def drop(store: Store, run_id: str) -> bool:
+def delete_model(store: Store, run_id: str) -> bool:
     """Delete the model files of a run, never its figures; False for a registered one, which stays."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if store.client.search_model_versions(f"run_id = '{run_id}'"):
         return False
-    for model in _models(store, run_id):
+    for model in _list_models(store, run_id):
         get_artifact_repository(model.artifact_location, tracking_uri=store.uri).delete_artifacts()
         store.client.delete_logged_model(model.model_id)
     if store.client.get_run(run_id).info.lifecycle_stage == "active":  # nothing can be said of a deleted one
-        store.client.set_tag(run_id, TAG, NOT_KEPT)
+        store.client.set_tag(run_id, MODEL_TAG, MODEL_NOT_KEPT)
     return True
 
 
-class Unusable(Exception):
+class UnusableModel(Exception):
     """A saved model that is gone, incomplete, unsafe to load or not the one that was scored: the message says which."""
 
 
-def fetch(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
+def download_model(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
     """The id and the .keras file of a run's complete model, downloaded into a folder; Unusable where there is none."""
     import mlflow
 
-    if run.data.tags.get(TAG) == NOT_KEPT:
-        raise Unusable(
-            f"the model of {run.info.run_name} was {NOT_KEPT}: train it again with the command in its overrides.txt "
+    if run.data.tags.get(MODEL_TAG) == MODEL_NOT_KEPT:
+        raise UnusableModel(
+            f"the model of {run.info.run_name} was {MODEL_NOT_KEPT}: train it again with the command in its overrides.txt "
             "and a tracking.experiment of its own."
         )
     outputs = run.outputs.model_outputs if run.outputs else []
     ids = [str(output.model_id) for output in outputs]
-    complete = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
-    if not complete:
-        raise Unusable(f"{run.info.run_name} (run {run.info.run_id}) has no complete model: train it again.")
+    ready_ids = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
+    if not ready_ids:
+        raise UnusableModel(f"{run.info.run_name} (run {run.info.run_id}) has no complete model: train it again.")
     # Inside MLflow a client without an address is asked about the model: it must mean this store.
-    with mlflow_pointed_at(store):
-        place = mlflow.artifacts.download_artifacts(f"models:/{complete[0]}", dst_path=str(folder))
-    file = Path(place, KERAS_FILE)
-    expected = store.client.get_logged_model(complete[0]).tags.get(SHA256)
+    with point_mlflow_at(store):
+        location = mlflow.artifacts.download_artifacts(f"models:/{ready_ids[0]}", dst_path=str(folder))
+    file = Path(location, KERAS_FILE)
+    expected = store.client.get_logged_model(ready_ids[0]).tags.get(SHA256_TAG)
     # Models of before there was that tag have what they predict to be known by.
-    if expected is not None and sha256_of(file) != expected:
-        raise Unusable(
+    if expected is not None and hash_file(file) != expected:
+        raise UnusableModel(
             f"the saved model of {run.info.run_name} was altered after it was trained: put {KERAS_FILE.name} of "
-            f"{complete[0]} back from a copy, or train it again."
+            f"{ready_ids[0]} back from a copy, or train it again."
         )
-    return complete[0], file
+    return ready_ids[0], file
 
 
-def sha256_of(file: Path) -> str:
+def hash_file(file: Path) -> str:
     """The sha256 of a file's content, in hexadecimal; that of nothing where there is no such file."""
     return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
-def load_checked(name: str, file: Path, images: NDArray[np.uint8], scored: NDArray[np.float32]) -> keras.Model:
+def load_verified_model(name: str, file: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> keras.Model:
     """A saved model, once it predicts for these images what was scored; Unusable where it does not.
 
     Nothing in the file is run: it is loaded in Keras' safe mode. name: what the trial is called.
@@ -112,21 +112,21 @@ def load_checked(name: str, file: Path, images: NDArray[np.uint8], scored: NDArr
         model = trial.load_model(file)
     except (ValueError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
-        raise Unusable(f"the saved model of {name} cannot be loaded safely: {reason}") from None
-    refuse_other_predictions(name, model, images, scored)
+        raise UnusableModel(f"the saved model of {name} cannot be loaded safely: {reason}") from None
+    refuse_other_predictions(name, model, images, expected)
     return model
 
 
 def refuse_other_predictions(
-    name: str, model: keras.Model, images: NDArray[np.uint8], scored: NDArray[np.float32]
+    name: str, model: keras.Model, images: NDArray[np.uint8], expected: NDArray[np.float32]
 ) -> None:
     """Unusable where a model does not predict for these images what was scored. name: what its trial is called."""
-    predicted = model.predict(images, batch_size=512, verbose=0)
-    if predicted.shape != scored.shape or not np.allclose(predicted, scored, atol=_SAME_PROBABILITY):
-        raise Unusable(f"the saved model of {name} does not predict what was scored for it: train it again.")
+    probabilities = model.predict(images, batch_size=512, verbose=0)
+    if probabilities.shape != expected.shape or not np.allclose(probabilities, expected, atol=_PROBABILITY_TOLERANCE):
+        raise UnusableModel(f"the saved model of {name} does not predict what was scored for it: train it again.")
 
 
-def weights_sha256(model: keras.Model) -> str:
+def hash_weights(model: keras.Model) -> str:
     """The sha256 of a model's weights, bit for bit; its file holds times as well."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
@@ -134,7 +134,7 @@ def weights_sha256(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def predictions_sha256(probabilities: NDArray[np.float32]) -> str:
+def hash_predictions(probabilities: NDArray[np.float32]) -> str:
     """The sha256 of probabilities, bit for bit."""
     return hashlib.sha256(np.ascontiguousarray(probabilities, np.float32).tobytes()).hexdigest()
 
@@ -149,7 +149,7 @@ class _KerasFile:
         Path(path).write_bytes(self._content)
 
 
-def log(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
+def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
     """Log a model that takes raw pixels; READY only once all of its files are in place.
 
     Written with the client's own calls instead of `log_model`, which would import the model to guess its
@@ -161,10 +161,10 @@ def log(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
     client, run_id = store.client, run.info.run_id
     model = client.create_logged_model(
         store.experiment_id,
-        name=NAME,
+        name=LOGGED_MODEL_NAME,
         source_run_id=run_id,
         model_type="classifier",
-        tags={"flavor": "keras", SHA256: hashlib.sha256(content).hexdigest()},
+        tags={"flavor": "keras", SHA256_TAG: hashlib.sha256(content).hexdigest()},
         params=run.data.params,  # else the UI's table of models has nothing to compare them by
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -177,16 +177,16 @@ def log(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
                 model_uuid=model.model_id,
                 model_id=model.model_id,
             ),
-            signature=_signature(),
+            signature=_build_signature(),
             input_example=example.images[:1],
-            pip_requirements=requirements(),
+            pip_requirements=list_requirements(),
         )
         client.log_model_artifacts(model.model_id, folder)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def _signature() -> Any:
+def _build_signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -196,6 +196,6 @@ def _signature() -> Any:
     )
 
 
-def requirements() -> list[str]:
+def list_requirements() -> list[str]:
     """What a saved model needs to be loaded, as it was here."""
     return [f"{name}=={version(name)}" for name in ("keras", "tensorflow", "numpy")]

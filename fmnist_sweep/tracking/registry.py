@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.tracking.models import KERAS_FILE, SHA256, sha256_of
-from fmnist_sweep.tracking.store import Store, away, mlflow_pointed_at, state_folder
+from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, hash_file
+from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_folder, point_mlflow_at
 
 if TYPE_CHECKING:
     import keras
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 MODEL_NAME = "fashion-mnist"
 CHAMPION, CHALLENGER = "champion", "challenger"
 # MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, of which a character may need four.
-LONGEST_TAG = 16_000
-_LONGEST_DESCRIPTION = 5_000  # the column's width
+MAX_TAG_LENGTH = 16_000
+_MAX_DESCRIPTION_LENGTH = 5_000  # the column's width
 _PATIENCE_SECONDS = 60.0
-_LOCK = "registry.lock"
-_PLAIN = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
-_PICKLED = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
+_LOCK_FILE = "registry.lock"
+_NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
+_MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
+_PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
 # What Keras raises for a file that is torn, carries code, or describes layers that there are not.
-_UNLOADABLE = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
+_LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
 
 
 @contextmanager
-def locked(store: Store, what: str = f"models:/{MODEL_NAME}") -> Iterator[None]:
+def acquire_store_lock(store: Store, resource: str = f"models:/{MODEL_NAME}") -> Iterator[None]:
     """Decide about something alone, among processes that share the store's state folder; Locked after a minute.
 
     what: the registry, or something else that one process does at a time, in words.
     """
     from filelock import FileLock, Timeout
 
-    folder = state_folder(store.uri)
-    name = _LOCK if what.startswith("models:/") else f"{what.replace(' ', '_')}.lock"
+    folder = locate_state_folder(store.uri)
+    name = _LOCK_FILE if resource.startswith("models:/") else f"{resource.replace(' ', '_')}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / name)
         lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
         raise Locked(
-            f"another process has been busy with {what} for over {_PATIENCE_SECONDS:.0f} s (it holds "
+            f"another process has been busy with {resource} for over {_PATIENCE_SECONDS:.0f} s (it holds "
             f"{folder / name}): wait for it or end it, then type the command again."
         ) from None
     except OSError as error:
         raise StoreError(
-            f"{folder / name} cannot be written ({error.strerror or error}): {what} is for one process at a time, "
+            f"{folder / name} cannot be written ({error.strerror or error}): {resource} is for one process at a time, "
             "which takes a file there; type the command where you may write to that folder."
         ) from None
     try:
@@ -75,7 +75,9 @@ def ensure_registered_model(store: Store) -> None:
             raise
 
 
-def register(store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str], description: str) -> ModelVersion:
+def register_version(
+    store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str], description: str
+) -> ModelVersion:
     """The version of this run's model: the one there is, with these tags and this description, or a new one.
 
     The caller holds `locked`. Values too long for MLflow's databases are cut. PromotionRefused for a model that was
@@ -84,21 +86,21 @@ def register(store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str
     _refuse_incomplete(store, run_id, model_id)
     ensure_registered_model(store)
     source = f"models:/{model_id}"
-    values = {key: shortened(str(value), LONGEST_TAG) for key, value in tags.items()}
-    text = shortened(description, _LONGEST_DESCRIPTION)
-    for version in reversed(every(store)):
+    values = {key: shorten_text(str(value), MAX_TAG_LENGTH) for key, value in tags.items()}
+    text = shorten_text(description, _MAX_DESCRIPTION_LENGTH)
+    for version in reversed(list_versions(store)):
         if (version.run_id, version.source) == (run_id, source):
-            return _updated(store, version, values, text)
+            return _update_version(store, version, values, text)
     # Inside MLflow a client without an address is asked about the model: it must mean this store.
-    with mlflow_pointed_at(store):
+    with point_mlflow_at(store):
         return store.client.create_model_version(
             MODEL_NAME, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
         )
 
 
-def shortened(text: str, longest: int) -> str:
+def shorten_text(text: str, max_length: int) -> str:
     """A text of at most so many characters; one that was cut says so."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
@@ -117,7 +119,7 @@ def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
         )
 
 
-def _updated(store: Store, version: ModelVersion, tags: Mapping[str, str], description: str) -> ModelVersion:
+def _update_version(store: Store, version: ModelVersion, tags: Mapping[str, str], description: str) -> ModelVersion:
     for key, value in tags.items():
         if version.tags.get(key) != value:
             store.client.set_model_version_tag(MODEL_NAME, version.version, key, value)
@@ -126,7 +128,7 @@ def _updated(store: Store, version: ModelVersion, tags: Mapping[str, str], descr
     return store.client.get_model_version(MODEL_NAME, version.version)
 
 
-def registered(store: Store) -> RegisteredModel | None:
+def get_registered_model(store: Store) -> RegisteredModel | None:
     """The registered model with its tags and aliases, as they are at one moment; None where there is none yet."""
     from mlflow.exceptions import MlflowException
 
@@ -138,154 +140,156 @@ def registered(store: Store) -> RegisteredModel | None:
         raise
 
 
-def aliases(model: RegisteredModel | None) -> dict[str, str]:
+def map_aliases(model: RegisteredModel | None) -> dict[str, str]:
     """The number of the version that each alias points at."""
     return {} if model is None else {str(alias): str(number) for alias, number in model.aliases.items()}
 
 
-def by_alias(store: Store, alias: str) -> ModelVersion | None:
+def find_aliased_version(store: Store, alias: str) -> ModelVersion | None:
     """The version that an alias points at; None where nothing is registered or the alias points nowhere."""
     # MLflow's own look-up takes `latest` for the newest version, which is nobody's alias.
-    number = aliases(registered(store)).get(alias)
+    number = map_aliases(get_registered_model(store)).get(alias)
     return None if number is None else store.client.get_model_version(MODEL_NAME, number)
 
 
-def every(store: Store) -> list[ModelVersion]:
+def list_versions(store: Store) -> list[ModelVersion]:
     """All versions, the newest first."""
-    found: list[ModelVersion] = []
+    versions: list[ModelVersion] = []
     token = None
     while True:
         page = store.client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=1000, page_token=token)
-        found += page
+        versions += page
         token = page.token
         if not token:
-            return sorted(found, key=lambda version: -int(version.version))
+            return sorted(versions, key=lambda version: -int(version.version))
 
 
-def resolve(store: Store, uri: str) -> ModelVersion:
+def resolve_version(store: Store, uri: str) -> ModelVersion:
     """The version that an address means: models:/fashion-mnist@champion, models:/fashion-mnist/3, `champion` or `3`.
 
     StoreError names what there is instead.
     """
-    match = _PLAIN.fullmatch(uri) or _ADDRESS.fullmatch(uri)
+    match = _NUMBER_OR_ALIAS.fullmatch(uri) or _MODEL_URI.fullmatch(uri)
     if match is None:
         raise StoreError(
-            f"{shortened(uri, 100)!r} names no version: expected models:/{MODEL_NAME}@ALIAS, "
+            f"{shorten_text(uri, 100)!r} names no version: expected models:/{MODEL_NAME}@ALIAS, "
             f"models:/{MODEL_NAME}/NUMBER, or the ALIAS or NUMBER alone."
         )
     parts = match.groupdict()
     if parts.get("name", MODEL_NAME) != MODEL_NAME:
         raise StoreError(f"{uri} is another registered model's: only those of models:/{MODEL_NAME} can be named here.")
-    points = aliases(registered(store))
-    number = str(int(parts["number"])) if parts["number"] else points.get(parts["alias"])
-    versions = {str(version.version): version for version in every(store)}
+    alias_numbers = map_aliases(get_registered_model(store))
+    number = str(int(parts["number"])) if parts["number"] else alias_numbers.get(parts["alias"])
+    versions = {str(version.version): version for version in list_versions(store)}
     if number not in versions:
         raise StoreError(
-            f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_what_there_is(versions, points)}"
+            f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_describe_versions(versions, alias_numbers)}"
         )
     return store.client.get_model_version(MODEL_NAME, number)
 
 
-def _what_there_is(numbers: Mapping[str, Any], points: Mapping[str, str]) -> str:
+def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, str]) -> str:
     if not numbers:
         return "nothing is registered yet; fmnist-sweep promote registers the best trial."
-    named = ", ".join(f"{alias} (version {number})" for alias, number in sorted(points.items())) or "none"
-    some = [*numbers][:20]
-    more = f" and {len(numbers) - len(some)} older" if len(numbers) > len(some) else ""
-    return f"there are versions {', '.join(some)}{more}, and of aliases: {named}."
+    alias_list = ", ".join(f"{alias} (version {number})" for alias, number in sorted(alias_numbers.items())) or "none"
+    examples = [*numbers][:20]
+    remainder = f" and {len(numbers) - len(examples)} older" if len(numbers) > len(examples) else ""
+    return f"there are versions {', '.join(examples)}{remainder}, and of aliases: {alias_list}."
 
 
-def load(store: Store, version: ModelVersion) -> keras.Model:
+def load_version(store: Store, version: ModelVersion) -> keras.Model:
     """A version's model, loaded in Keras' safe mode from a file that is what was registered; else PromotionRefused."""
     from fmnist_sweep.training import backend, trial
 
     with tempfile.TemporaryDirectory() as folder:
-        file = verified_file(store, version, Path(folder))
+        file = download_verified_file(store, version, Path(folder))
         backend.import_tensorflow()
         try:
             return trial.load_model(file)
-        except _UNLOADABLE as error:
-            reason = shortened(f"{str(error).strip() or type(error).__name__}".splitlines()[0], 300)
+        except _LOAD_ERRORS as error:
+            reason = shorten_text(f"{str(error).strip() or type(error).__name__}".splitlines()[0], 300)
             raise PromotionRefused(
-                f"{_name(version)} cannot be loaded safely ({reason}): name another version, or train it again."
+                f"{_format_name(version)} cannot be loaded safely ({reason}): name another version, or train it again."
             ) from None
 
 
-def verified_file(store: Store, version: ModelVersion, folder: Path) -> Path:
+def download_verified_file(store: Store, version: ModelVersion, folder: Path) -> Path:
     """A version's .keras file, downloaded into a folder and the same, by its sha256, as when it was registered.
 
     PromotionRefused where it is altered or gone, where no checksum was kept, and where the model's files hold anything
     that MLflow would run or unpickle to load it.
     """
-    expected = version.tags.get(SHA256)
+    expected = version.tags.get(SHA256_TAG)
     if not expected:
         raise PromotionRefused(
-            f"{_name(version)} has no tag {SHA256} to check its file by: it was registered by other means than "
+            f"{_format_name(version)} has no tag {SHA256_TAG} to check its file by: it was registered by other means than "
             "fmnist-sweep promote, which registers a run's model with one."
         )
-    place = _downloaded(store, version, folder)
-    if not (place / "MLmodel").is_file():
-        raise _gone(version, "there is no MLmodel among its files")
-    foreign = _foreign(place)
-    if foreign is not None:
+    location = _download_files(store, version, folder)
+    if not (location / "MLmodel").is_file():
+        raise _build_missing_file_error(version, "there is no MLmodel among its files")
+    violation = _find_foreign_content(location)
+    if violation is not None:
         raise PromotionRefused(
-            f"{_name(version)} is never loaded: {foreign}; expected a .keras file alone, as a sweep logs it; "
+            f"{_format_name(version)} is never loaded: {violation}; expected a .keras file alone, as a sweep logs it; "
             "train it again, or name another version."
         )
-    file = place / KERAS_FILE
+    file = location / KERAS_FILE
     if not file.is_file():
-        raise _gone(version, f"there is no {KERAS_FILE} among its files")
-    found = sha256_of(file)
-    if found != expected:
+        raise _build_missing_file_error(version, f"there is no {KERAS_FILE} among its files")
+    actual = hash_file(file)
+    if actual != expected:
         raise PromotionRefused(
-            f"the file of {_name(version)} was altered: its sha256 is {found[:12]}…, but {expected[:12]}… was "
+            f"the file of {_format_name(version)} was altered: its sha256 is {actual[:12]}…, but {expected[:12]}… was "
             "registered; put the file back from a copy, or name another version."
         )
     return file
 
 
-def _name(version: ModelVersion) -> str:
+def _format_name(version: ModelVersion) -> str:
     return f"version {version.version} of models:/{MODEL_NAME}"
 
 
-def _gone(version: ModelVersion, reason: str) -> PromotionRefused:
+def _build_missing_file_error(version: ModelVersion, reason: str) -> PromotionRefused:
     return PromotionRefused(
-        f"the file of {_name(version)} is gone ({shortened(reason, 300)}): put it back from a copy, or name another "
+        f"the file of {_format_name(version)} is gone ({shorten_text(reason, 300)}): put it back from a copy, or name another "
         "version."
     )
 
 
-def _downloaded(store: Store, version: ModelVersion, folder: Path) -> Path:
+def _download_files(store: Store, version: ModelVersion, folder: Path) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        with mlflow_pointed_at(store):
+        with point_mlflow_at(store):
             uri = f"models:/{MODEL_NAME}/{version.version}"
             return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except (MlflowException, FileNotFoundError) as error:
-        reason = away(error)
+        reason = explain_outage(error)
         if reason is not None:
-            raise StoreError(f"{store.uri} does not give the files of {_name(version)} for now: {reason}") from None
-        raise _gone(version, str(error).strip().splitlines()[0]) from None
+            raise StoreError(
+                f"{store.uri} does not give the files of {_format_name(version)} for now: {reason}"
+            ) from None
+        raise _build_missing_file_error(version, str(error).strip().splitlines()[0]) from None
 
 
-def _foreign(place: Path) -> str | None:
+def _find_foreign_content(folder: Path) -> str | None:
     """What a downloaded model holds beside a .keras file that MLflow would load for it; None where that is all."""
     import yaml
 
-    pickled = sorted(str(path.relative_to(place)) for path in place.rglob("*") if _PICKLED.search(path.name))
-    if pickled:
-        return f"it holds pickled objects ({pickled[0]}), and to unpickle is to run code"
+    pickle_files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _PICKLE_NAME.search(path.name))
+    if pickle_files:
+        return f"it holds pickled objects ({pickle_files[0]}), and to unpickle is to run code"
     try:
-        flavours = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))["flavors"]
+        flavours = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]
         kinds = {str(name): dict(settings) for name, settings in flavours.items()}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
         return "its file MLmodel cannot be read"
-    return _foreign_flavour(kinds)
+    return _find_foreign_flavour(kinds)
 
 
-def _foreign_flavour(kinds: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _find_foreign_flavour(kinds: Mapping[str, Mapping[str, Any]]) -> str | None:
     python = kinds.get("python_function", {})
     others = sorted(set(kinds) - {"keras", "python_function"})
     if others or "keras" not in kinds:

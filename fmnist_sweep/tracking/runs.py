@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from fmnist_sweep.training.evaluation import Evaluation
     from fmnist_sweep.training.events import TrialResult
 
-_MOST_PARAMS, _MOST_METRICS = 100, 1000  # in one batch, by MLflow's own limits
+_MAX_BATCH_PARAMS, _MAX_BATCH_METRICS = 100, 1000  # in one batch, by MLflow's own limits
 # No two runs have all of these alike.
-_MARKS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
-_LONGEST_PARAM = 6000
+_IDENTITY_TAGS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
+_MAX_PARAM_LENGTH = 6000
 
 
 @dataclass(frozen=True)
@@ -44,37 +44,37 @@ class RunInfo:
     parent: str | None = None
 
 
-def start_run(store: Store, info: RunInfo, *, may_exist: bool, begun: int | None = None) -> str:
+def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int | None = None) -> str:
     """The id of a new RUNNING run with its tags; begun: when, in ms since 1970 (default: now).
 
     may_exist: look first for a run with the same marks, which an earlier process or a lost answer may have left.
     """
     tags = {f"fmnist.{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
     if may_exist:
-        marks = {key: value for key, value in tags.items() if key in _MARKS}
-        for run in search(store, marks):
+        identity = {key: value for key, value in tags.items() if key in _IDENTITY_TAGS}
+        for run in search_runs(store, identity):
             return str(run.info.run_id)
     tags |= {
-        "mlflow.user": user(),
+        "mlflow.user": get_user_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": info.command,
     }
     if info.parent is not None:
         tags["mlflow.parentRunId"] = info.parent
-    return str(store.client.create_run(store.experiment_id, begun, tags, info.name).info.run_id)
+    return str(store.client.create_run(store.experiment_id, start_time, tags, info.name).info.run_id)
 
 
-def search(store: Store, marks: Mapping[str, str]) -> list[Run]:
+def search_runs(store: Store, tags: Mapping[str, str]) -> list[Run]:
     """The active runs with these tags; a key that begins with `attributes.` is no tag."""
-    return meeting(store, _condition(marks))
+    return filter_runs(store, _build_condition(tags))
 
 
-def meeting(store: Store, condition: str) -> list[Run]:
+def filter_runs(store: Store, condition: str) -> list[Run]:
     """All active runs that meet a condition in MLflow's own language."""
-    return _meeting(store, [store.experiment_id], condition)
+    return _query_runs(store, [store.experiment_id], condition)
 
 
-def _meeting(store: Store, experiments: list[str], condition: str) -> list[Run]:
+def _query_runs(store: Store, experiments: list[str], condition: str) -> list[Run]:
     runs: list[Run] = []
     token = None
     while True:
@@ -85,7 +85,7 @@ def _meeting(store: Store, experiments: list[str], condition: str) -> list[Run]:
             return runs
 
 
-def everywhere(store: Store, marks: Mapping[str, str]) -> list[Run]:
+def search_all_experiments(store: Store, tags: Mapping[str, str]) -> list[Run]:
     """The active runs with these tags in all experiments of a store."""
     experiments: list[str] = []
     token = None
@@ -95,46 +95,50 @@ def everywhere(store: Store, marks: Mapping[str, str]) -> list[Run]:
         token = page.token
         if not token:
             break
-    return _meeting(store, experiments, _condition(marks))
+    return _query_runs(store, experiments, _build_condition(tags))
 
 
-def newest(store: Store, marks: Mapping[str, str], most: int) -> list[Run]:
+def list_newest_runs(store: Store, tags: Mapping[str, str], limit: int) -> list[Run]:
     """The active runs with these tags that began last."""
     order = ["attributes.start_time DESC"]
-    return list(store.client.search_runs([store.experiment_id], _condition(marks), max_results=most, order_by=order))
+    return list(
+        store.client.search_runs([store.experiment_id], _build_condition(tags), max_results=limit, order_by=order)
+    )
 
 
-def _condition(marks: Mapping[str, str]) -> str:
-    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in marks}
-    return " and ".join(f"{names[key]} = {quoted(value)}" for key, value in marks.items())
+def _build_condition(tags: Mapping[str, str]) -> str:
+    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in tags}
+    return " and ".join(f"{names[key]} = {quote_value(value)}" for key, value in tags.items())
 
 
-def quoted(value: str) -> str:
+def quote_value(value: str) -> str:
     """A value as it stands in a condition; StoreError where it cannot: MLflow's language has no escapes."""
-    marks = [mark for mark in ("'", '"') if mark not in value]
-    if not marks:
+    quotes = [quote for quote in ("'", '"') if quote not in value]
+    if not quotes:
         raise StoreError(f"{value!r} cannot be looked for in a store: it has both kinds of quotation marks.")
-    return f"{marks[0]}{value}{marks[0]}"
+    return f"{quotes[0]}{value}{quotes[0]}"
 
 
-def describe(store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]) -> None:
+def describe_run(
+    store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]
+) -> None:
     """A run's parameters, data and first files; saying them again changes nothing."""
     from mlflow.entities import Param
 
-    entries = [Param(key, _parameter(value)) for key, value in params.items()]
-    for first in range(0, len(entries), _MOST_PARAMS):
-        store.client.log_batch(run_id, params=entries[first : first + _MOST_PARAMS])
-    datasets.log(store, run_id, splits)
+    entries = [Param(key, _format_parameter(value)) for key, value in params.items()]
+    for start in range(0, len(entries), _MAX_BATCH_PARAMS):
+        store.client.log_batch(run_id, params=entries[start : start + _MAX_BATCH_PARAMS])
+    datasets.log_datasets(store, run_id, splits)
     log_files(store, run_id, files)
 
 
-def reopen(store: Store, run_id: str, command: str) -> None:
+def reopen_run(store: Store, run_id: str, command: str) -> None:
     """Set a study's or sweep's run to RUNNING once more: it goes on."""
     store.client.update_run(run_id, status="RUNNING")
     store.client.set_tag(run_id, "mlflow.source.name", command)
 
 
-def is_there(store: Store, run_id: str) -> bool:
+def is_run_active(store: Store, run_id: str) -> bool:
     """Whether the store has this run, and not among its deleted ones."""
     from mlflow.exceptions import MlflowException
 
@@ -146,21 +150,21 @@ def is_there(store: Store, run_id: str) -> bool:
         raise
 
 
-def is_finished(store: Store, run_id: str) -> bool:
+def is_run_finished(store: Store, run_id: str) -> bool:
     """Whether the store has this run, with all there is to it."""
-    return is_there(store, run_id) and bool(store.client.get_run(run_id).info.status == "FINISHED")
+    return is_run_active(store, run_id) and bool(store.client.get_run(run_id).info.status == "FINISHED")
 
 
-def follow(store: Store, dead: str, follower: str, attempt: int) -> None:
+def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: int) -> None:
     """Link a killed attempt's run and the run of the attempt that followed it."""
-    store.client.set_tag(dead, "fmnist.followed_by", follower)
+    store.client.set_tag(killed_run_id, "fmnist.followed_by", next_run_id)
     store.client.set_tag(
-        dead, "mlflow.note.content", f"Interrupted; attempt {attempt} went on with it: run {follower}."
+        killed_run_id, "mlflow.note.content", f"Interrupted; attempt {attempt} went on with it: run {next_run_id}."
     )
-    store.client.set_tag(follower, "fmnist.follows", dead)
+    store.client.set_tag(next_run_id, "fmnist.follows", killed_run_id)
 
 
-def user() -> str:
+def get_user_name() -> str:
     """Who runs this, for what is kept where others read."""
     try:
         return getpass.getuser()
@@ -168,19 +172,19 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _parameter(value: Any) -> str:
+def _format_parameter(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return text[:_LONGEST_PARAM]
+    return text[:_MAX_PARAM_LENGTH]
 
 
 def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
     """The figures of epochs, at step = epoch, in as few batches as may be."""
-    entries = [entry for epoch in epochs for entry in _metrics(epoch.metrics, epoch.ended, step=epoch.number)]
-    for first in range(0, len(entries), _MOST_METRICS):
-        store.client.log_batch(run_id, metrics=entries[first : first + _MOST_METRICS])
+    entries = [entry for epoch in epochs for entry in _build_metrics(epoch.metrics, epoch.ended, step=epoch.number)]
+    for start in range(0, len(entries), _MAX_BATCH_METRICS):
+        store.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH_METRICS])
 
 
-def _metrics(
+def _build_metrics(
     values: Mapping[str, float],
     now: int,
     *,
@@ -195,11 +199,11 @@ def _metrics(
 
 
 @dataclass(frozen=True)
-class Closing:
+class RunEnd:
     """How a trial's run is closed. ended: ms since 1970. again: an earlier try may have got part of the way."""
 
     ended: int
-    again: bool
+    is_retry: bool
 
 
 def finish_trial(
@@ -209,7 +213,7 @@ def finish_trial(
     evaluation: Evaluation,
     artifacts: Mapping[str, bytes],
     example: Split,
-    closing: Closing,
+    closing: RunEnd,
     keep_model: bool,
 ) -> None:
     """Log what a finished trial leaves behind, its model last, and close the run; done again, it changes nothing."""
@@ -229,43 +233,44 @@ def finish_trial(
     run = store.client.get_run(run_id)
     if run.info.status == "FINISHED":  # only the word of it was lost
         return
-    model_id, before = None, logged_model.ready(store, run) if closing.again else None
+    model_id, existing_model = None, logged_model.find_ready_model(store, run) if closing.is_retry else None
     if keep_model:
-        model_id = (before or logged_model.log(store, run, result.model, example)).model_id
-    elif before is not None:
-        logged_model.drop(store, run_id)
+        model_id = (existing_model or logged_model.log_model(store, run, result.model, example)).model_id
+    elif existing_model is not None:
+        logged_model.delete_model(store, run_id)
     metrics = [
-        *_metrics(scores, closing.ended, model_id=model_id, dataset=_validation_data(run)),
-        *_metrics(costs, closing.ended, model_id=model_id),
+        *_build_metrics(scores, closing.ended, model_id=model_id, dataset=_find_validation_dataset(run)),
+        *_build_metrics(costs, closing.ended, model_id=model_id),
     ]
-    tags = [RunTag("mlflow.note.content", _trial_note(result, evaluation))]
+    tags = [RunTag("mlflow.note.content", _compose_trial_note(result, evaluation))]
     if not keep_model:
-        tags.append(RunTag(logged_model.TAG, logged_model.NOT_KEPT))
+        tags.append(RunTag(logged_model.MODEL_TAG, logged_model.MODEL_NOT_KEPT))
     store.client.log_batch(run_id, metrics=metrics, tags=tags)
     store.client.set_terminated(run_id, "FINISHED", closing.ended)
 
 
-def _validation_data(run: Run) -> Dataset | None:
+def _find_validation_dataset(run: Run) -> Dataset | None:
     """The dataset that a run's scores are of, so that the UI can say so beside each."""
-    for logged in run.inputs.dataset_inputs:
-        if any(tag.value == "validation" for tag in logged.tags):
-            return logged.dataset
+    for dataset_input in run.inputs.dataset_inputs:
+        if any(tag.value == "validation" for tag in dataset_input.tags):
+            return dataset_input.dataset
     return None
 
 
-def _trial_note(result: TrialResult, evaluation: Evaluation) -> str:
+def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
     hardest = min(evaluation.f1, key=lambda label: evaluation.f1[label])
-    confused = [
-        f"{true} taken for {taken} ({count})" for true, taken, count in most_confused(evaluation.confusion, LABELS)
+    confusions = [
+        f"{true} taken for {predicted} ({count})"
+        for true, predicted, count in most_confused(evaluation.confusion, LABELS)
     ]
     return (
         f"Validation accuracy **{evaluation.accuracy:.4f}** after epoch {result.best_epoch} of {len(result.history)}, "
         f"{result.parameters:,} parameters. Hardest label: **{hardest}**, F1 {evaluation.f1[hardest]:.2f}. "
-        f"Most confused: {', '.join(confused) or 'nothing'}."
+        f"Most confused: {', '.join(confusions) or 'nothing'}."
     )
 
 
-def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: Closing) -> None:
+def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: RunEnd) -> None:
     """Close a run as FAILED, with the reason and the traceback."""
     store.client.set_tag(run_id, "fmnist.failure", reason)
     store.client.set_tag(run_id, "mlflow.note.content", f"**Failed:** {reason}")
@@ -273,16 +278,16 @@ def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: Clos
     store.client.set_terminated(run_id, "FAILED", closing.ended)
 
 
-def kill(store: Store, run_id: str) -> None:
+def kill_run(store: Store, run_id: str) -> None:
     """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
-    if not is_there(store, run_id):
+    if not is_run_active(store, run_id):
         return
     if store.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
-        logged_model.refuse_pending(store, run_id)
+        logged_model.fail_pending_models(store, run_id)
         store.client.set_terminated(run_id, "KILLED")
 
 
-def close(
+def close_parent_run(
     store: Store,
     run_id: str,
     *,
@@ -300,20 +305,22 @@ def close(
     from mlflow.entities import RunTag
 
     log_files(store, run_id, files)
-    entries = _metrics(metrics, ended, step=step)
+    entries = _build_metrics(metrics, ended, step=step)
     store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
     store.client.set_terminated(run_id, status, ended)
 
 
-def figures(store: Store, run_id: str) -> dict[str, bytes]:
+def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
     """A finished trial's artifacts by name, without its predictions."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(store.client.download_artifacts(run_id, "", folder))
-        found = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-    return {name: content for name, content in found.items() if name != "predictions.npz"}
+        artifacts = {
+            str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+        }
+    return {name: content for name, content in artifacts.items() if name != "predictions.npz"}
 
 
-def artifact(store: Store, run_id: str, name: str) -> bytes | None:
+def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
     """One file of a run's artifacts, by its path; None where the run has no such file."""
     from mlflow.exceptions import MlflowException
 
@@ -342,6 +349,6 @@ def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:
         store.client.log_artifacts(run_id, folder)
 
 
-def environment() -> dict[str, str]:
+def describe_platform() -> dict[str, str]:
     """The machine and interpreter, for a parent run's tags."""
     return {"python": platform.python_version(), "platform": platform.platform(terse=True)}

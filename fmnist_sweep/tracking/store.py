@@ -22,40 +22,44 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 DEFAULT_FOLDER = "mlruns"
-LEDGER = "test_openings.jsonl"
-_SQLITE = "sqlite:///"
-_MAKING_TABLES_SECONDS = 120  # 2 to 7 s alone; several processes queue
+LEDGER_FILE = "test_openings.jsonl"
+_SQLITE_PREFIX = "sqlite:///"
+_TABLES_TIMEOUT_SECONDS = 120  # 2 to 7 s alone; several processes queue
 
 
-def default_uri(folder: Path | None = None) -> str:
+def build_default_uri(folder: Path | None = None) -> str:
     """The SQLite store below a folder (default: the working directory), as an absolute address."""
-    return f"{_SQLITE}{(folder or Path.cwd()).resolve() / DEFAULT_FOLDER / 'mlflow.db'}"
+    return f"{_SQLITE_PREFIX}{(folder or Path.cwd()).resolve() / DEFAULT_FOLDER / 'mlflow.db'}"
 
 
-def ledger_path(folder: Path | None = None) -> Path:
+def locate_ledger(folder: Path | None = None) -> Path:
     """Where openings of the test split are recorded."""
-    return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / LEDGER
+    return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / LEDGER_FILE
 
 
 def is_server(uri: str | None) -> bool:
     """Whether artifacts and runs are kept elsewhere than in a file here."""
-    return not absolute_uri(uri).startswith(_SQLITE)
+    return not resolve_store_uri(uri).startswith(_SQLITE_PREFIX)
 
 
-def exists(uri: str | None) -> bool:
+def has_store_file(uri: str | None) -> bool:
     """Whether a store's file is there; a server's is not looked for."""
-    return is_server(uri) or file_of(absolute_uri(uri)).is_file()
+    return is_server(uri) or locate_store_file(resolve_store_uri(uri)).is_file()
 
 
-def file_of(uri: str) -> Path:
+def locate_store_file(uri: str) -> Path:
     """The file of a SQLite store's absolute address."""
-    return Path(uri.removeprefix(_SQLITE))
+    return Path(uri.removeprefix(_SQLITE_PREFIX))
 
 
-def state_folder(uri: str | None) -> Path:
+def locate_state_folder(uri: str | None) -> Path:
     """Where journals and checkpoints are: beside a store's SQLite file, or in mlruns/ here when it is a server."""
-    uri = absolute_uri(uri)
-    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else Path.cwd().resolve() / DEFAULT_FOLDER
+    uri = resolve_store_uri(uri)
+    return (
+        Path(uri.removeprefix(_SQLITE_PREFIX)).parent
+        if uri.startswith(_SQLITE_PREFIX)
+        else Path.cwd().resolve() / DEFAULT_FOLDER
+    )
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,13 @@ class Store:
     experiment_name: str
 
 
-def absolute_uri(uri: str | None) -> str:
+def resolve_store_uri(uri: str | None) -> str:
     """The address with a relative SQLite path made absolute, so that it means the same from anywhere."""
-    if uri is None or uri.startswith(_SQLITE):
-        path = Path((uri or default_uri()).removeprefix(_SQLITE)).resolve()
+    if uri is None or uri.startswith(_SQLITE_PREFIX):
+        path = Path((uri or build_default_uri()).removeprefix(_SQLITE_PREFIX)).resolve()
         if {"?", "%"} & set(str(path)):
             raise StoreError(f"{path} cannot hold an MLflow store: ? and % mean something else in its address.")
-        return f"{_SQLITE}{path}"
+        return f"{_SQLITE_PREFIX}{path}"
     if uri.split(":", 1)[0] not in ("sqlite", "http", "https", "postgresql", "postgresql+psycopg2", "mysql"):
         raise StoreError(
             f"tracking.uri={uri}: expected sqlite:///FILE, or http://HOST:PORT of an MLflow tracking server."
@@ -82,32 +86,32 @@ def absolute_uri(uri: str | None) -> str:
     return uri.rstrip("/")
 
 
-def connect(uri: str | None, experiment: str) -> Store:
+def open_store(uri: str | None, experiment: str) -> Store:
     """Open a store to write to, making it where it does not exist yet; StoreError when that cannot be."""
-    uri = absolute_uri(uri)
+    uri = resolve_store_uri(uri)
     _quiet_mlflow()
-    if uri.startswith(_SQLITE):
-        client, artifacts = _sqlite_client(Path(uri.removeprefix(_SQLITE)), uri)
+    if uri.startswith(_SQLITE_PREFIX):
+        client, artifacts = _connect_to_sqlite(Path(uri.removeprefix(_SQLITE_PREFIX)), uri)
     else:
-        client, artifacts = _server_client(uri), None
-    return Store(uri, client, _experiment(client, uri, experiment, artifacts), experiment)
+        client, artifacts = _connect_to_server(uri), None
+    return Store(uri, client, _ensure_experiment(client, uri, experiment, artifacts), experiment)
 
 
-def open_existing(uri: str | None, experiment: str) -> Store:
+def open_existing_store(uri: str | None, experiment: str) -> Store:
     """Open a store to read from; StoreError when there is none, or no such experiment in it."""
-    uri = absolute_uri(uri)
+    uri = resolve_store_uri(uri)
     _quiet_mlflow()
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+    if uri.startswith(_SQLITE_PREFIX) and not Path(uri.removeprefix(_SQLITE_PREFIX)).is_file():
         raise StoreError(
-            f"{uri.removeprefix(_SQLITE)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
+            f"{uri.removeprefix(_SQLITE_PREFIX)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
-    client = _client(uri) if uri.startswith(_SQLITE) else _server_client(uri)
-    found = _ask(uri, lambda: client.get_experiment_by_name(experiment))
-    if found is None:
+    client = _create_client(uri) if uri.startswith(_SQLITE_PREFIX) else _connect_to_server(uri)
+    stored_experiment = _call_store(uri, lambda: client.get_experiment_by_name(experiment))
+    if stored_experiment is None:
         raise StoreError(f"{uri} has no experiment {experiment}: name another with --experiment.")
-    _refuse_artifacts_here(uri, found)
-    return Store(uri, client, found.experiment_id, experiment)
+    _refuse_local_artifacts(uri, stored_experiment)
+    return Store(uri, client, stored_experiment.experiment_id, experiment)
 
 
 def _quiet_mlflow() -> None:
@@ -123,27 +127,27 @@ def _quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
-def _client(uri: str) -> MlflowClient:
+def _create_client(uri: str) -> MlflowClient:
     import mlflow
 
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _sqlite_client(path: Path, uri: str) -> tuple[MlflowClient, str]:
+def _connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:
     from filelock import FileLock, Timeout
 
     artifacts = path.parent / "artifacts"
     try:
         artifacts.mkdir(parents=True, exist_ok=True)
         # Processes that make the tables at the same time break each other: one makes them, the others wait.
-        with FileLock(f"{path}.lock", timeout=_MAKING_TABLES_SECONDS):
+        with FileLock(f"{path}.lock", timeout=_TABLES_TIMEOUT_SECONDS):
             _make_tables(path)
             _use_wal(path)
-            client = _ask(uri, lambda: _client(uri))
-            _ask(uri, lambda: client.search_experiments(max_results=1))
+            client = _call_store(uri, lambda: _create_client(uri))
+            _call_store(uri, lambda: client.search_experiments(max_results=1))
     except Timeout:
         raise StoreError(
-            f"{path} is held by another process for over {_MAKING_TABLES_SECONDS} s: end that one, or wait."
+            f"{path} is held by another process for over {_TABLES_TIMEOUT_SECONDS} s: end that one, or wait."
         ) from None
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -157,13 +161,13 @@ def _make_tables(path: Path) -> None:
     """A new store's tables, in a file that appears whole or not at all: MLflow cannot go on with half-made ones."""
     if path.exists() and (path.is_dir() or path.stat().st_size):
         return
-    aside = path.with_name(f".{path.name}.new")
-    for left in path.parent.glob(f"{aside.name}*"):
-        left.unlink()
-    aside.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
-    client = _client(f"{_SQLITE}{aside}")
-    _ask(f"{_SQLITE}{path}", lambda: client.search_experiments(max_results=1))
-    aside.replace(path)
+    temporary = path.with_name(f".{path.name}.new")
+    for leftover in path.parent.glob(f"{temporary.name}*"):
+        leftover.unlink()
+    temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
+    client = _create_client(f"{_SQLITE_PREFIX}{temporary}")
+    _call_store(f"{_SQLITE_PREFIX}{path}", lambda: client.search_experiments(max_results=1))
+    temporary.replace(path)
 
 
 def _use_wal(path: Path) -> None:
@@ -176,7 +180,7 @@ def _use_wal(path: Path) -> None:
         database.close()
 
 
-def _server_client(uri: str) -> MlflowClient:
+def _connect_to_server(uri: str) -> MlflowClient:
     """A client on a server that answered; its absence is known in seconds, not after MLflow's minutes of retries."""
     if uri.startswith("http"):
         import requests
@@ -193,21 +197,21 @@ def _server_client(uri: str) -> MlflowClient:
                 f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "
                 f"with status {answer.status_code}."
             )
-        return _client(uri)
+        return _create_client(uri)
     try:
-        return cast("MlflowClient", _ask(uri, lambda: _client(uri)))
+        return cast("MlflowClient", _call_store(uri, lambda: _create_client(uri)))
     except ImportError as error:
         raise StoreError(f"tracking.uri: the driver of that database is not installed ({error}).") from None
 
 
-def _ask(uri: str, question: Any) -> Any:
+def _call_store(uri: str, call: Any) -> Any:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return question()
+        return call()
     except (MlflowException, SQLAlchemyError) as error:
-        if getattr(error, "error_code", None) in _NOT_LET_IN:
+        if getattr(error, "error_code", None) in _DENIED_CODES:
             raise StoreError(
                 f"{uri} does not let this user in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user "
                 "and password that it knows."
@@ -216,19 +220,19 @@ def _ask(uri: str, question: Any) -> Any:
         raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
 
 
-_NOT_LET_IN = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
+_DENIED_CODES = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
 
 
-def away(error: Exception) -> str | None:
+def explain_outage(error: Exception) -> str | None:
     """Why an error says that the store cannot be used for now, or None when it says something else."""
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    if isinstance(error, MlflowException) and error.error_code not in _PASSING:
-        database = [line for line in lines if _DATABASE_AWAY.search(line)]
-        return database[0][:300] if error.error_code == "BAD_REQUEST" and database else None
+    if isinstance(error, MlflowException) and error.error_code not in _TRANSIENT_CODES:
+        outages = [line for line in lines if _DATABASE_OUTAGE.search(line)]
+        return outages[0][:300] if error.error_code == "BAD_REQUEST" and outages else None
     if isinstance(error, FileNotFoundError):
         return None
     if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
@@ -237,35 +241,35 @@ def away(error: Exception) -> str | None:
 
 
 # What a server that is starting, stopping, overloaded or unreachable answers; the client's own words for no answer too.
-_PASSING = frozenset(
+_TRANSIENT_CODES = frozenset(
     (
         *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"),
         "ENDPOINT_NOT_FOUND",  # by what stands before a server that is not there
     )
 )
 # What a server calls a bad request, though its PostgreSQL cannot do it for now: during a failover, or overloaded.
-_DATABASE_AWAY = re.compile(r"\(psycopg2\.(errors\.ReadOnlySqlTransaction|InterfaceError)\)|QueuePool limit of size")
+_DATABASE_OUTAGE = re.compile(r"\(psycopg2\.(errors\.ReadOnlySqlTransaction|InterfaceError)\)|QueuePool limit of size")
 
 
-def _experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
+def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = _ask(uri, lambda: client.get_experiment_by_name(name))
-    if found is None:
+    experiment = _call_store(uri, lambda: client.get_experiment_by_name(name))
+    if experiment is None:
         try:
-            made = client.create_experiment(name, artifact_location=artifacts, tags=_experiment_tags())
-            found = _ask(uri, lambda: client.get_experiment(made))
+            experiment_id = client.create_experiment(name, artifact_location=artifacts, tags=_build_experiment_tags())
+            experiment = _call_store(uri, lambda: client.get_experiment(experiment_id))
         except MlflowException:  # made by another process in between
-            found = _ask(uri, lambda: client.get_experiment_by_name(name))
-    if found is None or found.lifecycle_stage != "active":
+            experiment = _call_store(uri, lambda: client.get_experiment_by_name(name))
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise StoreError(
             f"tracking.experiment={name} was deleted in {uri}: restore it (mlflow experiments restore) or name another."
         )
-    _refuse_artifacts_here(uri, found)
-    return str(found.experiment_id)
+    _refuse_local_artifacts(uri, experiment)
+    return str(experiment.experiment_id)
 
 
-def _refuse_artifacts_here(uri: str, experiment: Experiment) -> None:
+def _refuse_local_artifacts(uri: str, experiment: Experiment) -> None:
     """Any user of a server can make an experiment whose artifacts go to a folder of ours, such as /home/ann/.ssh."""
     if uri.startswith("http") and urlsplit(experiment.artifact_location).scheme in ("", "file"):
         raise StoreError(
@@ -275,7 +279,7 @@ def _refuse_artifacts_here(uri: str, experiment: Experiment) -> None:
         )
 
 
-_NOTE = (
+_EXPERIMENT_NOTE = (
     "Sweeps of image classifiers by fmnist_sweep: each sweep holds its studies, each study its trials. The menu at the "
     "top right has the view *Best trials*. `fmnist-sweep promote` takes the best one to the registry."
 )
@@ -301,24 +305,24 @@ _VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-_VIEW_TAG = "mlflow.sharedViewState."
+_VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 
 
-def _experiment_tags() -> dict[str, str]:
+def _build_experiment_tags() -> dict[str, str]:
     """A description, the kind of experiment, and views of its runs for the UI's menu Views."""
     columns = [*(f"metrics.`{key}`" for key in _METRIC_COLUMNS), *(f"params.`{key}`" for key in _PARAM_COLUMNS)]
     order = ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"]  # the grid's own names
     widths = {"attributes.`Run Name`": 340, **dict.fromkeys(columns, 150)}
     now = int(time.time() * 1000)
-    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": _NOTE}
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": _EXPERIMENT_NOTE}
     for key, (name, search) in _VIEWS.items():
         state = {**search, "selectedColumns": columns, "columnOrder": order, "columnWidths": widths}
         view = {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
-        tags[f"{_VIEW_TAG}{key}"] = json.dumps(view)
+        tags[f"{_VIEW_TAG_PREFIX}{key}"] = json.dumps(view)
     return tags
 
 
-def local_artifacts(store: Store, run_id: str) -> Path | None:
+def locate_local_artifacts(store: Store, run_id: str) -> Path | None:
     """The folder of a run's artifacts where it is one of this machine's, else None."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
@@ -326,32 +330,32 @@ def local_artifacts(store: Store, run_id: str) -> Path | None:
     return Path(local_file_uri_to_path(uri)) if urlsplit(uri).scheme in ("", "file") else None
 
 
-def runs_page(store: Store) -> str:
+def build_runs_page_path(store: Store) -> str:
     """The part of an address after the server's that opens the experiment's sweeps in the MLflow UI.
 
     It asks for model training, because the UI opens on its pages for language models, whatever the kind of experiment.
     """
     query = {"workflowType": "machine_learning"}
     view = next(iter(_VIEWS))
-    if f"{_VIEW_TAG}{view}" in store.client.get_experiment(store.experiment_id).tags:
+    if f"{_VIEW_TAG_PREFIX}{view}" in store.client.get_experiment(store.experiment_id).tags:
         query["viewStateShareKey"] = view
     return f"/#/experiments/{store.experiment_id}/runs?{urlencode(query)}"
 
 
 @contextmanager
-def mlflow_pointed_at(store: Store) -> Iterator[None]:
+def point_mlflow_at(store: Store) -> Iterator[None]:
     """Let `models:/` and `runs:/` addresses mean this store, for the MLflow functions that take no client."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     variables = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_registry_uri(store.uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        mlflow.set_tracking_uri(previous[0])
+        mlflow.set_registry_uri(previous[1])
         for name, value in variables.items():  # MLflow sets them, and processes started later would go by them
             if value is None:
                 os.environ.pop(name, None)

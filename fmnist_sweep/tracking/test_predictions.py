@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.tracking.store import Store
 
-TAG = "fmnist.test_opened"
-FILE = "test_predictions.npz"
-_AT_ONCE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
+TEST_OPENED_TAG = "fmnist.test_opened"
+TEST_PREDICTIONS_FILE = "test_predictions.npz"
+_BATCH_SIZE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,31 @@ class TestPredictions(Predictions):
 
     __test__ = False  # no test class, whatever its name begins with
 
-    seen: NDArray[np.bool_]
+    twin_mask: NDArray[np.bool_]
 
 
-def read(store: Store, run_id: str, title: str) -> TestPredictions:
+def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredictions:
     """The test predictions of a run that has the tag; title: what it is called. Errors: StoreError."""
-    content = tracking.artifact(store, run_id, FILE)
+    content = tracking.read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
     if content is None:
-        raise StoreError(f"{title} has no {FILE} any more: delete that run and train it again.")
+        raise StoreError(f"{title} has no {TEST_PREDICTIONS_FILE} any more: delete that run and train it again.")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return TestPredictions(file["index"], file["labels"], file["probabilities"], file["seen"])
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise StoreError(f"{FILE} of {title} is damaged ({error}): delete that run and train it again.") from None
+        raise StoreError(
+            f"{TEST_PREDICTIONS_FILE} of {title} is damaged ({error}): delete that run and train it again."
+        ) from None
 
 
-def seen(data: DataConfig, images: Split) -> NDArray[np.bool_]:
+def find_training_twins(data: DataConfig, images: Split) -> NDArray[np.bool_]:
     """Which test images stand in the training file too, or nearly so."""
     return near(images.images, read_train_again(data, load(data).origin).images)
 
 
-def score(store: Store, run_id: str, model: keras.Model, loss: str, images: Split, near: NDArray[np.bool_]) -> float:
+def log_test_predictions(
+    store: Store, run_id: str, model: keras.Model, loss: str, images: Split, twin_mask: NDArray[np.bool_]
+) -> float:
     """Write to a run what its model says of the test images, and return its accuracy; said again, nothing changes.
 
     loss: that it was trained with. near: as of `seen`.
@@ -67,7 +71,7 @@ def score(store: Store, run_id: str, model: keras.Model, loss: str, images: Spli
 
     from fmnist_sweep.training import optimization as training
 
-    probabilities = np.asarray(model.predict(images.images, batch_size=_AT_ONCE, verbose=0), np.float32)
+    probabilities = np.asarray(model.predict(images.images, batch_size=_BATCH_SIZE, verbose=0), np.float32)
     per_image = keras.losses.get(loss)(training.targets(loss, images.labels), probabilities)
     scores = {
         "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
@@ -75,14 +79,14 @@ def score(store: Store, run_id: str, model: keras.Model, loss: str, images: Spli
         "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
     }
     content = io.BytesIO()
-    np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=near)
+    np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
     now = datetime.now(UTC)
-    tracking.log_files(store, run_id, {FILE: content.getvalue()})
+    tracking.log_files(store, run_id, {TEST_PREDICTIONS_FILE: content.getvalue()})
     # The tag last, with the figures: a run that has it has the file. MLflow commits figures before tags, so that a kill
     # may have left them alone; logged again they would be second values, as their time is another.
-    there = store.client.get_run(run_id).data.metrics
-    stamp = int(now.timestamp() * 1000)
-    entries = [Metric(key, value, stamp, 0) for key, value in scores.items() if there.get(key) != value]
-    opened = RunTag(TAG, now.isoformat(timespec="seconds"))
-    store.client.log_batch(run_id, metrics=entries, tags=[opened])
+    logged_metrics = store.client.get_run(run_id).data.metrics
+    timestamp = int(now.timestamp() * 1000)
+    entries = [Metric(key, value, timestamp, 0) for key, value in scores.items() if logged_metrics.get(key) != value]
+    tag = RunTag(TEST_OPENED_TAG, now.isoformat(timespec="seconds"))
+    store.client.log_batch(run_id, metrics=entries, tags=[tag])
     return scores["test_accuracy"]

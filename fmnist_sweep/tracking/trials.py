@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.text import printable
+from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking import runs as tracking
 
 if TYPE_CHECKING:
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
     from fmnist_sweep.tracking.store import Store
 
-_MOST_DRAWN = 1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
-CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+_MAX_DRAWN_IMAGES = (
+    1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
+)
+CURVE_METRICS = ("accuracy", "val_accuracy", "loss", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Predictions:
     probabilities: NDArray[np.float32]
 
     @cached_property
-    def predicted(self) -> NDArray[np.int64]:
+    def predicted_labels(self) -> NDArray[np.int64]:
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
-    def correct(self) -> NDArray[np.bool_]:
-        return np.asarray(self.predicted == self.labels)
+    def correct_mask(self) -> NDArray[np.bool_]:
+        return np.asarray(self.predicted_labels == self.labels)
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ class StoredTrial:
 
     @property
     def failure(self) -> str | None:
-        told = self.tags.get("fmnist.failure")
-        return None if told is None else printable(told)
+        reason = self.tags.get("fmnist.failure")
+        return None if reason is None else make_printable(reason)
 
     @property
     def cpu_seconds(self) -> float:
@@ -101,16 +103,16 @@ class StoredTrial:
         return self.metrics.get("cpu_seconds", self.metrics.get("fit_seconds", 0.0))
 
     @property
-    def continues(self) -> str | None:
+    def continued_trial_id(self) -> str | None:
         """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
         return self.tags.get("fmnist.continues")
 
-    def value(self, key: str) -> Any:
+    def parse_value(self, key: str) -> Any:
         """A parameter as what it was before it became text; None where the trial has no such parameter."""
-        return parsed(self.params.get(key))
+        return parse_parameter(self.params.get(key))
 
 
-def parsed(text: str | None) -> Any:
+def parse_parameter(text: str | None) -> Any:
     """What a parameter's text says: a number, a truth value, None, a list, or the text itself."""
     if text is None or text == "None":
         return None
@@ -122,68 +124,70 @@ def parsed(text: str | None) -> Any:
         return text
 
 
-def read(store: Store, marks: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
+def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
     """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out.
 
     kinds: of runs, as their tag fmnist.kind says.
     """
-    with _uncollected():
-        return stored([run for kind in kinds for run in tracking.search(store, {"fmnist.kind": kind, **marks})])
+    with _pause_garbage_collection():
+        return build_trials(
+            [run for kind in kinds for run in tracking.search_runs(store, {"fmnist.kind": kind, **tags})]
+        )
 
 
-def where(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
+def filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
     """The trials that meet conditions in MLflow's own language, the first begun first."""
-    with _uncollected():
-        return stored(tracking.meeting(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
+    with _pause_garbage_collection():
+        return build_trials(tracking.filter_runs(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _pause_garbage_collection() -> Iterator[None]:
     # The database layer makes 70 objects a trial and no cycles; looking for these, the garbage collector goes over all
     # of them again and again, which takes two thirds of the time (benchmarks/store.py).
-    was_on = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
-def of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
+def read_trials_of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
     """The trials of these studies, each named by the tag fmnist.journal of its runs; kind: of these runs."""
-    return [trial for journal in journals for trial in read(store, {"fmnist.journal": journal}, [kind])]
+    return [trial for journal in journals for trial in read_trials(store, {"fmnist.journal": journal}, [kind])]
 
 
-def stored(runs: Sequence[Run]) -> list[StoredTrial]:
+def build_trials(runs: Sequence[Run]) -> list[StoredTrial]:
     """Runs as trials, the first begun first, without attempts that a later one followed."""
-    kept = [run for run in runs if "fmnist.followed_by" not in run.data.tags]
-    return sorted(map(_stored, kept), key=lambda trial: (trial.began, trial.trial_id))
+    latest_runs = [run for run in runs if "fmnist.followed_by" not in run.data.tags]
+    return sorted(map(_build_trial, latest_runs), key=lambda trial: (trial.began, trial.trial_id))
 
 
-def _stored(run: Run) -> StoredTrial:
+def _build_trial(run: Run) -> StoredTrial:
     return StoredTrial(
         run_id=str(run.info.run_id),
-        name=printable(str(run.info.run_name)),
+        name=make_printable(str(run.info.run_name)),
         state=str(run.info.status).lower(),
         params=run.data.params,
         metrics=run.data.metrics,
         tags=run.data.tags,
         began=run.info.start_time,
         ended=run.info.end_time,
-        images=_images(run),
+        images=_read_image_count(run),
     )
 
 
-def _images(run: Run) -> int | None:
+def _read_image_count(run: Run) -> int | None:
     """How many images a run was validated on, from its dataset inputs."""
-    for logged in run.inputs.dataset_inputs if run.inputs else ():
-        if any(tag.value == "validation" for tag in logged.tags):
-            return _counted(logged.dataset.profile or "{}")
+    for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
+        if any(tag.value == "validation" for tag in dataset_input.tags):
+            return _parse_image_count(dataset_input.dataset.profile or "{}")
     return None
 
 
-def _counted(profile: str) -> int | None:
+def _parse_image_count(profile: str) -> int | None:
     try:
         images = json.loads(profile).get("images")
     except (ValueError, AttributeError, RecursionError):  # whoever may write to the store can write another one
@@ -191,97 +195,100 @@ def _counted(profile: str) -> int | None:
     return images if type(images) is int and images > 0 else None
 
 
-def curves(store: Store, run_id: str) -> list[dict[str, float]]:
+def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
     """A trial's figures by epoch: a mapping an epoch with the keys of CURVES."""
     by_key = {
-        key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)} for key in CURVES
+        key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)}
+        for key in CURVE_METRICS
     }
     steps = sorted(set.intersection(*(set(values) for values in by_key.values())))
-    return [{key: by_key[key][step] for key in CURVES} for step in steps]
+    return [{key: by_key[key][step] for key in CURVE_METRICS} for step in steps]
 
 
-def predictions(store: Store, run_id: str) -> Predictions | None:
+def read_predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
-    content = tracking.artifact(store, run_id, "predictions.npz")
-    return None if content is None else unpacked(content)
+    content = tracking.read_artifact(store, run_id, "predictions.npz")
+    return None if content is None else unpack_predictions(content)
 
 
-def same_images(a: StoredTrial, told_a: Predictions, b: StoredTrial, told_b: Predictions) -> bool:
+def has_same_validation_images(
+    a: StoredTrial, predictions_a: Predictions, b: StoredTrial, predictions_b: Predictions
+) -> bool:
     """Whether two trials were scored on the same validation images in the same order."""
     # Places and labels alone would not tell images from others that are labelled alike.
     canonical = all(trial.tags.get("fmnist.canonical") == "true" for trial in (a, b))
     return (
         (canonical or a.tags.get("fmnist.data") == b.tags.get("fmnist.data"))
-        and np.array_equal(told_a.index, told_b.index)
-        and np.array_equal(told_a.labels, told_b.labels)
+        and np.array_equal(predictions_a.index, predictions_b.index)
+        and np.array_equal(predictions_a.labels, predictions_b.labels)
     )
 
 
-def splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
+def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
     """The splits a trial was trained and scored on, read again from the data.
 
     data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
     the data is not at hand, or other data is.
     """
-    whose = f"{trial.name} (run {trial.run_id})"
-    content = tracking.artifact(store, trial.run_id, "config.yaml")
+    owner_name = f"{trial.name} (run {trial.run_id})"
+    content = tracking.read_artifact(store, trial.run_id, "config.yaml")
     if content is None:
-        raise DataError(f"{whose} has no config.yaml any more, which says what its data was.")
+        raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
     expected = trial.tags.get("fmnist.data")
     if expected is None:
-        raise DataError(f"{whose} has no tag fmnist.data any more, which says what its data was.")
-    found = load(data_config(_described(content, whose), data_dir, whose))
-    if found.tag != expected:
+        raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
+    trial_splits = load(build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name))
+    if trial_splits.tag != expected:
         raise DataError(
-            f"{found.origin.location} is {found.tag}, but {trial.name} was scored on {expected}: name the folder of "
+            f"{trial_splits.origin.location} is {trial_splits.tag}, but {trial.name} was scored on {expected}: name the folder of "
             "that data with --data-dir."
         )
-    return found
+    return trial_splits
 
 
-def _described(content: bytes, whose: str) -> Mapping[str, Any]:
+def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
     """The data section of a trial's config.yaml; whose: for a message."""
     import yaml
 
     try:
         section = yaml.safe_load(content)["data"]
     except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _foreign(whose, f"found none ({type(error).__name__})") from None
+        raise _build_altered_config_error(owner_name, f"found none ({type(error).__name__})") from None
     if not isinstance(section, Mapping):
-        raise _foreign(whose, f"found a {type(section).__name__}")
+        raise _build_altered_config_error(owner_name, f"found a {type(section).__name__}")
     return section
 
 
-def data_config(described: Mapping[str, Any], data_dir: str | None, whose: str = "a trial") -> DataConfig:
+def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_name: str = "a trial") -> DataConfig:
     """The data section of a trial's config.yaml, with where its images are to be found here.
 
     whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
     """
     from pydantic import ValidationError
 
-    here: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
-    for key in here:
-        if key in described:
-            raise _foreign(whose, f"found the key {key}, which a trial does not keep")
+    location: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
+    for key in location:
+        if key in section:
+            raise _build_altered_config_error(owner_name, f"found the key {key}, which a trial does not keep")
     try:
-        found = DataConfig.model_validate({"include_validation": False, **described, **here})
+        config = DataConfig.model_validate({"include_validation": False, **section, **location})
     except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(map(str, wrong["loc"]))
-        raise _foreign(whose, f"found that of {where[:80]}: {wrong['msg']}") from None
-    if found.source == "drawn" and found.images > _MOST_DRAWN:
-        raise _foreign(whose, f"found more than {_MOST_DRAWN:,} images to draw")
-    return found
+        mistake = error.errors()[0]
+        field = ".".join(map(str, mistake["loc"]))
+        raise _build_altered_config_error(owner_name, f"found that of {field[:80]}: {mistake['msg']}") from None
+    if config.source == "drawn" and config.images > _MAX_DRAWN_IMAGES:
+        raise _build_altered_config_error(owner_name, f"found more than {_MAX_DRAWN_IMAGES:,} images to draw")
+    return config
 
 
-def _foreign(whose: str, found: str) -> DataError:
+def _build_altered_config_error(owner_name: str, finding: str) -> DataError:
     return DataError(
-        f"the config.yaml of {whose} is damaged or was altered: expected the data section that a sweep writes, "
-        f"{found}; take another trial, or train it again."
+        f"the config.yaml of {owner_name} is damaged or was altered: expected the data section that a sweep writes, "
+        f"{finding}; take another trial, or train it again."
     )
 
 
-def unpacked(content: bytes) -> Predictions:
+def unpack_predictions(content: bytes) -> Predictions:
     """The content of a predictions.npz; ValueError where it is something else."""
     # No pickle: whoever can write to a store could else run code here.
     try:
@@ -295,11 +302,11 @@ def unpacked(content: bytes) -> Predictions:
         raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None
 
 
-def readable_predictions(store: Store, run_id: str) -> Predictions | None:
+def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
     """A trial's predictions; None where the store has none, or a damaged file."""
     # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
-    content = tracking.artifact(store, run_id, "predictions.npz")
+    content = tracking.read_artifact(store, run_id, "predictions.npz")
     try:
-        return None if content is None else unpacked(content)
+        return None if content is None else unpack_predictions(content)
     except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
         return None

@@ -48,14 +48,14 @@ def pack(snapshot: Snapshot) -> bytes:
     }
     arrays = {f"state.{number}": array for number, (_, array) in enumerate(snapshot.state)}
     arrays |= {f"best.{number}": array for number, array in enumerate(best or ())}
-    return packed.pack(values, {**arrays, "probabilities": snapshot.best_probabilities})
+    return packed.pack_arrays(values, {**arrays, "probabilities": snapshot.best_probabilities})
 
 
 def unpack(content: bytes) -> Snapshot:
     """The snapshot of packed bytes; packed.Damaged when they are torn, altered or something else."""
-    values, arrays = packed.unpack(content)
+    values, arrays = packed.unpack_arrays(content)
     if values.get("kind") != _KIND:
-        raise packed.Damaged("it is no checkpoint of a trial")
+        raise packed.DamagedContent("it is no checkpoint of a trial")
     best = values["best_weights"]
     return Snapshot(
         history=values["history"],

@@ -42,7 +42,7 @@ def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: Fals
     """
     try:
         yield from _run(spec, splits, last)
-    except (packed.Damaged, snapshot.Mismatch) as error:
+    except (packed.DamagedContent, snapshot.Mismatch) as error:
         yield CheckpointRefused(spec.trial_id, str(error))
 
 

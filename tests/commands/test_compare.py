@@ -49,21 +49,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
 
 @pytest.fixture
 def store(folder: Path) -> Store:
-    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
 
 
 def trial_of(store: Store, filters: int, seed: int = 1, state: str = "finished") -> StoredTrial:
     """The trial with so many filters."""
     (found,) = (
         each
-        for each in evidence.read(store, {})
-        if (each.value("model.filters"), each.value("seed"), each.state) == (filters, seed, state)
+        for each in evidence.read_trials(store, {})
+        if (each.parse_value("model.filters"), each.parse_value("seed"), each.state) == (filters, seed, state)
     )
     return found
 
 
 def predictions_file(store: Store, trial: StoredTrial) -> Path:
-    artifacts = stores.local_artifacts(store, trial.run_id)
+    artifacts = stores.locate_local_artifacts(store, trial.run_id)
     assert artifacts is not None
     return artifacts / "predictions.npz"
 
@@ -81,7 +81,7 @@ def replaced(path: Path, content: bytes | None) -> Iterator[None]:
 
 def compare(folder: Path, *words: str) -> Result:
     """The verb, in this process, on the folder's store and a wide terminal."""
-    arguments = ["compare", *words, "--uri", stores.default_uri(folder)]
+    arguments = ["compare", *words, "--uri", stores.build_default_uri(folder)]
     return CliRunner().invoke(main, arguments, env={"COLUMNS": "250"})
 
 
@@ -128,7 +128,7 @@ def test_trials_of_a_sweep_a_study_or_a_condition_are_those_alone(folder: Path, 
 
 
 def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
-    store = stores.connect(stores.default_uri(tmp_path), "fashion-mnist")
+    store = stores.open_store(stores.build_default_uri(tmp_path), "fashion-mnist")
     tags = {"study_id": "s", "trial_id": "0000"}
     dead, last = (
         tracking.start_run(
@@ -136,8 +136,8 @@ def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
         )
         for attempt in "12"
     )
-    tracking.kill(store, dead)
-    tracking.follow(store, dead, last, 2)
+    tracking.kill_run(store, dead)
+    tracking.link_attempts(store, dead, last, 2)
     frame = fmnist_sweep.trials(store.uri)
     assert frame["run_id"].tolist() == [last]
     assert frame["attempt"].tolist() == [2]
@@ -146,7 +146,7 @@ def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
 def test_the_list_has_the_best_first_and_columns_for_what_varies_alone(folder: Path, store: Store) -> None:
     done = compare(folder)
     assert done.exit_code == 0, done.output
-    scored = [trial for trial in evidence.read(store, {}) if trial.accuracy is not None]
+    scored = [trial for trial in evidence.read_trials(store, {}) if trial.accuracy is not None]
     lines = [line for line in done.stdout.splitlines() if "/0000" in line]
     assert len(lines) == 6
     accuracies = [trial_accuracy(line, scored) for line in lines[: len(scored)]]
@@ -164,7 +164,7 @@ def trial_accuracy(line: str, trials: list[StoredTrial]) -> float:
 
 
 def test_a_narrow_terminal_loses_columns_and_says_which(folder: Path, store: Store) -> None:
-    done = CliRunner().invoke(main, ["compare", "--uri", stores.default_uri(folder)], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(main, ["compare", "--uri", stores.build_default_uri(folder)], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     assert "no room here for" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if trial_of(store, 8).run_id[:8] in line)
@@ -206,12 +206,12 @@ def test_the_exported_table_is_the_listed_one(folder: Path, store: Store, tmp_pa
 def test_two_trials_are_explained_by_what_their_predictions_say(folder: Path, store: Store) -> None:
     a, b = trial_of(store, 8), trial_of(store, 2)
     found = explained(folder, a, b)
-    told_a, told_b = evidence.predictions(store, a.run_id), evidence.predictions(store, b.run_id)
+    told_a, told_b = evidence.read_predictions(store, a.run_id), evidence.read_predictions(store, b.run_id)
     assert told_a is not None and told_b is not None
     assert found["settings"] == {"model.filters": {"a": 8, "b": 2}}
     models = found["verdicts"]["models"]
-    assert models["only_a"] == int((told_a.correct & ~told_b.correct).sum()) == found["images"]["only_a"]
-    assert models["only_b"] == int((told_b.correct & ~told_a.correct).sum()) == found["images"]["only_b"]
+    assert models["only_a"] == int((told_a.correct_mask & ~told_b.correct_mask).sum()) == found["images"]["only_a"]
+    assert models["only_b"] == int((told_b.correct_mask & ~told_a.correct_mask).sum()) == found["images"]["only_b"]
     assert models["value"] == pytest.approx((a.accuracy or 0) - (b.accuracy or 0))
     counts = ("both_right", "only_a", "only_b", "both_wrong")
     assert sum(found["images"][name] for name in counts) == found["a"]["images"] == 200
@@ -223,7 +223,7 @@ def test_two_trials_are_explained_by_what_their_predictions_say(folder: Path, st
     assert [len(found[side]["curve"]) for side in "ab"] == [2, 2]
     for example in found["images"]["only_a_examples"]:
         row = example["row"]
-        assert told_a.correct[row] and not told_b.correct[row]
+        assert told_a.correct_mask[row] and not told_b.correct_mask[row]
         assert told_a.index[row] == example["position"]
     sure = [example["b_confidence"] for example in found["images"]["only_a_examples"]]
     assert sure == sorted(sure, reverse=True)
@@ -232,13 +232,13 @@ def test_two_trials_are_explained_by_what_their_predictions_say(folder: Path, st
 def test_the_difference_on_each_label_is_that_of_its_images(folder: Path, store: Store) -> None:
     a, b = trial_of(store, 8), trial_of(store, 2)
     labels = explained(folder, a, b)["labels"]
-    told_a, told_b = evidence.predictions(store, a.run_id), evidence.predictions(store, b.run_id)
+    told_a, told_b = evidence.read_predictions(store, a.run_id), evidence.read_predictions(store, b.run_id)
     assert told_a is not None and told_b is not None
     for number, label in enumerate(labels):
         mine = told_a.labels == number
-        expected = comparison.paired(told_a.correct[mine], told_b.correct[mine], comparisons=10)
+        expected = comparison.paired(told_a.correct_mask[mine], told_b.correct_mask[mine], comparisons=10)
         assert label["recall"] == {**vars(expected), "verdict": expected.verdict}
-        assert label["a"]["recall"] == pytest.approx(told_a.correct[mine].mean())
+        assert label["a"]["recall"] == pytest.approx(told_a.correct_mask[mine].mean())
 
 
 def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Store) -> None:
@@ -400,7 +400,7 @@ def test_the_collector_is_on_again_after_reading(store: Store) -> None:
     import gc
 
     assert gc.isenabled()
-    assert evidence.read(store, {})
+    assert evidence.read_trials(store, {})
     assert gc.isenabled()
 
 

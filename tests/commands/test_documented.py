@@ -117,7 +117,7 @@ def test_the_figures_of_one_write_up_alone_are_not_credible_as_test_accuracies()
 
 
 def connected(folder: Path, experiment: str = "fashion-mnist") -> store.Store:
-    return store.connect(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}", experiment)
+    return store.open_store(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}", experiment)
 
 
 def told(right: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -307,14 +307,14 @@ def test_test_images_that_stand_in_the_training_file_are_counted_and_left_out_on
     seen = np.arange(1000) < 100
     # Right on what was seen, and on half of the rest.
     said = np.where(seen | (np.arange(1000) % 20 < 10), labels, (labels + 1) % 10)
-    file = written.folder / tested.FILE
+    file = written.folder / tested.TEST_PREDICTIONS_FILE
     np.savez(file, index=np.arange(1000), labels=labels, probabilities=np.eye(10, dtype=np.float32)[said], seen=seen)
     for seed in (1, 2, 3):
         run_id = written.run("bn_dropout", seed, right=0.95)
         assert "test images were not opened for all of these runs yet" in written.page("000")
         written.store.client.log_artifact(run_id, str(file))
         written.store.client.log_metric(run_id, "test_accuracy", 0.55)
-        written.store.client.set_tag(run_id, tested.TAG, "2026-01-01")
+        written.store.client.set_tag(run_id, tested.TEST_OPENED_TAG, "2026-01-01")
     page = written.page("000")
     assert "100 of the 1,000 test images are nearly an image of the training file" in page
     assert cells(page, "`bn_dropout`", "test accuracy (best epoch)")[2:4] == ["above 0.90", "0.5500 ± 0.0000 (n=3)"]
@@ -381,7 +381,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, verb: Command) -> Path:
 def trials(folder: Path) -> list[Any]:
     opened = connected(folder)
     return sorted(
-        tracking.search(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.info.start_time, run.info.run_id)
+        tracking.search_runs(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.info.start_time, run.info.run_id)
     )
 
 
@@ -439,7 +439,7 @@ def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, verb:
     opening = json.loads(line)
     assert opening["images"] == 10_000
     assert all(run.info.run_id in opening["reason"] for run in trials(trained))
-    assert all(run.data.tags[tested.TAG] >= opening["time"] for run in trials(trained))
+    assert all(run.data.tags[tested.TEST_OPENED_TAG] >= opening["time"] for run in trials(trained))
 
 
 @pytest.mark.slow
@@ -465,7 +465,7 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     found = documented.find_write_up_runs(opened, documented.read_finished_trials(opened), write_up, SMALL[:2])
     run = found.runs["simple"][0]
     original, other = run.validation, found.runs["simple"][1].validation
-    untested = {key: value for key, value in run.trial.tags.items() if key != tested.TAG}
+    untested = {key: value for key, value in run.trial.tags.items() if key != tested.TEST_OPENED_TAG}
     fresh = documented.RecipeRun(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
     file = tmp_path / "predictions.npz"
 

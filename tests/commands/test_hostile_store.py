@@ -17,7 +17,7 @@ from rich.text import Text
 from fmnist_sweep import text as printing
 from fmnist_sweep.cli import studies as progress
 from fmnist_sweep.cli.main import main
-from fmnist_sweep.cli.studies import Progress
+from fmnist_sweep.cli.studies import StudyProgress
 from fmnist_sweep.errors import DataError, ExitCode, StoreError
 from fmnist_sweep.report import terminal
 from fmnist_sweep.report.leaderboard import TrialRecord
@@ -43,7 +43,7 @@ SECTION = {"source": "drawn", "limit": None, "validation": 0.2, "split_seed": 0,
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with two trials whose names, parameters and failures steer a terminal."""
-    made = stores.connect(stores.default_uri(tmp_path_factory.mktemp("hostile")), "fashion-mnist")
+    made = stores.open_store(stores.build_default_uri(tmp_path_factory.mktemp("hostile")), "fashion-mnist")
     for number in range(2):
         ids = {"study_id": "s1", "trial_id": f"000{number}"}
         run_id = tracking.start_run(made, tracking.RunInfo("trial", EVIL, ids, "a test"), may_exist=False)
@@ -56,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def trial(store: Store) -> StoredTrial:
-    return evidence.read(store, {})[0]
+    return evidence.read_trials(store, {})[0]
 
 
 DAMAGED: dict[str, tuple[bytes, str]] = {
@@ -87,7 +87,7 @@ def test_a_foreign_config_yaml_is_one_sentence_that_names_the_trial(
     monkeypatch.chdir(tmp_path)
     tracking.log_files(store, trial.run_id, {"config.yaml": content})
     with pytest.raises(DataError) as refused:
-        evidence.splits(store, trial, None)
+        evidence.load_trial_splits(store, trial, None)
     told = str(refused.value)
     assert said in told
     assert trial.run_id in told or "limit" in said
@@ -98,8 +98,8 @@ def test_a_foreign_config_yaml_is_one_sentence_that_names_the_trial(
 def test_a_config_yaml_as_a_sweep_writes_it_is_read(store: Store, trial: StoredTrial) -> None:
     tracking.log_files(store, trial.run_id, {"config.yaml": yaml.safe_dump({"data": SECTION}).encode()})
     with pytest.raises(DataError, match="was scored on drawn:0ce7efdbf3a4"):  # so that the section was taken
-        evidence.splits(store, trial, None)
-    assert evidence.data_config(SECTION, "here").dir == "here"
+        evidence.load_trial_splits(store, trial, None)
+    assert evidence.build_data_config(SECTION, "here").dir == "here"
 
 
 @pytest.mark.parametrize("profile", ["", "{", "[]", "7", '{"images": "many"}', '{"images": -1}', '{"images": true}'])
@@ -108,7 +108,7 @@ def test_a_damaged_dataset_says_nothing_of_how_many_images_there_were(profile: s
     info = SimpleNamespace(run_id="a", run_name="b", status="FINISHED", start_time=1, end_time=2)
     data = SimpleNamespace(params={}, metrics={}, tags={})
     run = SimpleNamespace(info=info, data=data, inputs=SimpleNamespace(dataset_inputs=[logged]))
-    assert evidence.stored([cast(Run, run)])[0].images is None
+    assert evidence.build_trials([cast(Run, run)])[0].images is None
 
 
 # --- names on a terminal
@@ -119,17 +119,17 @@ def harmless(shown: str) -> bool:
 
 
 def test_a_text_is_printed_with_its_control_characters_spelled_out() -> None:
-    assert printing.printable(EVIL) == SPELLED
-    assert printing.printable_lines(EVIL) == SPELLED.replace(r"\n", "\n")
+    assert printing.make_printable(EVIL) == SPELLED
+    assert printing.make_lines_printable(EVIL) == SPELLED.replace(r"\n", "\n")
     for plain in ("T-shirt/top · cnn", "0.9000 ± 0.0100", "日本 ✓", "a\u00a0b", ""):
-        assert printing.printable(plain) == plain
+        assert printing.make_printable(plain) == plain
 
 
 def test_the_console_prints_no_control_character_but_its_own_styles() -> None:
     from rich.table import Table
 
     shown = io.StringIO()
-    console = printing.console(file=shown, force_terminal=True, color_system="standard", width=200)
+    console = printing.create_console(file=shown, force_terminal=True, color_system="standard", width=200)
     table = Table("name")
     table.add_row(Text(EVIL))
     for part in (EVIL, Text(EVIL), table):
@@ -145,7 +145,7 @@ def invoked(store: Store, *words: str) -> Result:
 
 
 def test_names_parameters_and_failures_steer_no_terminal(store: Store, trial: StoredTrial) -> None:
-    other = evidence.read(store, {})[1]
+    other = evidence.read_trials(store, {})[1]
     listed = invoked(store, "compare", "--columns", "name,failure,model.builder")
     explained = invoked(store, "compare", trial.run_id, other.run_id)
     for done in (listed, explained):
@@ -164,7 +164,7 @@ def test_an_error_that_names_a_trial_is_one_line(store: Store) -> None:
 
 
 def test_labels_of_studies_steer_no_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = Progress("a", EVIL, f"running: {EVIL}", "1", None, f"command {EVIL}".replace("\n", ""), EVIL)
+    study = StudyProgress("a", EVIL, f"running: {EVIL}", "1", None, f"command {EVIL}".replace("\n", ""), EVIL)
     monkeypatch.setattr(progress, "listed", lambda _: [study])
     done = invoked(store, "studies")
     assert done.exit_code == 0

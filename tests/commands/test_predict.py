@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fmnist_sweep.cli.main import main
-from fmnist_sweep.cli.predict import predict, probabilities
+from fmnist_sweep.cli.predict import predict, predict_probabilities
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
 from fmnist_sweep.errors import ExitCode, StoreError
@@ -47,10 +47,10 @@ def _network() -> Any:
 
 def _register(store: stores.Store, content: bytes, **tags: str) -> str:
     made = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = logged_model.log(store, made, content, splits().validation)
-    tags = {logged_model.SHA256: hashlib.sha256(content).hexdigest(), **tags}
-    with versions.locked(store):
-        version = versions.register(store, made.info.run_id, model.model_id, tags=tags, description="a test")
+    model = logged_model.log_model(store, made, content, splits().validation)
+    tags = {logged_model.SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
+    with versions.acquire_store_lock(store):
+        version = versions.register_version(store, made.info.run_id, model.model_id, tags=tags, description="a test")
     return str(version.version)
 
 
@@ -58,7 +58,7 @@ def _register(store: stores.Store, content: bytes, **tags: str) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two versions, the first of them the champion, and pictures of a bag and a dress."""
     folder = tmp_path_factory.mktemp("predict")
-    store = stores.connect(stores.default_uri(folder), "fashion-mnist")
+    store = stores.open_store(stores.build_default_uri(folder), "fashion-mnist")
     _network().save(folder / "model.keras")
     content = (folder / "model.keras").read_bytes()
     first = _register(store, content, **{"fmnist.test_accuracy": "0.9123"})
@@ -135,7 +135,7 @@ def test_another_version_can_be_asked_and_one_without_a_test_score_says_so() -> 
 
 def test_the_probabilities_are_the_models_own() -> None:
     model, taken = _network(), [as_fashion_mnist(Path(name)) for name in ("bag.png", "large.jpg")]
-    found = probabilities(model, taken)
+    found = predict_probabilities(model, taken)
     expected = model(np.stack([photograph.pixels for photograph in taken])).numpy()
     assert found.shape == (2, 10) and found == pytest.approx(expected, abs=1e-6)
 
@@ -145,7 +145,7 @@ def test_a_model_of_something_else_is_refused() -> None:
 
     other = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     with pytest.raises(StoreError, match=r"expected 10 probabilities a picture, found \(3,\) values"):
-        probabilities(other, _photographs(2))
+        predict_probabilities(other, _photographs(2))
 
 
 def test_a_picture_of_the_answer_is_drawn_once_and_never_over_another_file(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking.models import SHA256
+from fmnist_sweep.tracking.models import SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
 
@@ -85,7 +85,7 @@ class Step:
 
 
 def opened(folder: Path) -> stores.Store:
-    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
 
 
 def look(folder: Path) -> State:
@@ -95,8 +95,8 @@ def look(folder: Path) -> State:
     ledger = folder / LEDGER
     return State(
         runs={run.info.run_id: run for run in runs},
-        versions={str(version.version): version for version in versions.every(store)},
-        aliases=versions.aliases(versions.registered(store)),
+        versions={str(version.version): version for version in versions.list_versions(store)},
+        aliases=versions.map_aliases(versions.get_registered_model(store)),
         ledger=[json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else [],
     )
 
@@ -219,14 +219,14 @@ def interrupted(folder: Path, promoted: Step) -> Step:
 def _instead(folder: Path, run: Any, content: bytes, told: str | None = None) -> Iterator[None]:
     """Another model file for a run, put right again afterwards. told: what is faked to be its checksum."""
     client, file, model = opened(folder).client, model_file(folder, run), model_id(run)
-    kept, checksum = file.read_bytes(), client.get_logged_model(model).tags[SHA256]
+    kept, checksum = file.read_bytes(), client.get_logged_model(model).tags[SHA256_TAG]
     try:
         file.write_bytes(content)
-        client.set_logged_model_tags(model, {SHA256: told or checksum})
+        client.set_logged_model_tags(model, {SHA256_TAG: told or checksum})
         yield
     finally:
         file.write_bytes(kept)
-        client.set_logged_model_tags(model, {SHA256: checksum})
+        client.set_logged_model_tags(model, {SHA256_TAG: checksum})
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +329,7 @@ def test_a_version_says_what_it_is_where_it_comes_from_and_how_it_is_built_again
     assert re.fullmatch(r"[0-9a-f]{12}", tags["fmnist.config_hash"])
     assert tags["fmnist.git"] == run.data.tags["fmnist.git"]
     assert {"tensorflow", "keras", "numpy"} <= json.loads(tags["fmnist.versions"]).keys()
-    assert tags[SHA256] == hashlib.sha256(model_file(folder, run).read_bytes()).hexdigest()
+    assert tags[SHA256_TAG] == hashlib.sha256(model_file(folder, run).read_bytes()).hexdigest()
     assert tags["fmnist.size_bytes"] == str(model_file(folder, run).stat().st_size)
     assert int(tags["fmnist.parameters"]) == trial.data.metrics["parameters"]
     assert 0 < float(tags["fmnist.latency_ms"]) < 1000
@@ -361,7 +361,7 @@ def test_the_evidence_is_kept_with_the_promotion_and_the_description_names_it(fo
     assert found["candidates"]["rivals"] == 2
     (finalist,) = found["finalists"]
     assert {run["run_id"] for run in finalist["runs"]} == {run.info.run_id for run in state.kind("confirmation")}
-    assert found["registered"][SHA256] == version.tags[SHA256]
+    assert found["registered"][SHA256_TAG] == version.tags[SHA256_TAG]
     assert found["judgement"]["comparisons"] == 1
     page = artifact(folder, promotion.info.run_id, f"{place}/evidence.html").decode()
     assert "<title>Promotion: first</title>" in page
@@ -386,9 +386,9 @@ def test_the_test_images_are_opened_once_for_all_that_is_compared(folder: Path, 
     for run in confirmations:
         assert run.data.tags["fmnist.test_opening"] == name
         assert run.data.tags["fmnist.test_opened"]
-        told = tested.read(store, run.info.run_id, run.info.run_name)
+        told = tested.read_test_predictions(store, run.info.run_id, run.info.run_name)
         assert told.probabilities.shape == (10_000, len(LABELS))
-        assert run.data.metrics["test_accuracy"] == told.correct.mean()
+        assert run.data.metrics["test_accuracy"] == told.correct_mask.mean()
     for trial in promoted.after.kind("trial"):
         assert "fmnist.test_opened" not in trial.data.tags
         assert "test_accuracy" not in trial.data.metrics
@@ -404,7 +404,7 @@ def test_what_is_champion_already_is_promoted_again_by_nothing(
         "the sweep": (),
         "the run": ("--run", trial.info.run_id),
         "the study": ("--study", trial.data.tags["fmnist.study_id"]),
-        "from elsewhere": ("--uri", stores.default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
+        "from elsewhere": ("--uri", stores.build_default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
     }
     cwd = tmp_path if asked == "from elsewhere" else folder
     again = step(folder, verb, "promote", *arguments[asked], *TWO, cwd=cwd)
@@ -419,7 +419,7 @@ def _registered(folder: Path, images: Any) -> Any:
     """What the registered champion predicts, as MLflow loads it."""
     import mlflow
 
-    with stores.mlflow_pointed_at(opened(folder)):
+    with stores.point_mlflow_at(opened(folder)):
         return mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}@{CHAMPION}").predict(images)
 
 
@@ -466,7 +466,7 @@ def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment = {
         **inherited,
-        "MLFLOW_TRACKING_URI": stores.default_uri(folder),
+        "MLFLOW_TRACKING_URI": stores.build_default_uri(folder),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
     }
@@ -739,9 +739,9 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
 ) -> None:
     swept(tmp_path, sweep, *SWEEP)
     store, trial = opened(tmp_path), worst_trial(look(tmp_path))
-    tags = {SHA256: logged_model.sha256_of(model_file(tmp_path, trial))}
-    with versions.locked(store):
-        versions.register(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
+    tags = {SHA256_TAG: logged_model.hash_file(model_file(tmp_path, trial))}
+    with versions.acquire_store_lock(store):
+        versions.register_version(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
     judged = step(tmp_path, verb, "promote", *TWO)
     assert judged.code in (0, 9), judged.out + judged.error

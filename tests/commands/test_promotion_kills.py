@@ -83,7 +83,7 @@ def _typed(folder: Path, arguments: list[str]) -> int:
         import numpy as np
 
         seen = np.load(kept)
-        tested.seen = lambda data, images: seen
+        tested.find_training_twins = lambda data, images: seen
     sys.argv = ["fmnist-sweep", *arguments]
     try:
         cli.main()
@@ -185,7 +185,7 @@ def keep_seen(folder: Path) -> str:
 
     data = compose_job(SMALLEST).config.data
     images = open_test(data, reason="a test", ledger=folder / "ledger of the test.jsonl")
-    np.save(folder / "seen.npy", tested.seen(data, images))
+    np.save(folder / "seen.npy", tested.find_training_twins(data, images))
     return "done"
 
 
@@ -194,16 +194,16 @@ def look(folder: Path) -> Found:
     from fmnist_sweep.tracking import aliases as moves
     from fmnist_sweep.tracking import registry as versions
     from fmnist_sweep.tracking import store as stores
-    from fmnist_sweep.tracking.models import weights_sha256
+    from fmnist_sweep.tracking.models import hash_weights
 
-    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
-    points = versions.aliases(versions.registered(store))
-    champion = versions.by_alias(store, versions.CHAMPION)
+    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    points = versions.map_aliases(versions.get_registered_model(store))
+    champion = versions.find_aliased_version(store, versions.CHAMPION)
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
-    ledger = stores.ledger_path(folder)
+    ledger = stores.locate_ledger(folder)
     return {
         "aliases": points,
-        "loaded": None if champion is None else weights_sha256(versions.load(store, champion)),
+        "loaded": None if champion is None else hash_weights(versions.load_version(store, champion)),
         "versions": {
             str(version.version): {
                 "run": version.run_id,
@@ -212,10 +212,10 @@ def look(folder: Path) -> Found:
                 "description": version.description,
                 "tags": version.tags,
             }
-            for version in versions.every(store)
+            for version in versions.list_versions(store)
         },
-        "moves": [{**vars(move)} for move in moves.every(store)],
-        "by_hand": [alias for alias, standing in moves.current(store).items() if standing.by_hand],
+        "moves": [{**vars(move)} for move in moves.list_moves(store)],
+        "by_hand": [alias for alias, standing in moves.read_alias_states(store).items() if standing.is_manual],
         "confirmations": {
             run.info.run_id: _confirmation(store, run)
             for run in runs
@@ -236,10 +236,10 @@ def _confirmation(store: Any, run: Any) -> Found:
     from fmnist_sweep.tracking import test_predictions as tested
 
     tags, run_id = run.data.tags, run.info.run_id
-    scored = tested.TAG in tags
-    values = tested.read(store, run_id, run_id) if scored else None
+    scored = tested.TEST_OPENED_TAG in tags
+    values = tested.read_test_predictions(store, run_id, run_id) if scored else None
     history = store.client.get_metric_history
-    content = tracking.artifact(store, run_id, tested.FILE) if scored else None
+    content = tracking.read_artifact(store, run_id, tested.TEST_PREDICTIONS_FILE) if scored else None
     return {
         "status": run.info.status,
         "stage": run.info.lifecycle_stage,
@@ -253,7 +253,7 @@ def _confirmation(store: Any, run: Any) -> Found:
         "accuracies": [metric.value for metric in history(run_id, "test_accuracy")],
         "losses": [metric.value for metric in history(run_id, "test_loss")],
         "epochs": [metric.step for metric in history(run_id, "val_accuracy")],
-        "accuracy_of_file": None if values is None else float(values.correct.mean()),
+        "accuracy_of_file": None if values is None else float(values.correct_mask.mean()),
         "images": None if values is None else len(values.labels),
         "file": None if content is None else _arrays_sha256(content),
     }
@@ -274,7 +274,7 @@ def _evidence(store: Any, run_id: str) -> Found:
     from fmnist_sweep.tracking import store as stores
 
     run = store.client.get_run(run_id)
-    root = stores.local_artifacts(store, run_id)
+    root = stores.locate_local_artifacts(store, run_id)
     assert root is not None
     files = [path for path in sorted((root / "promotion").rglob("*")) if path.is_file()]
     return {
@@ -659,6 +659,6 @@ def good_runs(folder: Path) -> list[str]:
     """The ids of the runs of the better sweep's trials."""
     from fmnist_sweep.tracking import store as stores
 
-    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
     return sorted(run.info.run_id for run in runs if run.data.params["model.filters"] != "4")

@@ -231,8 +231,8 @@ def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_wait
         event = here.next_event(60.0)
         assert isinstance(event, Started | EpochEnd)
         begun |= {event.trial_id} if isinstance(event, EpochEnd) else set()
-    with STOP.deferred():
-        STOP.receive(signal.SIGINT, None)
+    with STOP.defer():
+        STOP.receive_signal(signal.SIGINT, None)
     final = {event.trial_id: event for event in (events(here)[-1] for _ in range(here.slots))}
     assert len(final) == here.slots
     for trial_id, event in final.items():

@@ -112,12 +112,12 @@ def test_a_search_and_its_report_never_touch_poisoned_test_images_and_opening_th
     job = compose_job([*SMALL, f"data.dir={tmp_path / 'idx'}", "data.fallback=null"])
     code = run_sweep([job], "python -m fmnist_sweep", View(Console(file=shown), None))
     assert code is ExitCode.DONE, shown.getvalue()
-    store = stores.open_existing(None, "fashion-mnist")
+    store = stores.open_existing_store(None, "fashion-mnist")
     assert len(trial_table.choose(store)) == 2
     publishing.rebuild_report(
         store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html"
     )
-    ledger = stores.ledger_path()
+    ledger = stores.locate_ledger()
     assert poisoned == []
     assert not ledger.exists()
     with pytest.raises(Touched):  # else the poison would be harmless
@@ -269,12 +269,12 @@ def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp
     bomb: NDArray[Any] = np.array([Bomb(mark)], dtype=object)
     np.savez(content, index=bomb, labels=bomb, probabilities=bomb)
     with pytest.raises(ValueError):
-        evidence.unpacked(content.getvalue())
+        evidence.unpack_predictions(content.getvalue())
     assert not mark.exists()
     np.load(io.BytesIO(content.getvalue()), allow_pickle=True)["index"]  # else the bomb would be harmless
     assert mark.exists()
     with pytest.raises(ValueError):
-        packed.pack({}, {"index": bomb})
+        packed.pack_arrays({}, {"index": bomb})
 
 
 # --- servers
@@ -283,11 +283,11 @@ def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store without runs, in a folder of its own."""
-    return stores.connect(stores.default_uri(tmp_path_factory.mktemp("store")), "fashion-mnist")
+    return stores.open_store(stores.build_default_uri(tmp_path_factory.mktemp("store")), "fashion-mnist")
 
 
 def test_the_ui_listens_on_this_machine_alone_and_refuses_every_other_name_for_it(empty_store: Store) -> None:
-    folder = stores.file_of(empty_store.uri).parent.parent
+    folder = stores.locate_store_file(empty_store.uri).parent.parent
     with Served(folder) as (root, _):
         port = int(root.rpartition(":")[2])
         assert _listening(port) == {"127.0.0.1"}
@@ -370,13 +370,13 @@ def test_a_guarded_server_answers_nobody_without_a_password(guarded: str, monkey
     for user in (("admin", "password1234"), ("admin", ""), ("ann", PASSWORD)):
         assert requests.post(f"{guarded}/{api[0]}", json=body, auth=user, timeout=30).status_code == 401
     with pytest.raises(StoreError, match="MLFLOW_TRACKING_USERNAME"):
-        stores.connect(guarded, "fashion-mnist")
+        stores.open_store(guarded, "fashion-mnist")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    store = stores.connect(guarded, "fashion-mnist")
+    store = stores.open_store(guarded, "fashion-mnist")
     run_id = tracking.start_run(store, tracking.RunInfo("sweep", "a sweep", {}, "a test"), may_exist=False)
     tracking.log_files(store, run_id, {"a.txt": b"1"})
-    assert tracking.artifact(store, run_id, "a.txt") == b"1"
+    assert tracking.read_artifact(store, run_id, "a.txt") == b"1"
 
 
 @pytest.mark.slow
@@ -385,10 +385,10 @@ def test_an_experiment_that_would_write_into_a_folder_of_this_machine_is_refused
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    client = stores.connect(guarded, "fashion-mnist").client
+    client = stores.open_store(guarded, "fashion-mnist").client
     for name, place in {"uri": tmp_path.as_uri(), "path": str(tmp_path)}.items():
         client.create_experiment(name, artifact_location=place)
-        for opened in (stores.connect, stores.open_existing):
+        for opened in (stores.open_store, stores.open_existing_store):
             with pytest.raises(StoreError, match="folder of this machine"):
                 opened(guarded, name)
     assert list(tmp_path.iterdir()) == []
@@ -407,7 +407,7 @@ HOSTILE = (
 def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_sentence(
     name: str, empty_store: Store
 ) -> None:
-    before = _files(stores.state_folder(empty_store.uri))
+    before = _files(stores.locate_state_folder(empty_store.uri))
     asked: list[Callable[[], object]] = [
         lambda: side_by_side.find(empty_store, name),
         lambda: trial_table.choose(empty_store, studies=[name]),
@@ -417,13 +417,13 @@ def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_senten
         lambda: candidates.find(empty_store, Asked(run_id=name), 3, False),
         lambda: candidates.find(empty_store, Asked(study_id=name), 3, False),
         lambda: candidates.find(empty_store, Asked(sweep_id=name), 3, False),
-        lambda: stores.open_existing(empty_store.uri, name),
+        lambda: stores.open_existing_store(empty_store.uri, name),
     ]
     for ask in asked:
         with pytest.raises(UserError) as refused:
             ask()
         assert len(str(refused.value)) > 20
-    assert _files(stores.state_folder(empty_store.uri)) == before
+    assert _files(stores.locate_state_folder(empty_store.uri)) == before
 
 
 def _files(folder: Path) -> set[Path]:
@@ -443,7 +443,7 @@ def _files(folder: Path) -> set[Path]:
 def test_an_option_or_value_that_is_a_path_is_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=override.split("=")[0].split(".")[0]):
         config = compose_job(["data=drawn", override]).config
-        stores.absolute_uri(config.tracking.uri)
+        stores.resolve_store_uri(config.tracking.uri)
 
 
 def test_a_config_of_a_users_own_folder_may_not_name_one_outside_either(sweep: Command, tmp_path: Path) -> None:
@@ -459,7 +459,7 @@ def test_a_config_of_a_users_own_folder_may_not_name_one_outside_either(sweep: C
 @pytest.mark.parametrize("name", ["../../x", "x' OR tags.a = 'b"])
 def test_an_experiments_name_is_a_name_and_no_path(name: str, tmp_path: Path) -> None:
     state = tmp_path / "a" / "mlruns"
-    store = stores.connect(f"sqlite:///{state / 'mlflow.db'}", name)
+    store = stores.open_store(f"sqlite:///{state / 'mlflow.db'}", name)
     run_id = tracking.start_run(store, tracking.RunInfo("sweep", name, {}, "a test"), may_exist=False)
     tracking.log_files(store, run_id, {"a.txt": b"1"})
     assert (state / "artifacts" / run_id / "artifacts" / "a.txt").is_file()
@@ -494,7 +494,7 @@ def hostile_store(empty_store: Store) -> Iterator[Callable[..., Store]]:
 )
 def test_ids_and_names_from_a_shared_store_lead_nowhere(name: str, hostile_store: Callable[..., Store]) -> None:
     store = hostile_store(**dict.fromkeys(("sweep_id", "study_id", "trial_id", "journal", "journals", "name"), name))
-    state = stores.state_folder(store.uri)
+    state = stores.locate_state_folder(store.uri)
     before = _files(state)
     asked: list[Callable[[], object]] = [
         lambda: publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),

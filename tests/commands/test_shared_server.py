@@ -212,7 +212,7 @@ def _delivered(folder: Path) -> bool:
         return any(
             event.kind == "delivered"
             for path in folder.glob("mlruns/studies/*/journal.db")
-            for event in journals.read(path)
+            for event in journals.read_events(path)
         )
     except StoreError:  # about to be made
         return False
@@ -222,7 +222,7 @@ def _check(
     server: SharedServer, experiment: str, where: set[Path], tmp_path: Path, *, studies: int, trials: int, epochs: int
 ) -> None:
     """All that these sweeps gave is on the server, once and whole, and nothing of it is kept here any more."""
-    store = stores.open_existing(server.address, experiment)
+    store = stores.open_existing_store(server.address, experiment)
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
     kinds = Counter((run.data.tags["fmnist.kind"], run.info.status) for run in runs)
     assert kinds == {
@@ -231,11 +231,11 @@ def _check(
         ("trial", "FINISHED"): studies * trials,
     }
     assert {run.info.lifecycle_stage for run in runs} == {"active"}
-    journaled = [each for folder in where for each in folders.every(folder / "mlruns")]
+    journaled = [each for folder in where for each in folders.list_study_folders(folder / "mlruns")]
     assert len(journaled) == studies
     known = {run.info.run_id: run for run in runs}
     for study in journaled:
-        record = study.record()
+        record = study.read_record()
         assert known[str(record.run_id)].data.tags["mlflow.parentRunId"] == record.sweep_run_id
         assert len(record.trials) == trials
         for history in record.trials.values():
@@ -264,7 +264,7 @@ def _check_models(store: stores.Store, tmp_path: Path, trials: set[str]) -> None
     ready = [model for model in models if str(model.status) == "READY"]
     assert sorted(model.source_run_id for model in ready) == sorted(trials)
     assert "PENDING" not in {str(model.status) for model in models}
-    with stores.mlflow_pointed_at(store):
+    with stores.point_mlflow_at(store):
         for model in ready:
             files = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{model.model_id}", dst_path=str(tmp_path / "models" / model.model_id)
@@ -299,13 +299,13 @@ def test_eight_studies_at_once_lose_nothing(
 def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(server: SharedServer) -> None:
     images = small_splits()
     for repeat in range(5):
-        store = stores.connect(server.address, f"same-images-{repeat}")
+        store = stores.open_store(server.address, f"same-images-{repeat}")
         runs = [store.client.create_run(store.experiment_id).info.run_id for _ in range(12)]
         together = threading.Barrier(len(runs))
 
         def log(run_id: str, store: stores.Store = store, together: threading.Barrier = together) -> None:
             together.wait(30)
-            datasets.log(store, run_id, images)
+            datasets.log_datasets(store, run_id, images)
 
         with ThreadPoolExecutor(len(runs)) as pool:
             list(pool.map(log, runs))

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> stores.Store:
-    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +159,9 @@ def test_every_model_loads_and_predicts_what_was_scored(
         files = Path(store.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         config = yaml.safe_load((files / "config.yaml").read_text())
         folder = os.environ.get("FMNIST_DATA_DIR")
-        validation = load(evidence.data_config(config["data"], folder)).validation
+        validation = load(evidence.build_data_config(config["data"], folder)).validation
         scored = np.load(files / "predictions.npz")["probabilities"]
-        with stores.mlflow_pointed_at(store):
+        with stores.point_mlflow_at(store):
             served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
         assert served.metadata.signature is not None
         predicted = served.predict(validation.images)  # raw pixels
@@ -236,7 +236,7 @@ def test_the_recorded_command_repeats_a_trial_bit_for_bit(
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     done = sweep(*words[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    again = stores.open_existing(stores.default_uri(tmp_path), "fashion-mnist")
+    again = stores.open_existing_store(stores.build_default_uri(tmp_path), "fashion-mnist")
     (repeat,) = again.client.search_runs([again.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
     assert repeat.data.params == first.data.params
     for name in ("loss", "val_loss", "val_accuracy"):
@@ -259,7 +259,7 @@ def test_a_trial_that_diverges_is_marked_and_the_study_goes_on(sweep: Command, t
 
 
 def _by_kind(folder: Path) -> dict[str, list[Any]]:
-    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
     found: dict[str, list[Any]] = {}
     for run in store.client.search_runs([store.experiment_id], max_results=1000):
         found.setdefault(run.data.tags["fmnist.kind"], []).append(run)

@@ -124,11 +124,11 @@ def lost(folder: Path) -> list[str]:
     """Why each lost worker was lost, as the journals say."""
     attempts = [
         attempt
-        for study in folders.every(folder / "mlruns")
-        for history in study.record().trials.values()
+        for study in folders.list_study_folders(folder / "mlruns")
+        for history in study.read_record().trials.values()
         for attempt in history.attempts
     ]
-    return [attempt.lost for attempt in attempts if attempt.lost is not None]
+    return [attempt.worker_loss for attempt in attempts if attempt.worker_loss is not None]
 
 
 @pytest.fixture(scope="module")
@@ -286,8 +286,8 @@ def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_th
             assert "answers again" not in running.said()
             server.start()
             assert running.end() == 0, running.said()
-    (study,) = folders.every(tmp_path / "sweep" / "mlruns")
-    trials = study.record().trials.values()
-    assert all(history.settled for history in trials)
+    (study,) = folders.list_study_folders(tmp_path / "sweep" / "mlruns")
+    trials = study.read_record().trials.values()
+    assert all(history.is_settled for history in trials)
     assert sorted(len(history.attempts) for history in trials) == [1, 1, 1, 2]
-    assert all(attempt.delivered for history in trials for attempt in history.attempts)
+    assert all(attempt.is_delivered for history in trials for attempt in history.attempts)

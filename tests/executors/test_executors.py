@@ -233,11 +233,11 @@ def test_a_timeout_without_a_word_is_no_error(local: Local) -> None:
 
 def test_workers_end_their_epoch_when_the_user_asks_for_an_end() -> None:
     stop = Stop()
-    with Local(1, 1, stop) as local, stop.deferred():
+    with Local(1, 1, stop) as local, stop.defer():
         local.submit(replaced(spec([*TINY, *FOREVER]), checkpoint_seconds=10**6))
         while not isinstance(next_of(local), EpochEnd):
             pass
-        stop.receive(signal.SIGINT, None)
+        stop.receive_signal(signal.SIGINT, None)
         events = [next_of(local)]
         while isinstance(events[-1], EpochEnd) and not events[-1].last:
             events.append(next_of(local))
@@ -296,9 +296,9 @@ def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: Local) -> Non
 
 def test_a_trial_that_waits_for_a_worker_does_not_hold_up_the_end() -> None:
     stop = Stop()
-    with Local(1, 1, stop) as local, stop.deferred():
+    with Local(1, 1, stop) as local, stop.defer():
         local.submit(spec([*TINY, *FOREVER]))
-        stop.receive(signal.SIGINT, None)
+        stop.receive_signal(signal.SIGINT, None)
         event = next_of(local)
         assert isinstance(event, WorkerLost)
         assert "no worker was free" in event.reason

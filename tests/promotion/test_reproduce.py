@@ -42,14 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command, verb: Comma
 
 
 def _version(folder: Path) -> Any:
-    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
-    return versions.resolve(store, "champion")
+    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    return versions.resolve_version(store, "champion")
 
 
 @contextmanager
 def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
     """The version with other tags, None for one that is gone; put right again afterwards."""
-    client = stores.open_existing(stores.default_uri(folder), "fashion-mnist").client
+    client = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist").client
     before = _version(folder).tags
     try:
         for key, value in tags.items():
@@ -71,17 +71,17 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     from fmnist_sweep.training import trial
 
     new = tmp_path / "again.keras"
-    runs = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    runs = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
     before = len(runs.client.search_runs([runs.experiment_id]))
     done = verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same model bit for bit: every weight, every predicted probability" in done.stdout
     assert done.stderr == ""
-    registered, rebuilt = versions.load(runs, _version(folder)), trial.load_model(new)
+    registered, rebuilt = versions.load_version(runs, _version(folder)), trial.load_model(new)
     for one, other in zip(registered.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(runs.client.search_runs([runs.experiment_id])) == before
-    assert len(versions.every(runs)) == 1
+    assert len(versions.list_versions(runs)) == 1
 
 
 @pytest.mark.slow

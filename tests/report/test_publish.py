@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Store:
-    return stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
 
 
 def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_the_store(
@@ -46,13 +46,13 @@ def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_t
 ) -> None:
     found = sorted((folder / "mlruns" / "reports").iterdir())
     assert [path.name.partition("-")[0] for path in found] == ["study", "study", "sweep"]
-    logged = {tracking.artifact(store, run.info.run_id, "report.html") for run in parents(store)}
+    logged = {tracking.read_artifact(store, run.info.run_id, "report.html") for run in parents(store)}
     assert {path.read_bytes() for path in found} == logged
     assert len(logged) == 3
 
 
 def parents(store: Store) -> list[Any]:
-    return [run for kind in ("study", "sweep") for run in tracking.search(store, {"fmnist.kind": kind})]
+    return [run for kind in ("study", "sweep") for run in tracking.search_runs(store, {"fmnist.kind": kind})]
 
 
 def test_a_report_at_hand_survives_that_the_folder_is_moved(folder: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_verb_makes_the_report_of_the_latest_sweep_anew_with_pictures(folder
 def test_the_verb_makes_the_report_of_one_study_as_a_file_of_its_own(
     folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    study = tracking.search(store, {"fmnist.kind": "study"})[0]
+    study = tracking.search_runs(store, {"fmnist.kind": "study"})[0]
     out = tmp_path / "study.html"
     verb(folder, "--study", study.data.tags["fmnist.study_id"], "--out", str(out))
     assert "Best of 2 trials" in out.read_text()
@@ -104,7 +104,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder: Path, words: list[str
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no archive"], ids=["empty", "torn", "other"])
 def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store: Store, content: bytes) -> None:
-    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
     best = sweep.data.tags["fmnist.best_run"]
     (path,) = (folder / "mlruns" / "artifacts").glob(f"{best}/artifacts/predictions.npz")
     kept = path.read_bytes()
@@ -124,8 +124,8 @@ def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_pa
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
     assert "report: " not in done.stdout
-    store = stores.open_existing(stores.default_uri(tmp_path), "fashion-mnist")
-    assert all(tracking.artifact(store, run.info.run_id, "report.html") for run in parents(store))
+    store = stores.open_existing_store(stores.build_default_uri(tmp_path), "fashion-mnist")
+    assert all(tracking.read_artifact(store, run.info.run_id, "report.html") for run in parents(store))
 
 
 def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
@@ -135,7 +135,7 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refused)
-    (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
+    (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
     path = publishing.save_report(store, sweep.info.run_id, "unlinked", b"the page")
     assert path.read_bytes() == b"the page" and not path.is_symlink()
     path.unlink()
@@ -147,9 +147,9 @@ def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp
         where = [f"tracking.uri={server.address}", "search.max_trials=1", "executor=in_process"]
         command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], *where]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
-        store = stores.open_existing(server.address, "fashion-mnist")
-        (sweep,) = tracking.search(store, {"fmnist.kind": "sweep"})
-        logged = tracking.artifact(store, sweep.info.run_id, "report.html")
+        store = stores.open_existing_store(server.address, "fashion-mnist")
+        (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
+        logged = tracking.read_artifact(store, sweep.info.run_id, "report.html")
     (path,) = (tmp_path / "mlruns" / "reports").glob("sweep-*")
     assert not path.is_symlink()
     assert path.read_bytes() == logged

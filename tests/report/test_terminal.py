@@ -13,7 +13,7 @@ from rich.progress import Progress, TextColumn
 
 from fmnist_sweep.report import terminal
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.text import duration
+from fmnist_sweep.text import format_duration
 from tests.report.test_leaderboard import record
 
 
@@ -41,7 +41,7 @@ def metrics(**given: Any) -> dict[str, float]:
     ],
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_a_log_has_a_line_for_each_event() -> None:

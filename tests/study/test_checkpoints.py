@@ -12,7 +12,7 @@ from fmnist_sweep.study.checkpoints import Checkpoints
 
 
 def content(epoch: int) -> bytes:
-    return packed.pack({"epoch": epoch}, {"weights": np.full(100, epoch, np.float32)})
+    return packed.pack_arrays({"epoch": epoch}, {"weights": np.full(100, epoch, np.float32)})
 
 
 class Kept:
@@ -41,14 +41,14 @@ def kept(tmp_path: Path) -> Kept:
 
 
 def test_a_trial_without_checkpoints_has_none(kept: Kept) -> None:
-    assert kept.checkpoints.newest("0") is None
+    assert kept.checkpoints.load_newest("0") is None
     assert kept.said == []
 
 
 def test_the_two_newest_are_kept_and_the_newest_is_found(kept: Kept) -> None:
     kept.save("0", 1, 2, 9, 10, 11)
     assert kept.files("0") == ["000010.npz", "000011.npz"]
-    assert kept.checkpoints.newest("0") == content(11)
+    assert kept.checkpoints.load_newest("0") == content(11)
 
 
 def test_they_are_found_by_another_owner_after_a_kill(kept: Kept) -> None:
@@ -56,23 +56,23 @@ def test_they_are_found_by_another_owner_after_a_kill(kept: Kept) -> None:
     # What a writer killed in the middle leaves behind.
     (kept.folder / "0" / ".000003.npz.4711").write_bytes(content(3)[:50])
     again = Kept(kept.folder)
-    assert again.checkpoints.newest("0") == content(2)
+    assert again.checkpoints.load_newest("0") == content(2)
     assert again.said == []
 
 
 def test_trials_do_not_see_each_others(kept: Kept) -> None:
     kept.save("0", 5)
     kept.save("1", 1, 2, 3)
-    assert kept.checkpoints.newest("0") == content(5)
+    assert kept.checkpoints.load_newest("0") == content(5)
     kept.checkpoints.drop("1")
-    assert kept.checkpoints.newest("1") is None
-    assert kept.checkpoints.newest("0") == content(5)
+    assert kept.checkpoints.load_newest("1") is None
+    assert kept.checkpoints.load_newest("0") == content(5)
 
 
 def test_a_damaged_newest_is_named_and_the_one_before_taken(kept: Kept) -> None:
     kept.save("0", 3, 4)
     kept.damage("0", "000004.npz")
-    assert kept.checkpoints.newest("0") == content(3)
+    assert kept.checkpoints.load_newest("0") == content(3)
     assert len(kept.said) == 1
     assert str(kept.folder / "0" / "000004.npz") in kept.said[0]
     assert "checksum" in kept.said[0]
@@ -81,7 +81,7 @@ def test_a_damaged_newest_is_named_and_the_one_before_taken(kept: Kept) -> None:
 def test_an_empty_file_is_damaged_too(kept: Kept) -> None:
     kept.save("0", 3, 4)
     (kept.folder / "0" / "000004.npz").write_bytes(b"")
-    assert kept.checkpoints.newest("0") == content(3)
+    assert kept.checkpoints.load_newest("0") == content(3)
     assert len(kept.said) == 1
 
 
@@ -89,7 +89,7 @@ def test_two_damaged_ones_are_both_named_and_none_is_taken(kept: Kept) -> None:
     kept.save("0", 3, 4)
     kept.damage("0", "000003.npz")
     kept.damage("0", "000004.npz")
-    assert kept.checkpoints.newest("0") is None
+    assert kept.checkpoints.load_newest("0") is None
     assert ["000004.npz" in kept.said[0], "000003.npz" in kept.said[1]] == [True, True]
 
 
@@ -100,7 +100,7 @@ def test_a_new_checkpoint_outlives_damaged_ones_of_later_epochs(kept: Kept, epoc
     kept.damage("0", "000004.npz")
     kept.save("0", *epochs)  # the trial has begun anew
     kept.said.clear()
-    assert kept.checkpoints.newest("0") == content(epochs[-1])
+    assert kept.checkpoints.load_newest("0") == content(epochs[-1])
     assert kept.said == []
 
 

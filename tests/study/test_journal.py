@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.study.journal import Event, Journal, JournalDamaged, ends, read
+from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from tests.support.disks import disk
 
 SMALL, LARGE = 3, 60  # events: in one page of SQLite's, in several
@@ -28,10 +28,13 @@ def _body(number: int) -> dict[str, Any]:
     return {"trial_id": str(number), "values": {"rate": number * 0.37, "text": "é" * (number % 90)}}
 
 
-def _written(path: Path, count: int) -> list[Event]:
+def _written(path: Path, count: int) -> list[JournalEvent]:
     """A journal of so many events after its first; all of them."""
     journal = Journal.create(path, "study", {"id": "abc"})
-    events = [Event("study", {"id": "abc"}), *(journal.append("asked", **_body(number)) for number in range(count))]
+    events = [
+        JournalEvent("study", {"id": "abc"}),
+        *(journal.append("asked", **_body(number)) for number in range(count)),
+    ]
     journal.close()
     return events
 
@@ -49,20 +52,20 @@ def _sql(path: Path, *statements: str) -> None:
     database.close()
 
 
-def _goes_on(path: Path, events: list[Event]) -> None:
+def _goes_on(path: Path, events: list[JournalEvent]) -> None:
     """It holds these events, and takes more."""
     journal, found = Journal.open(path)
     assert found == events
     more = [journal.append("asked", **_body(number)) for number in range(5)]
     journal.close()
-    assert read(path) == events + more
+    assert read_events(path) == events + more
 
 
 @pytest.mark.parametrize("count", [0, 1, SMALL, LARGE])
 def test_what_is_appended_is_read_back_in_order_and_can_be_gone_on_with(path: Path, count: int) -> None:
     events = _written(path, count)
-    assert read(path) == events
-    assert ends(path) == (events[0], events[-1])
+    assert read_events(path) == events
+    assert read_first_and_last(path) == (events[0], events[-1])
     _goes_on(path, events)
     assert sorted(each.name for each in path.parent.iterdir()) == ["journal.db", "journal.db-journal"]
 
@@ -73,10 +76,10 @@ def test_a_reader_sees_a_whole_beginning_while_another_process_appends(path: Pat
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        seen, deadline = [len(read(path))], time.monotonic() + LIMIT_SECONDS
+        seen, deadline = [len(read_events(path))], time.monotonic() + LIMIT_SECONDS
         while seen[-1] < seen[0] + 20 and time.monotonic() < deadline:
-            seen.append(len(read(path)))
-        assert ends(path)[0] == Event("study", {"id": "abc"})
+            seen.append(len(read_events(path)))
+        assert read_first_and_last(path)[0] == JournalEvent("study", {"id": "abc"})
     finally:
         _kill(process)
     assert seen == sorted(seen)
@@ -97,18 +100,18 @@ def test_a_journal_cut_short_is_refused_by_its_name(path: Path, count: int, leng
     if abs(length) >= len(content):
         length = len(content) // 2
     path.write_bytes(content[:length])
-    for look in (read, Journal.open):
+    for look in (read_events, Journal.open):
         with pytest.raises(JournalDamaged) as told:
             look(path)
         assert str(path) in str(told.value)
         assert "fresh=true" in str(told.value)
     try:
-        assert ends(path) == (events[0], events[-1])  # it does not look at what is between
+        assert read_first_and_last(path) == (events[0], events[-1])  # it does not look at what is between
     except JournalDamaged as error:
         assert str(path) in str(error)
 
 
-@pytest.mark.parametrize("look", [read, Journal.open, ends])
+@pytest.mark.parametrize("look", [read_events, Journal.open, read_first_and_last])
 def test_an_empty_or_absent_journal_is_refused_and_not_made_anew(path: Path, look: Callable[[Path], Any]) -> None:
     with pytest.raises(JournalDamaged, match="it is gone"):
         look(path)
@@ -140,7 +143,7 @@ def _noise(path: Path, count: int, rounds: int) -> None:
         path.parent.mkdir()
         path.write_bytes(_noised(content, chosen))
         try:
-            assert read(path) == events
+            assert read_events(path) == events
             journal = Journal.open(path)[0]
         except JournalDamaged as error:
             assert str(path) in str(error)
@@ -149,7 +152,7 @@ def _noise(path: Path, count: int, rounds: int) -> None:
         try:
             more = [journal.append("asked", text="x" * 900) for _ in range(12)]
             journal.close()
-            assert read(path) == events + more
+            assert read_events(path) == events + more
         except StoreError as error:  # the bytes that say by which versions of SQLite the file may be written
             assert str(path) in str(error)
     assert 0.1 * rounds < noticed < 0.9 * rounds
@@ -199,7 +202,7 @@ def test_a_row_taken_away_changed_or_moved_is_noticed(path: Path, count: int, st
     _written(path, count)
     _sql(path, statement, "UPDATE events SET number = -number WHERE number < 0" if "CASE" in statement else "SELECT 1")
     with pytest.raises(JournalDamaged, match=r"journal\.db"):
-        read(path)
+        read_events(path)
     with pytest.raises(JournalDamaged, match=r"journal\.db"):
         Journal.open(path)
 
@@ -208,9 +211,9 @@ def test_another_file_in_its_place_is_refused(path: Path) -> None:
     for content in (b"not a database", b"\n" * 5000, random.Random(1).randbytes(3 * PAGE)):
         path.write_bytes(content)
         with pytest.raises(JournalDamaged, match=r"journal\.db"):
-            read(path)
+            read_events(path)
         with pytest.raises(JournalDamaged, match=r"journal\.db"):
-            ends(path)
+            read_first_and_last(path)
 
 
 # Processes that are killed
@@ -270,7 +273,7 @@ def _killed_after(seconds: float, code: str, path: Path) -> int:
     return int([first, *_kill(process)][-1])
 
 
-def _hot(path: Path) -> list[Event]:
+def _hot(path: Path) -> list[JournalEvent]:
     """A journal that a process left in the middle of a transaction, half of it written; the events before it."""
     events = _written(path, LARGE)
     whole = path.read_bytes()
@@ -284,11 +287,11 @@ def _undo(path: Path) -> Path:
     return path.with_name("journal.db-journal")
 
 
-@pytest.mark.parametrize("look", [read, ends, lambda path: Journal.open(path)[0].close()])
+@pytest.mark.parametrize("look", [read_events, read_first_and_last, lambda path: Journal.open(path)[0].close()])
 def test_a_half_written_event_is_taken_back_after_a_kill(path: Path, look: Callable[[Path], Any]) -> None:
     events = _hot(path)
     look(path)
-    assert read(path) == events
+    assert read_events(path) == events
     _goes_on(path, events)
 
 
@@ -306,7 +309,7 @@ def test_damage_to_what_takes_half_an_event_back_is_noticed_or_does_no_harm(path
         else:
             _undo(path).write_bytes(undo[: kept.get(damage, -1)])
         try:
-            assert read(path) == events
+            assert read_events(path) == events
         except JournalDamaged as error:
             assert str(path) in str(error)
         else:
@@ -336,7 +339,7 @@ def _kill_often(path: Path, times: int) -> int:
     for _ in range(times):
         said = _killed_after(chosen.uniform(0, 0.03), _APPENDING, path)
         hot += _undo(path).stat().st_size > 0
-        events = read(path)
+        events = read_events(path)
         assert said + 1 <= len(events) <= said + 2  # the one in the making may be there
         assert [event.body["trial_id"] for event in events[1:]] == [str(number) for number in range(1, len(events))]
     return hot
@@ -358,13 +361,13 @@ def _kill_makers(tmp_path: Path, seed: int) -> None:
     found = sorted(int(path.stem) for path in tmp_path.glob("[0-9]*.db"))
     assert found in (list(range(made + 1)), list(range(made + 2)))
     for number in found[-3:]:
-        _goes_on(tmp_path / f"{number}.db", [Event("study", {"id": str(number)})])
+        _goes_on(tmp_path / f"{number}.db", [JournalEvent("study", {"id": str(number)})])
     _goes_on_anew(tmp_path / f"{len(found)}.db")
 
 
 def _goes_on_anew(path: Path) -> None:
     Journal.create(path, "study", {"id": "new"}).close()
-    _goes_on(path, [Event("study", {"id": "new"})])
+    _goes_on(path, [JournalEvent("study", {"id": "new"})])
 
 
 def test_a_new_journal_takes_nothing_from_what_a_lost_one_left_beside_it(path: Path) -> None:
@@ -380,16 +383,19 @@ def test_a_full_disk_is_said_and_with_room_again_the_journal_goes_on(tmp_path: P
     with disk(tmp_path / "disk", megabytes=1) as small:
         path = small.path / "journal.db"
         journal = Journal.create(path, "study", {"id": "abc"})
-        events = [Event("study", {"id": "abc"}), *(journal.append("asked", **_body(number)) for number in range(20))]
+        events = [
+            JournalEvent("study", {"id": "abc"}),
+            *(journal.append("asked", **_body(number)) for number in range(20)),
+        ]
         for leave in (0, PAGE, 2 * PAGE, 3 * PAGE, 5 * PAGE):
             small.fill(leave)
             with pytest.raises(StoreError, match=r"journal\.db cannot be read or written \(database or disk is full\)"):
                 for number in range(1000):
                     events.append(journal.append("asked", **_body(number), text="x" * 2000))
-            assert read(path) == events
+            assert read_events(path) == events
             small.free()
             events.append(journal.append("asked", leave=leave))
-            assert read(path) == events
+            assert read_events(path) == events
         journal.close()
         _goes_on(path, events)
 
@@ -411,8 +417,8 @@ def test_a_journal_on_a_read_only_disk_can_be_read_and_says_that_it_cannot_be_wr
         path = small.path / "journal.db"
         events = _written(path, LARGE)
         with small.read_only():
-            assert read(path) == events
-            assert ends(path) == (events[0], events[-1])
+            assert read_events(path) == events
+            assert read_first_and_last(path) == (events[0], events[-1])
             with pytest.raises(StoreError, match=r"journal\.db cannot be read or written"):
                 Journal.open(path)[0].append("asked")
             with pytest.raises(StoreError, match=r"cannot be read or written"):

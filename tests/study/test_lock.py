@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.errors import Locked
-from fmnist_sweep.study.lock import held, owner
+from fmnist_sweep.study.lock import find_owner, lock_folder
 from tests.conftest import Command
 from tests.support.disks import disk
 from tests.support.small import TINY
@@ -53,10 +53,10 @@ def _holder(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
 
 def test_a_second_process_is_told_who_holds_it_on_which_host_and_since_when(tmp_path: Path) -> None:
     with _holder(tmp_path) as (process, _):
-        found = owner(tmp_path)
+        found = find_owner(tmp_path)
         assert found is not None
         assert (found.pid, found.host) == (process.pid, socket.gethostname())
-        with pytest.raises(Locked) as told, held(tmp_path, "study abc"):
+        with pytest.raises(Locked) as told, lock_folder(tmp_path, "study abc"):
             pass
         assert f"study abc is being run by process {process.pid} on {socket.gethostname()} since 2" in str(told.value)
         assert told.value.exit_code == 7
@@ -68,8 +68,8 @@ def test_the_hold_of_a_dead_owner_is_free_at_once(tmp_path: Path, number: signal
         process.send_signal(number)
         process.wait(LIMIT_SECONDS)
         began = time.monotonic()
-        assert owner(tmp_path) is None
-        with held(tmp_path, "study abc"):
+        assert find_owner(tmp_path) is None
+        with lock_folder(tmp_path, "study abc"):
             pass
         assert time.monotonic() - began < 1
 
@@ -81,8 +81,8 @@ def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_pa
             process.kill()
             process.wait(LIMIT_SECONDS)
             os.kill(child, 0)  # it lives
-            assert owner(tmp_path) is None
-            with held(tmp_path, "study abc"):
+            assert find_owner(tmp_path) is None
+            with lock_folder(tmp_path, "study abc"):
                 pass
         finally:
             os.kill(child, signal.SIGKILL)
@@ -91,20 +91,23 @@ def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_pa
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"7", b'"text"', b'{"pid": 1}', b"\xff\xfe\0noise"])
 def test_noise_in_the_file_that_says_who_holds_it_does_no_harm(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "owner.json").write_bytes(content)
-    assert owner(tmp_path) is None
+    assert find_owner(tmp_path) is None
     with _holder(tmp_path):
         (tmp_path / "owner.json").write_bytes(content)
-        assert owner(tmp_path) is not None
-        with pytest.raises(Locked, match="study abc is being run by another process"), held(tmp_path, "study abc"):
+        assert find_owner(tmp_path) is not None
+        with (
+            pytest.raises(Locked, match="study abc is being run by another process"),
+            lock_folder(tmp_path, "study abc"),
+        ):
             pass
-    with held(tmp_path, "study abc"):
-        assert owner(tmp_path) is not None
+    with lock_folder(tmp_path, "study abc"):
+        assert find_owner(tmp_path) is not None
 
 
 def test_noise_in_the_lock_itself_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "owner.lock").write_bytes(b"\xff\xfe\0noise")
-    assert owner(tmp_path) is None
-    with held(tmp_path, "study abc"):
+    assert find_owner(tmp_path) is None
+    with lock_folder(tmp_path, "study abc"):
         pass
 
 
@@ -123,7 +126,7 @@ def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Pat
     try:
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            with held(tmp_path, "study abc"):
+            with lock_folder(tmp_path, "study abc"):
                 pass
     finally:
         for process in looking:
@@ -133,10 +136,10 @@ def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Pat
 
 def test_where_nothing_can_be_written_nobody_holds_anything(tmp_path: Path) -> None:
     with disk(tmp_path / "disk", megabytes=1) as small:
-        with held(small.path / "study", "study abc"):
+        with lock_folder(small.path / "study", "study abc"):
             pass
         with small.read_only():
-            assert owner(small.path / "study") is None
+            assert find_owner(small.path / "study") is None
 
 
 def test_of_many_that_want_it_at_once_never_two_have_it(tmp_path: Path) -> None:
@@ -144,7 +147,7 @@ def test_of_many_that_want_it_at_once_never_two_have_it(tmp_path: Path) -> None:
 
     def take(_: int) -> int:
         try:
-            with held(tmp_path, "study abc"):
+            with lock_folder(tmp_path, "study abc"):
                 inside.append(1)
                 assert len(inside) == 1
                 time.sleep(0.001)

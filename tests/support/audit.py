@@ -29,13 +29,13 @@ def look(folder: Path) -> Found:
     from fmnist_sweep.tracking import store as stores
 
     state = folder / "mlruns"
-    store = stores.open_existing(stores.default_uri(folder), "fashion-mnist")
+    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
     models = store.client.search_logged_models([store.experiment_id], max_results=1000)
     return {
-        "studies": {each.name: _study(each) for each in folders.every(state)},
+        "studies": {each.name: _study(each) for each in folders.list_study_folders(state)},
         "sweeps": {
-            path.name: {"state": journals.read(path / "journal.db")[-1].kind, "leftovers": _leftovers(path)}
+            path.name: {"state": journals.read_events(path / "journal.db")[-1].kind, "leftovers": _leftovers(path)}
             for path in sorted((state / "sweeps").iterdir())
         },
         "runs": {run.info.run_id: _run(run) for run in runs},
@@ -49,7 +49,7 @@ def look(folder: Path) -> Found:
 
 
 def _study(folder: folders.StudyFolder) -> Found:
-    record = folder.record()
+    record = folder.read_record()
     return {
         "state": record.state,
         "run": record.run_id,
@@ -58,7 +58,7 @@ def _study(folder: folders.StudyFolder) -> Found:
         "trials": {
             history.trial_id: {
                 "state": history.state,
-                "same_as": history.same_as,
+                "same_as": history.duplicate_of,
                 "outcome": {
                     key: (history.outcome or {}).get(key)
                     for key in ("score", "best_val_accuracy", "interval", "best_epoch", "parameters", "reason")

@@ -175,7 +175,7 @@ class Simulated:
             del self._underway[spec.trial_id]
             return fate or self._result(spec, history)
         history.append(metrics(spec, len(history) + 1, underway.images, underway.epoch_seconds))
-        is_last = self._stop.asked and len(history) < epochs
+        is_last = self._stop.is_requested and len(history) < epochs
         if is_last:
             del self._underway[spec.trial_id]
         else:

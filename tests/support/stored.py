@@ -63,7 +63,7 @@ def simulation(trials: int = 24, images: int = 600, seed: int = 0, failures: int
             found.trials.append(trial(number, None, **given))
             continue
         predictions = world.predictions(_talent(given, generator), generator)
-        made = trial(number, float(predictions.correct.mean()), **given)
+        made = trial(number, float(predictions.correct_mask.mean()), **given)
         made.metrics["cpu_seconds"] = float(generator.uniform(20, 90))  # type: ignore[index]
         found.trials.append(made)
         found.predicted[made.run_id] = predictions

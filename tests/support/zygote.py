@@ -283,7 +283,7 @@ def _arm(kill: Kill, calls: Path) -> None:
     really_replace = Path.replace
     Path.replace = replace  # type: ignore[method-assign, assignment]
     Journal.append = counted(Journal.append, "journal", lambda given: str(given[1]))  # type: ignore[method-assign]
-    packed.write = counted(packed.write, "file", lambda given: _short(given[0]))
+    packed.write_file_atomically = counted(packed.write_file_atomically, "file", lambda given: _short(given[0]))
     for name in STORE_CALLS:
         function = getattr(mlflow.MlflowClient, name)
         setattr(mlflow.MlflowClient, name, counted(function, "store", lambda given, name=name: name))  # type: ignore[misc]

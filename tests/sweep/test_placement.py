@@ -93,8 +93,8 @@ def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) 
     shown, said = view()
     job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process", "executor.threads=2"])
     assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
-    (folder,) = folders.every(Path("mlruns"))
-    assert folder.record().about["executor"] == {
+    (folder,) = folders.list_study_folders(Path("mlruns"))
+    assert folder.read_record().about["executor"] == {
         "name": "in_process",
         "workers": 1,
         "threads": 2,

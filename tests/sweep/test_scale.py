@@ -19,7 +19,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study.folder import every
+from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking import store as stores
@@ -70,7 +70,7 @@ def sweep(
         if isinstance(event, TrialResult):
             ended.append(event.trial_id)
             if len(ended) == stop_after:
-                stop.receive(signal.SIGINT, None)
+                stop.receive_signal(signal.SIGINT, None)
 
     job = compose_job([*SPACE, *overrides, f"tracking.experiment={name}"])
     view = View(Console(file=io.StringIO()), None)
@@ -85,8 +85,8 @@ def sweep(
 
 def record(name: str) -> StudyRecord:
     """What the journal of the study of this name says."""
-    (study,) = (study for study in every(Path("mlruns")) if study.place()["experiment"] == name)
-    return study.record()
+    (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_place()["experiment"] == name)
+    return study.read_record()
 
 
 def proposed(name: str) -> Proposed:
@@ -104,8 +104,8 @@ def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tup
     assert len(known.trials) == len(set(ended)) == len(ended) == 60
     assert ended != sorted(ended)  # they came in another order than they were begun
     assert {history.state for history in known.trials.values()} == {"finished"}
-    assert all(history.settled and len(history.attempts) == 1 for history in known.trials.values())
-    store = stores.open_existing(None, name)
+    assert all(history.is_settled and len(history.attempts) == 1 for history in known.trials.values())
+    store = stores.open_existing_store(None, name)
     runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
     assert Counter(run.data.tags["fmnist.trial_id"] for run in runs) == Counter(ended)
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -173,7 +173,7 @@ def test_a_trial_begun_before_another_failed_fast_is_trained_to_its_end() -> Non
 
     def heard(event: Event) -> None:
         if isinstance(event, TrialFailure):
-            stop.receive(signal.SIGINT, None)
+            stop.receive_signal(signal.SIGINT, None)
 
     view = View(Console(file=io.StringIO()), None)
     with simulated(2, lambda spec: 1.0, heard, fate=fate), pytest.raises(KeyboardInterrupt):

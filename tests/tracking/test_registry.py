@@ -20,7 +20,7 @@ from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.models import SHA256
+from fmnist_sweep.tracking.models import SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 from tests.support.small import splits
 
@@ -38,7 +38,7 @@ class Logged:
     @property
     def tags(self) -> dict[str, str]:
         """What a registration must say at least."""
-        return {SHA256: hashlib.sha256(self.content).hexdigest()}
+        return {SHA256_TAG: hashlib.sha256(self.content).hexdigest()}
 
 
 def network(folder: Path, bias: int) -> bytes:
@@ -54,26 +54,28 @@ def network(folder: Path, bias: int) -> bytes:
 def logged(store: stores.Store, content: bytes) -> Logged:
     """A new finished run with this model, logged as a sweep logs it."""
     run = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = logged_model.log(store, run, content, splits().validation)
+    model = logged_model.log_model(store, run, content, splits().validation)
     store.client.set_terminated(run.info.run_id, "FINISHED")
     return Logged(run.info.run_id, model.model_id, content)
 
 
 def connected(folder: Path) -> stores.Store:
     """A store in a folder, made where it is not there."""
-    return stores.connect(f"sqlite:///{folder}/mlruns/mlflow.db", "fashion-mnist")
+    return stores.open_store(f"sqlite:///{folder}/mlruns/mlflow.db", "fashion-mnist")
 
 
 def register(store: stores.Store, one: Logged, **tags: str) -> str:
     """The number of the version of a run's model."""
-    with versions.locked(store):
-        found = versions.register(store, one.run_id, one.model_id, tags={**one.tags, **tags}, description="a test")
+    with versions.acquire_store_lock(store):
+        found = versions.register_version(
+            store, one.run_id, one.model_id, tags={**one.tags, **tags}, description="a test"
+        )
     return str(found.version)
 
 
 def clear(store: stores.Store) -> None:
     """Forget everything registered; the runs and their models stay."""
-    if versions.registered(store) is not None:
+    if versions.get_registered_model(store) is not None:
         store.client.delete_registered_model(MODEL_NAME)
 
 
@@ -113,11 +115,11 @@ def altered(store: stores.Store, models: list[Logged]) -> Iterator[Path]:
 
 
 def test_a_runs_model_is_one_version_however_often_it_is_registered(store: stores.Store, models: list[Logged]) -> None:
-    assert versions.every(store) == []
+    assert versions.list_versions(store) == []
     assert register(store, models[0], verdict="first") == "1"
     assert register(store, models[1]) == "2"
     assert register(store, models[0], verdict="second") == "1"
-    newest, oldest = versions.every(store)
+    newest, oldest = versions.list_versions(store)
     assert [str(newest.version), str(oldest.version)] == ["2", "1"]
     assert (oldest.run_id, oldest.source) == (models[0].run_id, f"models:/{models[0].model_id}")
     assert oldest.tags == {**models[0].tags, "verdict": "second"}
@@ -135,17 +137,17 @@ def test_every_version_is_found_on_however_many_pages(
         return whole(condition, max_results=1, page_token=page_token)
 
     monkeypatch.setattr(store.client, "search_model_versions", paged)
-    assert [str(version.version) for version in versions.every(store)] == ["3", "2", "1"]
+    assert [str(version.version) for version in versions.list_versions(store)] == ["3", "2", "1"]
 
 
 def test_what_is_too_long_for_the_registrys_databases_is_cut(store: stores.Store, models: list[Logged]) -> None:
     one = models[0]
-    with versions.locked(store):
+    with versions.acquire_store_lock(store):
         for _ in range(2):
-            found = versions.register(
+            found = versions.register_version(
                 store, one.run_id, one.model_id, tags={"long": "é" * 200_000}, description="a" * 9999
             )
-    assert len(found.tags["long"]) == versions.LONGEST_TAG
+    assert len(found.tags["long"]) == versions.MAX_TAG_LENGTH
     assert found.tags["long"].endswith("…")
     assert len(found.description) == 5000
 
@@ -154,23 +156,23 @@ def test_a_model_that_is_not_complete_is_refused(store: stores.Store, models: li
     run = models[0].run_id
     pending = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run).model_id
     with pytest.raises(PromotionRefused, match="is PENDING"):
-        versions.register(store, run, pending, tags={}, description="")
+        versions.register_version(store, run, pending, tags={}, description="")
     with pytest.raises(PromotionRefused, match="not there any more"):
-        versions.register(store, run, f"m-{'0' * 32}", tags={}, description="")
-    assert versions.registered(store) is None
+        versions.register_version(store, run, f"m-{'0' * 32}", tags={}, description="")
+    assert versions.get_registered_model(store) is None
 
 
 def test_a_version_is_found_by_address_alias_and_number(store: stores.Store, models: list[Logged]) -> None:
-    assert versions.by_alias(store, CHAMPION) is None
+    assert versions.find_aliased_version(store, CHAMPION) is None
     for one in models[:2]:
         register(store, one)
-    assert versions.by_alias(store, CHAMPION) is None
+    assert versions.find_aliased_version(store, CHAMPION) is None
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
-    champion = versions.by_alias(store, CHAMPION)
+    champion = versions.find_aliased_version(store, CHAMPION)
     assert champion is not None
     assert champion.run_id == models[0].run_id
     for address in ("models:/fashion-mnist@champion", "models:/fashion-mnist/1", "champion", "1", "01"):
-        assert str(versions.resolve(store, address).version) == "1"
+        assert str(versions.resolve_version(store, address).version) == "1"
 
 
 @pytest.mark.parametrize(
@@ -198,29 +200,29 @@ def test_an_address_of_nothing_is_refused_in_one_sentence(
         register(store, one)
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
     with pytest.raises(StoreError) as refused:
-        versions.resolve(store, address)
+        versions.resolve_version(store, address)
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_an_empty_registry_says_how_it_is_filled(store: stores.Store) -> None:
     with pytest.raises(StoreError, match="fmnist-sweep promote"):
-        versions.resolve(store, "champion")
+        versions.resolve_version(store, "champion")
 
 
 def _first(store: stores.Store, one: Logged, tags: Mapping[str, str] | None = None) -> Any:
-    return versions.resolve(store, register(store, one, **(tags or {})))
+    return versions.resolve_version(store, register(store, one, **(tags or {})))
 
 
 def test_a_version_loads_and_is_the_model_that_was_registered(store: stores.Store, models: list[Logged]) -> None:
     for bias, one in enumerate(models):
-        model = versions.load(store, _first(store, one))
+        model = versions.load_version(store, _first(store, one))
         assert model.predict(np.zeros((1, 28, 28, 1), np.uint8), verbose=0).argmax() == bias
 
 
 def _refusal(store: stores.Store, version: Any) -> str:
     with pytest.raises(PromotionRefused) as refused:
-        versions.load(store, version)
+        versions.load_version(store, version)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -243,7 +245,7 @@ def test_a_version_without_a_checksum_is_refused(store: stores.Store, models: li
     store.client.create_registered_model(MODEL_NAME)
     place = _location(store, models[0])
     version = store.client.create_model_version(MODEL_NAME, place.as_uri(), models[0].run_id)
-    assert SHA256 in _refusal(store, version)
+    assert SHA256_TAG in _refusal(store, version)
 
 
 def _with_code(folder: Path, marker: Path) -> bytes:
@@ -263,7 +265,7 @@ def test_a_model_that_carries_code_or_was_torn_when_it_was_registered_is_refused
     marker = tmp_path / "ran"
     for content in (_with_code(tmp_path, marker), models[0].content[:1000], b"no archive"):
         (altered / logged_model.KERAS_FILE).write_bytes(content)
-        version = _first(store, models[0], {SHA256: hashlib.sha256(content).hexdigest()})
+        version = _first(store, models[0], {SHA256_TAG: hashlib.sha256(content).hexdigest()})
         assert "cannot be loaded safely" in _refusal(store, version)
     assert not marker.exists()
 
@@ -295,7 +297,7 @@ def test_a_pickled_flavour_is_refused_and_nothing_of_it_runs(
     (place / "MLmodel").write_text(yaml.safe_dump({"flavors": dict.fromkeys(flavours, loader)}))
     store.client.create_registered_model(MODEL_NAME)
     run = store.client.create_run(store.experiment_id).info.run_id
-    tags = {SHA256: hashlib.sha256(content).hexdigest()}
+    tags = {SHA256_TAG: hashlib.sha256(content).hexdigest()}
 
     def told() -> str:
         return _refusal(store, store.client.create_model_version(MODEL_NAME, place.as_uri(), run, tags=tags))
@@ -335,9 +337,13 @@ def test_only_the_flavour_that_a_sweep_logs_is_loaded(
 
 def test_who_waits_for_a_decision_for_too_long_is_told_so(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "_PATIENCE_SECONDS", 0.2)
-    with versions.locked(store), pytest.raises(Locked, match=r"registry\.lock"), versions.locked(store):
+    with (
+        versions.acquire_store_lock(store),
+        pytest.raises(Locked, match=r"registry\.lock"),
+        versions.acquire_store_lock(store),
+    ):
         pass
-    with versions.locked(store):
+    with versions.acquire_store_lock(store):
         pass
 
 
@@ -397,17 +403,17 @@ def test_processes_that_register_and_move_at_once_agree_with_the_history(
 
     told = [{"run_id": one.run_id, "model_id": one.model_id, "tags": one.tags} for one in models]
     forked(store, _AT_ONCE, told)
-    found = versions.every(store)
+    found = versions.list_versions(store)
     assert sorted(version.run_id for version in found) == sorted(one.run_id for one in models)
-    history = moves.every(store)
+    history = moves.list_moves(store)
     assert [move.number for move in history] == list(range(1, len(history) + 1))
     assert len(history) >= len(models)
     assert [move.previous for move in history] == [None, *(move.version for move in history[:-1])]
     assert all(move.completed for move in history)
-    champion = versions.by_alias(store, CHAMPION)
+    champion = versions.find_aliased_version(store, CHAMPION)
     assert champion is not None
     assert str(champion.version) == history[-1].version
-    assert versions.by_alias(store, CHALLENGER) is None
+    assert versions.find_aliased_version(store, CHALLENGER) is None
 
 
 def test_mlflow_is_pointed_at_a_store_for_a_while_and_no_process_started_later_goes_by_it(
@@ -417,9 +423,9 @@ def test_mlflow_is_pointed_at_a_store_for_a_while_and_no_process_started_later_g
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////elsewhere.db")
-    store = stores.connect(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "fashion-mnist")
+    store = stores.open_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "fashion-mnist")
     before = mlflow.get_tracking_uri()
-    with stores.mlflow_pointed_at(store):
+    with stores.point_mlflow_at(store):
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == store.uri
     assert mlflow.get_tracking_uri() == before
     assert "MLFLOW_TRACKING_URI" not in os.environ

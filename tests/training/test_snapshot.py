@@ -197,7 +197,7 @@ def test_a_killed_process_is_continued_by_another_as_if_nothing_had_happened(
     tmp_path: Path, never_stopped: Fit
 ) -> None:
     assert in_a_process(never_stopped.spec, tmp_path, killed_after=2) == -signal.SIGKILL
-    newest = Checkpoints(tmp_path / "checkpoints", print).newest(never_stopped.spec.trial_id)
+    newest = Checkpoints(tmp_path / "checkpoints", print).load_newest(never_stopped.spec.trial_id)
     assert newest is not None
     assert len(trial.checkpoint_history(newest)) == 2
     assert in_a_process(replace(never_stopped.spec, resume=newest), tmp_path) == 0
@@ -299,9 +299,9 @@ def test_a_checkpoint_with_more_epochs_than_the_trial_is_refused(final: bytes) -
 def test_damaged_bytes_are_no_failure_of_the_trial_but_an_error(final: bytes) -> None:
     altered = bytearray(final)
     altered[len(altered) // 2] ^= 1
-    for content in (b"", final[:-1], bytes(altered), packed.pack({"kind": "something else"}, {})):
+    for content in (b"", final[:-1], bytes(altered), packed.pack_arrays({"kind": "something else"}, {})):
         assert refused(short(resume=content), DATA)
-        with pytest.raises(packed.Damaged):
+        with pytest.raises(packed.DamagedContent):
             trial.checkpoint_history(content)
 
 

@@ -147,7 +147,7 @@ def _list_rows(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Itera
         for kind, name in _FIGURE_NAMES.items():
             stated_figure, values = _find_figure(figures, kind), recipe_results.read_values(kind)
             if kind == "test_accuracy_unseen" and not any(
-                run.test and run.test.seen.any() for run in recipe_results.runs
+                run.test and run.test.twin_mask.any() for run in recipe_results.runs
             ):
                 continue
             if not values:
@@ -229,7 +229,7 @@ def _render_notes(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> It
     )
     tests = [run.test for run in page.recipe_runs.all_runs if run.test is not None]
     if tests:
-        twin_count = int(tests[0].seen.sum())
+        twin_count = int(tests[0].twin_mask.sum())
         yield (
             f"{twin_count or 'None'} of the {len(tests[0].labels):,} test images {'is' if twin_count < 2 else 'are'} nearly an "
             "image of the training file: at most 7 grey levels a pixel away (root mean square)."
@@ -384,7 +384,9 @@ def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     sweeps = {str(run.trial.tags["fmnist.sweep_id"]) for run in runs}
     from fmnist_sweep.tracking import runs as tracking
 
-    sweep_tags = [tags.data.tags for sweep in sweeps for tags in tracking.search(page.store, _make_sweep_tags(sweep))]
+    sweep_tags = [
+        tags.data.tags for sweep in sweeps for tags in tracking.search_runs(page.store, _make_sweep_tags(sweep))
+    ]
     return {
         "data": {run.trial.tags["fmnist.data"] for run in runs},
         "precision": {run.precision for run in runs},

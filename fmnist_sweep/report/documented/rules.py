@@ -75,7 +75,7 @@ def _read_figure(run: RecipeRun, kind: str) -> float | None:
     if kind == "gap":
         return run.history[-1]["accuracy"] - run.history[-1]["val_accuracy"]
     if kind == "test_accuracy_unseen":
-        return None if run.test is None else float(run.test.correct[~run.test.seen].mean())
+        return None if run.test is None else float(run.test.correct_mask[~run.test.twin_mask].mean())
     if kind in run.history[-1]:  # not the latest that was logged but that of the last epoch
         return run.history[-1][kind]
     return run.trial.metrics.get(kind)
@@ -135,7 +135,7 @@ def judge_conclusion(statement: Mapping[str, Any], results: Mapping[str, RecipeR
 def _check_above(
     statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
 ) -> ConclusionVerdict:
-    accuracies = [float(predictions.correct.mean()) for predictions in recipe_results.select_predictions()]
+    accuracies = [float(predictions.correct_mask.mean()) for predictions in recipe_results.select_predictions()]
     verdict = _judge_count(sum(value > statement["value"] for value in accuracies), len(accuracies))
     return ConclusionVerdict(
         f"accuracy on the {recipe_results.image_source}: {compute_spread(accuracies).text()}", verdict
@@ -184,7 +184,7 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
         )
     is_tested = first_results.is_tested and second_results.is_tested
     first, second = (
-        np.stack([_select_predictions(run, is_tested).correct for run in side.runs])
+        np.stack([_select_predictions(run, is_tested).correct_mask for run in side.runs])
         for side in (first_results, second_results)
     )
     estimate = comparison.over_seeds(first, second)
@@ -252,7 +252,7 @@ _CHECKS: dict[str, _Check] = {
 def compute_f1(recipe_results: RecipeResults) -> list[dict[str, float]]:
     """Of each run, the F1 of each label."""
     return [
-        {score.label: score.f1 for score in per_class(predictions.labels, predictions.predicted, LABELS)}
+        {score.label: score.f1 for score in per_class(predictions.labels, predictions.predicted_labels, LABELS)}
         for predictions in recipe_results.select_predictions()
     ]
 
@@ -262,7 +262,7 @@ def count_confusions(recipe_results: RecipeResults) -> list[Any]:
     matrices = []
     for predictions in recipe_results.select_predictions():
         matrix = np.zeros((len(LABELS), len(LABELS)), np.int64)
-        np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
+        np.add.at(matrix, (predictions.labels, predictions.predicted_labels), 1)
         matrices.append(matrix)
     return matrices
 

@@ -175,12 +175,12 @@ class RecipeRun:
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        return evidence.curves(self.store, self.trial.run_id)
+        return evidence.read_curves(self.store, self.trial.run_id)
 
     @cached_property
     def validation(self) -> Predictions:
         """Of its best epoch. Errors: StoreError."""
-        predictions = evidence.predictions(self.store, self.trial.run_id)
+        predictions = evidence.read_predictions(self.store, self.trial.run_id)
         if predictions is None:
             raise StoreError(f"{self.title} has no predictions.npz any more: delete that run and train it again.")
         return predictions
@@ -188,9 +188,9 @@ class RecipeRun:
     @cached_property
     def test(self) -> TestPredictions | None:
         """Of its saved model, which is its best epoch's; None while the test images were not opened for it."""
-        if tested.TAG not in self.trial.tags:
+        if tested.TEST_OPENED_TAG not in self.trial.tags:
             return None
-        return tested.read(self.store, self.trial.run_id, self.title)
+        return tested.read_test_predictions(self.store, self.trial.run_id, self.title)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _select_recipe_runs(first_runs: Mapping[tuple[str, int], RecipeRun], recipe:
 
 def read_finished_trials(store: Store) -> list[StoredTrial]:
     """Every finished trial of a store's experiment, the first begun first."""
-    return evidence.read(store, {"attributes.status": "FINISHED"})
+    return evidence.read_trials(store, {"attributes.status": "FINISHED"})
 
 
 def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
@@ -257,9 +257,9 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
     free_keys = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
         # Cheaper than to read what decided it, which is asked next.
-        if any(trial.value(key) != value for key, value in expected.items() if key not in free_keys):
+        if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
-        content = tracking.artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
+        content = tracking.read_artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
         identity = None if content is None else json.loads(content)
         if identity is not None and _has_same_identity(job, identity):
             yield RecipeRun(store, recipe, trial, identity)
@@ -289,7 +289,7 @@ def score_write_ups(
     Errors: DataError, StoreError.
     """
     runs = {run.trial.run_id: run for write_up_runs in runs_by_write_up for run in write_up_runs.all_runs}
-    pending_runs = [run for run in runs.values() if not run.is_drawn and tested.TAG not in run.trial.tags]
+    pending_runs = [run for run in runs.values() if not run.is_drawn and tested.TEST_OPENED_TAG not in run.trial.tags]
     if not pending_runs:
         return []
     data = next(iter(runs_by_write_up[0].jobs.values())).config.data
@@ -301,10 +301,10 @@ def score_write_ups(
         models.append(_load_checked_model(store, run, validation))
     reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending_runs)}"
     test_split = open_test(data, reason=reason, ledger=ledger)
-    twins = tested.seen(data, test_split)
+    twins = tested.find_training_twins(data, test_split)
     for run, model in zip(pending_runs, models, strict=True):
         loss = run.identity["settings"]["train"]["loss"]
-        accuracy = tested.score(store, run.trial.run_id, model, loss, test_split, twins)
+        accuracy = tested.log_test_predictions(store, run.trial.run_id, model, loss, test_split, twins)
         say(f"{run.title}: test accuracy {accuracy:.4f}")
     return pending_runs
 
@@ -325,7 +325,7 @@ def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> kera
     """The saved model of a run, which predicts what was scored. Errors: StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _, file = logged_model.fetch(store, store.client.get_run(run.trial.run_id), Path(folder))
-            return logged_model.load_checked(run.title, file, validation.images, run.validation.probabilities)
-        except logged_model.Unusable as error:
+            _, file = logged_model.download_model(store, store.client.get_run(run.trial.run_id), Path(folder))
+            return logged_model.load_verified_model(run.title, file, validation.images, run.validation.probabilities)
+        except logged_model.UnusableModel as error:
             raise StoreError(str(error)) from None
