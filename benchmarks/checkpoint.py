@@ -41,7 +41,7 @@ def train(spec: TrialSpec, splits: Splits, folder: Path) -> Fit:
     """Train all epochs, saving what checkpoints there are as the supervisor would."""
     kept = Checkpoints(folder, print)
     fit = Fit(0.0, [], [], [], 0)
-    running = trial.run(spec, splits)
+    running = trial.run_trial(spec, splits)
     begun = asked = time.perf_counter()
     for event in running:
         arrived = time.perf_counter()

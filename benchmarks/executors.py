@@ -114,9 +114,9 @@ def plain_script(configs: Sequence[dict[str, Any]], given: Sequence[str], thread
         keras.backend.clear_session()
         keras.utils.set_random_seed(config["seed"])
         keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
-        model = models.build(config["model"], config["regularization"])
+        model = models.build_model(config["model"], config["regularization"])
         model.compile(
-            optimizer=training.optimizer(config["optimizer"]),
+            optimizer=training.build_optimizer(config["optimizer"]),
             loss=train["loss"],
             metrics=["accuracy"],
             jit_compile=False,
@@ -157,11 +157,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--workers", type=int, default=backend.usable_cores())
+    parser.add_argument("--workers", type=int, default=backend.count_usable_cores())
     arguments = parser.parse_args()
     backend.import_tensorflow()
     given, workers = overrides(arguments), arguments.workers
-    threads = max(1, backend.usable_cores() // workers)
+    threads = max(1, backend.count_usable_cores() // workers)
     configs = proposed(given, arguments.trials)
     local = ("executor=local", f"executor.workers={workers}", f"executor.threads={threads}")
     ours: list[float] = []

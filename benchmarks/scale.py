@@ -56,7 +56,7 @@ from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.training.events import Event, TrialResult
+from fmnist_sweep.training.events import TrialEvent, TrialResult
 from tests.support.simulated import Simulated, simulated, trained
 from tests.support.small import search_of
 
@@ -133,7 +133,7 @@ class Session:
         ):
             sweeps.run_sweep([job], "python -m fmnist_sweep", view)
 
-    def _heard(self, event: Event) -> None:
+    def _heard(self, event: TrialEvent) -> None:
         if not self.begun:
             self.begun, self._cpu_before = time.perf_counter(), time.process_time()
         if isinstance(event, TrialResult):

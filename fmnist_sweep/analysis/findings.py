@@ -231,7 +231,7 @@ def _rows(
 def _row(trial: StoredTrial, place: int, standing: Standing | None, images: int | None, number: int) -> Row:
     if trial.accuracy is None:
         return Row(trial.run_id, None, None, None, None, None, number)
-    low, high = evaluate.wilson(round(trial.accuracy * images), images) if images else (None, None)
+    low, high = evaluate.compute_wilson_interval(round(trial.accuracy * images), images) if images else (None, None)
     difference = None if standing is None else standing.difference
     # Where the trial's images were not looked at, a worst case that leaves it tied says nothing.
     unknown = standing is None or (standing.tied and difference is not None and difference.only_a is None)

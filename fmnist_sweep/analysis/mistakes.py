@@ -14,7 +14,7 @@ from fmnist_sweep.analysis.labelling import Suspects, suspects
 from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, share
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.trials import Predictions
-from fmnist_sweep.training.evaluation import most_confused
+from fmnist_sweep.training.evaluation import find_most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
 
@@ -120,7 +120,7 @@ def confused_pairs(
     predicted = probabilities.argmax(axis=1)
     confusion = _confusion(labels, predicted, names)
     pairs = []
-    for name, other, count in most_confused(confusion.tolist(), names, most):
+    for name, other, count in find_most_confused(confusion.tolist(), names, most):
         true, said = names.index(name), names.index(other)
         rows = np.flatnonzero((labels == true) & (predicted == said))
         shown = rows[np.argsort(-probabilities[rows, said], kind="stable")][:examples]

@@ -67,7 +67,10 @@ class Peers:
         if self.best is None:
             return []
         best = self._trials[0].accuracy or 0.0
-        least = min(best - GOOD_WITHIN, evaluate.wilson(int(self.best.correct_mask.sum()), len(self.best.labels))[0])
+        least = min(
+            best - GOOD_WITHIN,
+            evaluate.compute_wilson_interval(int(self.best.correct_mask.sum()), len(self.best.labels))[0],
+        )
         near = [number for number, place in enumerate(self.places) if (self._trials[place].accuracy or 0.0) >= least]
         return [found for number in near[:MOST_READ] if (found := self._read(number)) is not None]
 

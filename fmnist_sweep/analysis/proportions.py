@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.evaluation import wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 _SUM_TOLERANCE = 1e-3  # of a row of probabilities: far above float32's rounding, far below a wrong array's error
 
@@ -32,7 +32,7 @@ class Proportion:
         """The proportion of these counts; ValueError unless 0 <= successes <= n."""
         if n == 0 and successes == 0:
             return cls(float("nan"), 0.0, 1.0, 0, 0)
-        low, high = wilson(successes, n)
+        low, high = compute_wilson_interval(successes, n)
         return cls(successes / n, low, high, successes, n)
 
     def __str__(self) -> str:

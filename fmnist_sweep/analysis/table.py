@@ -121,7 +121,7 @@ def interval(trial: StoredTrial) -> tuple[float, float]:
     """Wilson's 95 % interval of a trial's accuracy; NaN where it has none, or its number of images is not known."""
     if trial.accuracy is None or not trial.images:
         return math.nan, math.nan
-    return evaluate.wilson(round(trial.accuracy * trial.images), trial.images)
+    return evaluate.compute_wilson_interval(round(trial.accuracy * trial.images), trial.images)
 
 
 def _whole(value: float | None) -> int | None:

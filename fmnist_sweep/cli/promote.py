@@ -43,8 +43,8 @@ def promote(
     """
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
-    from fmnist_sweep.promotion.candidates import Asked
-    from fmnist_sweep.promotion.promoting import Promotion, Request, typed
+    from fmnist_sweep.promotion.candidates import PromotionTarget
+    from fmnist_sweep.promotion.pipeline import Promotion, PromotionRequest, format_command
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking import store as stores
 
@@ -53,8 +53,10 @@ def promote(
     _refuse_other_overrides(overrides)
     base = compose_job(["search=grid", *overrides]).config
     store = stores.open_existing_store(uri, experiment)
-    command = typed(sys.argv[1:])
-    request = Request(Asked(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command)
+    command = format_command(sys.argv[1:])
+    request = PromotionRequest(
+        PromotionTarget(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command
+    )
     with open_view() as screen:
         stop = Stop(screen.say)
         with route_signals(stop):
@@ -63,7 +65,7 @@ def promote(
             except KeyboardInterrupt:
                 screen.say(f"Interrupted. The same command continues: {command}")
                 sys.exit(ExitCode.INTERRUPTED)
-        for line in outcome.said:
+        for line in outcome.lines:
             screen.say(line)
     sys.exit(outcome.code)
 

@@ -30,7 +30,7 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     """
     from fmnist_sweep import files as packed
     from fmnist_sweep.config.compose import compose_job
-    from fmnist_sweep.promotion import reproduce as rebuilding
+    from fmnist_sweep.promotion import reproduction as rebuilding
     from fmnist_sweep.tracking import registry as versions
     from fmnist_sweep.tracking import store as stores
 
@@ -38,21 +38,21 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
     store = stores.open_existing_store(uri, experiment)
     version = versions.resolve_version(store, model)
-    record = rebuilding.recorded(version)
+    record = rebuilding.read_version_record(version)
     printing.echo(f"version {version.version}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
-    reproduction = rebuilding.reproduce(record, compose_job(["search=grid"]).config, data_dir, printing.echo)
+    reproduction = rebuilding.reproduce_version(record, compose_job(["search=grid"]).config, data_dir, printing.echo)
     if out is not None:
         packed.write_file_atomically(out, reproduction.model)
     printing.echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")
-    if reproduction.exact:
+    if reproduction.is_exact:
         printing.echo("the same model bit for bit: every weight, every predicted probability")
     else:
         printing.echo(
-            f"not the same bits: {'; '.join(reproduction.differs) or 'and nothing that is known to differ does'}"
+            f"not the same bits: {'; '.join(reproduction.differences) or 'and nothing that is known to differ does'}"
         )
-        relation = "within" if reproduction.agrees else "MORE THAN"
+        relation = "within" if reproduction.is_equivalent else "MORE THAN"
         printing.echo(
             f"the accuracies differ by {abs(reproduction.accuracy - record.accuracy):.4f}, {relation} the {record.noise:.4f} that "
-            f"two training seeds differ by in 95% of the cases (sd {record.spread:.4f} over {record.seeds} seeds)"
+            f"two training seeds differ by in 95% of the cases (sd {record.accuracy_sd:.4f} over {record.seeds} seeds)"
         )
-    sys.exit(ExitCode.DONE if reproduction.agrees else ExitCode.NOT_REPRODUCED)
+    sys.exit(ExitCode.DONE if reproduction.is_equivalent else ExitCode.NOT_REPRODUCED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.events import Event, TrialSpec
+from fmnist_sweep.training.events import TrialEvent, TrialSpec
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import ExecutorConfig
@@ -47,7 +47,7 @@ class Executor(Protocol):
     def submit(self, spec: TrialSpec) -> None:
         """Begin a trial; at most `slots` may be under way."""
 
-    def next_event(self, timeout: float | None = None) -> Event | None:
+    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         """Wait for what any trial under way has to say; None after so many seconds without a word.
 
         Errors: RuntimeError when none is under way; what went wrong in a worker and is no trial's fault, as raised.

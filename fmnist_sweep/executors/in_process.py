@@ -9,7 +9,7 @@ from typing import Self
 from fmnist_sweep.data import load
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import trial
-from fmnist_sweep.training.events import EpochEnd, Event, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec
 
 
 class InProcess:
@@ -20,14 +20,14 @@ class InProcess:
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
-        self._running: Iterator[Event] | None = None
+        self._running: Iterator[TrialEvent] | None = None
 
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running = trial.run(spec, load(spec.data), lambda: self._stop.is_requested)
+        self._running = trial.run_trial(spec, load(spec.data), lambda: self._stop.is_requested)
 
-    def next_event(self, timeout: float | None = None) -> Event | None:
+    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         if self._running is None:
             raise RuntimeError("no trial is under way")
         event = next(self._running)

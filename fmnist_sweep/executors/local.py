@@ -29,8 +29,8 @@ from fmnist_sweep.executors import worker
 from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import SharedImages
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialSpec, WorkerLost
-from fmnist_sweep.training.probe import Probe
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
+from fmnist_sweep.training.probe import TrainingCost
 
 _LOOK_SECONDS = 0.2  # how soon workers are told that the user asked for an end
 _SENDING_SECONDS = 60  # after which a worker that takes nothing in is given up
@@ -64,7 +64,7 @@ class Local:
         self._workers: list[_Worker] = []
         self._waiting: deque[TrialSpec] = deque()
         self._said: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
-        self._unheard: deque[Event] = deque()
+        self._unheard: deque[TrialEvent] = deque()
         self._images: dict[str, SharedImages] = {}
         self._open = ExitStack()
         self._false_starts = 0
@@ -80,7 +80,7 @@ class Local:
         self._waiting.append(spec)
         self._hand_out()
 
-    def next_event(self, timeout: float | None = None) -> Event | None:
+    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         if not self._waiting and not self._unheard and all(worker.trial_id is None for worker in self._workers):
             raise RuntimeError("no trial is under way")
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -102,11 +102,11 @@ class Local:
         for each in [each for each in self._workers if each.trial_id == trial_id]:
             self._replace(each)
 
-    def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[Probe]:
+    def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[TrainingCost]:
         """What a little training costs in each worker, while all of them are at it; none may have a trial."""
         splits = load(data)
         asked: set[_Worker] = set()
-        found: dict[_Worker, Probe] = {}
+        found: dict[_Worker, TrainingCost] = {}
         while len(found) < len(self._workers):
             # Not before all are ready: beside others that still import, each would look slow.
             for each in self._workers if all(each.ready for each in self._workers) else ():
@@ -118,7 +118,7 @@ class Local:
                 speaker, said = self._said.get(timeout=_MEASURING_SECONDS)
             except queue.Empty:
                 raise RuntimeError(f"no worker said anything for {_MEASURING_SECONDS} s") from None
-            if isinstance(said, Probe):
+            if isinstance(said, TrainingCost):
                 found[speaker] = said
             else:
                 self._heard(speaker, said)
@@ -127,7 +127,7 @@ class Local:
 
     # What workers say
 
-    def _heard(self, speaker: _Worker, said: Any) -> Event | None:
+    def _heard(self, speaker: _Worker, said: Any) -> TrialEvent | None:
         """Take in what a worker said; None where that is nothing to its trial."""
         if speaker not in self._workers:
             return None  # abandoned
@@ -140,13 +140,13 @@ class Local:
                 return None
             case Raised(error, trace):
                 raise error from RuntimeError(f"in {speaker}:\n{trace}")
-            case Started():
+            case TrialStart():
                 return said
             case EpochEnd() if not said.last:
                 return said
         speaker.trial_id = None
         self._hand_out()
-        event: Event = said
+        event: TrialEvent = said
         return event
 
     def _lost(self, gone: _Worker) -> WorkerLost | None:
@@ -170,7 +170,7 @@ class Local:
             if each.ready and each.trial_id is None and each.process.poll() is None:
                 spec = self._waiting.popleft()
                 each.trial_id = spec.trial_id
-                self._said.put((each, Started(spec.trial_id, str(each))))
+                self._said.put((each, TrialStart(spec.trial_id, str(each))))
                 splits = load(spec.data)
                 self._give_images(each, splits)
                 self._send(each, Train(spec, splits.sha256))

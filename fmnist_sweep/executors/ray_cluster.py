@@ -24,7 +24,7 @@ from fmnist_sweep.executors import ray_node, ray_task
 from fmnist_sweep.executors.ray_connection import connected, refuse_without_ray
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialSpec, WorkerLost
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 
 _LOOK_SECONDS = 0.2  # how soon tasks are told that the user asked for an end
 _FETCH_SECONDS = 60.0  # after which what a task has said counts as lost
@@ -50,7 +50,7 @@ class RayCluster:
     def __init__(self, config: RayConfig, threads: int, stop: Stop) -> None:
         self._config, self._threads, self._stop = config, threads, stop
         self._tasks: dict[str, _Task] = {}
-        self._unheard: deque[Event] = deque()
+        self._unheard: deque[TrialEvent] = deque()
         self._images: dict[str, Any] = {}
         self._open = ExitStack()
         self._most = 0
@@ -83,7 +83,7 @@ class RayCluster:
         stream = train.remote(spec, images, self._threads, gpus, ray_task.versions(), self._flag)
         self._tasks[spec.trial_id] = _Task(spec.trial_id, stream)
 
-    def next_event(self, timeout: float | None = None) -> Event | None:
+    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         if not self._tasks and not self._unheard:
             raise RuntimeError("no trial is under way")
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -106,7 +106,7 @@ class RayCluster:
 
     # What tasks say
 
-    def _heard(self, seconds: float) -> Event | None:
+    def _heard(self, seconds: float) -> TrialEvent | None:
         """What the first task to say something says, if any does within so many seconds."""
         import ray
 
@@ -115,14 +115,14 @@ class RayCluster:
             return None
         task = next(task for task in self._tasks.values() if task.stream is ready[0])
         try:
-            event: Event = ray.get(next(task.stream), timeout=_FETCH_SECONDS)
+            event: TrialEvent = ray.get(next(task.stream), timeout=_FETCH_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
             return self._lost(task, error)
         # The last in line from now on, so that all are heard; or out of it.
         del self._tasks[task.trial_id]
-        if isinstance(event, Started):
+        if isinstance(event, TrialStart):
             task.where = event.worker
-        if isinstance(event, Started) or (isinstance(event, EpochEnd) and not event.last):
+        if isinstance(event, TrialStart) or (isinstance(event, EpochEnd) and not event.last):
             self._tasks[task.trial_id] = task
         return event
 
@@ -168,7 +168,7 @@ class RayCluster:
         with ExitStack() as opened:
             if address is None:
                 os.environ.update(ray_node.settings())
-                address = opened.enter_context(ray_node.started(backend.usable_cores()))
+                address = opened.enter_context(ray_node.started(backend.count_usable_cores()))
                 opened.enter_context(connected(address, _node_ip_address=ray_node.HERE))
             else:
                 opened.enter_context(connected(address))

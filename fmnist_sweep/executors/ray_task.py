@@ -12,19 +12,19 @@ from fmnist_sweep import __version__
 from fmnist_sweep.data import Splits
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training.events import Event, Started, TrialSpec
+from fmnist_sweep.training.events import TrialEvent, TrialSpec, TrialStart
 
 NAMESPACE = "fmnist_sweep"  # of flags in the cluster's key-value store
 
 
 def train(
     spec: TrialSpec, splits: Splits, threads: int, gpus: float, expected: Mapping[str, str], flag: bytes
-) -> Iterator[Event]:
+) -> Iterator[TrialEvent]:
     """The task: one attempt of a trial; yields its events."""
     _refuse_other(expected)
     _prepare(threads, gpus > 0)
-    yield Started(spec.trial_id, f"{socket.gethostname()} (process {os.getpid()})")
-    yield from trial.run(spec, splits, lambda: _stopping(flag))
+    yield TrialStart(spec.trial_id, f"{socket.gethostname()} (process {os.getpid()})")
+    yield from trial.run_trial(spec, splits, lambda: _stopping(flag))
 
 
 @cache

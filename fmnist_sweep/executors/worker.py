@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import fmnist_sweep
 from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
 from fmnist_sweep.executors.shared_images import attach
-from fmnist_sweep.training.probe import probe
+from fmnist_sweep.training.probe import measure_training_cost
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -80,10 +80,10 @@ def serve(connection: Connection[Any, Any], threads: int) -> None:
         try:
             match request:
                 case Train(spec):
-                    for event in trial.run(spec, splits, inbox.stopping):
+                    for event in trial.run_trial(spec, splits, inbox.stopping):
                         connection.send(event)
                 case Measure(settings):
-                    connection.send(probe(settings, splits))
+                    connection.send(measure_training_cost(settings, splits))
         except Exception as error:  # it is the supervisor's, who raises it again
             connection.send(Raised(_portable(error), traceback.format_exc()))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromotionTarget:
     """What is to be promoted: a run, the best of a study or of a sweep, or with none of them of the latest sweep."""
 
     run_id: str | None = None
@@ -38,91 +38,91 @@ class Candidates:
     """
 
     finalists: tuple[StoredTrial, ...]
-    where: str
-    rivals: int
-    tied: int
-    passed_over: tuple[str, ...]
+    scope: str
+    rival_count: int
+    tie_count: int
+    skipped_sweeps: tuple[str, ...]
 
 
-def find(store: Store, asked: Asked, most: int, any_data: bool) -> Candidates:
+def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data: bool) -> Candidates:
     """The finalists of what was asked for, at most so many. Errors: PromotionRefused.
 
     any_data: also where the training files are not the canonical ones by checksum.
     """
-    if asked.run_id is not None:
-        trial = _named_run(store, asked.run_id)
+    if target.run_id is not None:
+        trial = _read_trial(store, target.run_id)
         _refuse_other_data(trial, any_data)
-        if _saw_validation(trial):
+        if _has_seen_validation(trial):
             raise PromotionRefused(
                 f"{trial.name} was trained on the images that it was judged by: promote one that was not, with "
                 "promote.include_validation=true."
             )
-        return Candidates((trial,), f"run {asked.run_id}", 1, 1, ())
-    scored, where, passed_over = _scored(store, asked)
-    if not scored:
+        return Candidates((trial,), f"run {target.run_id}", 1, 1, ())
+    trials, scope, skipped_sweeps = _select_trials(store, target)
+    if not trials:
         raise PromotionRefused(
-            f"{where} has no finished trial in {mask_credentials(store.uri)}: look with fmnist-sweep "
+            f"{scope} has no finished trial in {mask_credentials(store.uri)}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
-    scored = [trial for trial in scored if _is_fashion_mnist(trial)] or scored
+    trials = [trial for trial in trials if _is_fashion_mnist(trial)] or trials
     # A rung of Hyperband and the trial that went on from it are one training.
     rungs = {
-        (trial.tags.get("fmnist.journal"), trial.continued_trial_id) for trial in scored if trial.continued_trial_id
+        (trial.tags.get("fmnist.journal"), trial.continued_trial_id) for trial in trials if trial.continued_trial_id
     }
-    scored = [trial for trial in scored if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
-    tied = findings.tied_with_best(scored, lambda run_id: read_intact_predictions(store, run_id))
-    _refuse_other_data(tied[0], any_data)
+    trials = [trial for trial in trials if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
+    tied_trials = findings.tied_with_best(trials, lambda run_id: read_intact_predictions(store, run_id))
+    _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
-    rivals = {(trial.study_id, trial.trial_id) for trial in scored}
-    return Candidates(tuple(tied[:most]), where, len(rivals), len(tied), passed_over)
+    rivals = {(trial.study_id, trial.trial_id) for trial in trials}
+    return Candidates(tuple(tied_trials[:limit]), scope, len(rivals), len(tied_trials), skipped_sweeps)
 
 
-def _scored(store: Store, asked: Asked) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
+def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
     """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
-    if asked.study_id is not None:
-        found = _finished(evidence.read_trials(store, {"fmnist.study_id": plain(asked.study_id)}))
-        return found, f"study {asked.study_id}", ()
-    if asked.sweep_id is not None:
-        sweeps = tracking.search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": plain(asked.sweep_id)})
-        return [trial for sweep in sweeps for trial in _of_sweep(store, sweep)], f"sweep {asked.sweep_id}", ()
-    passed_over: list[str] = []
-    scored: list[StoredTrial] = []
-    where = "the experiment"
-    for sweep in _ended_sweeps(store):
-        scored = _of_sweep(store, sweep)
-        if any(_is_fashion_mnist(trial) for trial in scored):
-            where = str(sweep.info.run_name)
+    if target.study_id is not None:
+        study_trials = _select_finished(evidence.read_trials(store, {"fmnist.study_id": check_id(target.study_id)}))
+        return study_trials, f"study {target.study_id}", ()
+    if target.sweep_id is not None:
+        sweeps = tracking.search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": check_id(target.sweep_id)})
+        return [trial for sweep in sweeps for trial in _read_sweep_trials(store, sweep)], f"sweep {target.sweep_id}", ()
+    skipped_sweeps: list[str] = []
+    trials: list[StoredTrial] = []
+    scope = "the experiment"
+    for sweep in _read_ended_sweeps(store):
+        trials = _read_sweep_trials(store, sweep)
+        if any(_is_fashion_mnist(trial) for trial in trials):
+            scope = str(sweep.info.run_name)
             break
-        passed_over.append(str(sweep.info.run_name))
-    return scored, where, tuple(passed_over)
+        skipped_sweeps.append(str(sweep.info.run_name))
+    return trials, scope, tuple(skipped_sweeps)
 
 
-def _finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
+def _select_finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
     """Those with an accuracy on images that they were not trained on."""
-    return [trial for trial in trials if trial.accuracy is not None and not _saw_validation(trial)]
+    return [trial for trial in trials if trial.accuracy is not None and not _has_seen_validation(trial)]
 
 
-def _saw_validation(trial: StoredTrial) -> bool:
+def _has_seen_validation(trial: StoredTrial) -> bool:
     return bool(trial.parse_value("data.include_validation"))
 
 
-def _of_sweep(store: Store, sweep: Run) -> list[StoredTrial]:
+def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
-    return _finished(evidence.read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
+    return _select_finished(evidence.read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
 
 
-def _ended_sweeps(store: Store) -> list[Run]:
+def _read_ended_sweeps(store: Store) -> list[Run]:
     """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
-    found = tracking.filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
-    return sorted(found, key=lambda run: -(run.info.end_time or 0))
+    runs = tracking.filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
+    return sorted(runs, key=lambda run: -(run.info.end_time or 0))
 
 
-def _named_run(store: Store, run_id: str) -> StoredTrial:
+def _read_trial(store: Store, run_id: str) -> StoredTrial:
     from mlflow.exceptions import MlflowException
 
     try:
-        run = store.client.get_run(plain(run_id))
+        run = store.client.get_run(check_id(run_id))
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -155,7 +155,7 @@ def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
         )
 
 
-def plain(identifier: str) -> str:
+def check_id(identifier: str) -> str:
     """An id as the UI shows it. Errors: PromotionRefused, so that it cannot be more than that in a condition."""
     if not (identifier.isascii() and identifier.isalnum()):
         raise PromotionRefused(f"{identifier!r} is no id: expected letters and digits, as the UI shows them.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import configuration as configurations
-from fmnist_sweep.promotion.configuration import Configuration
-from fmnist_sweep.promotion.confirming import Confirmations, of_journal
+from fmnist_sweep.promotion.configuration import TrialConfiguration
+from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import trials as evidence
 
@@ -26,7 +26,7 @@ class Champion:
     """confirmations: None where it has to be trained again to be compared with."""
 
     version: ModelVersion
-    configuration: Configuration
+    configuration: TrialConfiguration
     confirmations: Confirmations | None
 
     @property
@@ -34,26 +34,30 @@ class Champion:
         return str(self.version.version)
 
 
-def current(store: Store) -> Champion | None:
+def read_champion(store: Store) -> Champion | None:
     """The champion of a store; None where the alias points nowhere. Errors: PromotionRefused where it is unknown."""
     version = versions.find_aliased_version(store, versions.CHAMPION)
     if version is None:
         return None
-    configuration = _configuration(store, version)
+    configuration = _read_champion_configuration(store, version)
     journal = version.tags.get(FINALIST)
-    found = None if journal is None else of_journal(store, configuration, journal)
-    return Champion(version, configuration, found if found is not None and len(found.scored) > 1 else None)
+    confirmations = None if journal is None else read_confirmations(store, configuration, journal)
+    return Champion(
+        version,
+        configuration,
+        confirmations if confirmations is not None and len(confirmations.scored_runs) > 1 else None,
+    )
 
 
-def _configuration(store: Store, version: ModelVersion) -> Configuration:
+def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialConfiguration:
     from mlflow.exceptions import MlflowException
 
     text = version.tags.get(CONFIGURATION)
     if text is not None:
         try:
-            return configurations.from_description(text)
+            return configurations.parse_configuration(text)
         except ValueError as error:
-            raise PromotionRefused(f"version {version.version}, the champion, says {error}: {_WHAT_NEXT}") from None
+            raise PromotionRefused(f"version {version.version}, the champion, says {error}: {_NEXT_STEP}") from None
     try:
         run = store.client.get_run(str(version.run_id))
     except MlflowException as error:
@@ -63,9 +67,9 @@ def _configuration(store: Store, version: ModelVersion) -> Configuration:
     if run is None or run.data.tags.get("fmnist.kind") != "trial":
         raise PromotionRefused(
             f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "
-            f"with it: {_WHAT_NEXT}"
+            f"with it: {_NEXT_STEP}"
         )
-    return configurations.of_trial(store, evidence.build_trials([run])[0])
+    return configurations.read_trial_configuration(store, evidence.build_trials([run])[0])
 
 
-_WHAT_NEXT = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."
+_NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."

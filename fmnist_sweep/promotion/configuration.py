@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 CONFIG_HASH = "config_hash"  # tag, without the prefix
 # No search uses these, so that no finalist was chosen for its luck with one of them.
-_FIRST_SEED, _MOST_SEEDS = 10_001, 100
+_FIRST_SEED, _MAX_SEEDS = 10_001, 100
 
 
 @dataclass(frozen=True)
-class Configuration:
+class TrialConfiguration:
     """What is trained again, with other seeds.
 
     settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
@@ -51,35 +51,35 @@ class Configuration:
     def key(self) -> str:
         """The same for trainings that differ in their seed alone."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return studies.short_hash([settings, self.on_all, self.data_tag, self.objective])
+        return studies.short_hash([settings, self.has_validation_images, self.data_tag, self.objective])
 
     @property
-    def on_all(self) -> bool:
+    def has_validation_images(self) -> bool:
         """Whether it is trained on the validation images too."""
         return bool(self.data.get("include_validation"))
 
     @property
     def fresh_seeds(self) -> list[int]:
         """Seeds that it was not chosen with, always the same ones in the same order."""
-        return [seed for seed in range(_FIRST_SEED, _FIRST_SEED + _MOST_SEEDS + 1) if seed != self.seed][:_MOST_SEEDS]
+        return [seed for seed in range(_FIRST_SEED, _FIRST_SEED + _MAX_SEEDS + 1) if seed != self.seed][:_MAX_SEEDS]
 
-    def on_all_images(self, epochs: int) -> Configuration:
+    def include_validation_images(self, epochs: int) -> TrialConfiguration:
         """The same, trained on the validation images too, and for so many epochs, as nothing can choose them then."""
         train = dict(self.settings["train"])
         schedule = dict(train["schedule"])
         if "over_epochs" in schedule and schedule["over_epochs"] is None:
             schedule["over_epochs"] = train["epochs"]
         train |= {"epochs": epochs, "early_stopping": None, "schedule": schedule}
-        given = ["data.include_validation=true", "train.early_stopping=null"]
-        given += [f"train.schedule.over_epochs={schedule['over_epochs']}"] if "over_epochs" in schedule else []
+        overrides = ["data.include_validation=true", "train.early_stopping=null"]
+        overrides += [f"train.schedule.over_epochs={schedule['over_epochs']}"] if "over_epochs" in schedule else []
         return replace(
             self,
             settings={**self.settings, "train": train},
             data={**self.data, "include_validation": True},
-            overrides=(*self.overrides, *given),
+            overrides=(*self.overrides, *overrides),
         )
 
-    def job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> Job:
+    def make_job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> Job:
         """The finalist: a grid over its fresh seeds, of which so many are trained. Errors: ConfigError.
 
         base: where it runs and what its store is. command: that goes on with it.
@@ -90,23 +90,33 @@ class Configuration:
         raw["search"] = {**raw["search"], **search}
         # It comes from a store, which others may have written to.
         config = check(raw, lambda key: f"the configuration of {self.name}")
-        varied = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
-        job = Job(replace(config, settings=varied), self.overrides, {}, self.flags, CONFIRMATION)
+        settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
+        job = Job(replace(config, settings=settings), self.overrides, {}, self.flags, CONFIRMATION)
         return replace(job, label=self.name, command=command, marks={CONFIG_HASH: self.key})
 
 
-def of_trial(store: Store, trial: StoredTrial) -> Configuration:
+def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfiguration:
     """The configuration of a finished trial, from what its run says. Errors: PromotionRefused where that is gone."""
     try:
-        settings = yaml.safe_load(_artifact(store, trial, "config.yaml"))
-        flags, overrides = words_of(_artifact(store, trial, "overrides.txt"))
+        settings = yaml.safe_load(_read_artifact(store, trial, "config.yaml"))
+        flags, overrides = parse_repeat_command(_read_artifact(store, trial, "overrides.txt"))
         data, seed = settings.pop("data"), settings.pop("seed")
         parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
         objective = parent.data.params.get("search.objective", "val_accuracy")
-        args = (trial.name, settings, data, trial.tags["fmnist.data"], objective, seed, overrides, flags, trial.run_id)
-        found = Configuration(*args)
-        _ = found.key  # it has all that it is known by
-        return found
+        arguments = (
+            trial.name,
+            settings,
+            data,
+            trial.tags["fmnist.data"],
+            objective,
+            seed,
+            overrides,
+            flags,
+            trial.run_id,
+        )
+        configuration = TrialConfiguration(*arguments)
+        _ = configuration.key  # it has all that it is known by
+        return configuration
     except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
         raise PromotionRefused(
             f"{trial.name} (run {trial.run_id}) does not say how it was trained ({type(error).__name__}: {error}): "
@@ -114,23 +124,23 @@ def of_trial(store: Store, trial: StoredTrial) -> Configuration:
         ) from None
 
 
-def _artifact(store: Store, trial: StoredTrial, name: str) -> str:
+def _read_artifact(store: Store, trial: StoredTrial, name: str) -> str:
     content = tracking.read_artifact(store, trial.run_id, name)
     if content is None:
         raise PromotionRefused(f"{trial.name} (run {trial.run_id}) has no {name} any more: train it again.")
     return content.decode()
 
 
-def words_of(command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def parse_repeat_command(command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The flags and overrides in the command that repeats a trial, without those that say where it runs."""
     words = shlex.split(command)
-    found = [word for word in words if "=" in word and not word.startswith("-")]
-    flags = [word for before, word in pairwise(("", *words)) if "--config-dir" in (before, word)]
-    elsewhere = ("executor", "tracking", "promote", "fresh", "plan", "seed")
-    return tuple(flags), tuple(word for word in found if not concerns(word, elsewhere))
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    flags = [word for previous_word, word in pairwise(("", *words)) if "--config-dir" in (previous_word, word)]
+    excluded_keys = ("executor", "tracking", "promote", "fresh", "plan", "seed")
+    return tuple(flags), tuple(word for word in overrides if not concerns(word, excluded_keys))
 
 
-def described(configuration: Configuration) -> str:
+def serialize_configuration(configuration: TrialConfiguration) -> str:
     """A configuration as one line of JSON, for whoever has the registry alone."""
     content = {
         key: getattr(configuration, key)
@@ -139,18 +149,18 @@ def described(configuration: Configuration) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def from_description(text: str) -> Configuration:
+def parse_configuration(text: str) -> TrialConfiguration:
     """The configuration that `described` wrote. Errors: ValueError."""
     try:
         content = json.loads(text)
         words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
-        found = Configuration(**{**content, **words})
-        _ = found.key  # it has all that it is known by
-        return found
+        configuration = TrialConfiguration(**{**content, **words})
+        _ = configuration.key  # it has all that it is known by
+        return configuration
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
 
 
-def keys_of(configurations: Sequence[Configuration]) -> list[str]:
+def list_keys(configurations: Sequence[TrialConfiguration]) -> list[str]:
     """Their keys, in an order of their own."""
     return sorted({configuration.key for configuration in configurations})

@@ -16,12 +16,12 @@ from fmnist_sweep.text import mask_credentials
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.candidates import Candidates
     from fmnist_sweep.promotion.champion import Champion
-    from fmnist_sweep.promotion.confirming import Confirmations
-    from fmnist_sweep.promotion.gate import Judgement
+    from fmnist_sweep.promotion.confirmation import Confirmations
+    from fmnist_sweep.promotion.gate import GateJudgement
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Dossier:
     """What was found about some finalists, beside the champion there was.
 
     finalists: in the order of the judgement's standings. openings: of the test images for them. rule: what the gate
@@ -33,8 +33,8 @@ class Evidence:
     candidates: Candidates
     finalists: Sequence[Confirmations]
     champion: Champion | None
-    champion_confirmed: Confirmations | None
-    judgement: Judgement
+    champion_confirmations: Confirmations | None
+    judgement: GateJudgement
     openings: Sequence[str]
     rule: str
     remarks: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Evidence:
         return self.finalists[self.judgement.winner]
 
     @property
-    def against(self) -> str:
+    def champion_number(self) -> str:
         """The version that was champion; `nobody` where there was none."""
         return "nobody" if self.champion is None else self.champion.number
 
@@ -52,61 +52,63 @@ class Evidence:
     def folder(self) -> str:
         """Where it is kept among the artifacts of the promotion's run."""
         # After another opening it is another judgement; what the one before rested on stays.
-        opened = f"-opening-{len(self.openings)}" if len(self.openings) > 1 else ""
-        return f"promotion/{self.decision}/against-{self.against}{opened}"
+        suffix = f"-opening-{len(self.openings)}" if len(self.openings) > 1 else ""
+        return f"promotion/{self.decision}/against-{self.champion_number}{suffix}"
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         return self.judgement.reasons[-1]
 
-    def as_dict(self, registered: Mapping[str, Any] | None) -> dict[str, Any]:
+    def as_dict(self, version_tags: Mapping[str, Any] | None) -> dict[str, Any]:
         """All of it as plain values. registered: tags of the version that came of it."""
         return {
             "decision": self.decision,
             "command": self.command,
             "verdict": self.judgement.verdict,
-            "why": self.why,
+            "why": self.reason,
             "candidates": {
-                "rivals": self.candidates.rivals,
-                "tied_with_best": self.candidates.tied,
+                "rivals": self.candidates.rival_count,
+                "tied_with_best": self.candidates.tie_count,
                 "finalists": [trial.run_id for trial in self.candidates.finalists],
             },
             "test_openings": list(self.openings),
             "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
-            "finalists": [_confirmed(each) for each in self.finalists],
+            "finalists": [_list_confirmations(confirmations) for confirmations in self.finalists],
             "champion": None
-            if self.champion is None or self.champion_confirmed is None
-            else {"version": self.champion.number, **_confirmed(self.champion_confirmed)},
+            if self.champion is None or self.champion_confirmations is None
+            else {"version": self.champion.number, **_list_confirmations(self.champion_confirmations)},
             "judgement": self.judgement.as_dict(),
-            "registered": None if registered is None else dict(registered),
+            "registered": None if version_tags is None else dict(version_tags),
         }
 
-    def files(self, registered: Mapping[str, Any] | None) -> dict[str, bytes]:
+    def render_files(self, version_tags: Mapping[str, Any] | None) -> dict[str, bytes]:
         """The artifacts, by their path in the promotion's run."""
-        pictures = self._pictures()
-        page = self._page(registered, pictures)
-        written = json.dumps(self.as_dict(registered), indent=1).encode()
-        found = {"evidence.json": written, "evidence.html": page.encode(), **pictures}
-        return {f"{self.folder}/{name}": content for name, content in found.items()}
+        pictures = self._draw_pictures()
+        page = self._render_page(version_tags, pictures)
+        document = json.dumps(self.as_dict(version_tags), indent=1).encode()
+        files = {"evidence.json": document, "evidence.html": page.encode(), **pictures}
+        return {f"{self.folder}/{name}": content for name, content in files.items()}
 
-    def _pictures(self) -> dict[str, bytes]:
-        of = [*self.finalists, *([self.champion_confirmed] if self.champion_confirmed else [])]
-        judged = [*self.judgement.standings, *([self.judgement.champion] if self.judgement.champion else [])]
-        spread = [
-            (standing.name, [run.metrics["test_accuracy"] for run in each.scored])
-            for standing, each in zip(judged, of, strict=True)
+    def _draw_pictures(self) -> dict[str, bytes]:
+        confirmations = [*self.finalists, *([self.champion_confirmations] if self.champion_confirmations else [])]
+        standings = [*self.judgement.standings, *([self.judgement.champion] if self.judgement.champion else [])]
+        accuracies = [
+            (standing.name, [run.metrics["test_accuracy"] for run in each.scored_runs])
+            for standing, each in zip(standings, confirmations, strict=True)
         ]
         return {
-            "accuracies.png": encode_png(figures.draw_test_accuracies(spread)),
-            "recalls.png": encode_png(figures.draw_test_recalls([(each.name, each.recalls) for each in judged])),
+            "accuracies.png": encode_png(figures.draw_test_accuracies(accuracies)),
+            "recalls.png": encode_png(figures.draw_test_recalls([(each.name, each.recalls) for each in standings])),
         }
 
-    def description(self, registered: Mapping[str, Any]) -> str:
+    def format_description(self, version_tags: Mapping[str, Any]) -> str:
         """A version's description in Markdown: the verdict, its reasons, the rule, and how to build it again."""
-        rows = [f"| {each.name} | {each.accuracy} | {each.gain} |" for each in self.judgement.standings]
+        rows = [
+            f"| {standing.name} | {standing.accuracy} | {standing.gain_text} |" for standing in self.judgement.standings
+        ]
         lines = [
-            f"**{registered['fmnist.name']}**: {self.judgement.verdict}.",
+            f"**{version_tags['fmnist.name']}**: {self.judgement.verdict}.",
             "",
             *(f"- {reason}" for reason in self.judgement.reasons),
             *(f"- {remark}" for remark in self.remarks),
@@ -117,59 +119,59 @@ class Evidence:
             "",
             f"Rule: {self.judgement.rule_text}",
             "",
-            f"Trained again by:\n\n    {registered['fmnist.command']}\n",
-            f"All figures: `{self.folder}/evidence.html` of run {registered['fmnist.promotion']}.",
+            f"Trained again by:\n\n    {version_tags['fmnist.command']}\n",
+            f"All figures: `{self.folder}/evidence.html` of run {version_tags['fmnist.promotion']}.",
         ]
         return "\n".join(lines)
 
-    def _page(self, registered: Mapping[str, Any] | None, pictures: Mapping[str, bytes]) -> str:
-        def cells(values: Sequence[str], tag: str = "td") -> str:
+    def _render_page(self, version_tags: Mapping[str, Any] | None, pictures: Mapping[str, bytes]) -> str:
+        def format_row(values: Sequence[str], tag: str = "td") -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
 
         standings = "".join(
-            cells([each.name, str(each.accuracy), each.gain, "; ".join(each.objections) or "–"])
+            format_row([each.name, str(each.accuracy), each.gain_text, "; ".join(each.objections) or "–"])
             for each in self.judgement.standings
         )
         runs = "".join(
-            cells(
+            format_row(
                 [
                     each.configuration.name,
                     run.params["seed"],
-                    _figure(run.metrics.get("best_val_accuracy")),
-                    _figure(run.metrics.get("test_accuracy")),
+                    _format_figure(run.metrics.get("best_val_accuracy")),
+                    _format_figure(run.metrics.get("test_accuracy")),
                     run.run_id,
                 ]
             )
             for each in self.finalists
-            for run in each.scored
+            for run in each.scored_runs
         )
-        facts = "".join(cells([key, str(value)]) for key, value in sorted((registered or {}).items()))
-        shown = "".join(
+        facts = "".join(format_row([key, str(value)]) for key, value in sorted((version_tags or {}).items()))
+        images = "".join(
             f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
             for name, content in pictures.items()
         )
-        said = "".join(f"<li>{html.escape(line)}</li>" for line in (*self.judgement.reasons, *self.remarks))
-        heads = ("configuration", "test accuracy over fresh seeds", "beside the champion", "what speaks against it")
+        sentences = "".join(f"<li>{html.escape(line)}</li>" for line in (*self.judgement.reasons, *self.remarks))
+        headers = ("configuration", "test accuracy over fresh seeds", "beside the champion", "what speaks against it")
         return _PAGE.format(
             verdict=html.escape(self.judgement.verdict),
             heading=_HEADINGS[self.judgement.verdict],
             command=html.escape(mask_credentials(self.command)),
-            said=said,
+            said=sentences,
             rule=html.escape(self.judgement.rule_text),
             openings=html.escape(", ".join(self.openings)),
-            standings=cells(heads, "th") + standings,
-            pictures=shown,
-            runs=cells(("configuration", "seed", "validation accuracy", "test accuracy", "run"), "th") + runs,
+            standings=format_row(headers, "th") + standings,
+            pictures=images,
+            runs=format_row(("configuration", "seed", "validation accuracy", "test accuracy", "run"), "th") + runs,
             facts=facts,
         )
 
 
-def _confirmed(each: Confirmations) -> dict[str, Any]:
-    configuration = each.configuration
+def _list_confirmations(confirmations: Confirmations) -> dict[str, Any]:
+    configuration = confirmations.configuration
     return {
         "name": configuration.name,
         "configuration": configuration.key,
-        "journal": each.journal,
+        "journal": confirmations.journal,
         "runs": [
             {
                 "run_id": run.run_id,
@@ -177,12 +179,12 @@ def _confirmed(each: Confirmations) -> dict[str, Any]:
                 "val_accuracy": run.metrics.get("best_val_accuracy"),
                 "test_accuracy": run.metrics.get("test_accuracy"),
             }
-            for run in each.scored
+            for run in confirmations.scored_runs
         ],
     }
 
 
-def _figure(value: float | None) -> str:
+def _format_figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 

@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion import confirming, opening
+from fmnist_sweep.promotion import confirmation, opening
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
     from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
-    from fmnist_sweep.promotion.configuration import Configuration
-    from fmnist_sweep.promotion.confirming import Begun
+    from fmnist_sweep.promotion.configuration import TrialConfiguration
+    from fmnist_sweep.promotion.confirmation import EarlierPlan
     from fmnist_sweep.report.terminal import View
     from fmnist_sweep.tracking.store import Store
 
-_TEST_IMAGES = 10_000
+_TEST_IMAGE_COUNT = 10_000
 
 
 @dataclass(frozen=True)
 class Entrant:
     """A configuration and how many seeds it is trained with; is_champion: it is to be beaten."""
 
-    configuration: Configuration
+    configuration: TrialConfiguration
     seeds: int
     is_champion: bool = False
 
 
-def enter(
+def plan_entrants(
     store: Store,
-    finalists: Sequence[Configuration],
+    finalists: Sequence[TrialConfiguration],
     champion: Champion | None,
     rules: PromoteConfig,
-    again: bool,
-    jobs: Callable[[Sequence[Entrant]], list[Job]],
+    open_again: bool,
+    make_jobs: Callable[[Sequence[Entrant]], list[Job]],
     view: View,
 ) -> list[Entrant]:
     """The finalists with their seeds, and the champion where it has fewer, by the same calculation.
@@ -46,62 +46,72 @@ def enter(
     PromotionRefused, before anything is trained.
     """
     _refuse_other_source(finalists, champion)
-    wanted = rules.seeds or _needed(rules, len(finalists), view)
-    first = [Entrant(configuration, wanted) for configuration in finalists]
-    begun = confirming.begun_before(jobs(first), view)
-    found = [
-        Entrant(each.configuration, _seeds(store, each.configuration, was, rules.seeds, wanted, again))
-        for each, was in zip(first, begun, strict=True)
+    needed_seeds = rules.seeds or _compute_seeds(rules, len(finalists), view)
+    drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
+    earlier_plans = confirmation.read_earlier_plans(make_jobs(drafts), view)
+    entrants = [
+        Entrant(
+            draft.configuration,
+            _choose_seeds(store, draft.configuration, earlier_plan, rules.seeds, needed_seeds, open_again),
+        )
+        for draft, earlier_plan in zip(drafts, earlier_plans, strict=True)
     ]
     if champion is None:
-        return found
-    most = max(entrant.seeds for entrant in found)
-    has = 0 if champion.confirmations is None else len(champion.confirmations.scored)
-    if has >= most:
-        return found
-    view.say(f"version {champion.number}, the champion, was trained with {has} fresh seeds: it is with {most}, too")
-    return [*found, Entrant(champion.configuration, most, is_champion=True)]
+        return entrants
+    max_seeds = max(entrant.seeds for entrant in entrants)
+    champion_seeds = 0 if champion.confirmations is None else len(champion.confirmations.scored_runs)
+    if champion_seeds >= max_seeds:
+        return entrants
+    view.say(
+        f"version {champion.number}, the champion, was trained with {champion_seeds} fresh seeds: it is with {max_seeds}, too"
+    )
+    return [*entrants, Entrant(champion.configuration, max_seeds, is_champion=True)]
 
 
-def _seeds(
-    store: Store, configuration: Configuration, begun: Begun, typed: int | None, wanted: int, again: bool
+def _choose_seeds(
+    store: Store,
+    configuration: TrialConfiguration,
+    earlier_plan: EarlierPlan,
+    requested_seeds: int | None,
+    needed_seeds: int,
+    open_again: bool,
 ) -> int:
     """How many seeds a finalist gets.
 
     Once figures were seen the number stays: with another one luck would be looked for.
     """
-    confirmed = confirming.of_journal(store, configuration, begun.journal)
-    if again:
-        return max(begun.seeds, wanted)
-    opening.refuse_more(confirmed, typed)
-    if confirmed.scored:
-        return len(confirmed.opened)
-    return typed or begun.seeds or wanted
+    confirmations = confirmation.read_confirmations(store, configuration, earlier_plan.journal)
+    if open_again:
+        return max(earlier_plan.seeds, needed_seeds)
+    opening.refuse_more_seeds(confirmations, requested_seeds)
+    if confirmations.scored_runs:
+        return len(confirmations.opened_runs)
+    return requested_seeds or earlier_plan.seeds or needed_seeds
 
 
-def _needed(rules: PromoteConfig, finalists: int, view: View) -> int:
-    found = comparison.seeds_needed(
+def _compute_seeds(rules: PromoteConfig, finalists: int, view: View) -> int:
+    power = comparison.seeds_needed(
         rules.gain,
-        images=_TEST_IMAGES,
+        images=_TEST_IMAGE_COUNT,
         min_gain=rules.min_gain,
         class_drop=rules.class_drop,
         power=rules.power,
         comparisons=finalists,
         level=rules.level,
     )
-    view.say(found.text)
-    return found.seeds
+    view.say(power.text)
+    return power.seeds
 
 
-def _refuse_other_source(finalists: Sequence[Configuration], champion: Champion | None) -> None:
+def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Champion | None) -> None:
     """Kaggle's files have the same images in another order: they cannot be paired with those of the IDX files."""
     if champion is None:
         return
-    theirs = champion.configuration.data_tag.partition(":")[0]
-    for each in finalists:
-        own = each.data_tag.partition(":")[0]
-        if own != theirs:
+    champion_source = champion.configuration.data_tag.partition(":")[0]
+    for finalist in finalists:
+        source = finalist.data_tag.partition(":")[0]
+        if source != champion_source:
             raise PromotionRefused(
-                f"{each.name} was trained on {own}, and version {champion.number}, the champion, on {theirs}, whose "
-                f"test images are in another order: train it again with data={theirs}."
+                f"{finalist.name} was trained on {source}, and version {champion.number}, the champion, on {champion_source}, whose "
+                f"test images are in another order: train it again with data={champion_source}."
             )

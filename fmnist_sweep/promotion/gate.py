@@ -19,13 +19,13 @@ from fmnist_sweep.tracking import test_predictions as tested
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
-    from fmnist_sweep.promotion.confirming import Confirmations
+    from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.tracking.store import Store
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
 
 # A gain or a drop of just as much as the rule says may come out of subtraction a hair off.
-_ROUNDING = 1e-9
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class Contender:
     """A configuration trained anew with several seeds: `correct` has shape (seeds, images)."""
 
     name: str
@@ -55,7 +55,7 @@ class Confirmed:
 
 
 @dataclass(frozen=True)
-class Drop:
+class RecallDrop:
     """A class that a finalist recalls worse than the champion by `value`, as means over seeds."""
 
     label: str
@@ -65,7 +65,7 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Assessment:
     """Where one configuration stands beside the champion.
 
     `accuracy` is over its seeds and `recalls` are means over them, by label, None for a label without images.
@@ -77,25 +77,25 @@ class Standing:
     accuracy: Repeats
     recalls: dict[str, float | None]
     difference: Difference | None = None
-    drops: tuple[Drop, ...] = ()
+    drops: tuple[RecallDrop, ...] = ()
     objections: tuple[str, ...] = ()
 
     @property
-    def gain(self) -> str:
+    def gain_text(self) -> str:
         """The difference and its interval in words; a dash without a champion."""
-        found = self.difference
-        if found is None:
+        difference = self.difference
+        if difference is None:
             return "–"
-        return f"{100 * found.value:+.2f} points [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+        return f"{100 * difference.value:+.2f} points [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
     @property
-    def better(self) -> bool:
+    def is_better(self) -> bool:
         """Whether it meets every part of the rule."""
         return self.difference is not None and not self.objections
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateJudgement:
     """What the rule says of some finalists, and why.
 
     `winner` is the index of the finalist to keep; it takes the champion's place where `promotes`. `level_used`
@@ -105,8 +105,8 @@ class Judgement:
 
     verdict: Verdict
     winner: int
-    standings: tuple[Standing, ...]
-    champion: Standing | None
+    standings: tuple[Assessment, ...]
+    champion: Assessment | None
     comparisons: int
     level_used: float
     reasons: tuple[str, ...]
@@ -119,21 +119,21 @@ class Judgement:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as dicts, lists, strings and numbers, as JSON takes them."""
-        found: dict[str, Any] = _plain(asdict(self))
-        for values, standing in zip(found["standings"], self.standings, strict=True):
-            values["better"] = standing.better
-        return {**found, "promotes": self.promotes}
+        content: dict[str, Any] = _convert_tuples(asdict(self))
+        for values, standing in zip(content["standings"], self.standings, strict=True):
+            values["better"] = standing.is_better
+        return {**content, "promotes": self.promotes}
 
 
 def judge(
-    finalists: Sequence[Confirmed],
-    champion: Confirmed | None,
+    finalists: Sequence[Contender],
+    champion: Contender | None,
     labels: NDArray[np.int64],
     label_names: Sequence[str],
     rule: Rule,
     *,
     openings: int = 1,
-) -> Judgement:
+) -> GateJudgement:
     """Say whether one of several finalists is better than the champion, and which.
 
     All are scored on the same images with labels of shape (images,), indices into `label_names`. A finalist is
@@ -144,120 +144,132 @@ def judge(
     for these finalists: one less `rule.level` is divided by finalists times openings (Bonferroni). Raises
     ValueError for no finalists, fewer than two seeds, and shapes and labels that do not fit.
     """
-    _check(finalists, champion, labels, label_names, openings)
+    _check_contenders(finalists, champion, labels, label_names, openings)
     comparisons = len(finalists) * openings
     level = 1 - (1 - rule.level) / comparisons
-    before = None if champion is None else _alone(champion, labels, label_names, rule)
-    standings = tuple(_alone(one, labels, label_names, rule) for one in finalists)
-    if champion is not None and before is not None:
-        differences = [over_seeds(one.correct, champion.correct, level=level) for one in finalists]
-        standings = tuple(_beside(*pair, before, rule) for pair in zip(standings, differences, strict=True))
-    highest = max(range(len(standings)), key=lambda index: standings[index].accuracy.mean)
-    better = [index for index, standing in enumerate(standings) if standing.better]
-    winner = max(better, key=lambda index: standings[index].accuracy.mean, default=highest)
-    verdict = _verdict(standings[winner])
-    return Judgement(
+    champion_assessment = None if champion is None else _assess_contender(champion, labels, label_names, rule)
+    standings = tuple(_assess_contender(finalist, labels, label_names, rule) for finalist in finalists)
+    if champion is not None and champion_assessment is not None:
+        differences = [over_seeds(finalist.correct, champion.correct, level=level) for finalist in finalists]
+        standings = tuple(
+            _compare_with_champion(*pair, champion_assessment, rule)
+            for pair in zip(standings, differences, strict=True)
+        )
+    best_index = max(range(len(standings)), key=lambda index: standings[index].accuracy.mean)
+    better_indices = [index for index, standing in enumerate(standings) if standing.is_better]
+    winner = max(better_indices, key=lambda index: standings[index].accuracy.mean, default=best_index)
+    verdict = _decide_verdict(standings[winner])
+    return GateJudgement(
         verdict=verdict,
         winner=winner,
         standings=standings,
-        champion=before,
+        champion=champion_assessment,
         comparisons=comparisons,
         level_used=level,
-        reasons=(*(_applied(standing, before) for standing in standings), _conclusion(verdict, standings[winner])),
-        rule_text=_worded(rule, len(finalists), openings, level),
+        reasons=(
+            *(_explain_assessment(standing, champion_assessment) for standing in standings),
+            _explain_verdict(verdict, standings[winner]),
+        ),
+        rule_text=_describe_rule(rule, len(finalists), openings, level),
     )
 
 
-def _verdict(winner: Standing) -> Verdict:
+def _decide_verdict(winner: Assessment) -> Verdict:
     if winner.difference is None:
         return "first"
-    if winner.better:
+    if winner.is_better:
         return "better"
     return "worse" if winner.difference.verdict == "worse" else "cannot tell"
 
 
-def _alone(configuration: Confirmed, labels: NDArray[np.int64], label_names: Sequence[str], rule: Rule) -> Standing:
+def _assess_contender(
+    configuration: Contender, labels: NDArray[np.int64], label_names: Sequence[str], rule: Rule
+) -> Assessment:
     accuracy = repeats(configuration.correct.mean(axis=1).tolist(), level=rule.level)
     recalls: dict[str, float | None] = {}
     for index, name in enumerate(label_names):
-        own = configuration.correct[:, labels == index]
-        recalls[name] = float(own.mean()) if own.size else None
-    return Standing(configuration.name, accuracy, recalls)
+        correct = configuration.correct[:, labels == index]
+        recalls[name] = float(correct.mean()) if correct.size else None
+    return Assessment(configuration.name, accuracy, recalls)
 
 
-def _beside(standing: Standing, difference: Difference, champion: Standing, rule: Rule) -> Standing:
-    falls = (
-        Drop(label, recall, before, before - recall)
+def _compare_with_champion(
+    standing: Assessment, difference: Difference, champion: Assessment, rule: Rule
+) -> Assessment:
+    unsorted_drops = (
+        RecallDrop(label, recall, champion_recall, champion_recall - recall)
         for label, recall in standing.recalls.items()
-        if recall is not None and (before := champion.recalls[label]) is not None and before - recall > _ROUNDING
+        if recall is not None
+        and (champion_recall := champion.recalls[label]) is not None
+        and champion_recall - recall > _TOLERANCE
     )
-    drops = tuple(sorted(falls, key=lambda drop: -drop.value))
-    objections = tuple(_objections(difference, drops, rule))
+    drops = tuple(sorted(unsorted_drops, key=lambda drop: -drop.value))
+    objections = tuple(_list_objections(difference, drops, rule))
     return replace(standing, difference=difference, drops=drops, objections=objections)
 
 
-def _objections(difference: Difference, drops: Sequence[Drop], rule: Rule) -> list[str]:
-    found = []
+def _list_objections(difference: Difference, drops: Sequence[RecallDrop], rule: Rule) -> list[str]:
+    objections = []
     if difference.verdict == "worse":
-        found.append("the interval lies below 0")
+        objections.append("the interval lies below 0")
     elif difference.verdict == "cannot tell":
-        found.append("the interval holds 0")
-    if difference.value < rule.min_gain - _ROUNDING:
-        found.append(f"the gain is less than the {_points(rule.min_gain)} asked for")
-    allowed = f"more than the {_points(rule.class_drop)} allowed"
-    too_far = [drop for drop in drops if drop.value > rule.class_drop + _ROUNDING]
-    return found + [f"recall of {drop.label} falls by {_points(drop.value)}, {allowed}" for drop in too_far]
+        objections.append("the interval holds 0")
+    if difference.value < rule.min_gain - _TOLERANCE:
+        objections.append(f"the gain is less than the {_format_points(rule.min_gain)} asked for")
+    limit_text = f"more than the {_format_points(rule.class_drop)} allowed"
+    excess_drops = [drop for drop in drops if drop.value > rule.class_drop + _TOLERANCE]
+    return objections + [
+        f"recall of {drop.label} falls by {_format_points(drop.value)}, {limit_text}" for drop in excess_drops
+    ]
 
 
-def _applied(standing: Standing, champion: Standing | None) -> str:
-    found = standing.difference
-    if champion is None or found is None:
+def _explain_assessment(standing: Assessment, champion: Assessment | None) -> str:
+    difference = standing.difference
+    if champion is None or difference is None:
         return f"{standing.name}: test accuracy {standing.accuracy}; there is no champion."
-    because = "; ".join(standing.objections) or "it is better by the rule"
-    return f"{standing.name}: {standing.gain} over the champion {champion.name}; {because}."
+    reason = "; ".join(standing.objections) or "it is better by the rule"
+    return f"{standing.name}: {standing.gain_text} over the champion {champion.name}; {reason}."
 
 
-def _conclusion(verdict: Verdict, winner: Standing) -> str:
+def _explain_verdict(verdict: Verdict, winner: Assessment) -> str:
     mean = f"{winner.accuracy.mean:.4f}"
     if verdict == "first":
         return f"{winner.name} is the first champion: the highest mean test accuracy, {mean}."
     if verdict == "better":
         return f"{winner.name} takes the champion's place: the highest mean test accuracy of those better, {mean}."
-    kept = "The champion keeps its place"
+    sentence = "The champion keeps its place"
     if verdict == "worse":
-        return f"{kept}: {winner.name}, the finalist with the highest mean test accuracy, {mean}, is worse."
-    return (
-        f"{kept}: no finalist meets every part of the rule, the one with the highest mean being {winner.name}, {mean}."
-    )
+        return f"{sentence}: {winner.name}, the finalist with the highest mean test accuracy, {mean}, is worse."
+    return f"{sentence}: no finalist meets every part of the rule, the one with the highest mean being {winner.name}, {mean}."
 
 
-def _worded(rule: Rule, finalists: int, openings: int, level: float) -> str:
-    several = "finalists" if finalists > 1 else "finalist"
-    opened = "openings" if openings > 1 else "opening"
+def _describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> str:
+    finalist_noun = "finalists" if finalists > 1 else "finalist"
+    opening_noun = "openings" if openings > 1 else "opening"
     return (
         f"A finalist is better where the {100 * level:.4g}% interval of its gain in test accuracy over the champion "
-        f"lies above 0, the gain is at least {_points(rule.min_gain)}, and the recall of no class, as a mean over "
-        f"seeds, falls by more than {_points(rule.class_drop)}; of several that are better the one with the highest "
+        f"lies above 0, the gain is at least {_format_points(rule.min_gain)}, and the recall of no class, as a mean over "
+        f"seeds, falls by more than {_format_points(rule.class_drop)}; of several that are better the one with the highest "
         "mean test accuracy wins. The interval takes seeds and images together (crossed random effects, degrees of "
         "freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
-        f"{100 * rule.level:.4g}% corrected for {finalists} {several} and {openings} {opened} of the test images for "
+        f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test images for "
         f"{'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
     )
 
 
-def _points(fraction: float) -> str:
+def _format_points(fraction: float) -> str:
     return f"{100 * fraction:.2f} points"
 
 
-def _plain(value: Any) -> Any:
+def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _convert_tuples(item) for key, item in value.items()}
+    return [_convert_tuples(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check(
-    finalists: Sequence[Confirmed],
-    champion: Confirmed | None,
+def _check_contenders(
+    finalists: Sequence[Contender],
+    champion: Contender | None,
     labels: NDArray[np.int64],
     label_names: Sequence[str],
     openings: int,
@@ -272,50 +284,61 @@ def _check(
         raise ValueError(f"labels must be integers of shape (images,), but are {labels.dtype} of shape {labels.shape}")
     if labels.size and not 0 <= labels.min() <= labels.max() < len(label_names):
         raise ValueError(f"labels must lie in 0..{len(label_names) - 1}, but lie in {labels.min()}..{labels.max()}")
-    for one in (*finalists, *([] if champion is None else [champion])):
-        correct = checked(one.correct, "(seeds, images)")
+    for contender in (*finalists, *([] if champion is None else [champion])):
+        correct = checked(contender.correct, "(seeds, images)")
         same_images(len(labels), correct.shape[1])
         if len(correct) < 2:
-            raise ValueError(f"{one.name} needs at least two trainings with different seeds, but has {len(correct)}")
+            raise ValueError(
+                f"{contender.name} needs at least two trainings with different seeds, but has {len(correct)}"
+            )
 
 
-def judgement_of(
+def judge_confirmations(
     store: Store,
     finalists: Sequence[Confirmations],
     champion: Champion | None,
-    theirs: Confirmations | None,
+    champion_confirmations: Confirmations | None,
     rule: Rule,
-) -> Judgement:
+) -> GateJudgement:
     """What the gate says. theirs: the champion's confirmations. Errors: PromotionRefused for other test images."""
-    scored = [_Scored(store, each) for each in finalists]
-    beside = None if theirs is None else _Scored(store, theirs)
-    for each in (*scored[1:], *([beside] if beside else [])):
-        if not scored[0].same_images(each):
+    finalist_scores = [_TestScores(store, scores) for scores in finalists]
+    champion_scores = None if champion_confirmations is None else _TestScores(store, champion_confirmations)
+    for scores in (*finalist_scores[1:], *([champion_scores] if champion_scores else [])):
+        if not finalist_scores[0].has_same_images(scores):
             raise PromotionRefused(
-                f"{each.name} and {scored[0].name} were scored on different test images, and cannot be compared."
+                f"{scores.name} and {finalist_scores[0].name} were scored on different test images, and cannot be compared."
             )
-    before = None
-    if beside is not None and champion is not None:
-        before = replace(beside.confirmed, name=f"version {champion.number}")
-    openings = max(1, len(opening.names(finalists)))
-    return judge([each.confirmed for each in scored], before, scored[0].labels, LABELS, rule, openings=openings)
+    champion_contender = None
+    if champion_scores is not None and champion is not None:
+        champion_contender = replace(champion_scores.contender, name=f"version {champion.number}")
+    openings = max(1, len(opening.collect_opening_names(finalists)))
+    return judge(
+        [scores.contender for scores in finalist_scores],
+        champion_contender,
+        finalist_scores[0].labels,
+        LABELS,
+        rule,
+        openings=openings,
+    )
 
 
-class _Scored:
+class _TestScores:
     """A configuration's test predictions, a row a seed."""
 
     def __init__(self, store: Store, confirmations: Confirmations) -> None:
         self.name = confirmations.configuration.name
-        self._told = [tested.read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored]
-        self.labels = self._told[0].labels
+        self._predictions = [
+            tested.read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored_runs
+        ]
+        self.labels = self._predictions[0].labels
 
     @cached_property
-    def confirmed(self) -> Confirmed:
-        return Confirmed(self.name, np.stack([told.correct_mask for told in self._told]))
+    def contender(self) -> Contender:
+        return Contender(self.name, np.stack([predictions.correct_mask for predictions in self._predictions]))
 
-    def same_images(self, other: _Scored) -> bool:
-        first = self._told[0]
+    def has_same_images(self, other: _TestScores) -> bool:
+        first = self._predictions[0]
         return all(
-            np.array_equal(first.index, told.index) and np.array_equal(first.labels, told.labels)
-            for told in (*self._told, *other._told)
+            np.array_equal(first.index, predictions.index) and np.array_equal(first.labels, predictions.labels)
+            for predictions in (*self._predictions, *other._predictions)
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.data import DataConfig, open_test
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion.confirming import TEST_OPENING, Confirmations
+from fmnist_sweep.promotion.confirmation import TEST_OPENING, Confirmations
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import test_predictions as tested
 from fmnist_sweep.tracking import trials as evidence
@@ -30,11 +30,16 @@ class Purpose:
 
     decision: str
     ledger: Path
-    again: bool
+    open_again: bool
 
 
-def score(
-    store: Store, pending: Sequence[StoredTrial], names: Iterable[str], data: DataConfig, purpose: Purpose, say: Say
+def score_confirmations(
+    store: Store,
+    pending_runs: Sequence[StoredTrial],
+    opening_names: Iterable[str],
+    data: DataConfig,
+    purpose: Purpose,
+    say: Say,
 ) -> None:
     """Score confirmations on the test images; for none, no test file is opened.
 
@@ -42,84 +47,84 @@ def score(
     validation images. An opening that was cut short before a figure was written is gone on with under its name.
     Errors: PromotionRefused, DataError.
     """
-    if not pending:
+    if not pending_runs:
         return
     with tempfile.TemporaryDirectory() as folder:
-        files = [_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending]
-        begun = {run.tags[TEST_OPENING] for run in pending if TEST_OPENING in run.tags}
-        name = min(begun) if begun else _next(purpose.decision, names)
-        for run in pending:
+        files = [_fetch_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending_runs]
+        unfinished_openings = {run.tags[TEST_OPENING] for run in pending_runs if TEST_OPENING in run.tags}
+        name = min(unfinished_openings) if unfinished_openings else _make_opening_name(purpose.decision, opening_names)
+        for run in pending_runs:
             if TEST_OPENING not in run.tags:
                 store.client.set_tag(run.run_id, TEST_OPENING, name)
-        words = f"opening {name} of the test images"
-        words += ", gone on with" if begun else ""
-        words += ", forced" if purpose.again and not name.endswith("-1") else ""
-        say(f"{words}: {len(pending)} models are scored on them, once each")
-        reason = f"{words}: runs {' '.join(run.run_id for run in pending)}"
+        sentence = f"opening {name} of the test images"
+        sentence += ", gone on with" if unfinished_openings else ""
+        sentence += ", forced" if purpose.open_again and not name.endswith("-1") else ""
+        say(f"{sentence}: {len(pending_runs)} models are scored on them, once each")
+        reason = f"{sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
         images = open_test(data, reason=reason, ledger=purpose.ledger)
-        near = tested.find_training_twins(data, images)
-        for run, file in zip(pending, files, strict=True):
+        twins = tested.find_training_twins(data, images)
+        for run, file in zip(pending_runs, files, strict=True):
             loss = str(evidence.parse_parameter(run.params["train.loss"]))
-            accuracy = tested.log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, near)
+            accuracy = tested.log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, twins)
             say(f"  {run.name}: test accuracy {accuracy:.4f}")
 
 
 Say = Callable[[str], None]
 
 
-def pending(confirmed: Confirmations, more: bool) -> list[StoredTrial]:
+def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:
     """The trainings to score; more: also those that were added after figures of the others were seen."""
-    unscored = [run for run in confirmed.finished if tested.TEST_OPENED_TAG not in run.tags]
-    if not confirmed.scored or more:
-        return unscored
-    return [run for run in unscored if TEST_OPENING in run.tags]
+    unscored_runs = [run for run in confirmations.finished_runs if tested.TEST_OPENED_TAG not in run.tags]
+    if not confirmations.scored_runs or include_added:
+        return unscored_runs
+    return [run for run in unscored_runs if TEST_OPENING in run.tags]
 
 
-def names(confirmed: Sequence[Confirmations]) -> set[str]:
+def collect_opening_names(finalists: Sequence[Confirmations]) -> set[str]:
     """The openings of the test images in which figures of any of these were seen."""
-    return set().union(*(each.openings for each in confirmed))
+    return set().union(*(confirmations.openings for confirmations in finalists))
 
 
-def refuse_more(confirmed: Confirmations, seeds: int | None) -> None:
+def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
     """PromotionRefused for more seeds of a configuration whose test figures were seen; seeds: as typed."""
-    seen = ", ".join(sorted(confirmed.openings))
-    way_out = "or say --open-again, which is recorded, counted and corrected for."
-    if confirmed.elsewhere and not confirmed.scored:
+    opening_names = ", ".join(sorted(confirmations.openings))
+    advice = "or say --open-again, which is recorded, counted and corrected for."
+    if confirmations.other_runs and not confirmations.scored_runs:
         raise PromotionRefused(
-            f"the test images were opened for {confirmed.configuration.name} before ({seen}), with other versions of "
-            f"the libraries, in another folder or another experiment: go on there, {way_out}"
+            f"the test images were opened for {confirmations.configuration.name} before ({opening_names}), with other versions of "
+            f"the libraries, in another folder or another experiment: go on there, {advice}"
         )
-    if seeds is not None and confirmed.scored and seeds > len(confirmed.opened):
+    if seeds is not None and confirmations.scored_runs and seeds > len(confirmations.opened_runs):
         raise PromotionRefused(
-            f"the test images were opened for {confirmed.configuration.name} before ({seen}): more seeds after their "
-            f"figures were seen are a second try. Keep to the {len(confirmed.opened)} seeds there are, {way_out}"
+            f"the test images were opened for {confirmations.configuration.name} before ({opening_names}): more seeds after their "
+            f"figures were seen are a second try. Keep to the {len(confirmations.opened_runs)} seeds there are, {advice}"
         )
 
 
-def _next(decision: str, before: Iterable[str]) -> str:
+def _make_opening_name(decision: str, opening_names: Iterable[str]) -> str:
     """The name of one more opening for a decision."""
-    return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in before)}"
+    return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in opening_names)}"
 
 
-def _checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Say) -> Path:
+def _fetch_checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Say) -> Path:
     """A run's model file in a folder of its own, once it predicts what was scored."""
     say(f"{run.name}: checking that its saved model predicts what was scored")
-    return checked(store, run, data.dir, folder)[1]
+    return fetch_checked_model(store, run, data.dir, folder)[1]
 
 
-def checked(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> tuple[str, Path]:
+def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> tuple[str, Path]:
     """The id and the file of a run's model, in a new folder, once it predicts what was scored on its validation images.
 
     Errors: PromotionRefused, DataError.
     """
     validation = evidence.load_trial_splits(store, run, data_dir).validation
-    told = evidence.read_predictions(store, run.run_id)
-    if told is None:
+    predictions = evidence.read_predictions(store, run.run_id)
+    if predictions is None:
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
     folder.mkdir()
     try:
         model_id, file = logged_model.download_model(store, store.client.get_run(run.run_id), folder)
-        logged_model.load_verified_model(run.name, file, validation.images, told.probabilities)
+        logged_model.load_verified_model(run.name, file, validation.images, predictions.probabilities)
     except logged_model.UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     return model_id, file

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities.model_registry import ModelVersion
 
-    from fmnist_sweep.promotion.confirming import Confirmations
-    from fmnist_sweep.promotion.dossier import Evidence
+    from fmnist_sweep.promotion.confirmation import Confirmations
+    from fmnist_sweep.promotion.dossier import Dossier
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import Predictions
 from dataclasses import dataclass
@@ -41,166 +41,187 @@ WEIGHTS, PREDICTIONS = "fmnist.weights_sha256", "fmnist.predictions_sha256"
 ACCURACY, SPREAD, THREADS = "fmnist.val_accuracy", "fmnist.val_accuracy_sd", "fmnist.threads"
 MACHINE, VERSIONS = "fmnist.machine", "fmnist.versions"
 VERDICT, RULE, CONFIG_HASH = "fmnist.verdict", "fmnist.rule", f"fmnist.{configurations.CONFIG_HASH}"
-_OF_RUN = ("git", "precision", "threads", "machine", "executor", "data", "canonical")
+_RUN_TAGS = ("git", "precision", "threads", "machine", "executor", "data", "canonical")
 _LATENCY_ROUNDS = 30
 
 
-def enrol(store: Store, found: Evidence, promotion: str, data_dir: str | None, say: Callable[[str], None]) -> Outcome:
+def register_winner(
+    store: Store, dossier: Dossier, promotion_run: str, data_dir: str | None, say: Callable[[str], None]
+) -> Outcome:
     """Do what the judgement says; the caller holds the registry. Done again, it changes nothing.
 
     promotion: the run that the evidence is kept with. Errors: PromotionRefused where the model is not what was scored.
     """
-    verdict = found.judgement.verdict
-    for reason in (*found.judgement.reasons, *found.remarks):
+    verdict = dossier.judgement.verdict
+    for reason in (*dossier.judgement.reasons, *dossier.remarks):
         say(reason)
     if verdict == "worse":
-        _keep(store, found, promotion, None)
-        return Outcome(ExitCode.REFUSED, (f"nothing is registered. {found.why}", _where(found, promotion)))
-    chosen = _chosen(found.winner)
-    version = _champion_once(store, found, chosen) or _checked_version(store, found, chosen, promotion, data_dir)
-    _keep(store, found, promotion, version.tags)
-    alias = versions.CHAMPION if found.judgement.promotes else versions.CHALLENGER
-    kind: moves.MoveKind = "promoted" if found.judgement.promotes else "challenger"
+        _log_dossier(store, dossier, promotion_run, None)
+        return Outcome(
+            ExitCode.REFUSED, (f"nothing is registered. {dossier.reason}", _locate_dossier(dossier, promotion_run))
+        )
+    chosen_run = _choose_run(dossier.winner)
+    version = _find_former_champion(store, dossier, chosen_run) or _register_checked_version(
+        store, dossier, chosen_run, promotion_run, data_dir
+    )
+    _log_dossier(store, dossier, promotion_run, version.tags)
+    alias = versions.CHAMPION if dossier.judgement.promotes else versions.CHALLENGER
+    kind: moves.MoveKind = "promoted" if dossier.judgement.promotes else "challenger"
     number = str(version.version)
-    points = versions.map_aliases(versions.get_registered_model(store))
-    if (points.get(versions.CHAMPION) or "nobody") != found.against:  # on a server others may decide, too
+    alias_versions = versions.map_aliases(versions.get_registered_model(store))
+    if (
+        alias_versions.get(versions.CHAMPION) or "nobody"
+    ) != dossier.champion_number:  # on a server others may decide, too
         raise Locked(
             "the champion was changed by another command meanwhile: type the command again; what was scored is kept."
         )
-    moves.move_alias(store, alias, number, kind=kind, why=found.why, command=found.command)
-    before = f"version {points[alias]}" if alias in points else "nothing"
+    moves.move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
+    previous_version = f"version {alias_versions[alias]}" if alias in alias_versions else "nothing"
     address = f"models:/{versions.MODEL_NAME}@{alias}"
-    still = points.get(alias) == number
-    said = f"{address} is still version {number}" if still else f"{address} is now version {number} (before: {before})"
-    code = ExitCode.DONE if found.judgement.promotes else ExitCode.NOT_BETTER
-    lines = (said, *_about(found, chosen, version.tags), _where(found, promotion))
+    is_unchanged = alias_versions.get(alias) == number
+    sentence = (
+        f"{address} is still version {number}"
+        if is_unchanged
+        else f"{address} is now version {number} (before: {previous_version})"
+    )
+    code = ExitCode.DONE if dossier.judgement.promotes else ExitCode.NOT_BETTER
+    lines = (sentence, *_describe_version(dossier, chosen_run, version.tags), _locate_dossier(dossier, promotion_run))
     return Outcome(code, lines, number)
 
 
-def _about(found: Evidence, chosen: StoredTrial, tags: Mapping[str, str]) -> list[str]:
-    accuracy = found.judgement.standings[found.judgement.winner].accuracy
+def _describe_version(dossier: Dossier, chosen_run: StoredTrial, tags: Mapping[str, str]) -> list[str]:
+    accuracy = dossier.judgement.standings[dossier.judgement.winner].accuracy
     return [
-        f"  {found.winner.configuration.name}, seed {tags[SEED]}, run {chosen.run_id}",
+        f"  {dossier.winner.configuration.name}, seed {tags[SEED]}, run {chosen_run.run_id}",
         f"  test accuracy {accuracy} over fresh seeds; this model's own {float(tags['fmnist.test_accuracy']):.4f}",
         f"  {int(tags['fmnist.size_bytes']) / 1e6:.1f} MB, {float(tags['fmnist.latency_ms']):.1f} ms an image",
         f"  rebuilt by: {tags['fmnist.command']}",
     ]
 
 
-def _where(found: Evidence, promotion: str) -> str:
-    return f"  evidence: {found.folder}/evidence.html of run {promotion}"
+def _locate_dossier(dossier: Dossier, promotion_run: str) -> str:
+    return f"  evidence: {dossier.folder}/evidence.html of run {promotion_run}"
 
 
-def _chosen(confirmed: Confirmations) -> StoredTrial:
+def _choose_run(confirmations: Confirmations) -> StoredTrial:
     """Of a configuration's trainings the best on the validation images; where these were trained on, the first."""
-    if confirmed.configuration.on_all:
-        return confirmed.scored[0]
-    return max(confirmed.scored, key=lambda run: run.metrics["best_val_accuracy"])
+    if confirmations.configuration.has_validation_images:
+        return confirmations.scored_runs[0]
+    return max(confirmations.scored_runs, key=lambda run: run.metrics["best_val_accuracy"])
 
 
-def _champion_once(store: Store, found: Evidence, chosen: StoredTrial) -> ModelVersion | None:
+def _find_former_champion(store: Store, dossier: Dossier, chosen_run: StoredTrial) -> ModelVersion | None:
     """The version of this model that was promoted by an earlier decision: what was said of it then stays."""
-    mine = [version for version in versions.list_versions(store) if version.run_id == chosen.run_id]
-    once = next((version for version in mine if version.tags.get(VERDICT) in ("first", "better")), None)
-    if once is None or found.judgement.promotes:
+    run_versions = [version for version in versions.list_versions(store) if version.run_id == chosen_run.run_id]
+    champion_version = next(
+        (version for version in run_versions if version.tags.get(VERDICT) in ("first", "better")), None
+    )
+    if champion_version is None or dossier.judgement.promotes:
         return None
-    versions.load_version(store, once)
-    return once
+    versions.load_version(store, champion_version)
+    return champion_version
 
 
-def _checked_version(
-    store: Store, found: Evidence, chosen: StoredTrial, promotion: str, data_dir: str | None
+def _register_checked_version(
+    store: Store, dossier: Dossier, chosen_run: StoredTrial, promotion_run: str, data_dir: str | None
 ) -> ModelVersion:
     """The version of the chosen model, loaded from the registry and found to predict what was scored."""
     with tempfile.TemporaryDirectory() as folder:
-        model_id, file = opening.checked(store, chosen, data_dir, Path(folder, chosen.run_id))
-        validation = evidences.load_trial_splits(store, chosen, data_dir).validation
-        told = evidences.read_predictions(store, chosen.run_id)
-        assert told is not None, "checked"
-        tags = _tags(store, found, chosen, promotion, told)
+        model_id, file = opening.fetch_checked_model(store, chosen_run, data_dir, Path(folder, chosen_run.run_id))
+        validation = evidences.load_trial_splits(store, chosen_run, data_dir).validation
+        predictions = evidences.read_predictions(store, chosen_run.run_id)
+        assert predictions is not None, "checked"
+        tags = _make_tags(store, dossier, chosen_run, promotion_run, predictions)
         tags |= {logged_model.SHA256_TAG: logged_model.hash_file(file), "fmnist.size_bytes": str(file.stat().st_size)}
-    description = found.description(tags)
-    version = versions.register_version(store, chosen.run_id, model_id, tags=tags, description=description)
+    description = dossier.format_description(tags)
+    version = versions.register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
     model = versions.load_version(store, version)
     try:
-        logged_model.refuse_other_predictions(chosen.name, model, validation.images, told.probabilities)
+        logged_model.refuse_other_predictions(chosen_run.name, model, validation.images, predictions.probabilities)
     except logged_model.UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     if "fmnist.latency_ms" not in version.tags:
-        tags |= {"fmnist.latency_ms": f"{_latency(model, validation.images[:1]):.3f}"}
+        tags |= {"fmnist.latency_ms": f"{_measure_latency(model, validation.images[:1]):.3f}"}
     tags |= {WEIGHTS: logged_model.hash_weights(model)}
-    return versions.register_version(store, chosen.run_id, model_id, tags=tags, description=description)
+    return versions.register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
 
 
-def _tags(store: Store, found: Evidence, chosen: StoredTrial, promotion: str, told: Predictions) -> dict[str, str]:
+def _make_tags(
+    store: Store, dossier: Dossier, chosen_run: StoredTrial, promotion_run: str, predictions: Predictions
+) -> dict[str, str]:
     """What a version says of itself, for whoever has the registry alone."""
-    configuration, accuracy = found.winner.configuration, found.judgement.standings[found.judgement.winner].accuracy
-    source = _source(found)
-    identity = tracking.read_artifact(store, chosen.tags["mlflow.parentRunId"], "identity.json")
-    command = tracking.read_artifact(store, chosen.run_id, "overrides.txt")
-    kept = {f"fmnist.{key}": chosen.tags[f"fmnist.{key}"] for key in _OF_RUN if f"fmnist.{key}" in chosen.tags}
-    spread = [run.metrics["best_val_accuracy"] for run in found.winner.scored]
+    configuration, accuracy = (
+        dossier.winner.configuration,
+        dossier.judgement.standings[dossier.judgement.winner].accuracy,
+    )
+    source = _find_source_trial(dossier)
+    identity = tracking.read_artifact(store, chosen_run.tags["mlflow.parentRunId"], "identity.json")
+    command = tracking.read_artifact(store, chosen_run.run_id, "overrides.txt")
+    run_tags = {
+        f"fmnist.{key}": chosen_run.tags[f"fmnist.{key}"] for key in _RUN_TAGS if f"fmnist.{key}" in chosen_run.tags
+    }
+    accuracies = [run.metrics["best_val_accuracy"] for run in dossier.winner.scored_runs]
     return {
-        **kept,
+        **run_tags,
         "fmnist.name": configuration.name,
-        VERDICT: found.judgement.verdict,
-        RULE: found.rule,
-        DECISION: found.decision,
-        AGAINST: found.against,
-        WHY: found.why,
-        "fmnist.promotion": promotion,
+        VERDICT: dossier.judgement.verdict,
+        RULE: dossier.rule,
+        DECISION: dossier.decision,
+        AGAINST: dossier.champion_number,
+        WHY: dossier.reason,
+        "fmnist.promotion": promotion_run,
         "fmnist.trial_run": source.run_id,
         "fmnist.sweep_id": source.tags.get("fmnist.sweep_id", ""),
         "fmnist.study_id": source.study_id,
         "fmnist.trial_id": source.trial_id,
-        FINALIST: found.winner.journal,
-        CONFIGURATION: configurations.described(configuration),
+        FINALIST: dossier.winner.journal,
+        CONFIGURATION: configurations.serialize_configuration(configuration),
         CONFIG_HASH: configuration.key,
-        SEED: chosen.params["seed"],
-        SEEDS: str(len(found.winner.scored)),
+        SEED: chosen_run.params["seed"],
+        SEEDS: str(len(dossier.winner.scored_runs)),
         VERSIONS: json.dumps(json.loads(identity or b"{}").get("versions", {}), sort_keys=True),
         "fmnist.command": (command or b"").decode().strip(),
-        ACCURACY: repr(chosen.metrics["best_val_accuracy"]),
-        SPREAD: repr(statistics.stdev(spread)),
-        PREDICTIONS: logged_model.hash_predictions(told.probabilities),
-        "fmnist.parameters": f"{chosen.metrics['parameters']:.0f}",
-        "fmnist.test_accuracy": repr(chosen.metrics["test_accuracy"]),
+        ACCURACY: repr(chosen_run.metrics["best_val_accuracy"]),
+        SPREAD: repr(statistics.stdev(accuracies)),
+        PREDICTIONS: logged_model.hash_predictions(predictions.probabilities),
+        "fmnist.parameters": f"{chosen_run.metrics['parameters']:.0f}",
+        "fmnist.test_accuracy": repr(chosen_run.metrics["test_accuracy"]),
         "fmnist.test_accuracy_mean": repr(accuracy.mean),
         "fmnist.test_accuracy_sd": repr(accuracy.sd),
-        tested.TEST_OPENED_TAG: chosen.tags[tested.TEST_OPENED_TAG],
-        "fmnist.test_openings": str(len(found.openings)),
+        tested.TEST_OPENED_TAG: chosen_run.tags[tested.TEST_OPENED_TAG],
+        "fmnist.test_openings": str(len(dossier.openings)),
     }
 
 
-def _source(found: Evidence) -> StoredTrial:
+def _find_source_trial(dossier: Dossier) -> StoredTrial:
     """The trial of the search that the winner's configuration comes from."""
-    run_id = found.winner.configuration.trial_run
-    return next(trial for trial in found.candidates.finalists if trial.run_id == run_id)
+    run_id = dossier.winner.configuration.trial_run
+    return next(trial for trial in dossier.candidates.finalists if trial.run_id == run_id)
 
 
-def _keep(store: Store, found: Evidence, promotion: str, registered: Mapping[str, Any] | None) -> None:
+def _log_dossier(store: Store, dossier: Dossier, promotion_run: str, version_tags: Mapping[str, Any] | None) -> None:
     """The evidence, with the promotion's run."""
-    tracking.log_files(store, promotion, found.files(registered))
-    store.client.set_tag(promotion, VERDICT, found.judgement.verdict)
+    tracking.log_files(store, promotion_run, dossier.render_files(version_tags))
+    store.client.set_tag(promotion_run, VERDICT, dossier.judgement.verdict)
     note = "\n".join(
-        ["**Promotion**: " + found.judgement.verdict, "", *(f"- {line}" for line in found.judgement.reasons)]
+        ["**Promotion**: " + dossier.judgement.verdict, "", *(f"- {line}" for line in dossier.judgement.reasons)]
     )
-    store.client.set_tag(promotion, "mlflow.note.content", note)
+    store.client.set_tag(promotion_run, "mlflow.note.content", note)
 
 
-def _latency(model: keras.Model, image: NDArray[np.uint8]) -> float:
+def _measure_latency(model: keras.Model, image: NDArray[np.uint8]) -> float:
     """Milliseconds until one image is labelled: the median of several, in a compiled graph, on this machine."""
     import tensorflow as tf
 
-    label = tf.function(lambda pixels: model(pixels, training=False))
+    predict = tf.function(lambda pixels: model(pixels, training=False))
     pixels = tf.constant(image)
-    label(pixels)
-    taken = []
+    predict(pixels)
+    milliseconds = []
     for _ in range(_LATENCY_ROUNDS):
-        begun = time.perf_counter()
-        label(pixels).numpy()
-        taken.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(taken)
+        start = time.perf_counter()
+        predict(pixels).numpy()
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return statistics.median(milliseconds)
 
 
 @dataclass(frozen=True)
@@ -208,5 +229,5 @@ class Outcome:
     """code: to end with. said: lines to print. version: registered now or before; None where there is none."""
 
     code: ExitCode
-    said: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     version: str | None = None

@@ -17,7 +17,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
 from fmnist_sweep.text import format_duration, format_trial_count
-from fmnist_sweep.training.probe import Probe
+from fmnist_sweep.training.probe import TrainingCost
 
 if TYPE_CHECKING:
     pass
@@ -56,7 +56,7 @@ class Forecast:
 
 
 def forecast(
-    probed: Probe,
+    probed: TrainingCost,
     *,
     search_name: str,
     oracle: Mapping[str, Any],
@@ -113,7 +113,7 @@ def _hyperband_epochs(longest: int, oracle: Mapping[str, Any]) -> list[int]:
 
 
 def _forecast(
-    probed: Probe,
+    probed: TrainingCost,
     trials: float,
     epochs: float,
     seconds: float,

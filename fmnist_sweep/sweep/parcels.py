@@ -26,8 +26,8 @@ from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking.runs import RunEnd
 from fmnist_sweep.training import environment as machine
-from fmnist_sweep.training.environment import source_commit
-from fmnist_sweep.training.evaluation import evaluate
+from fmnist_sweep.training.environment import read_source_commit
+from fmnist_sweep.training.evaluation import evaluate_predictions
 from fmnist_sweep.training.events import Epoch, TrialResult
 
 
@@ -94,11 +94,11 @@ class Handover:
                 "data": self._planned.splits.tag,
                 "canonical": str(origin.canonical).lower(),
                 "precision": config["train"]["precision"],
-                "git": source_commit(),
+                "git": read_source_commit(),
                 "executor": str(self._sweep.arrangement),
                 "threads": str(self._sweep.arrangement.threads),
                 # Of a cluster's node nothing is known here.
-                **({} if self._sweep.arrangement.name == "ray" else {"machine": machine.described()}),
+                **({} if self._sweep.arrangement.name == "ray" else {"machine": machine.describe_machine()}),
                 **continues,
                 **self._study.job.marks,
             },
@@ -125,7 +125,7 @@ class Handover:
 
         def finish(run_id: str, again: bool) -> None:
             found = at_hand[0] if at_hand else results.unpack_result(path.read_bytes())[0]
-            evaluation = evaluate(validation.labels, found.probabilities, LABELS)
+            evaluation = evaluate_predictions(validation.labels, found.probabilities, LABELS)
             files = make_trial_artifacts(name, found, evaluation, validation)
             keep, closing = self._wanted(history), RunEnd(ended, again)
             tracking.finish_trial(store, run_id, found, evaluation, files, validation, closing, keep)

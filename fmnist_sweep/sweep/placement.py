@@ -20,7 +20,7 @@ from fmnist_sweep.sweep import plan as plans
 from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.probe import Probe, probe
+from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
 
 # Of work in one process, before workers are tried: to start them takes five to ten seconds.
 _WORTH_MINUTES = 1.0
@@ -36,7 +36,7 @@ _MEMORY_OF_GROUPS = (
 @contextmanager
 def idle(stop: Stop) -> Iterator[tuple[Executor, Arrangement]]:
     """For a sweep that has nothing to train."""
-    yield InProcess(stop), Arrangement("in_process", 1, backend.usable_cores())
+    yield InProcess(stop), Arrangement("in_process", 1, backend.count_usable_cores())
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def recorded(arrangement: Arrangement) -> dict[str, Any]:
 
 def _settled(config: ExecutorConfig, plan: Sequence[Planned]) -> Arrangement | None:
     """What is known without measuring; None where that is to be done."""
-    cores = backend.usable_cores()
+    cores = backend.count_usable_cores()
     most = max((planned.left for planned in plan), default=0)
     threads = config.threads
     if config.name == "in_process":
@@ -131,7 +131,7 @@ def _measured(
     plan: Sequence[Planned], config: Config, stop: Stop, view: View, held: ExitStack
 ) -> tuple[Executor, Arrangement, Forecast]:
     """One trial at a time on all cores, or several at once: each is tried, and what takes less time is taken."""
-    cores = backend.usable_cores()
+    cores = backend.count_usable_cores()
     alone = Arrangement("in_process", 1, config.executor.threads or cores)
     executor = executors.make(alone, config.executor, stop)
     expected = plans.costs(plan, _probes_here(plan), 1)
@@ -166,23 +166,23 @@ def _gain(alone: Forecast, together: Forecast) -> float:
     return alone.minutes / together.minutes
 
 
-def _probes_here(plan: Sequence[Planned]) -> Mapping[str, Probe]:
-    return _probes(plan, lambda planned: probe(planned.study.settings, planned.splits))
+def _probes_here(plan: Sequence[Planned]) -> Mapping[str, TrainingCost]:
+    return _probes(plan, lambda planned: measure_training_cost(planned.study.settings, planned.splits))
 
 
-def _probes_there(plan: Sequence[Planned], executor: Any) -> Mapping[str, Probe]:
+def _probes_there(plan: Sequence[Planned], executor: Any) -> Mapping[str, TrainingCost]:
     return _probes(plan, partial(_slowest, executor))
 
 
-def _slowest(executor: Any, planned: Planned) -> Probe:
-    found: list[Probe] = executor.measure(planned.study.settings, planned.study.job.config.data)
+def _slowest(executor: Any, planned: Planned) -> TrainingCost:
+    found: list[TrainingCost] = executor.measure(planned.study.settings, planned.study.job.config.data)
     mean = sum(each.epoch_seconds for each in found) / len(found)
-    return Probe(mean, found[0].parameters, max(each.start_seconds for each in found))
+    return TrainingCost(mean, found[0].parameters, max(each.start_seconds for each in found))
 
 
-def _probes(plan: Sequence[Planned], probe: Any) -> Mapping[str, Probe]:
+def _probes(plan: Sequence[Planned], probe: Any) -> Mapping[str, TrainingCost]:
     """One probe for each kind of study that is not over."""
-    found: dict[str, Probe] = {}
+    found: dict[str, TrainingCost] = {}
     for planned in plan:
         if not planned.over and plans.kind(planned) not in found:
             found[plans.kind(planned)] = probe(planned)

@@ -24,7 +24,7 @@ from fmnist_sweep.sweep import forecast
 from fmnist_sweep.text import format_trial_count, mask_credentials
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.probe import Probe
+from fmnist_sweep.training.probe import TrainingCost
 
 
 @dataclass
@@ -218,7 +218,7 @@ def kind(planned: Planned) -> str:
     )
 
 
-def costs(plan: Sequence[Planned], probes: Mapping[str, Probe], slots: int) -> forecast.Forecast:
+def costs(plan: Sequence[Planned], probes: Mapping[str, TrainingCost], slots: int) -> forecast.Forecast:
     """What is left to do will take, so many trials at once; probes: of each kind of study."""
     found = []
     for planned in plan:

@@ -41,7 +41,7 @@ from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.environment import source_commit
+from fmnist_sweep.training.environment import read_source_commit
 
 
 def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None = None) -> ExitCode:
@@ -233,7 +233,7 @@ def _sweep_run(running: _Running) -> Iterator[None]:
             "journals": " ".join(own.record.about["journals"]),
             "journal": own.record.about["token"],
             "data": ", ".join(dict.fromkeys(planned.splits.tag for planned in running.plan)),
-            "git": source_commit(),
+            "git": read_source_commit(),
             **tracking.describe_platform(),
         },
         command=sweep.command,
@@ -270,7 +270,7 @@ def _study_run(running: _Running, planned: Planned, opened: OpenStudy) -> Iterat
             "journal": opened.token,
             "data": planned.splits.tag,
             "precision": study.settings["train"]["precision"],
-            "git": source_commit(),
+            "git": read_source_commit(),
             "identity": json.dumps(study.identity, sort_keys=True)[:5000],
         },
         command=sweep.command,

@@ -23,16 +23,16 @@ from fmnist_sweep.sweep.parcels import Handover
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.training import trial
-from fmnist_sweep.training.evaluation import evaluate, wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval, evaluate_predictions
 from fmnist_sweep.training.events import (
     CheckpointRefused,
     Epoch,
     EpochEnd,
-    Event,
-    Started,
+    TrialEvent,
     TrialFailure,
     TrialResult,
     TrialSpec,
+    TrialStart,
     WorkerLost,
 )
 
@@ -123,14 +123,14 @@ class Supervisor:
             if not self._sweep.executor.concurrent:
                 self._end_overdue()
 
-    def _next_event(self, timeout: float) -> Event | None:
+    def _next_event(self, timeout: float) -> TrialEvent | None:
         with self._sweep.stop.allow_interruption():
             return self._sweep.executor.next_event(timeout)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: TrialEvent) -> None:
         live = self._running[event.trial_id]
         match event:
-            case Started():
+            case TrialStart():
                 live.begun = time.monotonic()
                 self._sweep.view.show_worker(event.trial_id, event.worker)
             case EpochEnd():
@@ -203,7 +203,7 @@ class Supervisor:
         sweep, config = self._sweep, self._handover.resolved(history)
         self._note("attempt", trial_id=history.trial_id, attempt=len(history.attempts) + 1)
         resume = self._checkpoint(history)
-        done = [] if resume is None else trial.checkpoint_history(resume)
+        done = [] if resume is None else trial.read_checkpoint_history(resume)
         epochs = [Epoch(number, row, now()) for number, row in enumerate(done, 1)]
         parcel = self._handover.parcel(history, config, epochs)
         trained = sum(row["epoch_seconds"] for row in done)
@@ -252,7 +252,7 @@ class Supervisor:
 
     def _finish(self, live: _Live, result: TrialResult) -> None:
         history, validation = live.history, self._planned.splits.validation
-        evaluation = evaluate(validation.labels, result.probabilities, LABELS)
+        evaluation = evaluate_predictions(validation.labels, result.probabilities, LABELS)
         right = round(evaluation.accuracy * len(validation.labels))
         packed.write_file_atomically(
             self._opened.result_path(result.trial_id), results.pack_result(result, live.epochs)
@@ -263,7 +263,7 @@ class Supervisor:
             live,
             score=result.history[result.best_epoch - 1][self._config.objective],
             best_val_accuracy=evaluation.accuracy,
-            interval=list(wilson(right, len(validation.labels))),
+            interval=list(compute_wilson_interval(right, len(validation.labels))),
             best_epoch=result.best_epoch,
             parameters=result.parameters,
             fit_seconds=result.fit_seconds,

@@ -16,7 +16,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.training.evaluation import most_confused
+from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
     hardest = min(evaluation.f1, key=lambda label: evaluation.f1[label])
     confusions = [
         f"{true} taken for {predicted} ({count})"
-        for true, predicted, count in most_confused(evaluation.confusion, LABELS)
+        for true, predicted, count in find_most_confused(evaluation.confusion, LABELS)
     ]
     return (
         f"Validation accuracy **{evaluation.accuracy:.4f}** after epoch {result.best_epoch} of {len(result.history)}, "

@@ -72,7 +72,7 @@ def log_test_predictions(
     from fmnist_sweep.training import optimization as training
 
     probabilities = np.asarray(model.predict(images.images, batch_size=_BATCH_SIZE, verbose=0), np.float32)
-    per_image = keras.losses.get(loss)(training.targets(loss, images.labels), probabilities)
+    per_image = keras.losses.get(loss)(training.encode_targets(loss, images.labels), probabilities)
     scores = {
         "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
         # With the penalties on the weights, as a trial's val_loss.

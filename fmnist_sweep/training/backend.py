@@ -14,7 +14,7 @@ def import_tensorflow() -> None:
     """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects compute with
-    with standard_error_held_back():
+    with buffer_stderr():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -23,25 +23,25 @@ def import_tensorflow() -> None:
 
 
 @contextmanager
-def standard_error_held_back() -> Iterator[None]:
+def buffer_stderr() -> Iterator[None]:
     """Keep what is written to file descriptor 2, from C++ too, and let it out only when the block raises."""
     sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    original_descriptor = os.dup(2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except Exception:
-            held.seek(0)
-            os.write(before, held.read())
+            buffer.seek(0)
+            os.write(original_descriptor, buffer.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
+            os.dup2(original_descriptor, 2)
+            os.close(original_descriptor)
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Cores that this process may use: fewer than the machine's where its affinity or its control group says so."""
     import joblib
 
@@ -63,7 +63,7 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _scheduled_cores() -> int:
+def _count_scheduled_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -73,7 +73,7 @@ def set_threads(threads: int) -> None:
     import tensorflow as tf
 
     # 0: as many as the scheduler lets this process use, which is then left as it is.
-    if (tf.config.threading.get_intra_op_parallelism_threads() or _scheduled_cores()) == threads:
+    if (tf.config.threading.get_intra_op_parallelism_threads() or _count_scheduled_cores()) == threads:
         return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))

@@ -25,7 +25,7 @@ class Evaluation:
     f1: dict[str, float]
 
 
-def evaluate(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> Evaluation:
+def evaluate_predictions(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> Evaluation:
     """Judge predicted probabilities against the true labels.
 
     `labels` are integers of shape (n,), each an index into `names`; `probabilities` have shape (n,
@@ -37,17 +37,17 @@ def evaluate(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[
     # scikit-learn takes most of a second to import, which `--help` and config errors should not pay.
     from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
-    _check(labels, probabilities, names)
+    _check_predictions(labels, probabilities, names)
     predicted = probabilities.argmax(axis=1)
     indices = list(range(len(names)))
     confusion = confusion_matrix(labels, predicted, labels=indices)
-    full = classification_report(
+    full_report = classification_report(
         labels, predicted, labels=indices, target_names=list(names), output_dict=True, zero_division=0
     )
     # scikit-learn puts one bare number, "accuracy", among the mappings; it has a field of its own here.
     report = {
         row: {measure: float(value) for measure, value in measures.items()}
-        for row, measures in full.items()
+        for row, measures in full_report.items()
         if row != "accuracy"
     }
     return Evaluation(
@@ -58,7 +58,7 @@ def evaluate(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[
     )
 
 
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def compute_wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """Interval for a proportion seen as `successes` out of `n`, by default at 95 %.
 
     `z` is the standard normal quantile of the wanted confidence. Both bounds lie in 0..1, also at 0 or n
@@ -71,14 +71,16 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     proportion = successes / n
     scale = 1 + z * z / n
     centre = (proportion + z * z / (2 * n)) / scale
-    half = z / scale * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
+    half_width = z / scale * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
     # At the ends the exact bound is 0 or 1; rounding would leave it a hair beside that.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
+    low = 0.0 if successes == 0 else max(0.0, centre - half_width)
+    high = 1.0 if successes == n else min(1.0, centre + half_width)
     return low, high
 
 
-def most_confused(confusion: Sequence[Sequence[int]], names: Sequence[str], k: int = 3) -> list[tuple[str, str, int]]:
+def find_most_confused(
+    confusion: Sequence[Sequence[int]], names: Sequence[str], k: int = 3
+) -> list[tuple[str, str, int]]:
     """The `k` commonest mistakes as (true, predicted, count), commonest first.
 
     `confusion` is square, rows true and columns predicted, in the order of `names`. Ties keep the order of
@@ -96,7 +98,7 @@ def most_confused(confusion: Sequence[Sequence[int]], names: Sequence[str], k: i
     return sorted(mistakes, key=lambda mistake: -mistake[2])[:k]
 
 
-def _check(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> None:
+def _check_predictions(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"label names must differ from one another, but got {list(names)}")
     if labels.ndim != 1 or labels.size == 0:
@@ -109,6 +111,6 @@ def _check(labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[st
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(names):
         raise ValueError(f"labels must lie in 0..{len(names) - 1}, but lie in {low}..{high}")
-    bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if bad:
-        raise ValueError(f"probabilities must be finite, but {bad} of {len(labels)} rows hold NaN or infinity")
+    invalid_rows = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if invalid_rows:
+        raise ValueError(f"probabilities must be finite, but {invalid_rows} of {len(labels)} rows hold NaN or infinity")

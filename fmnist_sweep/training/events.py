@@ -42,7 +42,7 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
-class Started:
+class TrialStart:
     """A trial that waited for a worker has one now; worker: which, in words."""
 
     trial_id: str
@@ -106,4 +106,4 @@ class WorkerLost:
     reason: str
 
 
-Event = Started | EpochEnd | TrialResult | TrialFailure | CheckpointRefused | WorkerLost
+TrialEvent = TrialStart | EpochEnd | TrialResult | TrialFailure | CheckpointRefused | WorkerLost

@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     import keras
 
 IMAGE_SIZE = 28
-MOST_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
+MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 LABEL_COUNT = 10
 
 
-def _fits_the_image(poolings: int) -> int:
-    if poolings > MOST_POOLINGS:
+def _check_poolings(poolings: int) -> int:
+    if poolings > MAX_POOLINGS:
         raise ValueError(
             f"each of these is followed by a pooling that halves the {IMAGE_SIZE}-pixel image, "
-            f"which allows at most {MOST_POOLINGS} (28 → 14 → 7 → 3 → 1)"
+            f"which allows at most {MAX_POOLINGS} (28 → 14 → 7 → 3 → 1)"
         )
     return poolings
 
 
-def _blocks_fit_the_image(blocks: list[list[int]]) -> list[list[int]]:
-    _fits_the_image(len(blocks))
+def _check_blocks(blocks: list[list[int]]) -> list[list[int]]:
+    _check_poolings(len(blocks))
     return blocks
 
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Widths = Annotated[list[Width], Field(max_length=16)]
 Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
-Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_blocks_fit_the_image)]
-ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_fits_the_image)]
+Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_check_blocks)]
+ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_check_poolings)]
 KernelSize = Annotated[int, Field(ge=1, le=IMAGE_SIZE)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0, le=1)]
@@ -68,53 +68,55 @@ class _Layers:
 
         self._keras = keras
         self._regularization = regularization
-        self._hidden = 0
+        self._hidden_count = 0
         self._layers: list[Any] = [
             # uint8 in, because that is what raw pixels are; the rescaling is part of the saved model.
             keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
 
-    def conv(self, filters: int, kernel_size: int) -> None:
+    def add_conv(self, filters: int, kernel_size: int) -> None:
         layer = self._keras.layers.Conv2D(
             filters,
             kernel_size,
             padding="same",
-            kernel_regularizer=self._penalty(),
-            use_bias=not self._normalizes(),
+            kernel_regularizer=self._make_penalty(),
+            use_bias=not self._has_normalization(),
         )
-        self._hide(layer, dropout=self._regularization.dropout_after == "every_layer")
+        self._add_hidden(layer, dropout=self._regularization.dropout_after == "every_layer")
 
-    def dense(self, units: int) -> None:
-        layer = self._keras.layers.Dense(units, kernel_regularizer=self._penalty(), use_bias=not self._normalizes())
-        self._hide(layer, dropout=True)
+    def add_dense(self, units: int) -> None:
+        layer = self._keras.layers.Dense(
+            units, kernel_regularizer=self._make_penalty(), use_bias=not self._has_normalization()
+        )
+        self._add_hidden(layer, dropout=True)
 
-    def pool(self) -> None:
+    def add_pooling(self) -> None:
         self._layers.append(self._keras.layers.MaxPooling2D(2))
 
-    def flatten(self) -> None:
+    def add_flatten(self) -> None:
         self._layers.append(self._keras.layers.Flatten())
 
-    def classify(self) -> "keras.Model":
+    def build_classifier(self) -> "keras.Model":
         # float32 whatever the precision: a softmax in bfloat16 has three significant digits.
         output = self._keras.layers.Dense(LABEL_COUNT, activation="softmax", dtype="float32", name="probabilities")
         return self._keras.Sequential([*self._layers, output])
 
-    def _hide(self, layer: Any, *, dropout: bool) -> None:
-        normalizes = self._normalizes()
-        self._hidden += 1
+    def _add_hidden(self, layer: Any, *, dropout: bool) -> None:
+        has_normalization = self._has_normalization()
+        self._hidden_count += 1
         self._layers.append(layer)
-        if normalizes:
+        if has_normalization:
             self._layers.append(self._keras.layers.BatchNormalization())
         self._layers.append(self._keras.layers.ReLU())
         if dropout and self._regularization.dropout > 0:
             self._layers.append(self._keras.layers.Dropout(self._regularization.dropout))
 
-    def _normalizes(self) -> bool:
-        most = self._regularization.batch_normalization_layers
-        return self._regularization.batch_normalization and (most is None or self._hidden < most)
+    def _has_normalization(self) -> bool:
+        limit = self._regularization.batch_normalization_layers
+        return self._regularization.batch_normalization and (limit is None or self._hidden_count < limit)
 
-    def _penalty(self) -> Any:
+    def _make_penalty(self) -> Any:
         return self._keras.regularizers.L2(self._regularization.l2) if self._regularization.l2 else None
 
 
@@ -129,11 +131,11 @@ def cnn(
     """The searchable family: `conv_layers` equally wide convolutions, a pooling after each, one dense layer."""
     layers = _Layers(regularization)
     for _ in range(conv_layers):
-        layers.conv(filters, kernel_size)
-        layers.pool()
-    layers.flatten()
-    layers.dense(dense_units)
-    return layers.classify()
+        layers.add_conv(filters, kernel_size)
+        layers.add_pooling()
+    layers.add_flatten()
+    layers.add_dense(dense_units)
+    return layers.build_classifier()
 
 
 def conv_stack(
@@ -147,27 +149,27 @@ def conv_stack(
     layers = _Layers(regularization)
     for block in blocks:
         for filters in block:
-            layers.conv(filters, kernel_size)
-        layers.pool()
-    layers.flatten()
+            layers.add_conv(filters, kernel_size)
+        layers.add_pooling()
+    layers.add_flatten()
     for units in dense_widths:
-        layers.dense(units)
-    return layers.classify()
+        layers.add_dense(units)
+    return layers.build_classifier()
 
 
 def mlp(*, dense_widths: Widths, regularization: Regularization) -> "keras.Model":
     """A simple dense network on the flattened pixels."""
     layers = _Layers(regularization)
-    layers.flatten()
+    layers.add_flatten()
     for units in dense_widths:
-        layers.dense(units)
-    return layers.classify()
+        layers.add_dense(units)
+    return layers.build_classifier()
 
 
 BUILDERS: dict[str, Callable[..., "keras.Model"]] = {"cnn": cnn, "conv_stack": conv_stack, "mlp": mlp}
 
 
-def build(model: Mapping[str, Any], regularization: Mapping[str, Any]) -> "keras.Model":
+def build_model(model: Mapping[str, Any], regularization: Mapping[str, Any]) -> "keras.Model":
     """The model of one resolved trial config: its `model` and `regularization` sections, no tunable left."""
     arguments = {key: value for key, value in model.items() if key != "builder"}
     return BUILDERS[model["builder"]](**arguments, regularization=Regularization(**regularization))

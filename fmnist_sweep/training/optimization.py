@@ -60,7 +60,7 @@ OPTIMIZERS: dict[str, Callable[..., "keras.Optimizer"]] = {
 }
 
 
-def optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
+def build_optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
     """The optimizer of a resolved `optimizer` section."""
     return OPTIMIZERS[section["name"]](**{key: value for key, value in section.items() if key != "name"})
 
@@ -68,41 +68,43 @@ def optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
 # A schedule: (base rate, epochs finished, epochs in all, history so far, its own arguments) -> next epoch's rate.
 
 
-def constant(base: float, done: int, epochs: int, history: History) -> float:
+def constant(base: float, finished_epochs: int, epochs: int, history: History) -> float:
     """The same rate in every epoch."""
     return base
 
 
 def cosine(
-    base: float, done: int, epochs: int, history: History, *, warmup_epochs: int, over_epochs: Epochs | None
+    base: float, finished_epochs: int, epochs: int, history: History, *, warmup_epochs: int, over_epochs: Epochs | None
 ) -> float:
     """Linear warm-up, then half a cosine down to a tenth of a percent (Loshchilov and Hutter, 2017).
 
     over_epochs: the epochs from the first to the end of the cosine, None for those of the fit. A shorter fit is then
     the beginning of a longer one; in epochs beyond them the rate stays at its lowest.
     """
-    if done < warmup_epochs:
-        return base * (done + 1) / (warmup_epochs + 1)
+    if finished_epochs < warmup_epochs:
+        return base * (finished_epochs + 1) / (warmup_epochs + 1)
     horizon = epochs if over_epochs is None else over_epochs
-    progress = min(1.0, (done - warmup_epochs) / max(1, horizon - warmup_epochs))
+    progress = min(1.0, (finished_epochs - warmup_epochs) / max(1, horizon - warmup_epochs))
     return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def exponential(base: float, done: int, epochs: int, history: History, *, factor: Factor) -> float:
+def exponential(base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor) -> float:
     """`factor` times the rate of the epoch before."""
-    return float(base * factor**done)
+    return float(base * factor**finished_epochs)
 
 
-def plateau(base: float, done: int, epochs: int, history: History, *, factor: Factor, patience: Epochs) -> float:
+def plateau(
+    base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor, patience: Epochs
+) -> float:
     """`factor` times the rate whenever the validation loss has not fallen for `patience` epochs."""
-    rate, best, waited = base, math.inf, 0
+    rate, best, stale_epochs = base, math.inf, 0
     for row in history:
         if row["val_loss"] < best:
-            best, waited = row["val_loss"], 0
+            best, stale_epochs = row["val_loss"], 0
         else:
-            waited += 1
-        if waited >= patience:
-            rate, waited = rate * factor, 0
+            stale_epochs += 1
+        if stale_epochs >= patience:
+            rate, stale_epochs = rate * factor, 0
     return rate
 
 
@@ -114,13 +116,13 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
-def learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
+def compute_learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
     """The rate of the epoch that follows `history`, from a resolved `train.schedule` section."""
     arguments = {key: value for key, value in schedule.items() if key != "name"}
     return SCHEDULES[schedule["name"]](base, len(history), epochs, history, **arguments)
 
 
-def best_epoch(history: History, monitor: str) -> int:
+def find_best_epoch(history: History, monitor: str) -> int:
     """The epoch (from 1) with the best `monitor`: the lowest of a loss, the highest of an accuracy; ties: the first."""
     values = [row[monitor] for row in history]
     return values.index(min(values) if monitor.endswith("loss") else max(values)) + 1
@@ -129,23 +131,23 @@ def best_epoch(history: History, monitor: str) -> int:
 def should_stop(history: History, monitor: str, patience: int, min_delta: float) -> bool:
     """Whether `monitor` has not improved by more than `min_delta` in the last `patience` epochs."""
     sign = -1 if monitor.endswith("loss") else 1
-    best, waited = -math.inf, 0
+    best, stale_epochs = -math.inf, 0
     for row in history:
         if sign * row[monitor] > best + min_delta:
-            best, waited = sign * row[monitor], 0
+            best, stale_epochs = sign * row[monitor], 0
         else:
-            waited += 1
-    return waited >= patience
+            stale_epochs += 1
+    return stale_epochs >= patience
 
 
-def targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
+def encode_targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
     """Labels in the form the loss takes: integers for the sparse one, one-hot rows (n, 10) for the others."""
     if loss == "sparse_categorical_crossentropy":
         return labels
     return np.eye(10, dtype=np.float32)[labels]
 
 
-def accuracy_metric(loss: str) -> "keras.Metric":
+def make_accuracy_metric(loss: str) -> "keras.Metric":
     """Share of images whose most probable label is the true one, whatever the loss.
 
     Named outright: with binary cross-entropy Keras' own "accuracy" can mean the share of right *bits*, about 0.98.
@@ -157,23 +159,23 @@ def accuracy_metric(loss: str) -> "keras.Metric":
     return keras.metrics.CategoricalAccuracy(name="accuracy")
 
 
-def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def draw_epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which an epoch (from 1) sees n images; drawn from (seed, epoch) alone."""
     return np.random.default_rng([seed, epoch, 0]).permutation(n)
 
 
-def augment(images: NDArray[np.uint8], *, flip: bool, shift: int, seed: int, epoch: int) -> NDArray[np.uint8]:
+def augment_images(images: NDArray[np.uint8], *, flip: bool, shift: int, seed: int, epoch: int) -> NDArray[np.uint8]:
     """Images (n, 28, 28, 1) mirrored at random (flip) and moved by up to `shift` pixels; drawn from (seed, epoch)."""
     if not flip and not shift:
         return images
-    random = np.random.default_rng([seed, epoch, 1])
+    generator = np.random.default_rng([seed, epoch, 1])
     n, size = len(images), images.shape[1]
     if flip:
-        mirrored = random.random(n) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        flip_mask = generator.random(n) < 0.5
+        images = np.where(flip_mask[:, None, None, None], images[:, :, ::-1], images)
     if shift:
         padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
-        rows, columns = random.integers(0, 2 * shift + 1, (2, n))
+        rows, columns = generator.integers(0, 2 * shift + 1, (2, n))
         images = windows[np.arange(n), rows, columns, 0][..., None]
     return images

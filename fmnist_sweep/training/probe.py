@@ -28,14 +28,14 @@ _TRAINING_SECONDS, _PREDICTING_SECONDS, _FIRST_BATCHES = 1.0, 0.25, 3
 _LARGEST_BATCH = 1024
 
 
-_PREDICTED_AT_ONCE = 512  # images, as in a trial
+_PREDICTION_BATCH = 512  # images, as in a trial
 
 
-_MOST_CORNERS = 64  # of the space, looked at for its largest model: about 10 ms each
+_MAX_CORNERS = 64  # of the space, looked at for its largest model: about 10 ms each
 
 
 @dataclass(frozen=True)
-class Probe:
+class TrainingCost:
     """What training costs here, measured.
 
     epoch_seconds: one epoch and its validation; start_seconds: tracing, once a trial; both nan when the configuration
@@ -47,7 +47,7 @@ class Probe:
     start_seconds: float = 0.0
 
 
-def probe(settings: Mapping[str, Any], splits: Splits) -> Probe:
+def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> TrainingCost:
     """Time a little training of a study's middle configuration, and count the parameters of its largest model.
 
     settings: a study's, tunables included. The middle: of a range, in the scale it is drawn in; of a choice, in sorted
@@ -58,127 +58,136 @@ def probe(settings: Mapping[str, Any], splits: Splits) -> Probe:
 
     state = random.getstate()  # Keras draws its seeds from it
     try:
-        parameters = _most_parameters(settings)
-        start, epoch = _timed_or_unknown(_middle(settings), splits)
+        parameters = _count_max_parameters(settings)
+        start_seconds, epoch_seconds = _try_epoch_timing(_resolve_middle(settings), splits)
     finally:
         keras.backend.clear_session()  # this collects the models as well
         random.setstate(state)
-    return Probe(epoch, parameters, start)
+    return TrainingCost(epoch_seconds, parameters, start_seconds)
 
 
-def _middle(settings: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: _middle_of(tunable.parse(spec)) for name, spec in tunable.find(settings)}
+def _resolve_middle(settings: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: _compute_middle(tunable.parse(spec)) for name, spec in tunable.find(settings)}
     return space.resolve(settings, values)
 
 
-def _middle_of(given: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> Any:
-    match given:
+def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> Any:
+    match parameter:
         case tunable.Boolean():
             return True
         case tunable.Choice():
-            return sorted(given.values)[len(given.values) // 2]
+            return sorted(parameter.values)[len(parameter.values) // 2]
         case _:
-            low, high = given.min_value, given.max_value
-            if given.sampling == "linear":
+            low, high = parameter.min_value, parameter.max_value
+            if parameter.sampling == "linear":
                 return (low + high) / 2
             middle = math.sqrt(low * high)
-            return middle if given.sampling == "log" else low + high - middle
+            return middle if parameter.sampling == "log" else low + high - middle
 
 
-def _most_parameters(settings: Mapping[str, Any]) -> int:
+def _count_max_parameters(settings: Mapping[str, Any]) -> int:
     """Parameters of the largest model at the corners of the space, the highest values first."""
-    middle = {name: _middle_of(tunable.parse(spec)) for name, spec in tunable.find(settings)}
-    edges = {name: _edges(tunable.parse(spec)) for name, spec in tunable.find(settings) if _shapes(name)}
-    edges = {name: values for name, values in edges.items() if values}
-    corners = itertools.islice(itertools.product(*edges.values()), _MOST_CORNERS)
+    middle = {name: _compute_middle(tunable.parse(spec)) for name, spec in tunable.find(settings)}
+    extremes = {
+        name: _list_extremes(tunable.parse(spec)) for name, spec in tunable.find(settings) if _is_shape_setting(name)
+    }
+    extremes = {name: values for name, values in extremes.items() if values}
+    corners = itertools.islice(itertools.product(*extremes.values()), _MAX_CORNERS)
     return max(
-        _parameters(space.resolve(settings, middle | dict(zip(edges, corner, strict=True)))) for corner in corners
+        _count_parameters(space.resolve(settings, middle | dict(zip(extremes, corner, strict=True))))
+        for corner in corners
     )
 
 
-def _shapes(name: str) -> bool:
+def _is_shape_setting(name: str) -> bool:
     return name.startswith(("model.", "regularization."))
 
 
-def _edges(given: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> list[Any]:
-    values = sorted(given.extremes(), reverse=True)
+def _list_extremes(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> list[Any]:
+    values = sorted(parameter.extremes(), reverse=True)
     if isinstance(values[0], float):
         return []  # rates and penalties shape nothing
     return values if isinstance(values[0], str) else list(dict.fromkeys((values[0], values[-1])))
 
 
-def _parameters(config: Mapping[str, Any]) -> int:
+def _count_parameters(config: Mapping[str, Any]) -> int:
     """Parameters of a model, without a byte of memory for them; 0 when it cannot be built."""
     import keras
 
     try:
         with keras.StatelessScope(initialize_variables=False):
-            return int(models.build(config["model"], config["regularization"]).count_params())
+            return int(models.build_model(config["model"], config["regularization"]).count_params())
     except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
         return 0
 
 
-def _timed_or_unknown(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
+def _try_epoch_timing(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
     try:
-        return _timed(config, splits)
+        return _time_epoch(config, splits)
     except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
         return math.nan, math.nan
 
 
-def _timed(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
+def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
     """Seconds of tracing, and of an epoch with its validation."""
     train = config["train"]
     batch = min(train["batch_size"], _LARGEST_BATCH)
-    order = training.epoch_order(len(splits.train.labels), config["seed"], 1)
-    targets = training.targets(train["loss"], splits.train.labels)
-    model = _compiled(config)
+    order = training.draw_epoch_order(len(splits.train.labels), config["seed"], 1)
+    targets = training.encode_targets(train["loss"], splits.train.labels)
+    model = _build_compiled_model(config)
 
     def fit(count: int) -> None:
-        chosen = order[:count]
-        images = training.augment(splits.train.images[chosen], seed=config["seed"], epoch=1, **train["augmentation"])
-        model.fit(images, targets[chosen], batch_size=batch, shuffle=False, verbose=0)
+        indices = order[:count]
+        images = training.augment_images(
+            splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"]
+        )
+        model.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
 
     def predict(count: int) -> None:
-        model.predict(splits.validation.images[:count], batch_size=_PREDICTED_AT_ONCE, verbose=0)
+        model.predict(splits.validation.images[:count], batch_size=_PREDICTION_BATCH, verbose=0)
 
-    tracing, fitting = _cost(fit, len(order), batch, _TRAINING_SECONDS)
-    also_tracing, predicting = _cost(predict, len(splits.validation.labels), _PREDICTED_AT_ONCE, _PREDICTING_SECONDS)
-    return tracing + also_tracing, fitting + predicting
+    fit_tracing, fit_seconds = _time_calls(fit, len(order), batch, _TRAINING_SECONDS)
+    predict_tracing, predict_seconds = _time_calls(
+        predict, len(splits.validation.labels), _PREDICTION_BATCH, _PREDICTING_SECONDS
+    )
+    return fit_tracing + predict_tracing, fit_seconds + predict_seconds
 
 
-def _compiled(config: Mapping[str, Any]) -> keras.Model:
+def _build_compiled_model(config: Mapping[str, Any]) -> keras.Model:
     """The model as a trial has it."""
     import keras
 
-    train, before = config["train"], keras.config.dtype_policy()
+    train, previous_policy = config["train"], keras.config.dtype_policy()
     keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
     try:
-        model = models.build(config["model"], config["regularization"])
+        model = models.build_model(config["model"], config["regularization"])
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous_policy)
     model.compile(
-        optimizer=training.optimizer(config["optimizer"]),
+        optimizer=training.build_optimizer(config["optimizer"]),
         loss=train["loss"],
-        metrics=[training.accuracy_metric(train["loss"])],
+        metrics=[training.make_accuracy_metric(train["loss"])],
         jit_compile=False,
     )
     return model
 
 
-def _cost(work: Callable[[int], None], images: int, batch: int, most: float) -> tuple[float, float]:
+def _time_calls(call: Callable[[int], None], images: int, batch: int, budget: float) -> tuple[float, float]:
     """Seconds of the first call, and of all images as those cost that take about `most` seconds."""
     batch = min(batch, images)
     batches = images // batch  # whole ones only: each shape of a batch is traced anew
-    first = _seconds(work, batch)
+    first_seconds = _time_call(call, batch)
     count = min(_FIRST_BATCHES, batches)
-    seconds = _seconds(work, count * batch)
-    while count < batches and seconds < most / 2:  # what a call costs in itself has to become small beside its batches
-        count = min(batches, max(count + 1, int(count * most / seconds)))
-        seconds = _seconds(work, count * batch)
-    return first, seconds * images / (count * batch)
+    seconds = _time_call(call, count * batch)
+    while (
+        count < batches and seconds < budget / 2
+    ):  # what a call costs in itself has to become small beside its batches
+        count = min(batches, max(count + 1, int(count * budget / seconds)))
+        seconds = _time_call(call, count * batch)
+    return first_seconds, seconds * images / (count * batch)
 
 
-def _seconds(work: Callable[[int], None], images: int) -> float:
-    began = time.perf_counter()
-    work(images)
-    return time.perf_counter() - began
+def _time_call(call: Callable[[int], None], images: int) -> float:
+    start = time.perf_counter()
+    call(images)
+    return time.perf_counter() - start

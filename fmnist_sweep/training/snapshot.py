@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _KIND = "checkpoint of a trial"
 
 
-class Mismatch(ValueError):
+class CheckpointMismatch(ValueError):
     """A checkpoint that is whole, but of another model, optimizer or fit."""
 
 
@@ -37,56 +37,56 @@ class Snapshot:
     best_probabilities: NDArray[np.float32]
 
 
-def pack(snapshot: Snapshot) -> bytes:
+def pack_snapshot(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes that begin with their own checksum."""
-    best = snapshot.best_weights
+    best_weights = snapshot.best_weights
     values = {
         "kind": _KIND,
         "history": snapshot.history,
         "paths": [path for path, _ in snapshot.state],
-        "best_weights": None if best is None else len(best),
+        "best_weights": None if best_weights is None else len(best_weights),
     }
     arrays = {f"state.{number}": array for number, (_, array) in enumerate(snapshot.state)}
-    arrays |= {f"best.{number}": array for number, array in enumerate(best or ())}
+    arrays |= {f"best.{number}": array for number, array in enumerate(best_weights or ())}
     return packed.pack_arrays(values, {**arrays, "probabilities": snapshot.best_probabilities})
 
 
-def unpack(content: bytes) -> Snapshot:
+def unpack_snapshot(content: bytes) -> Snapshot:
     """The snapshot of packed bytes; packed.Damaged when they are torn, altered or something else."""
     values, arrays = packed.unpack_arrays(content)
     if values.get("kind") != _KIND:
         raise packed.DamagedContent("it is no checkpoint of a trial")
-    best = values["best_weights"]
+    weight_count = values["best_weights"]
     return Snapshot(
         history=values["history"],
         state=[(path, arrays[f"state.{number}"]) for number, path in enumerate(values["paths"])],
-        best_weights=None if best is None else [arrays[f"best.{number}"] for number in range(best)],
+        best_weights=None if weight_count is None else [arrays[f"best.{number}"] for number in range(weight_count)],
         best_probabilities=arrays["probabilities"],
     )
 
 
-def state_of(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
+def copy_state(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
     """Path and value (a copy) of every variable of a compiled model and its built optimizer."""
-    return [(variable.path, variable.numpy()) for variable in _variables(model)]
+    return [(variable.path, variable.numpy()) for variable in _list_variables(model)]
 
 
 def restore_state(model: keras.Model, state: Sequence[tuple[str, NDArray[Any]]]) -> None:
     """Give a compiled model and its built optimizer the values of `state`; Mismatch when it has other variables."""
-    variables = _variables(model)
-    saved = [_described(path, array.shape, array.dtype) for path, array in state]
-    present = [_described(variable.path, variable.shape, variable.dtype) for variable in variables]
-    for one, other in zip_longest(saved, present, fillvalue="nothing"):
-        if one != other:  # all are compared before any is changed
-            raise Mismatch(
-                f"the checkpoint is of another model or optimizer: it has {one} where this trial has {other}"
+    variables = _list_variables(model)
+    saved_variables = [_describe_variable(path, array.shape, array.dtype) for path, array in state]
+    model_variables = [_describe_variable(variable.path, variable.shape, variable.dtype) for variable in variables]
+    for saved_variable, model_variable in zip_longest(saved_variables, model_variables, fillvalue="nothing"):
+        if saved_variable != model_variable:  # all are compared before any is changed
+            raise CheckpointMismatch(
+                f"the checkpoint is of another model or optimizer: it has {saved_variable} where this trial has {model_variable}"
             )
     for variable, (_, array) in zip(variables, state, strict=True):
         variable.assign(array)
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def _list_variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _described(path: str, shape: Sequence[int], dtype: object) -> str:
+def _describe_variable(path: str, shape: Sequence[int], dtype: object) -> str:
     return f"{path} {tuple(shape)} {dtype}"

@@ -17,7 +17,7 @@ from fmnist_sweep import files as packed
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.training import models, snapshot
 from fmnist_sweep.training import optimization as training
-from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import keras
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
 
 
-_PREDICTED_AT_ONCE = 512  # images, at most; a matter of speed and memory alone
+_MAX_PREDICTION_BATCH = 512  # images, at most; a matter of speed and memory alone
 
 
 class Diverged(ArithmeticError):
     """A loss that is no number any more."""
 
 
-def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def run_trial(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool] = lambda: False) -> Iterator[TrialEvent]:
     """Train a trial: an EpochEnd as each epoch ends, then one TrialResult, TrialFailure or CheckpointRefused.
 
     The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
@@ -41,34 +41,34 @@ def run(spec: TrialSpec, splits: Splits, last: Callable[[], bool] = lambda: Fals
     is the last event. A checkpoint that cannot be used is no fault of the trial.
     """
     try:
-        yield from _run(spec, splits, last)
-    except (packed.DamagedContent, snapshot.Mismatch) as error:
+        yield from _train_epochs(spec, splits, is_stopping)
+    except (packed.DamagedContent, snapshot.CheckpointMismatch) as error:
         yield CheckpointRefused(spec.trial_id, str(error))
 
 
-def _run(spec: TrialSpec, splits: Splits, last: Callable[[], bool]) -> Iterator[Event]:
-    resumed = None if spec.resume is None else snapshot.unpack(spec.resume)
-    history = [] if resumed is None else resumed.history
+def _train_epochs(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool]) -> Iterator[TrialEvent]:
+    checkpoint = None if spec.resume is None else snapshot.unpack_snapshot(spec.resume)
+    history = [] if checkpoint is None else checkpoint.history
     if len(history) > spec.config["train"]["epochs"]:
-        raise snapshot.Mismatch(
+        raise snapshot.CheckpointMismatch(
             f"the checkpoint is of epoch {len(history)}, and the trial has {spec.config['train']['epochs']}"
         )
     try:
         fit = _Fit(spec, splits)
-        if resumed is not None:
-            fit.restore(resumed)
-            resumed = None  # its arrays are in the model now
-        while not fit.finished(history):
-            metrics = fit.epoch(history)
+        if checkpoint is not None:
+            fit.restore(checkpoint)
+            checkpoint = None  # its arrays are in the model now
+        while not fit.is_finished(history):
+            metrics = fit.train_epoch(history)
             history.append(metrics)
             # What is trained to its end, or diverged, says so, too.
-            is_last = last() and not fit.finished(history) and _diverged_in(metrics) is None
-            yield EpochEnd(spec.trial_id, len(history), metrics, fit.checkpoint(history, is_last), is_last)
+            is_last = is_stopping() and not fit.is_finished(history) and _find_divergence(metrics) is None
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.make_checkpoint(history, is_last), is_last)
             _refuse_nan(metrics, len(history))
             if is_last:
                 return
-        yield fit.result(history)
-    except snapshot.Mismatch:
+        yield fit.make_result(history)
+    except snapshot.CheckpointMismatch:
         raise
     except (
         Exception
@@ -79,18 +79,18 @@ def _run(spec: TrialSpec, splits: Splits, last: Callable[[], bool]) -> Iterator[
         yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
 
 
-def checkpoint_history(content: bytes) -> list[dict[str, float]]:
+def read_checkpoint_history(content: bytes) -> list[dict[str, float]]:
     """The metrics of each epoch up to a checkpoint; packed.Damaged when it is torn, altered or something else."""
-    return snapshot.unpack(content).history
+    return snapshot.unpack_snapshot(content).history
 
 
 def _refuse_nan(metrics: Mapping[str, float], epoch: int) -> None:
-    name = _diverged_in(metrics)
+    name = _find_divergence(metrics)
     if name is not None:
         raise Diverged(f"{name} is {metrics[name]} after epoch {epoch}; a lower learning rate may help")
 
 
-def _diverged_in(metrics: Mapping[str, float]) -> str | None:
+def _find_divergence(metrics: Mapping[str, float]) -> str | None:
     return next((name for name in ("loss", "val_loss") if not math.isfinite(metrics[name])), None)
 
 
@@ -104,83 +104,83 @@ class _Fit:
         self._seed: int = spec.config["seed"]
         self._splits = splits
         loss = self._train["loss"]
-        self._targets = training.targets(loss, splits.train.labels)
-        self._validation_targets = training.targets(loss, splits.validation.labels)
-        self._best: list[NDArray[Any]] = []
+        self._targets = training.encode_targets(loss, splits.train.labels)
+        self._validation_targets = training.encode_targets(loss, splits.validation.labels)
+        self._best_weights: list[NDArray[Any]] = []
         self._best_probabilities = np.empty((0, 10), np.float32)
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
         keras.config.set_dtype_policy(self._train["precision"])
         try:
-            self._model = models.build(spec.config["model"], spec.config["regularization"])
+            self._model = models.build_model(spec.config["model"], spec.config["regularization"])
         finally:
             keras.config.set_dtype_policy("float32")
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._model.compile(
-            optimizer=training.optimizer(spec.config["optimizer"]),
+            optimizer=training.build_optimizer(spec.config["optimizer"]),
             loss=loss,
-            metrics=[training.accuracy_metric(loss)],
+            metrics=[training.make_accuracy_metric(loss)],
             jit_compile=False,  # XLA takes two to three times longer on a CPU
         )
         self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
-        self._checkpointed = time.monotonic()
+        self._checkpoint_time = time.monotonic()
 
-    def restore(self, resumed: snapshot.Snapshot) -> None:
+    def restore(self, checkpoint: snapshot.Snapshot) -> None:
         """Go on from a snapshot; snapshot.Mismatch where it is of another model, optimizer or other images."""
-        snapshot.restore_state(self._model, resumed.state)
-        if len(resumed.best_probabilities) != len(self._validation_targets):
-            raise snapshot.Mismatch(
-                f"the checkpoint predicted {len(resumed.best_probabilities)} validation images, "
+        snapshot.restore_state(self._model, checkpoint.state)
+        if len(checkpoint.best_probabilities) != len(self._validation_targets):
+            raise snapshot.CheckpointMismatch(
+                f"the checkpoint predicted {len(checkpoint.best_probabilities)} validation images, "
                 f"and the trial has {len(self._validation_targets)}"
             )
-        self._best = self._model.get_weights() if resumed.best_weights is None else resumed.best_weights
-        self._best_probabilities = resumed.best_probabilities
+        self._best_weights = self._model.get_weights() if checkpoint.best_weights is None else checkpoint.best_weights
+        self._best_probabilities = checkpoint.best_probabilities
 
-    def checkpoint(self, history: list[dict[str, float]], last: bool) -> bytes | None:
+    def make_checkpoint(self, history: list[dict[str, float]], is_last: bool) -> bytes | None:
         """The state after the last epoch of `history`, where a checkpoint is due.
 
         There is none of an epoch that diverged: a trial continued from it would pass for a sound one.
         """
-        every = self._spec.checkpoint_seconds
-        due = every is not None and (last or time.monotonic() - self._checkpointed >= every)
-        due = due or (self._spec.keep_final and self.finished(history))
-        if not due or _diverged_in(history[-1]):
+        interval = self._spec.checkpoint_seconds
+        is_due = interval is not None and (is_last or time.monotonic() - self._checkpoint_time >= interval)
+        is_due = is_due or (self._spec.keep_final and self.is_finished(history))
+        if not is_due or _find_divergence(history[-1]):
             return None
-        is_best = self._best_epoch(history) == len(history)
-        content = snapshot.pack(
+        is_best = self._find_best_epoch(history) == len(history)
+        content = snapshot.pack_snapshot(
             snapshot.Snapshot(
                 history=history,
-                state=snapshot.state_of(self._model),
-                best_weights=None if is_best else self._best,
+                state=snapshot.copy_state(self._model),
+                best_weights=None if is_best else self._best_weights,
                 best_probabilities=self._best_probabilities,
             )
         )
-        self._checkpointed = time.monotonic()
+        self._checkpoint_time = time.monotonic()
         return content
 
-    def _best_epoch(self, history: training.History) -> int:
+    def _find_best_epoch(self, history: training.History) -> int:
         """The epoch to keep: images that were trained on choose none, so beside them it is the last."""
         if self._spec.data.include_validation:
             return len(history)
-        return training.best_epoch(history, self._spec.objective)
+        return training.find_best_epoch(history, self._spec.objective)
 
-    def finished(self, history: training.History) -> bool:
+    def is_finished(self, history: training.History) -> bool:
         stopping = self._train["early_stopping"]
         if len(history) >= self._train["epochs"]:
             return True
         return bool(stopping) and bool(history) and training.should_stop(history, **stopping)
 
-    def epoch(self, history: training.History) -> dict[str, float]:
+    def train_epoch(self, history: training.History) -> dict[str, float]:
         """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
-        epoch, start, busy = len(history) + 1, time.perf_counter(), time.process_time()
-        rate = training.learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
+        epoch, start, cpu_start = len(history) + 1, time.perf_counter(), time.process_time()
+        rate = training.compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
         self._model.optimizer.learning_rate = rate
-        order = training.epoch_order(len(self._targets), self._seed, epoch)
-        images = training.augment(
+        order = training.draw_epoch_order(len(self._targets), self._seed, epoch)
+        images = training.augment_images(
             self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
         )
-        fitted = self._model.fit(
+        keras_history = self._model.fit(
             images,
             self._targets[order],
             batch_size=self._train["batch_size"],
@@ -188,14 +188,14 @@ class _Fit:
             verbose=0,
         )
         images = self._splits.validation.images
-        probabilities = self._model.predict(images, batch_size=_even_batch(len(images)), verbose=0)
-        metrics = {name: float(values[-1]) for name, values in fitted.history.items()}
+        probabilities = self._model.predict(images, batch_size=_choose_batch_size(len(images)), verbose=0)
+        metrics = {name: float(values[-1]) for name, values in keras_history.history.items()}
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
         metrics["epoch_seconds"] = time.perf_counter() - start
-        metrics["epoch_cpu_seconds"] = time.process_time() - busy
-        if self._best_epoch([*history, metrics]) == epoch:
-            self._best = self._model.get_weights()
+        metrics["epoch_cpu_seconds"] = time.process_time() - cpu_start
+        if self._find_best_epoch([*history, metrics]) == epoch:
+            self._best_weights = self._model.get_weights()
             self._best_probabilities = np.asarray(probabilities, np.float32)
         return metrics
 
@@ -208,35 +208,35 @@ class _Fit:
         import keras
 
         loss = keras.ops.mean(keras.losses.get(self._train["loss"])(self._validation_targets, probabilities))
-        right = probabilities.argmax(axis=1) == self._splits.validation.labels
+        correct = probabilities.argmax(axis=1) == self._splits.validation.labels
         return {
             "val_loss": float(loss) + float(sum(self._model.losses)),
-            "val_accuracy": float(right.mean()),
+            "val_accuracy": float(correct.mean()),
         }
 
-    def result(self, history: list[dict[str, float]]) -> TrialResult:
+    def make_result(self, history: list[dict[str, float]]) -> TrialResult:
         """Restore the best epoch and pack the model with what it predicted."""
-        self._model.set_weights(self._best)
+        self._model.set_weights(self._best_weights)
         return TrialResult(
             trial_id=self._spec.trial_id,
             history=history,
-            best_epoch=self._best_epoch(history),
+            best_epoch=self._find_best_epoch(history),
             probabilities=self._best_probabilities,
-            model=_keras_file(self._model),
+            model=_serialize_model(self._model),
             parameters=int(self._model.count_params()),
             fit_seconds=sum(row["epoch_seconds"] for row in history),
         )
 
 
-def _even_batch(images: int) -> int:
+def _choose_batch_size(image_count: int) -> int:
     """Images a batch, so that all are alike where that is possible: for a shorter last one Keras traces again."""
-    for parts in range(math.ceil(images / _PREDICTED_AT_ONCE), 1 + images // 128):
-        if images % parts == 0:
-            return images // parts
-    return _PREDICTED_AT_ONCE
+    for parts in range(math.ceil(image_count / _MAX_PREDICTION_BATCH), 1 + image_count // 128):
+        if image_count % parts == 0:
+            return image_count // parts
+    return _MAX_PREDICTION_BATCH
 
 
-def _keras_file(model: keras.Model) -> bytes:
+def _serialize_model(model: keras.Model) -> bytes:
     # A .keras file holds the optimizer's state whatever `include_optimizer` says: two or three times the bytes.
     model.optimizer, model.compiled = None, False
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from fmnist_sweep.analysis.comparison import SEED_SD
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.report import wording
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
-from fmnist_sweep.training.evaluation import wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 from tests.support.stored import Simulation, pictures, simulation, trial
 
 
@@ -54,7 +54,7 @@ def test_trials_are_ranked_and_the_first_of_equals_is_the_best() -> None:
 def test_rows_say_interval_and_tie_by_run() -> None:
     found = gathered(of(trial(1, 0.95), trial(2, 0.945), trial(3, 0.5)))
     rows = {row.run_id: row for row in found.rows}
-    assert (rows["run0001"].low, rows["run0001"].high) == wilson(190, 200)
+    assert (rows["run0001"].low, rows["run0001"].high) == compute_wilson_interval(190, 200)
     assert [rows[f"run000{number}"].tied for number in (1, 2, 3)] == [True, True, False]
     assert found.tied == (1,)
     assert found.images == 200 and found.comparable
@@ -181,7 +181,7 @@ def test_only_trials_with_the_same_validation_images_are_compared() -> None:
     found = gathered(study)
     assert [row.tied for row in found.rows] == [True, True, None, None]
     assert found.elsewhere == 2
-    assert found.rows[2].low == wilson(170, 200)[0], "of as many images as that data set has"
+    assert found.rows[2].low == compute_wilson_interval(170, 200)[0], "of as many images as that data set has"
     assert study.read.count("run0004") == 0, "one look for each data set"
     assert "2 trials were judged on other validation images" in wording.describe_other_images(found)
 
@@ -253,7 +253,7 @@ def test_where_nothing_is_wrong_no_share_of_the_mistakes_is_told() -> None:
 def test_the_answer_is_told_in_words_with_every_figure() -> None:
     found = gathered(of(trial(1, 0.95, filters=32), trial(2, 0.945, filters=64), trial(3, filters=96)))
     before, name, after = wording.describe_best(found)
-    low, high = wilson(190, 200)
+    low, high = compute_wilson_interval(190, 200)
     assert before + name + after == (
         "Best of 3 trials (2 finished, 1 failed): trial 1 · filters 32, validation accuracy "
         f"0.9500 [{low:.4f}, {high:.4f}] (95% Wilson interval, 200 images)."

@@ -22,7 +22,7 @@ from fmnist_sweep.analysis import (
     without,
 )
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.training.evaluation import evaluate, wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval, evaluate_predictions
 
 NAN = float("nan")
 TEE, TROUSER, PULLOVER, SHIRT, BAG = (LABELS.index(n) for n in ("T-shirt/top", "Trouser", "Pullover", "Shirt", "Bag"))
@@ -52,7 +52,7 @@ def _drawn(n: int, names: int = 10, sharp: float = 1.0) -> tuple[NDArray[np.int6
 
 def test_a_proportion_says_its_value_and_interval() -> None:
     assert str(Proportion.of(5474, 6000)) == "0.9123 [0.9049, 0.9192]"
-    assert (Proportion.of(3, 4).low, Proportion.of(3, 4).high) == wilson(3, 4)
+    assert (Proportion.of(3, 4).low, Proportion.of(3, 4).high) == compute_wilson_interval(3, 4)
 
 
 def test_a_proportion_of_nothing_knows_nothing() -> None:
@@ -72,7 +72,7 @@ def test_each_label_is_scored_as_by_hand() -> None:
     shirt = scores[SHIRT]
     assert (shirt.support, shirt.precision, shirt.recall) == (3, 1 / 3, 1 / 3)
     assert shirt.f1 == pytest.approx(1 / 3)
-    assert (shirt.recall_low, shirt.recall_high) == wilson(1, 3)
+    assert (shirt.recall_low, shirt.recall_high) == compute_wilson_interval(1, 3)
     assert (scores[TEE].precision, scores[TEE].recall, scores[TEE].f1) == (2 / 3, 1, 0.8)
 
 
@@ -84,7 +84,7 @@ def test_a_label_without_images_scores_nothing_and_its_recall_is_unknown() -> No
 
 def test_scores_are_those_of_the_classification_report() -> None:
     labels, probabilities = _drawn(500)
-    report = evaluate(labels, probabilities, LABELS).report
+    report = evaluate_predictions(labels, probabilities, LABELS).report
     for score in per_class(labels, probabilities.argmax(axis=1), LABELS):
         expected = report[score.label]
         assert score.precision == pytest.approx(expected["precision"])

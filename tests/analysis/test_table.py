@@ -45,7 +45,7 @@ def test_parameters_come_back_as_what_they_were_and_missing_ones_are_missing() -
 def test_only_finished_trials_have_an_accuracy_and_its_interval_is_wilsons() -> None:
     frame = table([replace(each, images=200) for each in TRIALS])
     assert frame[SCORE].isna().tolist() == [False, False, True, True]
-    assert (frame["low"][0], frame["high"][0]) == evaluate.wilson(180, 200)
+    assert (frame["low"][0], frame["high"][0]) == evaluate.compute_wilson_interval(180, 200)
     assert math.isnan(frame["low"][2])
     assert table(TRIALS)["low"].isna().all()  # without a number of images
 

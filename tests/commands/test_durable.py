@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_pa
     kept = sorted(folder.path.glob("checkpoints/*/*.npz"))
     assert kept
     given = replace(spec((*TINY[:-1], "train.epochs=2", "model.filters=61")), checkpoint_seconds=0)
-    other = [event.checkpoint for event in trial.run(given, splits()) if isinstance(event, EpochEnd)]
+    other = [event.checkpoint for event in trial.run_trial(given, splits()) if isinstance(event, EpochEnd)]
     for path in kept:
         path.write_bytes(other[-1] or b"")
     code, shown = _run((*LONG[len(TINY) - 1 :],))

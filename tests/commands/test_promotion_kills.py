@@ -231,7 +231,7 @@ def look(folder: Path) -> Found:
 
 
 def _confirmation(store: Any, run: Any) -> Found:
-    from fmnist_sweep.promotion.confirming import TEST_OPENING
+    from fmnist_sweep.promotion.confirmation import TEST_OPENING
     from fmnist_sweep.tracking import runs as tracking
     from fmnist_sweep.tracking import test_predictions as tested
 

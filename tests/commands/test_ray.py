@@ -25,8 +25,16 @@ from fmnist_sweep.executors import ray_task
 from fmnist_sweep.executors.ray_cluster import RayCluster
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialFailure, TrialResult, TrialSpec, WorkerLost
-from fmnist_sweep.training.trial import checkpoint_history
+from fmnist_sweep.training.events import (
+    EpochEnd,
+    TrialEvent,
+    TrialFailure,
+    TrialResult,
+    TrialSpec,
+    TrialStart,
+    WorkerLost,
+)
+from fmnist_sweep.training.trial import read_checkpoint_history
 from tests.conftest import run
 from tests.support import ROOT
 from tests.support.ray_nodes import Nodes
@@ -66,25 +74,25 @@ def config(*overrides: str) -> RayConfig:
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[RayCluster]:
-    with RayCluster(config(f"executor.workers={backend.usable_cores() + 1}"), 1, STOP) as cluster:
+    with RayCluster(config(f"executor.workers={backend.count_usable_cores() + 1}"), 1, STOP) as cluster:
         yield cluster
 
 
-def events(executor: RayCluster, until: Callable[[Event], bool] | None = None) -> list[Event]:
+def events(executor: RayCluster, until: Callable[[TrialEvent], bool] | None = None) -> list[TrialEvent]:
     """What the trial under way says, to its end or until something is said; None waits are left out."""
-    found: list[Event] = []
+    found: list[TrialEvent] = []
     for _ in range(120):
         event = executor.next_event(1.0)
         if event is not None:
             found.append(event)
-            ended = not isinstance(event, Started | EpochEnd) or (isinstance(event, EpochEnd) and event.last)
+            ended = not isinstance(event, TrialStart | EpochEnd) or (isinstance(event, EpochEnd) and event.last)
             if ended or (until is not None and until(event)):
                 return found
     raise AssertionError(f"no end in sight after {found}")
 
 
-def pid_of(started: Event) -> int:
-    assert isinstance(started, Started)
+def pid_of(started: TrialEvent) -> int:
+    assert isinstance(started, TrialStart)
     (found,) = re.findall(r"process (\d+)", started.worker)
     return int(found)
 
@@ -135,7 +143,7 @@ def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayCluste
     given = spec([*TINY, "train.epochs=2", "regularization.dropout=0.3"])
     here.submit(given)
     found = events(here)
-    assert [type(event) for event in found] == [Started, EpochEnd, EpochEnd, TrialResult]
+    assert [type(event) for event in found] == [TrialStart, EpochEnd, EpochEnd, TrialResult]
     assert {event.trial_id for event in found} == {"0"}
     assert socket.gethostname() in str(found[0])
     result, same = found[-1], alone(given, tmp_path)
@@ -198,7 +206,7 @@ def test_another_version_on_a_node_is_named(here: RayCluster, monkeypatch: pytes
 
 
 def test_a_fault_of_a_task_that_is_no_trials_is_raised_here(here: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> Iterator[Event]:
+    def full(*_: object) -> Iterator[TrialEvent]:
         raise OSError(28, "No space left on device")
         yield
 
@@ -229,7 +237,7 @@ def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_wait
     begun: set[str] = set()
     while len(begun) < here.slots - 1:  # there is one more than the cluster has room for
         event = here.next_event(60.0)
-        assert isinstance(event, Started | EpochEnd)
+        assert isinstance(event, TrialStart | EpochEnd)
         begun |= {event.trial_id} if isinstance(event, EpochEnd) else set()
     with STOP.defer():
         STOP.receive_signal(signal.SIGINT, None)
@@ -239,7 +247,7 @@ def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_wait
         if trial_id in begun:
             assert isinstance(event, EpochEnd)
             assert event.checkpoint is not None
-            assert len(checkpoint_history(event.checkpoint)) == event.epoch
+            assert len(read_checkpoint_history(event.checkpoint)) == event.epoch
         else:
             assert isinstance(event, WorkerLost)
     with pytest.raises(RuntimeError, match="no trial"):

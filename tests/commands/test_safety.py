@@ -26,7 +26,7 @@ from fmnist_sweep.data.drawn import draw
 from fmnist_sweep.data.splits import Table
 from fmnist_sweep.errors import ExitCode, StoreError, UserError
 from fmnist_sweep.promotion import candidates
-from fmnist_sweep.promotion.candidates import Asked
+from fmnist_sweep.promotion.candidates import PromotionTarget
 from fmnist_sweep.report import publish as publishing
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
@@ -414,9 +414,9 @@ def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_senten
         lambda: trial_table.choose(empty_store, sweep=name),
         lambda: publishing.rebuild_report(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
         lambda: publishing.rebuild_report(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
-        lambda: candidates.find(empty_store, Asked(run_id=name), 3, False),
-        lambda: candidates.find(empty_store, Asked(study_id=name), 3, False),
-        lambda: candidates.find(empty_store, Asked(sweep_id=name), 3, False),
+        lambda: candidates.find_candidates(empty_store, PromotionTarget(run_id=name), 3, False),
+        lambda: candidates.find_candidates(empty_store, PromotionTarget(study_id=name), 3, False),
+        lambda: candidates.find_candidates(empty_store, PromotionTarget(sweep_id=name), 3, False),
         lambda: stores.open_existing_store(empty_store.uri, name),
     ]
     for ask in asked:
@@ -500,7 +500,7 @@ def test_ids_and_names_from_a_shared_store_lead_nowhere(name: str, hostile_store
         lambda: publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),
         lambda: trial_table.table(trial_table.choose(store)),
         lambda: side_by_side.find(store, name),
-        lambda: candidates.find(store, Asked(), 3, False),
+        lambda: candidates.find_candidates(store, PromotionTarget(), 3, False),
     ]
     for ask in asked:
         try:

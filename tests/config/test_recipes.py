@@ -124,7 +124,7 @@ def test_an_experiment_holds_nothing_but_groups_of_the_config(path: Path) -> Non
 
 def built(recipe: str) -> tuple[dict[str, Any], keras.Model]:
     config = resolved(compose_job([f"experiment={recipe}"]))
-    return config, models.build(config["model"], config["regularization"])
+    return config, models.build_model(config["model"], config["regularization"])
 
 
 def layers(model: keras.Model, kind: str) -> list[Any]:

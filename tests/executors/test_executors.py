@@ -25,11 +25,11 @@ from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import (
     CheckpointRefused,
     EpochEnd,
-    Event,
-    Started,
+    TrialEvent,
     TrialFailure,
     TrialResult,
     TrialSpec,
+    TrialStart,
     WorkerLost,
 )
 from tests.support import ROOT
@@ -39,19 +39,19 @@ LIMIT_SECONDS = 120
 FOREVER = ("train.epochs=100000",)
 
 
-def next_of(executor: Executor) -> Event:
+def next_of(executor: Executor) -> TrialEvent:
     """The next event, within a time limit."""
     event = executor.next_event(LIMIT_SECONDS)
     assert event is not None, "nothing was heard in time"
     return event
 
 
-def ended(executor: Executor) -> list[Event]:
+def ended(executor: Executor) -> list[TrialEvent]:
     """The events of the trial under way, to its end."""
     events = [next_of(executor)]
-    while isinstance(events[-1], (Started, EpochEnd)):
+    while isinstance(events[-1], (TrialStart, EpochEnd)):
         events.append(next_of(executor))
-    return [event for event in events if not isinstance(event, Started)]
+    return [event for event in events if not isinstance(event, TrialStart)]
 
 
 def in_process() -> Executor:
@@ -148,13 +148,13 @@ def replaced(given: TrialSpec, **changes: object) -> TrialSpec:
     return TrialSpec(**{**vars(given), **changes})
 
 
-def started(executor: Executor) -> Started:
+def started(executor: Executor) -> TrialStart:
     event = next_of(executor)
-    assert isinstance(event, Started)
+    assert isinstance(event, TrialStart)
     return event
 
 
-def pid_of(event: Started) -> int:
+def pid_of(event: TrialStart) -> int:
     return int(event.worker.split("process ")[1].rstrip(")"))
 
 
@@ -188,7 +188,7 @@ def test_two_trials_train_at_once(local: Local) -> None:
     for number in range(2):
         local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
     heard = [next_of(local) for _ in range(30)]
-    assert {event.worker for event in heard if isinstance(event, Started)} != set()
+    assert {event.worker for event in heard if isinstance(event, TrialStart)} != set()
     epochs = [event.trial_id for event in heard if isinstance(event, EpochEnd)]
     assert set(epochs) == {"0", "1"}
 
@@ -314,7 +314,7 @@ def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
         pids: list[int] = []
         event = next_of(local)
         while len(pids) < 2 or not isinstance(event, EpochEnd):
-            pids += [pid_of(event)] if isinstance(event, Started) else []
+            pids += [pid_of(event)] if isinstance(event, TrialStart) else []
             event = next_of(local)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         os.kill(pids[0], signal.SIGKILL)

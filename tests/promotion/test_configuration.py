@@ -14,7 +14,13 @@ from fmnist_sweep.config.commands import command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.promotion.configuration import Configuration, described, from_description, keys_of, words_of
+from fmnist_sweep.promotion.configuration import (
+    TrialConfiguration,
+    list_keys,
+    parse_configuration,
+    parse_repeat_command,
+    serialize_configuration,
+)
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Search
 from tests.support.small import resolved
@@ -28,22 +34,22 @@ GIVEN = [
 ]
 
 
-def configuration(*overrides: str, seed: int = 1) -> tuple[Configuration, dict[str, Any]]:
+def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, dict[str, Any]]:
     """That of a trial of this command, and the trial's config."""
     job = compose_job([*overrides, f"seed={seed}", "train.precision=float32"])
     found = study.name_by_content(job, "", job.config.settings, "sha")
     config = resolved(job)
-    flags, words = words_of(command(found, config, None, 2))
+    flags, words = parse_repeat_command(command(found, config, None, 2))
     settings = {key: value for key, value in config.items() if key != "seed"}
     objective = job.config.search.objective
-    made = Configuration(
+    made = TrialConfiguration(
         "a trial", settings, job.config.data.content(), "fashion_mnist:1", objective, seed, words, flags
     )
     return made, config
 
 
-def trained_again(of: Configuration, seeds: int = 3) -> Study:
-    job = of.job(compose_job(["search=grid"]).config, seeds, "/data", "fmnist-sweep promote")
+def trained_again(of: TrialConfiguration, seeds: int = 3) -> Study:
+    job = of.make_job(compose_job(["search=grid"]).config, seeds, "/data", "fmnist-sweep promote")
     return study.name_by_content(job, job.label or "", job.config.settings, "sha")
 
 
@@ -78,11 +84,11 @@ def test_the_command_of_a_confirmation_composes_exactly_it(overrides: list[str])
 def test_trainings_that_differ_in_their_seed_alone_are_one_configuration() -> None:
     one, other = configuration("search=grid", seed=1)[0], configuration("search=grid", seed=7)[0]
     assert one.key == other.key
-    assert keys_of([one, other]) == [one.key]
+    assert list_keys([one, other]) == [one.key]
     for changed in (["train.epochs=2"], ["optimizer=sgd"], ["model.dense_units=64"], ["search.objective=val_loss"]):
         assert configuration("search=grid", *changed)[0].key != one.key
     assert replace(one, data_tag="fashion_mnist:2").key != one.key
-    assert one.on_all_images(3).key != one.key
+    assert one.include_validation_images(3).key != one.key
 
 
 def test_a_configuration_that_was_chosen_with_one_of_the_fresh_seeds_is_not_trained_with_it_again() -> None:
@@ -101,19 +107,19 @@ def test_more_seeds_continue_the_same_study_and_it_is_no_study_of_a_sweep() -> N
 
 def test_what_a_version_says_of_it_gives_it_back() -> None:
     made = replace(configuration("data.limit=2000")[0], trial_run="abc", flags=("--config-dir", "/mine"))
-    assert from_description(described(made)) == made
+    assert parse_configuration(serialize_configuration(made)) == made
     for text in ("{}", "[]", '{"name": 3}', "no json"):
         with pytest.raises(ValueError):
-            from_description(text)
+            parse_configuration(text)
 
 
 def test_on_all_images_it_trains_as_long_as_was_best_on_the_same_schedule() -> None:
-    made = configuration("train=cosine", "train.epochs=9")[0].on_all_images(4)
+    made = configuration("train=cosine", "train.epochs=9")[0].include_validation_images(4)
     train = trained_again(made).settings["train"]
     assert (train["epochs"], train["early_stopping"], train["schedule"]["over_epochs"]) == (4, None, 9)
     assert trained_again(made).job.config.data.include_validation
     with pytest.raises(ConfigError, match=r"data\.include_validation=true .* train\.schedule"):
-        trained_again(configuration("train=plateau")[0].on_all_images(4))
+        trained_again(configuration("train=plateau")[0].include_validation_images(4))
 
 
 def test_a_configuration_from_a_store_that_cannot_be_trained_is_refused_by_name() -> None:
@@ -139,5 +145,5 @@ def test_a_folder_of_the_users_own_configs_stays_in_the_command() -> None:
         "executor.threads=2",
         "seed=3",
     ]
-    assert words_of(shlex.join(words)) == (("--config-dir", "/my configs"), ("model=mine",))
-    assert Path(words_of(shlex.join(words))[0][1]).name == "my configs"
+    assert parse_repeat_command(shlex.join(words)) == (("--config-dir", "/my configs"), ("model=mine",))
+    assert Path(parse_repeat_command(shlex.join(words))[0][1]).name == "my configs"

@@ -13,26 +13,28 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.comparison import over_seeds, repeats
-from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
+from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 
 NAMES = ("Coat", "Shirt")
 LABELS = np.arange(2000, dtype=np.int64) % 2
 RULE = Rule(min_gain=0.001, class_drop=0.03, level=0.95)
 
 
-def _trained(name: str, coat: int, shirt: int, seeds: int = 3) -> Confirmed:
+def _trained(name: str, coat: int, shirt: int, seeds: int = 3) -> Contender:
     """Right on the first `coat` coats and `shirt` shirts of 1,000 each; one seed one coat more, one one fewer."""
     correct = np.empty((seeds, 2000), dtype=bool)
     for row, luck in zip(correct, [1, -1, *[0] * (seeds - 2)], strict=True):
         row[LABELS == 0] = np.arange(1000) < coat + luck
         row[LABELS == 1] = np.arange(1000) < shirt
-    return Confirmed(name, correct)
+    return Contender(name, correct)
 
 
 CHAMPION = _trained("old", 900, 800)
 
 
-def _judged(*finalists: Confirmed, champion: Confirmed | None = CHAMPION, rule: Rule = RULE, **more: Any) -> Judgement:
+def _judged(
+    *finalists: Contender, champion: Contender | None = CHAMPION, rule: Rule = RULE, **more: Any
+) -> GateJudgement:
     return judge(finalists, champion, LABELS, NAMES, rule, **more)
 
 
@@ -41,7 +43,7 @@ def test_without_a_champion_the_highest_mean_is_the_first() -> None:
 
     assert (found.verdict, found.winner, found.promotes, found.champion) == ("first", 1, True, None)
     assert [standing.difference for standing in found.standings] == [None, None]
-    assert [standing.better for standing in found.standings] == [False, False]
+    assert [standing.is_better for standing in found.standings] == [False, False]
     assert found.reasons == (
         "low: test accuracy 0.8250 ± 0.0005 (n=3); there is no champion.",
         "high: test accuracy 0.8500 ± 0.0005 (n=3); there is no champion.",
@@ -54,7 +56,7 @@ def test_a_finalist_that_meets_the_rule_takes_the_place() -> None:
     found = _judged(better)
     standing = found.standings[0]
 
-    assert (found.verdict, found.winner, found.promotes, standing.better) == ("better", 0, True, True)
+    assert (found.verdict, found.winner, found.promotes, standing.is_better) == ("better", 0, True, True)
     assert standing.difference == over_seeds(better.correct, CHAMPION.correct, level=found.level_used)
     assert standing.accuracy == repeats(list(better.correct.mean(axis=1)))
     assert standing.recalls == pytest.approx({"Coat": 0.92, "Shirt": 0.81})
@@ -80,7 +82,7 @@ def test_a_finalist_below_the_champion_is_worse() -> None:
 
 
 def test_the_champion_itself_cannot_be_told_apart() -> None:
-    found = _judged(Confirmed("again", CHAMPION.correct))
+    found = _judged(Contender("again", CHAMPION.correct))
     assert (found.verdict, found.promotes) == ("cannot tell", False)
     assert found.standings[0].objections == (
         "the interval holds 0",
@@ -121,7 +123,7 @@ def test_drops_are_listed_with_the_largest_first() -> None:
 def test_of_several_that_are_better_the_highest_mean_wins() -> None:
     found = _judged(_trained("good", 920, 810), _trained("best", 930, 810), _trained("bad", 700, 700))
     assert (found.verdict, found.winner) == ("better", 1)
-    assert [standing.better for standing in found.standings] == [True, True, False]
+    assert [standing.is_better for standing in found.standings] == [True, True, False]
 
 
 def test_a_higher_mean_that_the_rule_holds_back_does_not_win() -> None:
@@ -132,7 +134,7 @@ def test_a_higher_mean_that_the_rule_holds_back_does_not_win() -> None:
 
 
 def test_among_those_not_better_the_highest_mean_gives_the_verdict() -> None:
-    same, worse = Confirmed("same", CHAMPION.correct), _trained("worse", 700, 700)
+    same, worse = Contender("same", CHAMPION.correct), _trained("worse", 700, 700)
     found = _judged(worse, same)
     assert (found.verdict, found.winner) == ("cannot tell", 1)
     assert _judged(worse, _trained("worst", 600, 700)).verdict == "worse"
@@ -155,7 +157,7 @@ def test_the_level_is_corrected_for_finalists_and_for_openings(finalists: int, o
     assert first.accuracy == repeats(list(_trained("", 920, 810).correct.mean(axis=1)))
 
 
-def _close() -> Confirmed:
+def _close() -> Contender:
     """A gain whose interval lies above 0 at 95 % by little."""
     return _trained("close", 906, 800)
 
@@ -182,7 +184,7 @@ def test_the_rule_is_worded_with_its_numbers_and_sources() -> None:
 
 
 @pytest.mark.parametrize("champion", [CHAMPION, None])
-def test_it_is_plain_values_for_json(champion: Confirmed | None) -> None:
+def test_it_is_plain_values_for_json(champion: Contender | None) -> None:
     found = _judged(_trained("new", 980, 769), champion=champion)
     values = json.loads(json.dumps(found.as_dict(), allow_nan=False))
 
@@ -209,7 +211,7 @@ def test_finalist_and_champion_may_have_different_numbers_of_seeds() -> None:
     assert found.verdict == "better"
 
 
-def _labelled(labels: NDArray[Any], names: tuple[str, ...] = NAMES) -> Judgement:
+def _labelled(labels: NDArray[Any], names: tuple[str, ...] = NAMES) -> GateJudgement:
     return judge([CHAMPION], None, labels, names, RULE)
 
 
@@ -218,12 +220,12 @@ def _labelled(labels: NDArray[Any], names: tuple[str, ...] = NAMES) -> Judgement
     [
         (lambda: _judged(), "at least one finalist"),
         (lambda: _judged(CHAMPION, openings=0), "openings counts this one too"),
-        (lambda: _judged(Confirmed("new", CHAMPION.correct[:1])), "new needs at least two trainings .* but has 1"),
-        (lambda: _judged(CHAMPION, champion=Confirmed("old", CHAMPION.correct[:1])), "old needs at least two"),
-        (lambda: _judged(Confirmed("new", CHAMPION.correct[:1]), champion=None), "new needs at least two"),
-        (lambda: _judged(Confirmed("new", CHAMPION.correct[:, :9])), "one has 2000 and the other 9"),
-        (lambda: _judged(Confirmed("new", CHAMPION.correct[0])), r"must have shape \(seeds, images\)"),
-        (lambda: _judged(Confirmed("new", CHAMPION.correct.astype(int))), "must be boolean"),
+        (lambda: _judged(Contender("new", CHAMPION.correct[:1])), "new needs at least two trainings .* but has 1"),
+        (lambda: _judged(CHAMPION, champion=Contender("old", CHAMPION.correct[:1])), "old needs at least two"),
+        (lambda: _judged(Contender("new", CHAMPION.correct[:1]), champion=None), "new needs at least two"),
+        (lambda: _judged(Contender("new", CHAMPION.correct[:, :9])), "one has 2000 and the other 9"),
+        (lambda: _judged(Contender("new", CHAMPION.correct[0])), r"must have shape \(seeds, images\)"),
+        (lambda: _judged(Contender("new", CHAMPION.correct.astype(int))), "must be boolean"),
         (lambda: _labelled(LABELS + 1), r"labels must lie in 0\.\.1, but lie in 1\.\.2"),
         (lambda: _labelled(LABELS - 1), r"labels must lie in 0\.\.1, but lie in -1\.\.0"),
         (lambda: _labelled(LABELS.astype(float)), "labels must be integers"),

@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 from fmnist_sweep.analysis.comparison import Power, seeds_needed
 from fmnist_sweep.analysis.comparison.power import DISAGREEMENT, INTERACTION, RECALL_SDS
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.promotion.gate import Confirmed, Judgement, Rule, judge
+from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +48,11 @@ class World:
         own = np.sqrt(COMMON) * self._difficulty + np.sqrt(OWN) * self._random.standard_normal(IMAGES)
         return np.asarray(own - _lift(gain))
 
-    def trained(self, name: str, difficulty: Floats, seeds: int) -> Confirmed:
+    def trained(self, name: str, difficulty: Floats, seeds: int) -> Contender:
         """Which images so many trainings get right: nearly always or never most of them, now and then about 15 %."""
         recalls = np.clip(RECALLS + self._moved(seeds), 0.3, 0.9995)
         luck = self._random.standard_normal((seeds, IMAGES), dtype=np.float32)
-        return Confirmed(name, np.asarray(np.sqrt(SINGLE) * luck + difficulty < ndtri(recalls)[:, TRUTH]))
+        return Contender(name, np.asarray(np.sqrt(SINGLE) * luck + difficulty < ndtri(recalls)[:, TRUTH]))
 
     def _moved(self, seeds: int) -> Floats:
         """By how much each seed moves each recall: what one class loses others gain, but for the accuracy's luck."""
@@ -74,7 +74,7 @@ def _decisions(
     gain: float | None = None,
     champion_seeds: int | None = None,
     rule: Rule = RULE,
-) -> list[Judgement]:
+) -> list[GateJudgement]:
     """All finalists are the champion's configuration under other names but, where there is a gain, the last."""
     random = np.random.default_rng(13)
     decisions = []

@@ -16,7 +16,7 @@ import pytest
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion import registration as enrolment
-from fmnist_sweep.promotion import reproduce as rebuilding
+from fmnist_sweep.promotion import reproduction as rebuilding
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking.registry import MODEL_NAME
@@ -86,7 +86,7 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
 
 @pytest.mark.slow
 @needs_fashion_mnist
-@pytest.mark.skipif(backend.usable_cores() < 2, reason="needs two cores, to be given one of them")
+@pytest.mark.skipif(backend.count_usable_cores() < 2, reason="needs two cores, to be given one of them")
 def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within_the_noise(folder: Path) -> None:
     threads = _version(folder).tags[enrolment.THREADS]
     kept = json.loads(_version(folder).tags[enrolment.VERSIONS])
@@ -162,7 +162,7 @@ def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path
         value = json.dumps({**json.loads(version.tags[key]), "settings": 3})
     version.tags[key] = value
     with pytest.raises(StoreError, match="version 1 does not say how it was trained"):
-        rebuilding.recorded(version)
+        rebuilding.read_version_record(version)
 
 
 @needs_fashion_mnist

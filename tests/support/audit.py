@@ -275,7 +275,7 @@ def checkpoints(folder: Path, batches: int) -> dict[tuple[str, str], int]:
     """
     newest: dict[tuple[str, str], int] = {}
     for path in sorted((folder / "mlruns" / "studies").glob("*/checkpoints/*/[0-9]*.npz")):
-        epoch, found = int(path.stem), snapshot.unpack(path.read_bytes())
+        epoch, found = int(path.stem), snapshot.unpack_snapshot(path.read_bytes())
         assert len(found.history) == epoch
         (iterations,) = [int(value) for name, value in found.state if name.endswith(("/iteration", "/iterations"))]
         assert iterations == epoch * batches, f"{path}: {iterations} steps in {epoch} epochs of {batches}"

@@ -32,7 +32,7 @@ from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training import snapshot, trial
-from fmnist_sweep.training.events import EpochEnd, Event, Started, TrialResult, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart
 from tests.support.small import TINY, events, resolved
 from tests.support.small import splits as small_splits
 
@@ -55,7 +55,7 @@ def trained() -> Trained:
     spec = TrialSpec("study", "0", 1, resolved(job), job.config.search.objective, job.config.data, checkpoint_seconds=0)
     (epoch,), result = events(spec, small_splits())
     assert isinstance(result, TrialResult) and epoch.checkpoint is not None
-    return Trained(result.model, result.parameters, snapshot.unpack(epoch.checkpoint).state)
+    return Trained(result.model, result.parameters, snapshot.unpack_snapshot(epoch.checkpoint).state)
 
 
 def key(spec: TrialSpec) -> str:
@@ -115,8 +115,8 @@ class Simulated:
         slots: int,
         seconds: Callable[[TrialSpec], float],
         stop: Stop,
-        heard: Callable[[Event], None] = lambda event: None,
-        fate: Callable[[TrialSpec], Event | None] = lambda spec: None,
+        heard: Callable[[TrialEvent], None] = lambda event: None,
+        fate: Callable[[TrialSpec], TrialEvent | None] = lambda spec: None,
     ) -> None:
         self._slots, self._seconds, self._stop, self._heard, self._fate = slots, seconds, stop, heard, fate
         self._underway: dict[str, _Underway] = {}
@@ -130,13 +130,13 @@ class Simulated:
     def submit(self, spec: TrialSpec) -> None:
         if len(self._underway) >= self._slots:
             raise RuntimeError(f"simulated has {self._slots} slots, and a trial is under way in each")
-        history = [] if spec.resume is None else trial.checkpoint_history(spec.resume)
+        history = [] if spec.resume is None else trial.read_checkpoint_history(spec.resume)
         left = max(1, spec.config["train"]["epochs"] - len(history))
         images = len(load(spec.data).validation.labels)
         begun = self._underway[spec.trial_id] = _Underway(spec, history, self._seconds(spec) / left, images)
         self._say_at(time.monotonic(), begun)
 
-    def next_event(self, timeout: float | None = None) -> Event | None:
+    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         if not self._underway:
             raise RuntimeError("no trial is under way")
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
@@ -161,7 +161,7 @@ class Simulated:
         self._order += 1
         heapq.heappush(self._due, (due, self._order, underway))
 
-    def _event(self, due: float, order: int, underway: _Underway) -> Event:
+    def _event(self, due: float, order: int, underway: _Underway) -> TrialEvent:
         """What a trial says at its time; the next time is as if it had been heard at once."""
         spec, history = underway.spec, underway.history
         epochs = spec.config["train"]["epochs"]
@@ -169,7 +169,7 @@ class Simulated:
             underway.started = True
             # `due` and not now: workers train on while the supervisor is busy.
             self._say_at(due + (underway.epoch_seconds if len(history) < epochs else 0), underway)
-            return Started(spec.trial_id, "a simulated worker")
+            return TrialStart(spec.trial_id, "a simulated worker")
         fate = self._fate(spec)
         if fate is not None or len(history) == epochs:
             del self._underway[spec.trial_id]
@@ -188,11 +188,11 @@ class Simulated:
         )
         if not due and not is_last:
             return None
-        best = training.best_epoch(history, spec.objective)
-        return snapshot.pack(snapshot.Snapshot(history, trained().state, None, probabilities(spec, best)))
+        best = training.find_best_epoch(history, spec.objective)
+        return snapshot.pack_snapshot(snapshot.Snapshot(history, trained().state, None, probabilities(spec, best)))
 
     def _result(self, spec: TrialSpec, history: list[Metrics]) -> TrialResult:
-        best = training.best_epoch(history, spec.objective)
+        best = training.find_best_epoch(history, spec.objective)
         return TrialResult(
             trial_id=spec.trial_id,
             history=history,
@@ -233,10 +233,10 @@ class Unstored(Delivery):
 def simulated(
     slots: int,
     seconds: Callable[[TrialSpec], float],
-    heard: Callable[[Event], None] = lambda event: None,
+    heard: Callable[[TrialEvent], None] = lambda event: None,
     stored: bool = True,
     drawn: bool = True,
-    fate: Callable[[TrialSpec], Event | None] = lambda spec: None,
+    fate: Callable[[TrialSpec], TrialEvent | None] = lambda spec: None,
 ) -> Iterator[None]:
     """Within this, sweeps train on a Simulated executor.
 

@@ -15,7 +15,7 @@ from fmnist_sweep.data.splits import Origin, Split, sha256_of
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal, Search
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training.events import EpochEnd, Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 
 DRAWN = ("data=drawn", "data.images=200")
 # The smallest network that still has each kind of layer.
@@ -74,9 +74,9 @@ def spec(overrides: Sequence[str], **changes: Any) -> TrialSpec:
     return TrialSpec("study", "0", 1, config, job.config.search.objective, job.config.data)
 
 
-def events(given: TrialSpec, data: Splits) -> tuple[list[EpochEnd], Event]:
+def events(given: TrialSpec, data: Splits) -> tuple[list[EpochEnd], TrialEvent]:
     """Each epoch of a trial, and how it ended."""
-    *epochs, last = trial.run(given, data)
+    *epochs, last = trial.run_trial(given, data)
     assert all(isinstance(epoch, EpochEnd) for epoch in epochs)
     return [epoch for epoch in epochs if isinstance(epoch, EpochEnd)], last
 

@@ -302,7 +302,7 @@ def _import_everything() -> None:
     from fmnist_sweep.training import backend
 
     store._quiet_mlflow()
-    with backend.standard_error_held_back():
+    with backend.buffer_stderr():
         for name in (
             "tensorflow",
             "keras",

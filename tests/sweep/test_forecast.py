@@ -24,7 +24,7 @@ from fmnist_sweep.search.ask_and_tell import Proposal, most_trials
 from fmnist_sweep.sweep.forecast import Forecast, forecast, refuse_full_disk, text, total
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import models
-from fmnist_sweep.training.probe import Probe, probe
+from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
 from tests.support import small
 
 SPACE = (
@@ -32,10 +32,10 @@ SPACE = (
     "model.filters={tune: int, min_value: 2, max_value: 40}",
     "model.conv_layers={tune: int, min_value: 1, max_value: 2}",
 )
-MEASURED = Probe(epoch_seconds=10.0, parameters=1_000_000, start_seconds=1.0)
+MEASURED = TrainingCost(epoch_seconds=10.0, parameters=1_000_000, start_seconds=1.0)
 
 
-def forecast_of(job: Job, probed: Probe = MEASURED, **changes: Any) -> Forecast:
+def forecast_of(job: Job, probed: TrainingCost = MEASURED, **changes: Any) -> Forecast:
     """The forecast of a study's first run, changed as given."""
     config = job.config
     trials = most_trials(config.search.name, config.oracle, config.settings)
@@ -148,21 +148,21 @@ def test_the_parameters_are_those_of_the_largest_model_of_the_space() -> None:
         space.resolve(settings, dict(zip(values, chosen, strict=True)))
         for chosen in itertools.product(*values.values())
     )
-    largest = max(models.build(each["model"], each["regularization"]).count_params() for each in every)
-    assert probe(settings, small.splits()).parameters == largest
+    largest = max(models.build_model(each["model"], each["regularization"]).count_params() for each in every)
+    assert measure_training_cost(settings, small.splits()).parameters == largest
 
 
 def test_a_model_too_large_for_the_memory_is_counted_all_the_same() -> None:
     # 13 GB of weights; the middle of the space is small.
     filters, units = (f"model.{name}={{tune: choice, values: [2, 3, 4096]}}" for name in ("filters", "dense_units"))
-    probed = probe(compose_job([*small.TINY, filters, units]).config.settings, small.splits())
+    probed = measure_training_cost(compose_job([*small.TINY, filters, units]).config.settings, small.splits())
     assert probed.parameters > 3_000_000_000
     assert probed.epoch_seconds < 60
 
 
 def test_a_configuration_that_cannot_be_built_leaves_the_time_unknown() -> None:
     settings = compose_job(small.TINY).config.settings
-    probed = probe({**settings, "model": {**settings["model"], "conv_layers": 9}}, small.splits())
+    probed = measure_training_cost({**settings, "model": {**settings["model"], "conv_layers": 9}}, small.splits())
     assert math.isnan(probed.epoch_seconds)
     said = forecast_of(compose_job([*SPACE, "search.max_trials=2"]), probed, max_minutes=1.0)
     assert said.trials == 2
@@ -171,7 +171,9 @@ def test_a_configuration_that_cannot_be_built_leaves_the_time_unknown() -> None:
 
 @pytest.mark.parametrize("batch", ["train.batch_size=64", "train.batch_size=65536"])
 def test_fewer_images_than_a_batch_are_enough(batch: str) -> None:
-    probed = probe(compose_job([*small.TINY, batch]).config.settings, small.splits(train=12, validation=10))
+    probed = measure_training_cost(
+        compose_job([*small.TINY, batch]).config.settings, small.splits(train=12, validation=10)
+    )
     assert 0 < probed.epoch_seconds < 60
 
 
@@ -181,7 +183,7 @@ def test_a_trial_trains_the_same_after_a_probe_as_without_one() -> None:
     given, data = small.spec([*small.TINY, "regularization=dropout", "regularization.dropout=0.2"]), small.splits()
     before = small.finished(given, data)
     state, drawn = random.getstate(), np.random.get_state(legacy=False)
-    probe({**given.config, "train": {**given.config["train"], "precision": "mixed_bfloat16"}}, data)
+    measure_training_cost({**given.config, "train": {**given.config["train"], "precision": "mixed_bfloat16"}}, data)
     assert random.getstate() == state
     np.testing.assert_equal(np.random.get_state(legacy=False), drawn)
     assert keras.config.dtype_policy().name == "float32"
@@ -191,7 +193,7 @@ def test_a_trial_trains_the_same_after_a_probe_as_without_one() -> None:
 
 def test_the_minutes_are_about_those_of_a_real_fit() -> None:
     given, data = small.spec([*small.TINY, "model.filters=16", "train.epochs=3"]), small.splits(3000, 500)
-    probed = probe(given.config, data)
+    probed = measure_training_cost(given.config, data)
     said = probed.start_seconds + 3 * probed.epoch_seconds
     real = small.finished(given, data).fit_seconds
     assert said / 20 < real < said * 20  # in the right unit, whatever else the machine does
@@ -203,8 +205,8 @@ def test_the_megabytes_are_about_those_of_a_real_sweep(tmp_path: Path, monkeypat
     assert run_sweep([job], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None)) is ExitCode.DONE
     left = [path for path in tmp_path.rglob("*") if not path.name.endswith(("-wal", "-shm"))]
     megabytes = sum(path.stat().st_blocks * 512 for path in left) / 1e6
-    parameters = probe(job.config.settings, small.splits()).parameters
-    said = forecast_of(job, Probe(1.0, parameters), images=20)
+    parameters = measure_training_cost(job.config.settings, small.splits()).parameters
+    said = forecast_of(job, TrainingCost(1.0, parameters), images=20)
     assert said.megabytes / 2 < megabytes < said.megabytes * 2
 
 

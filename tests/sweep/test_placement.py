@@ -21,7 +21,7 @@ from fmnist_sweep.sweep import plan as plans
 from fmnist_sweep.sweep.plan import Planned
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.probe import Probe
+from fmnist_sweep.training.probe import TrainingCost
 from tests.support.small import DRAWN, TINY
 
 FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_trials=4")
@@ -135,7 +135,7 @@ def test_without_workers_one_process_does_it(
     (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(forecast, "probe", lambda settings, splits: Probe(40.0, 1000))
+    monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
     shown, said = view()
     plan = planned()
     with arranging.arranged(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
@@ -157,8 +157,8 @@ def test_what_takes_less_time_is_taken(
     """Real workers train; only the figures of the two probes are given, because a busy machine would give any."""
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(forecast, "probe", lambda settings, splits: Probe(40.0, 1000))
-    monkeypatch.setattr(arranging, "_slowest", lambda executor, planned: Probe(seconds, 1000))
+    monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
+    monkeypatch.setattr(arranging, "_slowest", lambda executor, planned: TrainingCost(seconds, 1000))
     shown, said = view()
     plan = planned()
     config = plan[0].study.job.config

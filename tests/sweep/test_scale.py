@@ -23,7 +23,7 @@ from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.training.events import Event, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec
 from tests.support.simulated import simulated
 
 SPACE = (
@@ -66,7 +66,7 @@ def sweep(
     """
     stop, ended = Stop(), list[str]()
 
-    def heard(event: Event) -> None:
+    def heard(event: TrialEvent) -> None:
         if isinstance(event, TrialResult):
             ended.append(event.trial_id)
             if len(ended) == stop_after:
@@ -168,10 +168,10 @@ def test_a_trial_begun_before_another_failed_fast_is_trained_to_its_end() -> Non
     stop = Stop()
     arguments = [*SPACE, "train.epochs=3", "search.max_trials=9", "search.fail_fast=true", "tracking.experiment=fast"]
 
-    def fate(spec: TrialSpec) -> Event | None:
+    def fate(spec: TrialSpec) -> TrialEvent | None:
         return TrialFailure(spec.trial_id, "it was to fail", "", []) if spec.trial_id == "0000" else None
 
-    def heard(event: Event) -> None:
+    def heard(event: TrialEvent) -> None:
         if isinstance(event, TrialFailure):
             stop.receive_signal(signal.SIGINT, None)
 

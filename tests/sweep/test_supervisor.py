@@ -188,18 +188,18 @@ def test_a_failed_trial_leaves_the_command_that_repeats_it() -> None:
 def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import getpass
 
-    from fmnist_sweep.training.environment import source_commit
+    from fmnist_sweep.training.environment import read_source_commit
 
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     monkeypatch.setenv("PATH", str(tmp_path))
-    source_commit.cache_clear()
+    read_source_commit.cache_clear()
     try:
         assert _run("train.epochs=1", "search.max_trials=1")[0] is ExitCode.DONE
     finally:
-        source_commit.cache_clear()
+        read_source_commit.cache_clear()
     (run,) = _runs("trial")
     assert run.data.tags["fmnist.git"] == "none"
     assert run.data.tags["mlflow.user"] == str(os.getuid())

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.training.evaluation import evaluate, most_confused, wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval, evaluate_predictions, find_most_confused
 
 
 def _certain(predicted: list[int], classes: int) -> NDArray[np.float64]:
@@ -27,7 +27,7 @@ def _random(n: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float6
 
 def test_a_small_case_worked_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
-    result = evaluate(labels, _certain([0, 0, 1, 1, 2, 2], 3), ("a", "b", "c"))
+    result = evaluate_predictions(labels, _certain([0, 0, 1, 1, 2, 2], 3), ("a", "b", "c"))
 
     assert result.accuracy == pytest.approx(4 / 6)
     assert result.confusion == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
@@ -39,7 +39,7 @@ def test_a_small_case_worked_by_hand() -> None:
 
 def test_confusion_sums_to_n_and_its_rows_to_the_labels() -> None:
     labels, probabilities = _random(500)
-    result = evaluate(labels, probabilities, LABELS)
+    result = evaluate_predictions(labels, probabilities, LABELS)
 
     confusion = np.array(result.confusion)
     assert confusion.sum() == 500
@@ -48,7 +48,7 @@ def test_confusion_sums_to_n_and_its_rows_to_the_labels() -> None:
 
 
 def test_labels_that_never_occur_keep_their_place_and_score_nothing() -> None:
-    result = evaluate(np.array([0, 1]), _certain([0, 0], 10), LABELS)
+    result = evaluate_predictions(np.array([0, 1]), _certain([0, 0], 10), LABELS)
 
     assert np.array(result.confusion).shape == (10, 10)
     assert set(result.f1) == set(LABELS)
@@ -58,7 +58,7 @@ def test_labels_that_never_occur_keep_their_place_and_score_nothing() -> None:
 
 
 def test_the_report_holds_one_mapping_a_label_and_two_averages() -> None:
-    result = evaluate(*_random(100), LABELS)
+    result = evaluate_predictions(*_random(100), LABELS)
 
     assert list(result.report) == [*LABELS, "macro avg", "weighted avg"]
     for measures in result.report.values():
@@ -66,14 +66,14 @@ def test_the_report_holds_one_mapping_a_label_and_two_averages() -> None:
 
 
 def test_everything_survives_json_unchanged() -> None:
-    values = asdict(evaluate(*_random(100), LABELS))
+    values = asdict(evaluate_predictions(*_random(100), LABELS))
     assert json.loads(json.dumps(values)) == values
 
 
 def test_small_integer_and_half_precision_arrays_are_judged_alike() -> None:
     labels, probabilities = _random(200)
     sharp = np.round(probabilities, 2)
-    assert evaluate(labels.astype(np.uint8), sharp.astype(np.float32), LABELS) == evaluate(
+    assert evaluate_predictions(labels.astype(np.uint8), sharp.astype(np.float32), LABELS) == evaluate_predictions(
         labels, sharp.astype(np.float32).astype(np.float64), LABELS
     )
 
@@ -96,12 +96,12 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence(
     labels: NDArray[Any], probabilities: NDArray[Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        evaluate(labels, probabilities, LABELS)
+        evaluate_predictions(labels, probabilities, LABELS)
 
 
 def test_names_that_repeat_are_refused() -> None:
     with pytest.raises(ValueError, match="label names must differ"):
-        evaluate(np.array([0, 1]), np.eye(2), ("shoe", "shoe"))
+        evaluate_predictions(np.array([0, 1]), np.eye(2), ("shoe", "shoe"))
 
 
 @pytest.mark.parametrize(
@@ -116,48 +116,48 @@ def test_names_that_repeat_are_refused() -> None:
     ],
 )
 def test_wilson_gives_the_published_intervals(successes: int, n: int, low: float, high: float) -> None:
-    assert wilson(successes, n, z=1.959964) == pytest.approx((low, high), abs=5e-5)
+    assert compute_wilson_interval(successes, n, z=1.959964) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_wilson_mirrors_successes_and_failures() -> None:
-    low, high = wilson(7, 50)
-    assert wilson(43, 50) == pytest.approx((1 - high, 1 - low))
+    low, high = compute_wilson_interval(7, 50)
+    assert compute_wilson_interval(43, 50) == pytest.approx((1 - high, 1 - low))
 
 
 @pytest.mark.parametrize("n", [1, 3, 10, 10_000])
 def test_wilson_ends_exactly_at_none_and_all(n: int) -> None:
-    assert wilson(0, n)[0] == 0.0
-    assert wilson(n, n)[1] == 1.0
-    assert 0 < wilson(0, n)[1] < 1
+    assert compute_wilson_interval(0, n)[0] == 0.0
+    assert compute_wilson_interval(n, n)[1] == 1.0
+    assert 0 < compute_wilson_interval(0, n)[1] < 1
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
 def test_wilson_covers_the_truth_about_as_often_as_it_says(accuracy: float) -> None:
     n, repeats = 1000, 2000
     seen = np.random.default_rng(1).binomial(n, accuracy, repeats)
-    covered = [low <= accuracy <= high for low, high in (wilson(int(count), n) for count in seen)]
+    covered = [low <= accuracy <= high for low, high in (compute_wilson_interval(int(count), n) for count in seen)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_wilson_refuses_what_is_no_proportion(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match=f"but got {successes} out of {n}"):
-        wilson(successes, n)
+        compute_wilson_interval(successes, n)
 
 
 def test_most_confused_names_the_commonest_mistakes_and_not_the_diagonal() -> None:
     confusion = [[90, 3, 0], [7, 80, 1], [3, 0, 99]]
-    assert most_confused(confusion, ("a", "b", "c")) == [("b", "a", 7), ("a", "b", 3), ("c", "a", 3)]
-    assert most_confused(confusion, ("a", "b", "c"), k=1) == [("b", "a", 7)]
+    assert find_most_confused(confusion, ("a", "b", "c")) == [("b", "a", 7), ("a", "b", 3), ("c", "a", 3)]
+    assert find_most_confused(confusion, ("a", "b", "c"), k=1) == [("b", "a", 7)]
 
 
 def test_most_confused_says_nothing_of_a_perfect_model() -> None:
-    assert most_confused([[5, 0], [0, 5]], ("a", "b")) == []
+    assert find_most_confused([[5, 0], [0, 5]], ("a", "b")) == []
 
 
 def test_most_confused_refuses_a_matrix_of_another_size() -> None:
     with pytest.raises(ValueError, match="a confusion matrix of 2 labels"):
-        most_confused([[1, 2, 3], [1, 2, 3]], ("a", "b"))
+        find_most_confused([[1, 2, 3], [1, 2, 3]], ("a", "b"))
 
 
 def test_importing_the_room_does_not_import_scikit_learn() -> None:

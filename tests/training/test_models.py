@@ -24,7 +24,7 @@ MLP = {"builder": "mlp", "dense_widths": [8, 9]}
 
 
 def built(model: dict[str, Any], **regularization: Any) -> keras.Model:
-    return models.build(model, {**PLAIN, **regularization})
+    return models.build_model(model, {**PLAIN, **regularization})
 
 
 def kinds(model: keras.Model) -> list[str]:

@@ -33,7 +33,7 @@ def history(*losses: float) -> list[dict[str, float]]:
     ids=lambda section: section.get("name", ""),
 )
 def test_an_optimizer_has_the_arguments_of_its_section(section: dict[str, Any], attributes: dict[str, Any]) -> None:
-    optimizer = training.optimizer(section)
+    optimizer = training.build_optimizer(section)
     assert type(optimizer).__name__.lower() == section["name"]
     assert float(optimizer.learning_rate) == pytest.approx(0.02)
     assert {key: getattr(optimizer, key) for key in attributes} == attributes
@@ -41,7 +41,7 @@ def test_an_optimizer_has_the_arguments_of_its_section(section: dict[str, Any], 
 
 def rates(schedule: dict[str, Any], epochs: int, *losses: float) -> list[float]:
     told = history(*(losses or [1.0] * epochs))
-    return [training.learning_rate(schedule, 1.0, epochs, told[:done]) for done in range(epochs)]
+    return [training.compute_learning_rate(schedule, 1.0, epochs, told[:done]) for done in range(epochs)]
 
 
 def test_a_constant_rate_is_constant() -> None:
@@ -61,7 +61,7 @@ def test_a_cosine_falls_to_nearly_nothing_and_never_to_zero() -> None:
     assert found == sorted(found, reverse=True)
     assert found[5] == pytest.approx(0.5)
     assert 0 < found[-1] < 0.1
-    assert training.learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
+    assert training.compute_learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
 
 
 def test_a_warm_up_climbs_to_the_whole_rate() -> None:
@@ -125,10 +125,10 @@ def test_a_fit_stops_when_patience_is_over(
 
 
 def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
-    assert training.best_epoch(history(0.3, 0.1, 0.1), "val_loss") == 2
-    assert training.best_epoch(history(0.3, 0.1, 0.1), "val_accuracy") == 2
+    assert training.find_best_epoch(history(0.3, 0.1, 0.1), "val_loss") == 2
+    assert training.find_best_epoch(history(0.3, 0.1, 0.1), "val_accuracy") == 2
     assert (
-        training.best_epoch(
+        training.find_best_epoch(
             [{"val_loss": 0.1, "val_accuracy": 0.2}, {"val_loss": 0.2, "val_accuracy": 0.3}], "val_accuracy"
         )
         == 2
@@ -137,9 +137,9 @@ def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
 
 def test_targets_are_integers_for_the_sparse_loss_and_rows_of_one_for_the_others() -> None:
     labels = np.array([3, 0])
-    assert training.targets("sparse_categorical_crossentropy", labels) is labels
+    assert training.encode_targets("sparse_categorical_crossentropy", labels) is labels
     for loss in ("categorical_crossentropy", "binary_crossentropy"):
-        rows = training.targets(loss, labels)
+        rows = training.encode_targets(loss, labels)
         assert rows.shape == (2, 10)
         assert rows.argmax(axis=1).tolist() == [3, 0]
         assert rows.sum() == 2
@@ -149,7 +149,7 @@ IMAGES = np.random.default_rng(0).integers(1, 256, (40, 28, 28, 1)).astype(np.ui
 
 
 def augmented(flip: bool, shift: int, seed: int = 1, epoch: int = 1) -> Any:
-    return training.augment(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
+    return training.augment_images(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
 
 
 def test_without_augmentation_the_images_are_the_same_object() -> None:
@@ -200,8 +200,8 @@ def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:
     probabilities = np.full((2, 10), 0.01, np.float32)
     probabilities[:, 4] = 0.4  # below a half: every bit of the second row but one is right
     for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"):
-        metric = training.accuracy_metric(loss)
-        metric.update_state(training.targets(loss, np.array([4, 5])), probabilities)
+        metric = training.make_accuracy_metric(loss)
+        metric.update_state(training.encode_targets(loss, np.array([4, 5])), probabilities)
         assert float(metric.result()) == 0.5
         assert metric.name == "accuracy"
 

@@ -115,7 +115,7 @@ def assert_same_result(one: TrialResult, other: TrialResult) -> None:
 
 
 def assert_same_state(one: bytes, other: bytes) -> None:
-    mine, theirs = snapshot.unpack(one), snapshot.unpack(other)
+    mine, theirs = snapshot.unpack_snapshot(one), snapshot.unpack_snapshot(other)
     assert figures(mine.history) == figures(theirs.history)
     assert [path for path, _ in mine.state] == [path for path, _ in theirs.state]
     differing = [path for (path, a), (_, b) in zip(mine.state, theirs.state, strict=True) if not np.array_equal(a, b)]
@@ -137,7 +137,7 @@ def test_a_trial_continued_after_any_epoch_is_bit_for_bit_the_one_never_stopped(
 
 
 def test_the_fits_above_have_what_a_checkpoint_has_to_carry(whole: Fit) -> None:
-    after = snapshot.unpack(checkpoint(whole.ended[-1]))
+    after = snapshot.unpack_snapshot(checkpoint(whole.ended[-1]))
     paths = [path for path, _ in after.state]
     assert len(set(paths)) == len(paths)
     for part in ("seed_generator", "moving_mean", "iteration", "learning_rate", "kernel"):
@@ -148,8 +148,8 @@ def test_the_fits_above_have_what_a_checkpoint_has_to_carry(whole: Fit) -> None:
 
 def test_the_weights_of_a_best_epoch_before_the_last_are_carried(whole: Fit) -> None:
     for event in whole.ended:
-        best = training.best_epoch(trial.checkpoint_history(checkpoint(event)), whole.spec.objective)
-        assert (snapshot.unpack(checkpoint(event)).best_weights is None) == (best == event.epoch)
+        best = training.find_best_epoch(trial.read_checkpoint_history(checkpoint(event)), whole.spec.objective)
+        assert (snapshot.unpack_snapshot(checkpoint(event)).best_weights is None) == (best == event.epoch)
     assert whole.result.best_epoch < len(whole.ended), "else the tests above would not show that they are restored"
 
 
@@ -165,7 +165,7 @@ def test_the_seconds_of_the_epochs_before_are_counted_and_the_optimizer_counts_o
     assert last.history[0] == first.metrics
     seconds = [event.metrics["epoch_seconds"] for event in (first, *ended)]
     assert last.fit_seconds == pytest.approx(sum(seconds))
-    states = [snapshot.unpack(checkpoint(event)).state for event in ended]
+    states = [snapshot.unpack_snapshot(checkpoint(event)).state for event in ended]
     steps = [int(array) for state in states for path, array in state if path.endswith("/iteration")]
     assert steps == [4 * event.epoch for event in ended], "64 images in batches of 16"
 
@@ -199,7 +199,7 @@ def test_a_killed_process_is_continued_by_another_as_if_nothing_had_happened(
     assert in_a_process(never_stopped.spec, tmp_path, killed_after=2) == -signal.SIGKILL
     newest = Checkpoints(tmp_path / "checkpoints", print).load_newest(never_stopped.spec.trial_id)
     assert newest is not None
-    assert len(trial.checkpoint_history(newest)) == 2
+    assert len(trial.read_checkpoint_history(newest)) == 2
     assert in_a_process(replace(never_stopped.spec, resume=newest), tmp_path) == 0
     assert_same_result(pickle.loads((tmp_path / "result").read_bytes()), never_stopped.result)
 
@@ -241,7 +241,7 @@ def test_the_last_epoch_of_a_fit_that_stops_early_is_kept_as_the_final_one() -> 
 
 def test_checkpoints_are_at_least_so_many_seconds_apart() -> None:
     kept = []
-    for event in trial.run(replace(spec([*TINY, "train.epochs=4"]), checkpoint_seconds=1.5), DATA):
+    for event in trial.run_trial(replace(spec([*TINY, "train.epochs=4"]), checkpoint_seconds=1.5), DATA):
         if isinstance(event, EpochEnd) and event.checkpoint is not None:
             kept.append(event.epoch)
         if isinstance(event, EpochEnd) and event.epoch == 2:
@@ -252,14 +252,14 @@ def test_checkpoints_are_at_least_so_many_seconds_apart() -> None:
 
 def test_a_checkpoint_tells_its_history_and_is_not_printed(never_stopped: Fit) -> None:
     second = never_stopped.ended[1]
-    assert trial.checkpoint_history(checkpoint(second)) == [event.metrics for event in never_stopped.ended[:2]]
+    assert trial.read_checkpoint_history(checkpoint(second)) == [event.metrics for event in never_stopped.ended[:2]]
     assert len(repr(second)) < 500
     assert len(repr(replace(never_stopped.spec, resume=second.checkpoint))) < 3000
 
 
 def refused(given: TrialSpec, data: Splits) -> str:
     """Why a trial cannot go on from its checkpoint; that is all it says."""
-    (event,) = trial.run(given, data)
+    (event,) = trial.run_trial(given, data)
     assert isinstance(event, CheckpointRefused)
     return event.reason
 
@@ -302,7 +302,7 @@ def test_damaged_bytes_are_no_failure_of_the_trial_but_an_error(final: bytes) ->
     for content in (b"", final[:-1], bytes(altered), packed.pack_arrays({"kind": "something else"}, {})):
         assert refused(short(resume=content), DATA)
         with pytest.raises(packed.DamagedContent):
-            trial.checkpoint_history(content)
+            trial.read_checkpoint_history(content)
 
 
 def test_an_epoch_that_diverged_leaves_no_checkpoint_to_continue_from() -> None:

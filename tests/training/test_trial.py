@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import Splits
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import optimization as training
-from fmnist_sweep.training.events import EpochEnd, Event, TrialFailure, TrialResult
+from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult
 from tests.support.small import TINY, events, failed, finished, spec, splits
 
 DATA = splits()
@@ -148,7 +148,7 @@ def test_the_regularization_is_in_the_saved_model(model_of: Any) -> None:
 @pytest.mark.parametrize(("batch_size", "steps"), [(16, 4), (60, 2), (64, 1), (1000, 1)])
 def test_an_epoch_has_as_many_steps_as_batches(batch_size: int, steps: int) -> None:
     fit = trial._Fit(spec([*TINY, f"train.batch_size={batch_size}"]), DATA)
-    fit.epoch([])
+    fit.train_epoch([])
     assert int(fit._model.optimizer.iterations) == steps
 
 
@@ -172,8 +172,8 @@ def test_the_schedule_sets_the_learning_rate_that_the_optimizer_uses(overrides: 
     fit = trial._Fit(spec([*TINY, *overrides, "train.epochs=3"]), DATA)
     history: list[dict[str, float]] = []
     used = []
-    while not fit.finished(history):
-        history.append(fit.epoch(history))
+    while not fit.is_finished(history):
+        history.append(fit.train_epoch(history))
         used.append(float(fit._model.optimizer.learning_rate))
     assert used == pytest.approx(rates)
     assert [row["learning_rate"] for row in history] == pytest.approx(rates)
@@ -287,7 +287,7 @@ def test_a_failed_trial_leaves_nothing_to_the_next(baseline: TrialResult) -> Non
 
 
 def test_what_a_user_interrupts_is_no_failure_of_the_trial() -> None:
-    running = cast("Generator[Event, None, None]", trial.run(spec([*TINY, "train.epochs=3"]), DATA))
+    running = cast("Generator[Event, None, None]", trial.run_trial(spec([*TINY, "train.epochs=3"]), DATA))
     next(running)
     with pytest.raises(KeyboardInterrupt):
         running.throw(KeyboardInterrupt)
@@ -336,7 +336,7 @@ def test_auto_is_settled_for_this_machine() -> None:
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
-    orders = [training.epoch_order(64, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
+    orders = [training.draw_epoch_order(64, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
     assert all(sorted(order) == list(range(64)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
 
@@ -344,7 +344,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
 def test_an_epoch_that_diverged_when_the_user_asked_for_an_end_fails_its_trial() -> None:
     diverging = ("optimizer=sgd", "optimizer.momentum=0.9", "optimizer.learning_rate=10.0", "regularization.l2=1.0")
     given = spec([*TINY, *diverging, "train.batch_size=4", "train.epochs=3"])
-    first, last = trial.run(given, splits(), lambda: True)
+    first, last = trial.run_trial(given, splits(), lambda: True)
     assert isinstance(first, EpochEnd)
     assert not first.last
     assert isinstance(last, TrialFailure)

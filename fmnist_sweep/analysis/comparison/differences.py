@@ -18,7 +18,7 @@ from fmnist_sweep.analysis.comparison.checks import (
     not_negative,
     same_images,
 )
-from fmnist_sweep.training.evaluation import wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def standings(
     for index, count in enumerate(right):
         difference = None if index == best else beside_best(index)
         tied = difference is None or difference.verdict != "worse"
-        result.append(Standing(index, float(accuracies[index]), *wilson(count, images), difference, tied))
+        result.append(
+            Standing(index, float(accuracies[index]), *compute_wilson_interval(count, images), difference, tied)
+        )
     return result
 
 

@@ -15,7 +15,7 @@ from fmnist_sweep.report.documented import rules as verdicts
 from fmnist_sweep.report.documented.rules import RecipeResults
 from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp, WriteUpRuns
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.training.evaluation import most_confused
+from fmnist_sweep.training.evaluation import find_most_confused
 
 _MARKER = "<!-- Made by: fmnist-sweep documented render"
 _ACCURACIES = ("accuracy", "val_accuracy", "test_accuracy")
@@ -318,7 +318,7 @@ def _render_details(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> 
         yield f"F1 of each label, `{recipe}` on the {recipe_results.image_source}, the lowest first:"
         yield _format_table(["label", "F1: mean ± sd"], rows, right=(1,))
         matrices = verdicts.count_confusions(recipe_results)
-        common = most_confused(sum(matrices).tolist(), LABELS, _CONFUSION_COUNT)
+        common = find_most_confused(sum(matrices).tolist(), LABELS, _CONFUSION_COUNT)
         pairs = [
             [
                 true,

@@ -15,7 +15,7 @@ from fmnist_sweep.analysis.comparison import Repeats
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
 from fmnist_sweep.tracking.trials import Predictions
-from fmnist_sweep.training.evaluation import most_confused
+from fmnist_sweep.training.evaluation import find_most_confused
 
 MIN_RUNS = 3  # trainings with different seeds
 # The best published test accuracies, of far larger networks, lie at 96 to 97%.
@@ -214,7 +214,7 @@ def _check_lowest_f1(
 def _check_commonest_confusion(
     statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
 ) -> ConclusionVerdict:
-    pairs = [most_confused(matrix.tolist(), LABELS, 1)[0][:2] for matrix in count_confusions(recipe_results)]
+    pairs = [find_most_confused(matrix.tolist(), LABELS, 1)[0][:2] for matrix in count_confusions(recipe_results)]
     matches = [true == statement["label"] and predicted in statement["taken_for"] for true, predicted in pairs]
     text = _tally([f"{true} taken for {predicted}" for true, predicted in pairs])
     return ConclusionVerdict(

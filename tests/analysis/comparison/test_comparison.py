@@ -23,7 +23,7 @@ from fmnist_sweep.analysis.comparison import (
     shrunk,
     standings,
 )
-from fmnist_sweep.training.evaluation import wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 Booleans = NDArray[np.bool_]
 
@@ -118,7 +118,7 @@ def test_standings_keep_the_order_given_and_the_first_of_equals_leads() -> None:
     assert found[1].difference is None
     assert found[2].difference is not None
     assert (found[2].difference.value, found[2].difference.p) == (0.0, 1.0)
-    assert (found[0].low, found[0].high) == wilson(500, 1000)
+    assert (found[0].low, found[0].high) == compute_wilson_interval(500, 1000)
 
 
 def test_a_difference_is_the_trial_less_the_best() -> None:

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from fmnist_sweep.analysis.comparison import SEED_SD, optimism, over_seeds, paired, repeats, shrunk, standings
-from fmnist_sweep.training.evaluation import wilson
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 Booleans = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -59,7 +59,7 @@ def test_the_interval_of_one_accuracy_holds_the_true_one(accuracy: float, images
     random = np.random.default_rng(1)
     covered = 0
     for count in random.binomial(images, accuracy, 4000):
-        low, high = wilson(int(count), images)
+        low, high = compute_wilson_interval(int(count), images)
         covered += low <= accuracy <= high
     _at_least(covered, 4000, 0.93)
 

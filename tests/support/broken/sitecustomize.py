@@ -18,7 +18,7 @@ FILTERS = 13
 def _break(how: str) -> None:
     from fmnist_sweep.training import trial
 
-    sound = trial._Fit.epoch
+    sound = trial._Fit.train_epoch
 
     def epoch(self: Any, history: Any) -> Any:
         if self._spec.config["model"]["filters"] == FILTERS and len(history) == 1:
@@ -27,7 +27,7 @@ def _break(how: str) -> None:
             time.sleep(3600)
         return sound(self, history)
 
-    trial._Fit.epoch = epoch  # type: ignore[method-assign]
+    trial._Fit.train_epoch = epoch  # type: ignore[method-assign]
 
 
 if "BROKEN" in os.environ and any("executors.worker" in word for word in sys.orig_argv):

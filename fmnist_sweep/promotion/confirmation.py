@@ -19,7 +19,7 @@ from fmnist_sweep.tracking import trials as evidence
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
-    from fmnist_sweep.promotion.configuration import Configuration
+    from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.report.terminal import View
     from fmnist_sweep.tracking.store import Store
 
@@ -34,91 +34,93 @@ class Confirmations:
     the test images were opened for.
     """
 
-    configuration: Configuration
+    configuration: TrialConfiguration
     journal: str
     runs: tuple[StoredTrial, ...]
-    elsewhere: tuple[StoredTrial, ...] = ()
+    other_runs: tuple[StoredTrial, ...] = ()
 
     @property
-    def finished(self) -> list[StoredTrial]:
+    def finished_runs(self) -> list[StoredTrial]:
         return [run for run in self.runs if run.state == "finished"]
 
     @property
-    def opened(self) -> list[StoredTrial]:
+    def opened_runs(self) -> list[StoredTrial]:
         """Those that the test images were opened for, whether or not they were scored before it was cut short."""
-        return [run for run in self.finished if TEST_OPENING in run.tags]
+        return [run for run in self.finished_runs if TEST_OPENING in run.tags]
 
     @property
-    def scored(self) -> list[StoredTrial]:
+    def scored_runs(self) -> list[StoredTrial]:
         """Those that have their test predictions."""
-        return [run for run in self.finished if tested.TEST_OPENED_TAG in run.tags]
+        return [run for run in self.finished_runs if tested.TEST_OPENED_TAG in run.tags]
 
     @property
-    def failed(self) -> list[StoredTrial]:
+    def failed_runs(self) -> list[StoredTrial]:
         return [run for run in self.runs if run.state == "failed"]
 
     @property
     def openings(self) -> set[str]:
         """The openings of the test images that any of them was scored in."""
-        seen = [run for run in (*self.runs, *self.elsewhere) if tested.TEST_OPENED_TAG in run.tags]
-        return {run.tags.get(TEST_OPENING, "one without a name") for run in seen}
+        scored_runs = [run for run in (*self.runs, *self.other_runs) if tested.TEST_OPENED_TAG in run.tags]
+        return {run.tags.get(TEST_OPENING, "one without a name") for run in scored_runs}
 
 
 @dataclass(frozen=True)
-class Set:
+class ConfirmationSet:
     """What was trained for one promotion. run_id: of its parent run."""
 
     run_id: str
-    of: tuple[Confirmations, ...]
+    confirmations: tuple[Confirmations, ...]
 
 
-def refuse_other_images(configurations: Sequence[Configuration], data_dir: str | None) -> None:
+def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: str | None) -> None:
     """DataError where the data at hand is not what a finalist was chosen on."""
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
-        found = load(evidence.build_data_config(content, data_dir, configuration.name))
-        if found.tag != configuration.data_tag:
+        splits = load(evidence.build_data_config(content, data_dir, configuration.name))
+        if splits.tag != configuration.data_tag:
             raise DataError(
-                f"{found.origin.location} is {found.tag}, but {configuration.name} was scored on "
+                f"{splits.origin.location} is {splits.tag}, but {configuration.name} was scored on "
                 f"{configuration.data_tag}: name the folder of that data with --data-dir."
             )
 
 
 @dataclass(frozen=True)
-class Begun:
+class EarlierPlan:
     """What an earlier command planned for a finalist. seeds: 0 for a new one. journal: that marks its runs."""
 
     seeds: int = 0
     journal: str | None = None
 
 
-def begun_before(jobs: Sequence[Job], view: View) -> list[Begun]:
+def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
     """What earlier commands planned for each finalist."""
     plan = plans.plan_studies(jobs, stores.locate_state_folder(jobs[0].config.tracking.uri), view)
-    told = [planned.record.about if planned.record else {} for planned in plan]
-    return [Begun(int(about.get("planned") or 0), about.get("token")) for about in told]
+    descriptions = [planned.record.about if planned.record else {} for planned in plan]
+    return [EarlierPlan(int(description.get("planned") or 0), description.get("token")) for description in descriptions]
 
 
-def gathered(store: Store, jobs: Sequence[Job], configurations: Sequence[Configuration], view: View) -> Set:
+def read_confirmation_set(
+    store: Store, jobs: Sequence[Job], configurations: Sequence[TrialConfiguration], view: View
+) -> ConfirmationSet:
     """What was trained, read back from the store."""
-    found = standing(jobs, view)
-    of = [
-        of_journal(store, configuration, journal)
-        for configuration, journal in zip(configurations, found.journals, strict=True)
+    sweep_runs = standing(jobs, view)
+    confirmations = [
+        read_confirmations(store, configuration, journal)
+        for configuration, journal in zip(configurations, sweep_runs.journals, strict=True)
     ]
-    return Set(found.run_id, tuple(of))
+    return ConfirmationSet(sweep_runs.run_id, tuple(confirmations))
 
 
-def of_journal(store: Store, configuration: Configuration, journal: str | None) -> Confirmations:
+def read_confirmations(store: Store, configuration: TrialConfiguration, journal: str | None) -> Confirmations:
     """The trainings of a configuration in all experiments; journal: that marks its own, None where there are none."""
-    own = _runs(store, {"fmnist.journal": journal}) if journal is not None else []
-    alike = _runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
-    elsewhere = [
-        run for run in alike if run.tags.get("fmnist.journal") != journal and tested.TEST_OPENED_TAG in run.tags
+    own_runs = _read_runs(store, {"fmnist.journal": journal}) if journal is not None else []
+    matching_runs = _read_runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
+    other_runs = [
+        run for run in matching_runs if run.tags.get("fmnist.journal") != journal and tested.TEST_OPENED_TAG in run.tags
     ]
-    return Confirmations(configuration, journal or "", tuple(own), tuple(elsewhere))
+    return Confirmations(configuration, journal or "", tuple(own_runs), tuple(other_runs))
 
 
-def _runs(store: Store, marks: dict[str, str]) -> list[StoredTrial]:
-    found = evidence.build_trials(tracking.search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **marks}))
-    return sorted(found, key=lambda run: int(run.params["seed"]))
+def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:
+    runs = evidence.build_trials(tracking.search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **tags}))
+    return sorted(runs, key=lambda run: int(run.params["seed"]))

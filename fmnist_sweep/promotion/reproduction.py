@@ -19,7 +19,7 @@ from fmnist_sweep.promotion.champion import CONFIGURATION
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import environment as machine
-from fmnist_sweep.training.environment import source_commit
+from fmnist_sweep.training.environment import read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class VersionRecord:
     """What a version says of its training. spread: sd of its configuration's validation accuracy over `seeds` seeds."""
 
-    configuration: configurations.Configuration
+    configuration: configurations.TrialConfiguration
     seed: int
     threads: int
     data_tag: str
     accuracy: float
-    spread: float
+    accuracy_sd: float
     seeds: int
-    weights: str
-    predictions: str
+    weights_sha256: str
+    predictions_sha256: str
     machine: str
     versions: Mapping[str, str]
     git: str
@@ -50,7 +50,7 @@ class Recorded:
         """By how much two trainings with different seeds differ at most, in 95 % of the cases (Student's t)."""
         from scipy.special import stdtrit
 
-        return float(stdtrit(self.seeds - 1, 0.975)) * math.sqrt(2) * self.spread
+        return float(stdtrit(self.seeds - 1, 0.975)) * math.sqrt(2) * self.accuracy_sd
 
 
 @dataclass(frozen=True)
@@ -60,44 +60,44 @@ class Reproduction:
     model: the content of its .keras file.
     """
 
-    recorded: Recorded
+    record: VersionRecord
     accuracy: float
     same_weights: bool
     same_predictions: bool
-    differs: tuple[str, ...]
+    differences: tuple[str, ...]
     model: bytes
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         return self.same_weights and self.same_predictions
 
     @property
-    def agrees(self) -> bool:
+    def is_equivalent(self) -> bool:
         """Whether it is the same model, or as good a one as another seed would have given."""
-        return self.exact or abs(self.accuracy - self.recorded.accuracy) <= self.recorded.noise
+        return self.is_exact or abs(self.accuracy - self.record.accuracy) <= self.record.noise
 
 
-def recorded(version: ModelVersion) -> Recorded:
+def read_version_record(version: ModelVersion) -> VersionRecord:
     """What a version's tags say. Errors: StoreError where they do not say enough."""
     tags = version.tags
     try:
-        told = Recorded(
-            configuration=configurations.from_description(tags[CONFIGURATION]),
+        record = VersionRecord(
+            configuration=configurations.parse_configuration(tags[CONFIGURATION]),
             seed=int(tags[enrolment.SEED]),
             threads=int(tags[enrolment.THREADS]),
             data_tag=tags["fmnist.data"],
             accuracy=float(tags[enrolment.ACCURACY]),
-            spread=float(tags[enrolment.SPREAD]),
+            accuracy_sd=float(tags[enrolment.SPREAD]),
             seeds=int(tags[enrolment.SEEDS]),
-            weights=tags[enrolment.WEIGHTS],
-            predictions=tags[enrolment.PREDICTIONS],
+            weights_sha256=tags[enrolment.WEIGHTS],
+            predictions_sha256=tags[enrolment.PREDICTIONS],
             machine=tags.get(enrolment.MACHINE, "a machine that is not known"),
             versions={**json.loads(tags[enrolment.VERSIONS])},
             git=tags.get("fmnist.git", ""),
         )
-        if told.threads < 1 or told.seeds < 2:
-            raise ValueError(f"{told.threads} threads, {told.seeds} seeds")
-        return told
+        if record.threads < 1 or record.seeds < 2:
+            raise ValueError(f"{record.threads} threads, {record.seeds} seeds")
+        return record
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"version {version.version} does not say how it was trained ({type(error).__name__}: {error}): only "
@@ -105,42 +105,44 @@ def recorded(version: ModelVersion) -> Recorded:
         ) from None
 
 
-def reproduce(told: Recorded, base: Config, data_dir: str | None, say: Callable[[str], None]) -> Reproduction:
+def reproduce_version(
+    record: VersionRecord, base: Config, data_dir: str | None, say: Callable[[str], None]
+) -> Reproduction:
     """Train it again, with as many threads, in this process. Errors: DataError, StoreError, ConfigError.
 
     base: a composed config, of which nothing counts but that it is whole.
     """
-    config = told.configuration.job(base, 2, data_dir, "").config
-    splits = _splits(config.data, told)
+    config = record.configuration.make_job(base, 2, data_dir, "").config
+    splits = _load_splits(config.data, record)
     backend.import_tensorflow()
-    threads = min(told.threads, backend.usable_cores())
+    threads = min(record.threads, backend.count_usable_cores())
     backend.set_threads(threads)
-    settings = {**config.settings, "seed": told.seed}
-    spec = TrialSpec("reproduce", told.configuration.key, 1, settings, told.configuration.objective, config.data)
-    result = _trained(spec, splits, say)
-    right = result.probabilities.argmax(axis=1) == splits.validation.labels
+    settings = {**config.settings, "seed": record.seed}
+    spec = TrialSpec("reproduce", record.configuration.key, 1, settings, record.configuration.objective, config.data)
+    result = _train_version(spec, splits, say)
+    correct = result.probabilities.argmax(axis=1) == splits.validation.labels
     return Reproduction(
-        recorded=told,
-        accuracy=float(right.mean()),
-        same_weights=_weights(result.model) == told.weights,
-        same_predictions=logged_model.hash_predictions(result.probabilities) == told.predictions,
-        differs=tuple(_differences(told, threads)),
+        record=record,
+        accuracy=float(correct.mean()),
+        same_weights=_hash_weights(result.model) == record.weights_sha256,
+        same_predictions=logged_model.hash_predictions(result.probabilities) == record.predictions_sha256,
+        differences=tuple(_list_differences(record, threads)),
         model=result.model,
     )
 
 
-def _splits(data: DataConfig, told: Recorded) -> Splits:
-    found = load(data)
-    if found.tag != told.data_tag:
+def _load_splits(data: DataConfig, record: VersionRecord) -> Splits:
+    splits = load(data)
+    if splits.tag != record.data_tag:
         raise DataError(
-            f"{found.origin.location} is {found.tag}, but the version was trained on {told.data_tag}: name the folder "
+            f"{splits.origin.location} is {splits.tag}, but the version was trained on {record.data_tag}: name the folder "
             "of that data with --data-dir."
         )
-    return found
+    return splits
 
 
-def _trained(spec: TrialSpec, splits: Splits, say: Callable[[str], None]) -> TrialResult:
-    for event in trial.run(spec, splits):
+def _train_version(spec: TrialSpec, splits: Splits, say: Callable[[str], None]) -> TrialResult:
+    for event in trial.run_trial(spec, splits):
         match event:
             case EpochEnd():
                 figures = ", ".join(f"{key} {event.metrics[key]:.4f}" for key in ("accuracy", "val_accuracy"))
@@ -152,22 +154,22 @@ def _trained(spec: TrialSpec, splits: Splits, say: Callable[[str], None]) -> Tri
     raise RuntimeError("the training ended without a result")
 
 
-def _weights(model: bytes) -> str:
+def _hash_weights(model: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.keras")
         file.write_bytes(model)
         return logged_model.hash_weights(trial.load_model(file))
 
 
-def _differences(told: Recorded, threads: int) -> Iterator[str]:
+def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
     """What is not as it was, of all that can change the last bits."""
-    if told.machine != machine.described():
-        yield f"machine: {told.machine}; here {machine.described()}"
-    if told.threads != threads:
-        yield f"threads: {told.threads}; here {threads}"
-    here: dict[str, Any] = studies.versions()
-    for name in sorted({*told.versions, *here}):
-        if told.versions.get(name) != here.get(name):
-            yield f"{name}: {told.versions.get(name, 'none')}; here {here.get(name, 'none')}"
-    if told.git != source_commit():
-        yield f"fmnist_sweep: {told.git or 'unknown'}; here {source_commit() or 'unknown'}"
+    if record.machine != machine.describe_machine():
+        yield f"machine: {record.machine}; here {machine.describe_machine()}"
+    if record.threads != threads:
+        yield f"threads: {record.threads}; here {threads}"
+    current_versions: dict[str, Any] = studies.versions()
+    for name in sorted({*record.versions, *current_versions}):
+        if record.versions.get(name) != current_versions.get(name):
+            yield f"{name}: {record.versions.get(name, 'none')}; here {current_versions.get(name, 'none')}"
+    if record.git != read_source_commit():
+        yield f"fmnist_sweep: {record.git or 'unknown'}; here {read_source_commit() or 'unknown'}"
