@@ -76,7 +76,11 @@ PARTS = (
     *((Supervisor, "run", "rest"), (Supervisor, "_restore", "restore"), *SIMULATION),
     *((Search, "ask tell", "oracle"), (Journal, "append", "journal"), (Delivery, "bring", "store")),
     *((Checkpoints, "save drop drop_older", "files"), (packed, "write", "files")),
-    *((supervisor, "evaluate", "scores"), (handover, "evaluate", "scores"), (handover.Handover, "parcel", "parcel")),
+    *(
+        (supervisor, "evaluate", "scores"),
+        (handover, "evaluate", "scores"),
+        (handover.StudyParcels, "parcel", "parcel"),
+    ),
     *((tracking, "trial_artifacts", "figures"), (logged_model, "log", "model")),
     (View, "trial started epoch ended tick", "screen"),
 )

@@ -16,10 +16,10 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist_sweep.config.commands import continuing
-from fmnist_sweep.config.compose import checked_job, one_sentence, register_recipes, tunables_replace
-from fmnist_sweep.config.folders import conf_folder
-from fmnist_sweep.config.foreign import checked_folder, only_data
+from fmnist_sweep.config.commands import build_continuing_command
+from fmnist_sweep.config.compose import check_job, explain_hydra_errors, register_recipes, replace_tunables
+from fmnist_sweep.config.folders import find_conf_folder
+from fmnist_sweep.config.foreign import check_config_folder, refuse_composed_code
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
 from fmnist_sweep.text import make_printable, mask_credentials
@@ -33,17 +33,17 @@ def compose_jobs() -> list[Job]:
     """Every job of the command line, composed and checked, in Hydra's order; ConfigError names the first mistake."""
     configs: list[tuple[DictConfig, HydraConf]] = []
 
-    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(find_conf_folder()), config_name="config")
     def collect(raw: DictConfig) -> None:
         configs.append((raw, HydraConfig.get()))  # checked below: Hydra prints what fails in a job
 
-    folder = checked_folder(sys.argv[1:])
+    folder = check_config_folder(sys.argv[1:])
     register_recipes()
-    sys.argv[1:] = tunables_replace(sys.argv[1:])
-    with _provide_scratch_folder(), _let_hydra_raise(), one_sentence(), only_data():
+    sys.argv[1:] = replace_tunables(sys.argv[1:])
+    with _provide_scratch_folder(), _let_hydra_raise(), explain_hydra_errors(), refuse_composed_code():
         collect()
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
-    return [replace(checked_job(raw, hydra_conf), flags=flags) for raw, hydra_conf in configs]
+    return [replace(check_job(raw, hydra_conf), flags=flags) for raw, hydra_conf in configs]
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         with suppress(OSError):
-            print(f"Interrupted. The same command continues: {continuing(command)}")
+            print(f"Interrupted. The same command continues: {build_continuing_command(command)}")
         _exit_at_once(ExitCode.INTERRUPTED)
 
 

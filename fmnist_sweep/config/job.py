@@ -10,7 +10,7 @@ from fmnist_sweep.config.schema import Config
 
 
 @dataclass(frozen=True)
-class Kinds:
+class RunKinds:
     """What the runs of a command, of its jobs and of their trainings are, as their tag fmnist.kind says."""
 
     sweep: str
@@ -18,11 +18,11 @@ class Kinds:
     trial: str
 
 
-SEARCH = Kinds("sweep", "study", "trial")
+SEARCH = RunKinds("sweep", "study", "trial")
 
 
 # A finalist's one configuration, trained again with fresh seeds.
-CONFIRMATION = Kinds("promotion", "finalist", "confirmation")
+CONFIRMATION = RunKinds("promotion", "finalist", "confirmation")
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class Job:
     overrides: tuple[str, ...]
     choices: Mapping[str, str]
     flags: tuple[str, ...] = ()
-    kinds: Kinds = SEARCH
+    kinds: RunKinds = SEARCH
     label: str | None = None
     command: str | None = None
-    marks: Mapping[str, str] = field(default_factory=dict)
+    extra_tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def concerns(override: str, keys: tuple[str, ...]) -> bool:
+def is_override_of(override: str, keys: tuple[str, ...]) -> bool:
     """Whether an override is of one of these keys, or of one below."""
     name = override.lstrip("+~").split("=", 1)[0]
     return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested config as dotted keys; lists stay whole."""
-    found: dict[str, Any] = {}
+    flat_values: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
+            flat_values.update(flatten_config(value, f"{prefix}{key}."))
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat_values[f"{prefix}{key}"] = value
+    return flat_values

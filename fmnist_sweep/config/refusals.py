@@ -11,61 +11,63 @@ from pydantic import BaseModel, ValidationError
 from fmnist_sweep.search import tunable
 
 # From a dotted key to the words that say where its value was written.
-Where = Callable[[str], str]
+Locator = Callable[[str], str]
 
 
-def sentence(
-    section: str, value: Mapping[str, Any], schema: type[BaseModel], error: ValidationError, where: Where
+def describe_validation_error(
+    section: str, value: Mapping[str, Any], schema: type[BaseModel], error: ValidationError, locate: Locator
 ) -> str:
     """The first mistake, and how many more there are."""
     errors = error.errors(include_url=False)
     first = errors[0]
-    path = _real_keys([str(part) for part in first["loc"]], value)
+    path = _find_real_keys([str(part) for part in first["loc"]], value)
     key = ".".join([section, *path])
-    described, _ = _at(schema.model_json_schema(), path, value)
-    found = f"={show(first['input'])}"
+    subschema, _ = _find_subschema(schema.model_json_schema(), path, value)
+    value_text = f"={format_override_value(first['input'])}"
     match first["type"]:
         case "extra_forbidden":
-            around = _inside(*_at(schema.model_json_schema(), path[:-1], value))
-            reason = unknown(path[-1], around.get("properties", {}))
+            parent_schema = _find_inner_schema(*_find_subschema(schema.model_json_schema(), path[:-1], value))
+            reason = describe_unknown_key(path[-1], parent_schema.get("properties", {}))
         case "missing":
-            found, reason = "", f"missing; expected {_words(described)}"
+            value_text, reason = "", f"missing; expected {_describe_schema(subschema)}"
         case "value_error" | "refused_draw":
             reason = first["msg"].removeprefix("Value error, ")
         case "outside_draw":
-            reason = f"{first['msg']}; expected {_words({**described, 'tunable': False})}"
+            reason = f"{first['msg']}; expected {_describe_schema({**subschema, 'tunable': False})}"
         case _:
-            reason = f"expected {_words(described)}"
-    places = {tuple(_real_keys([str(part) for part in each["loc"]], value)) for each in errors}
-    rest = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+            reason = f"expected {_describe_schema(subschema)}"
+    places = {tuple(_find_real_keys([str(part) for part in detail["loc"]], value)) for detail in errors}
+    count_text = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
     # A key that is missing below a mapping is missing where that mapping was written.
-    place = where(key.rpartition(".")[0]) if first["type"] == "missing" and len(path) > 1 else where(key)
-    return f"{key}{found} ({place}): {reason}{rest}."
+    place = locate(key.rpartition(".")[0]) if first["type"] == "missing" and len(path) > 1 else locate(key)
+    return f"{key}{value_text} ({place}): {reason}{count_text}."
 
 
-def _real_keys(path: Iterable[str], value: Any) -> list[str]:
+def _find_real_keys(path: Iterable[str], value: Any) -> list[str]:
     """The part of an error's path that is in the config; pydantic adds names of union members to it."""
     keys = []
-    missing = False
+    has_missing = False
     for part in path:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.isdigit():
             value = value[int(part)]
-        elif isinstance(value, Mapping) and not missing:
-            missing = True  # the key that should have been there
+        elif isinstance(value, Mapping) and not has_missing:
+            has_missing = True  # the key that should have been there
         else:
             continue
         keys.append(part)
     return keys
 
 
-def _at(schema: Mapping[str, Any], path: Sequence[str], value: Any) -> tuple[Mapping[str, Any], Any]:
+def _find_subschema(schema: Mapping[str, Any], path: Sequence[str], value: Any) -> tuple[Mapping[str, Any], Any]:
     """The part of a JSON schema that describes what stands at a path, and that value itself (None: missing)."""
     definitions = schema.get("$defs", {})
     for part in path:
-        inside = _inside(schema, value)
-        schema = _inlined(inside.get("properties", {}).get(part) or inside.get("items", {}), definitions)
+        inner_schema = _find_inner_schema(schema, value)
+        schema = _inline_definitions(
+            inner_schema.get("properties", {}).get(part) or inner_schema.get("items", {}), definitions
+        )
         if isinstance(value, list):
             value = value[int(part)]
         elif isinstance(value, Mapping):
@@ -73,7 +75,7 @@ def _at(schema: Mapping[str, Any], path: Sequence[str], value: Any) -> tuple[Map
     return schema, value
 
 
-def _inside(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
+def _find_inner_schema(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
     """The schema that names the keys or items of a value: that of its kind, for a tunable."""
     if tunable.is_tunable(value) and str(value[tunable.KEY]) in tunable.KINDS:
         return tunable.KINDS[str(value[tunable.KEY])].model_json_schema()
@@ -81,26 +83,26 @@ def _inside(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
     return next((option for option in options if "properties" in option or "items" in option), schema)
 
 
-def _inlined(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+def _inline_definitions(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
     """A schema with the definitions it refers to written out."""
     name = schema.get("$ref", "").rpartition("/")[2]
     if name:
         schema = {**definitions[name], **{key: schema[key] for key in schema if key != "$ref"}}
     if "anyOf" in schema:
-        schema = {**schema, "anyOf": [_inlined(option, definitions) for option in schema["anyOf"]]}
+        schema = {**schema, "anyOf": [_inline_definitions(option, definitions) for option in schema["anyOf"]]}
     return schema
 
 
-def _words(schema: Mapping[str, Any]) -> str:
+def _describe_schema(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words."""
-    either = ", or a mapping with the key tune" if schema.get("tunable") else ""
+    tunable_text = ", or a mapping with the key tune" if schema.get("tunable") else ""
     if "anyOf" in schema:
-        return " or ".join(_words(option) for option in schema["anyOf"]) + either
+        return " or ".join(_describe_schema(option) for option in schema["anyOf"]) + tunable_text
     if "enum" in schema or "const" in schema:
-        return _listed(schema.get("enum", [schema.get("const")])) + either
+        return _join_values(schema.get("enum", [schema.get("const")])) + tunable_text
     match schema.get("type"):
         case "integer" | "number" as kind:
-            words = ("a whole number" if kind == "integer" else "a number") + _range(schema)
+            words = ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
         case "boolean":
             words = "true or false"
         case "null":
@@ -108,18 +110,18 @@ def _words(schema: Mapping[str, Any]) -> str:
         case "string":
             words = "a text" + (f" of 1 to {schema['maxLength']} characters" if "maxLength" in schema else "")
         case "array":
-            most = f"at most {schema['maxItems']}" if "maxItems" in schema else "any number"
-            least = "one or more" if schema.get("minItems") else most
-            words = f"a list of {least}, each {_words(schema.get('items', {}))}"
+            limit_text = f"at most {schema['maxItems']}" if "maxItems" in schema else "any number"
+            count_text = "one or more" if schema.get("minItems") else limit_text
+            words = f"a list of {count_text}, each {_describe_schema(schema.get('items', {}))}"
         case "object":
             keys = ", ".join(schema.get("properties", {}))
             words = f"a mapping with the keys {keys}" if keys else "a mapping"
         case _:
             words = "another value"
-    return words + either
+    return words + tunable_text
 
 
-def _range(schema: Mapping[str, Any]) -> str:
+def _describe_range(schema: Mapping[str, Any]) -> str:
     low = f" from {schema['minimum']}" if "minimum" in schema else ""
     low = f" above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else low
     if "maximum" in schema:
@@ -129,25 +131,25 @@ def _range(schema: Mapping[str, Any]) -> str:
     return f"{low} up" if "minimum" in schema else low
 
 
-def _listed(values: Sequence[Any]) -> str:
-    *others, last = [show(value) for value in values]
+def _join_values(values: Sequence[Any]) -> str:
+    *others, last = [format_override_value(value) for value in values]
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def unknown(key: str, allowed: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(allowed), n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
+    close_matches = difflib.get_close_matches(key, list(allowed), n=1)
+    hint = f"did you mean {close_matches[0]}? " if close_matches else ""
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
 
 
-def show(value: Any) -> str:
+def format_override_value(value: Any) -> str:
     """A value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {show(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {format_override_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
-        return f"[{', '.join(map(show, value))}]"
+        return f"[{', '.join(map(format_override_value, value))}]"
     return str(value)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from fmnist_sweep.config import refusals
-from fmnist_sweep.config.refusals import Where
+from fmnist_sweep.config.refusals import Locator
 from fmnist_sweep.data.config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import ask_and_tell as search
@@ -73,7 +73,7 @@ class SearchConfig(BaseModel):
     ahead: Annotated[int, Field(ge=1)]
 
     @property
-    def in_order(self) -> int | None:
+    def lookahead(self) -> int | None:
         """How far the search may be ahead of the results it was told, in order; None: told as they come.
 
         What a random search or a grid proposes next does not depend on results.
@@ -105,7 +105,7 @@ class RayConfig(ExecutorConfig):
 
     @field_validator("gpus")
     @classmethod
-    def _no_more_than_one_is_shared(cls, gpus: float) -> float:
+    def _check_gpus(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
             raise ValueError("above 1, a trial has whole GPUs")
         return gpus
@@ -164,23 +164,23 @@ class Config:
     plan: bool
     fresh: bool
 
-    def raw(self) -> dict[str, Any]:
+    def to_mapping(self) -> dict[str, Any]:
         """The mapping that `check` makes this config of."""
         sections = ("data", "search", "executor", "tracking", "checkpoint", "promote")
-        found = {section: getattr(self, section).model_dump() for section in sections}
-        found["search"] |= self.oracle
-        return {**self.settings, **found, "plan": self.plan, "fresh": self.fresh}
+        mapping = {section: getattr(self, section).model_dump() for section in sections}
+        mapping["search"] |= self.oracle
+        return {**self.settings, **mapping, "plan": self.plan, "fresh": self.fresh}
 
 
 SECTIONS = (
     *("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint"),
     "promote",
 )
-ROOT = (*SECTIONS, "seed", "plan", "fresh")
+ROOT_KEYS = (*SECTIONS, "seed", "plan", "fresh")
 
 
 @cache
-def _schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
+def _make_function_schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
     """The keyword-only parameters of a function, each fixed or tunable; `name`: the key that names the function."""
     fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
     for parameter in inspect.signature(function).parameters.values():
@@ -190,142 +190,159 @@ def _schema(function: Callable[..., Any], name: str | None = None) -> type[BaseM
 
 
 @cache
-def _regularization_schema() -> type[BaseModel]:
+def _make_regularization_schema() -> type[BaseModel]:
     hints = get_type_hints(models.Regularization, include_extras=True)
     fields: dict[str, Any] = {key: (Annotated[hint, TUNABLE], ...) for key, hint in hints.items()}
     return create_model("regularization", __config__=_STRICT, **fields)
 
 
 @cache
-def _search_schema(name: str) -> type[BaseModel]:
-    own = {key: (field.annotation, field) for key, field in _schema(search.ORACLES[name]).model_fields.items()}
-    common = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
-    fields: dict[str, Any] = {**common, **own}
+def _make_search_schema(name: str) -> type[BaseModel]:
+    oracle_fields = {
+        key: (field.annotation, field)
+        for key, field in _make_function_schema(search.ORACLES[name]).model_fields.items()
+    }
+    common_fields = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
+    fields: dict[str, Any] = {**common_fields, **oracle_fields}
     return create_model("search", __config__=_STRICT, **fields)
 
 
-def _schema_of(section: str, value: Mapping[str, Any], where: Where) -> type[BaseModel]:
+def _choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> type[BaseModel]:
     """The schema of one section of a raw config."""
     match section:
         case "data":
             return DataConfig
         case "model":
-            return _schema(_named(models.BUILDERS, "model.builder", value.get("builder"), where), "builder")
+            return _make_function_schema(
+                _look_up(models.BUILDERS, "model.builder", value.get("builder"), locate), "builder"
+            )
         case "optimizer":
-            return _schema(_named(training.OPTIMIZERS, "optimizer.name", value.get("name"), where), "name")
+            return _make_function_schema(
+                _look_up(training.OPTIMIZERS, "optimizer.name", value.get("name"), locate), "name"
+            )
         case "train.schedule":
-            return _schema(_named(training.SCHEDULES, "train.schedule.name", value.get("name"), where), "name")
+            return _make_function_schema(
+                _look_up(training.SCHEDULES, "train.schedule.name", value.get("name"), locate), "name"
+            )
         case "regularization":
-            return _regularization_schema()
+            return _make_regularization_schema()
         case "train":
             return TrainConfig
         case "search":
-            _named(search.ORACLES, "search.name", value.get("name"), where)
-            return _search_schema(value["name"])
+            _look_up(search.ORACLES, "search.name", value.get("name"), locate)
+            return _make_search_schema(value["name"])
         case "promote":
             return PromoteConfig
         case "executor":
-            return _executor_schema(value, where)
+            return _choose_executor_schema(value, locate)
         case "checkpoint":
             return CheckpointConfig
         case _:
             return TrackingConfig
 
 
-def _executor_schema(value: Mapping[str, Any], where: Where) -> type[ExecutorConfig]:
-    schema: type[ExecutorConfig] = _named(EXECUTORS, "executor.name", value.get("name"), where)
+def _choose_executor_schema(value: Mapping[str, Any], locate: Locator) -> type[ExecutorConfig]:
+    schema: type[ExecutorConfig] = _look_up(EXECUTORS, "executor.name", value.get("name"), locate)
     return schema
 
 
-def _named(registry: Mapping[str, Any], key: str, name: Any, where: Where) -> Any:
+def _look_up(registry: Mapping[str, Any], key: str, name: Any, locate: Locator) -> Any:
     if not isinstance(name, str) or name not in registry:
         allowed = ", ".join(registry)
-        raise ConfigError(f"{key}={refusals.show(name)} ({where(key)}): unknown; allowed: {allowed}.")
+        raise ConfigError(f"{key}={refusals.format_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
     return registry[name]
 
 
-def check(raw: Mapping[str, Any], where: Where) -> Config:
+def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     """The checked config of a composed mapping, or ConfigError: key, value, what is allowed, the file it came from."""
-    _refuse_targets(raw, where)
+    _refuse_targets(raw, locate)
     for key in raw:
-        if key not in ROOT:
-            raise ConfigError(f"{key}={refusals.show(raw[key])} ({where(key)}): {refusals.unknown(key, ROOT)}.")
-    sections = {section: _mapping(section, raw.get(section), where) for section in SECTIONS}
-    checked = {section: _checked(section, sections[section], where) for section in SECTIONS}
-    train = checked["train"]
-    train["schedule"] = _checked("train.schedule", _mapping("train.schedule", train["schedule"], where), where)
-    own = set(_search_schema(checked["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
-    config = Config(
-        data=DataConfig(**checked["data"]),
-        settings={
-            "model": checked["model"],
-            "optimizer": checked["optimizer"],
-            "regularization": checked["regularization"],
-            "train": train,
-            "seed": _seed(raw.get("seed"), where),
-        },
-        search=SearchConfig(**checked["search"]),
-        oracle={key: checked["search"][key] for key in sorted(own)},
-        executor=EXECUTORS[checked["executor"]["name"]](**checked["executor"]),
-        tracking=TrackingConfig(**checked["tracking"]),
-        checkpoint=CheckpointConfig(**checked["checkpoint"]),
-        promote=PromoteConfig(**checked["promote"]),
-        fresh=_flag("fresh", raw.get("fresh"), where),
-        plan=_flag("plan", raw.get("plan"), where),
+        if key not in ROOT_KEYS:
+            raise ConfigError(
+                f"{key}={refusals.format_override_value(raw[key])} ({locate(key)}): {refusals.describe_unknown_key(key, ROOT_KEYS)}."
+            )
+    sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
+    values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
+    train = values["train"]
+    train["schedule"] = _check_section(
+        "train.schedule", _check_mapping("train.schedule", train["schedule"], locate), locate
     )
-    _refuse_tuned_epochs_in_hyperband(config, where)
-    _refuse_to_watch_what_is_trained_on(config, where)
+    oracle_keys = set(_make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    config = Config(
+        data=DataConfig(**values["data"]),
+        settings={
+            "model": values["model"],
+            "optimizer": values["optimizer"],
+            "regularization": values["regularization"],
+            "train": train,
+            "seed": _check_seed(raw.get("seed"), locate),
+        },
+        search=SearchConfig(**values["search"]),
+        oracle={key: values["search"][key] for key in sorted(oracle_keys)},
+        executor=EXECUTORS[values["executor"]["name"]](**values["executor"]),
+        tracking=TrackingConfig(**values["tracking"]),
+        checkpoint=CheckpointConfig(**values["checkpoint"]),
+        promote=PromoteConfig(**values["promote"]),
+        fresh=_check_flag("fresh", raw.get("fresh"), locate),
+        plan=_check_flag("plan", raw.get("plan"), locate),
+    )
+    _refuse_tuned_epochs_in_hyperband(config, locate)
+    _refuse_watching_trained_images(config, locate)
     return config
 
 
-def _mapping(section: str, value: Any, where: Where) -> Mapping[str, Any]:
+def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{section}={refusals.show(value)} ({where(section)}): expected a group's settings.")
-    return value
-
-
-def _checked(section: str, value: Mapping[str, Any], where: Where) -> dict[str, Any]:
-    schema = _schema_of(section, value, where)
-    try:
-        return schema.model_validate(dict(value)).model_dump(warnings=False)
-    except ValidationError as error:
-        raise ConfigError(refusals.sentence(section, value, schema, error, where)) from None
-
-
-def _seed(value: Any, where: Where) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
         raise ConfigError(
-            f"seed={refusals.show(value)} ({where('seed')}): expected a whole number from 0 to 2147483647."
+            f"{section}={refusals.format_override_value(value)} ({locate(section)}): expected a group's settings."
         )
     return value
 
 
-def _flag(key: str, value: Any, where: Where) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{key}={refusals.show(value)} ({where(key)}): expected true or false.")
+def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> dict[str, Any]:
+    schema = _choose_schema(section, value, locate)
+    try:
+        return schema.model_validate(dict(value)).model_dump(warnings=False)
+    except ValidationError as error:
+        raise ConfigError(refusals.describe_validation_error(section, value, schema, error, locate)) from None
+
+
+def _check_seed(value: Any, locate: Locator) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ConfigError(
+            f"seed={refusals.format_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
+        )
     return value
 
 
-def _refuse_targets(raw: Mapping[str, Any], where: Where, prefix: str = "") -> None:
+def _check_flag(key: str, value: Any, locate: Locator) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={refusals.format_override_value(value)} ({locate(key)}): expected true or false.")
+    return value
+
+
+def _refuse_targets(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> None:
     """A config file is data: a value that names code to import is refused, wherever it stands."""
     for key, value in raw.items():
         path = f"{prefix}{key}"
         if key == "_target_":
-            raise ConfigError(f"{path}={refusals.show(value)} ({where(path)}): a config names no code; remove it.")
+            raise ConfigError(
+                f"{path}={refusals.format_override_value(value)} ({locate(path)}): a config names no code; remove it."
+            )
         if isinstance(value, Mapping):
-            _refuse_targets(value, where, f"{path}.")
+            _refuse_targets(value, locate, f"{path}.")
 
 
-def _refuse_tuned_epochs_in_hyperband(config: Config, where: Where) -> None:
+def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:
     epochs = config.settings["train"]["epochs"]
     if config.search.name == "hyperband" and tunable.is_tunable(epochs):
         raise ConfigError(
-            f"train.epochs={refusals.show(epochs)} ({where('train.epochs')}): hyperband itself decides the epochs "
+            f"train.epochs={refusals.format_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the epochs "
             "of each trial; give the longest as a plain number."
         )
 
 
-def _refuse_to_watch_what_is_trained_on(config: Config, where: Where) -> None:
+def _refuse_watching_trained_images(config: Config, locate: Locator) -> None:
     train = config.settings["train"]
     if not config.data.include_validation:
         return
@@ -335,6 +352,6 @@ def _refuse_to_watch_what_is_trained_on(config: Config, where: Where) -> None:
     }.items():
         if watches:
             raise ConfigError(
-                f"data.include_validation=true ({where('data.include_validation')}): {key} ({where(key)}) goes by "
+                f"data.include_validation=true ({locate('data.include_validation')}): {key} ({locate(key)}) goes by "
                 "validation images that are trained on then, and so say nothing; fix the epochs and take another one."
             )

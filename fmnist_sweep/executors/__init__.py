@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class Placement:
     """How many trials train at once, where, and on how many cores each; measured: that it is the quickest here."""
 
     name: str
@@ -63,20 +63,20 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def make(arrangement: Arrangement, config: ExecutorConfig, stop: Stop) -> Executor:
+def make_executor(placement: Placement, config: ExecutorConfig, stop: Stop) -> Executor:
     """The executor of an arrangement; stop: says when the epoch under way is the last."""
-    match arrangement.name:
+    match placement.name:
         case "in_process":
-            from fmnist_sweep.executors.in_process import InProcess
+            from fmnist_sweep.executors.in_process import InProcessExecutor
 
-            backend.set_threads(arrangement.threads)
-            return InProcess(stop)
+            backend.set_threads(placement.threads)
+            return InProcessExecutor(stop)
         case "local":
-            from fmnist_sweep.executors.local import Local
+            from fmnist_sweep.executors.local import LocalExecutor
 
-            return Local(arrangement.workers, arrangement.threads, stop)
+            return LocalExecutor(placement.workers, placement.threads, stop)
         case _:
-            from fmnist_sweep.executors.ray_cluster import RayCluster
+            from fmnist_sweep.executors.ray_cluster import RayExecutor
 
             assert isinstance(config, RayConfig)
-            return RayCluster(config, arrangement.threads, stop)
+            return RayExecutor(config, placement.threads, stop)

@@ -12,7 +12,7 @@ from fmnist_sweep.training import trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec
 
 
-class InProcess:
+class InProcessExecutor:
     """One slot; a trial trains while its next event is waited for, however long that takes."""
 
     slots = 1

@@ -26,16 +26,24 @@ from typing import Any, Self
 
 from fmnist_sweep.data import DataConfig, Splits, load
 from fmnist_sweep.executors import worker
-from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
+from fmnist_sweep.executors.messages import (
+    DESCRIPTOR_BYTE,
+    ErrorMessage,
+    ImagesMessage,
+    MeasureRequest,
+    ReadyMessage,
+    StopRequest,
+    TrainRequest,
+)
 from fmnist_sweep.executors.shared_images import SharedImages
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.probe import TrainingCost
 
-_LOOK_SECONDS = 0.2  # how soon workers are told that the user asked for an end
-_SENDING_SECONDS = 60  # after which a worker that takes nothing in is given up
-_MEASURING_SECONDS = 300  # after which a worker that is measured counts as stuck
-_MOST_FALSE_STARTS = 3  # workers in a row that end before they are ready
+_POLL_SECONDS = 0.2  # how soon workers are told that the user asked for an end
+_SEND_TIMEOUT_SECONDS = 60  # after which a worker that takes nothing in is given up
+_MEASURE_TIMEOUT_SECONDS = 300  # after which a worker that is measured counts as stuck
+_MAX_FALSE_STARTS = 3  # workers in a row that end before they are ready
 
 
 @dataclass(eq=False)
@@ -45,197 +53,197 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     connection: Connection[Any, Any]
-    ready: bool = False
+    is_ready: bool = False
     trial_id: str | None = None
-    has: set[str] = field(default_factory=set)
-    told_to_stop: bool = False
+    image_hashes: set[str] = field(default_factory=set)
+    has_stop_request: bool = False
 
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.process.pid})"
 
 
-class Local:
+class LocalExecutor:
     """As many slots as worker processes; they are started together when the executor is entered."""
 
     concurrent = True
 
     def __init__(self, workers: int, threads: int, stop: Stop) -> None:
-        self._count, self._threads, self._stop = workers, threads, stop
+        self._worker_count, self._threads, self._stop = workers, threads, stop
         self._workers: list[_Worker] = []
-        self._waiting: deque[TrialSpec] = deque()
-        self._said: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
-        self._unheard: deque[TrialEvent] = deque()
+        self._queue: deque[TrialSpec] = deque()
+        self._messages: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
+        self._events: deque[TrialEvent] = deque()
         self._images: dict[str, SharedImages] = {}
-        self._open = ExitStack()
+        self._resources = ExitStack()
         self._false_starts = 0
 
     @property
     def slots(self) -> int:
-        return self._count
+        return self._worker_count
 
     def submit(self, spec: TrialSpec) -> None:
-        busy = sum(worker.trial_id is not None for worker in self._workers)
-        if busy + len(self._waiting) >= self._count:
-            raise RuntimeError(f"local has {self._count} slots, and a trial is under way in each")
-        self._waiting.append(spec)
-        self._hand_out()
+        busy_count = sum(worker.trial_id is not None for worker in self._workers)
+        if busy_count + len(self._queue) >= self._worker_count:
+            raise RuntimeError(f"local has {self._worker_count} slots, and a trial is under way in each")
+        self._queue.append(spec)
+        self._assign_trials()
 
     def next_event(self, timeout: float | None = None) -> TrialEvent | None:
-        if not self._waiting and not self._unheard and all(worker.trial_id is None for worker in self._workers):
+        if not self._queue and not self._events and all(worker.trial_id is None for worker in self._workers):
             raise RuntimeError("no trial is under way")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            self._tell_if_stopping()
-            if self._unheard:
-                return self._unheard.popleft()
-            left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - time.monotonic())
+            self._request_stop()
+            if self._events:
+                return self._events.popleft()
+            remaining = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
             try:
-                event = self._heard(*self._said.get(timeout=max(0.0, left)))
+                event = self._handle_message(*self._messages.get(timeout=max(0.0, remaining)))
             except queue.Empty:
                 event = None
             if event is not None or (deadline is not None and time.monotonic() >= deadline):
                 return event
 
     def abandon(self, trial_id: str) -> None:
-        self._waiting = deque(spec for spec in self._waiting if spec.trial_id != trial_id)
-        self._unheard = deque(event for event in self._unheard if event.trial_id != trial_id)
-        for each in [each for each in self._workers if each.trial_id == trial_id]:
-            self._replace(each)
+        self._queue = deque(spec for spec in self._queue if spec.trial_id != trial_id)
+        self._events = deque(event for event in self._events if event.trial_id != trial_id)
+        for worker in [worker for worker in self._workers if worker.trial_id == trial_id]:
+            self._replace_worker(worker)
 
     def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[TrainingCost]:
         """What a little training costs in each worker, while all of them are at it; none may have a trial."""
         splits = load(data)
-        asked: set[_Worker] = set()
-        found: dict[_Worker, TrainingCost] = {}
-        while len(found) < len(self._workers):
+        asked_workers: set[_Worker] = set()
+        probes: dict[_Worker, TrainingCost] = {}
+        while len(probes) < len(self._workers):
             # Not before all are ready: beside others that still import, each would look slow.
-            for each in self._workers if all(each.ready for each in self._workers) else ():
-                if each not in asked:
-                    asked.add(each)
-                    self._give_images(each, splits)
-                    self._send(each, Measure(settings, splits.sha256))
+            for worker in self._workers if all(worker.is_ready for worker in self._workers) else ():
+                if worker not in asked_workers:
+                    asked_workers.add(worker)
+                    self._send_images(worker, splits)
+                    self._send(worker, MeasureRequest(settings, splits.sha256))
             try:
-                speaker, said = self._said.get(timeout=_MEASURING_SECONDS)
+                sender, message = self._messages.get(timeout=_MEASURE_TIMEOUT_SECONDS)
             except queue.Empty:
-                raise RuntimeError(f"no worker said anything for {_MEASURING_SECONDS} s") from None
-            if isinstance(said, TrainingCost):
-                found[speaker] = said
+                raise RuntimeError(f"no worker said anything for {_MEASURE_TIMEOUT_SECONDS} s") from None
+            if isinstance(message, TrainingCost):
+                probes[sender] = message
             else:
-                self._heard(speaker, said)
-            found = {each: probe for each, probe in found.items() if each in self._workers}
-        return list(found.values())
+                self._handle_message(sender, message)
+            probes = {worker: probe for worker, probe in probes.items() if worker in self._workers}
+        return list(probes.values())
 
     # What workers say
 
-    def _heard(self, speaker: _Worker, said: Any) -> TrialEvent | None:
+    def _handle_message(self, sender: _Worker, message: Any) -> TrialEvent | None:
         """Take in what a worker said; None where that is nothing to its trial."""
-        if speaker not in self._workers:
+        if sender not in self._workers:
             return None  # abandoned
-        match said:
+        match message:
             case None:
-                return self._lost(speaker)
-            case Ready():
-                speaker.ready, self._false_starts = True, 0
-                self._hand_out()
+                return self._handle_lost_worker(sender)
+            case ReadyMessage():
+                sender.is_ready, self._false_starts = True, 0
+                self._assign_trials()
                 return None
-            case Raised(error, trace):
-                raise error from RuntimeError(f"in {speaker}:\n{trace}")
+            case ErrorMessage(error, trace):
+                raise error from RuntimeError(f"in {sender}:\n{trace}")
             case TrialStart():
-                return said
-            case EpochEnd() if not said.last:
-                return said
-        speaker.trial_id = None
-        self._hand_out()
-        event: TrialEvent = said
+                return message
+            case EpochEnd() if not message.last:
+                return message
+        sender.trial_id = None
+        self._assign_trials()
+        event: TrialEvent = message
         return event
 
-    def _lost(self, gone: _Worker) -> WorkerLost | None:
-        reason = f"{gone} {_how(gone.process.wait())}"
-        if not gone.ready:
+    def _handle_lost_worker(self, worker: _Worker) -> WorkerLost | None:
+        reason = f"{worker} {_describe_exit(worker.process.wait())}"
+        if not worker.is_ready:
             self._false_starts += 1
-            if self._false_starts >= _MOST_FALSE_STARTS and any(each.ready for each in self._workers):
-                self._count -= 1  # those that train go on
-                self._workers.remove(gone)
+            if self._false_starts >= _MAX_FALSE_STARTS and any(other.is_ready for other in self._workers):
+                self._worker_count -= 1  # those that train go on
+                self._workers.remove(worker)
                 return None
-            if self._false_starts >= _MOST_FALSE_STARTS:
-                raise RuntimeError(f"{reason} before it was ready, as did {_MOST_FALSE_STARTS - 1} before it")
-        self._replace(gone)
-        return None if gone.trial_id is None else WorkerLost(gone.trial_id, reason)
+            if self._false_starts >= _MAX_FALSE_STARTS:
+                raise RuntimeError(f"{reason} before it was ready, as did {_MAX_FALSE_STARTS - 1} before it")
+        self._replace_worker(worker)
+        return None if worker.trial_id is None else WorkerLost(worker.trial_id, reason)
 
-    def _hand_out(self) -> None:
+    def _assign_trials(self) -> None:
         """Give trials that wait to workers that are free; one that is not ready is given none: it may never be."""
-        for each in self._workers:
-            if not self._waiting:
+        for worker in self._workers:
+            if not self._queue:
                 return
-            if each.ready and each.trial_id is None and each.process.poll() is None:
-                spec = self._waiting.popleft()
-                each.trial_id = spec.trial_id
-                self._said.put((each, TrialStart(spec.trial_id, str(each))))
+            if worker.is_ready and worker.trial_id is None and worker.process.poll() is None:
+                spec = self._queue.popleft()
+                worker.trial_id = spec.trial_id
+                self._messages.put((worker, TrialStart(spec.trial_id, str(worker))))
                 splits = load(spec.data)
-                self._give_images(each, splits)
-                self._send(each, Train(spec, splits.sha256))
+                self._send_images(worker, splits)
+                self._send(worker, TrainRequest(spec, splits.sha256))
 
-    def _give_images(self, to: _Worker, splits: Splits) -> None:
+    def _send_images(self, worker: _Worker, splits: Splits) -> None:
         if splits.sha256 not in self._images:
-            self._images[splits.sha256] = self._open.enter_context(SharedImages(splits))
-        if splits.sha256 not in to.has:
+            self._images[splits.sha256] = self._resources.enter_context(SharedImages(splits))
+        if splits.sha256 not in worker.image_hashes:
             shared = self._images[splits.sha256]
-            to.has.add(splits.sha256)
-            self._send(to, Images(shared.layout))
+            worker.image_hashes.add(splits.sha256)
+            self._send(worker, ImagesMessage(shared.layout))
             # Not multiprocessing's send_handle: on macOS it waits for an answer that the listening thread would read.
-            with suppress(OSError), socket.socket(fileno=os.dup(to.connection.fileno())) as wire:  # as in `_send`
-                socket.send_fds(wire, [DESCRIPTOR], [shared.fileno()])
+            with suppress(OSError), socket.socket(fileno=os.dup(worker.connection.fileno())) as wire:  # as in `_send`
+                socket.send_fds(wire, [DESCRIPTOR_BYTE], [shared.fileno()])
 
-    def _send(self, to: _Worker, request: object) -> None:
+    def _send(self, worker: _Worker, request: object) -> None:
         try:
-            to.connection.send(request)
+            worker.connection.send(request)
         except OSError:  # it is gone, or takes nothing any more; the thread that listens to it then says so
-            to.process.kill()
+            worker.process.kill()
 
-    def _tell_if_stopping(self) -> None:
+    def _request_stop(self) -> None:
         if self._stop.is_requested:
-            for each in self._workers:
-                if not each.told_to_stop:
-                    each.told_to_stop = True
-                    self._send(each, LastEpoch())
-            while self._waiting:
-                spec = self._waiting.popleft()
-                self._unheard.append(WorkerLost(spec.trial_id, "no worker was free before the end was asked for"))
+            for worker in self._workers:
+                if not worker.has_stop_request:
+                    worker.has_stop_request = True
+                    self._send(worker, StopRequest())
+            while self._queue:
+                spec = self._queue.popleft()
+                self._events.append(WorkerLost(spec.trial_id, "no worker was free before the end was asked for"))
 
     # Processes
 
-    def _start(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SENDING_SECONDS, 0))
-        with theirs:
-            command = worker.command(theirs.fileno(), self._threads, os.getpid())
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
-        numbers = {each.number for each in self._workers}
-        number = next(number for number in range(1, self._count + 1) if number not in numbers)
-        started = _Worker(number, process, Connection(ours.detach()))
-        threading.Thread(target=self._listen, args=(started,), name=f"worker {number}", daemon=True).start()
-        self._workers.append(started)
-        return started
+    def _start_worker(self) -> _Worker:
+        parent_socket, child_socket = socket.socketpair()
+        parent_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_SECONDS, 0))
+        with child_socket:
+            command = worker.build_worker_command(child_socket.fileno(), self._threads, os.getpid())
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(child_socket.fileno(),))
+        numbers = {other.number for other in self._workers}
+        number = next(number for number in range(1, self._worker_count + 1) if number not in numbers)
+        new_worker = _Worker(number, process, Connection(parent_socket.detach()))
+        threading.Thread(target=self._listen, args=(new_worker,), name=f"worker {number}", daemon=True).start()
+        self._workers.append(new_worker)
+        return new_worker
 
-    def _listen(self, to: _Worker) -> None:
+    def _listen(self, worker: _Worker) -> None:
         """Hand on what a worker says, at once: it must not wait in the middle of a trial for a supervisor that logs."""
         try:
             while True:
-                self._said.put((to, to.connection.recv()))
+                self._messages.put((worker, worker.connection.recv()))
         except (EOFError, OSError):
-            self._said.put((to, None))
+            self._messages.put((worker, None))
         except Exception as error:  # what cannot be read: ours, and to be raised where it is waited for
-            self._said.put((to, Raised(error, traceback.format_exc())))
+            self._messages.put((worker, ErrorMessage(error, traceback.format_exc())))
 
-    def _replace(self, gone: _Worker) -> None:
-        self._workers.remove(gone)
-        _end(gone)
-        self._start()
+    def _replace_worker(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        _end_worker(worker)
+        self._start_worker()
 
     def __enter__(self) -> Self:
         try:
-            for _ in range(self._count):
-                self._start()
+            for _ in range(self._worker_count):
+                self._start_worker()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -244,21 +252,21 @@ class Local:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each in self._workers:
-            each.process.kill()
-        for each in self._workers:
-            _end(each)
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            _end_worker(worker)
         self._workers.clear()
-        self._waiting.clear()
-        self._open.close()
+        self._queue.clear()
+        self._resources.close()
 
 
-def _end(gone: _Worker) -> None:
-    gone.process.kill()
-    gone.process.wait()  # its connection is closed when the thread that listens to it has read the rest
+def _end_worker(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.wait()  # its connection is closed when the thread that listens to it has read the rest
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     """How a process ended, in words."""
     if code != -signal.SIGKILL and code >= 0:
         return f"ended with code {code}"

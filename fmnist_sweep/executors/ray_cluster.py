@@ -21,13 +21,13 @@ from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.data import load
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.executors import ray_node, ray_task
-from fmnist_sweep.executors.ray_connection import connected, refuse_without_ray
+from fmnist_sweep.executors.ray_connection import connect_to_ray, refuse_without_ray
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 
-_LOOK_SECONDS = 0.2  # how soon tasks are told that the user asked for an end
-_FETCH_SECONDS = 60.0  # after which what a task has said counts as lost
+_POLL_SECONDS = 0.2  # how soon tasks are told that the user asked for an end
+_FETCH_TIMEOUT_SECONDS = 60.0  # after which what a task has said counts as lost
 
 
 @dataclass(eq=False)
@@ -36,13 +36,13 @@ class _Task:
 
     trial_id: str
     stream: Any
-    where: str | None = None
+    worker: str | None = None
 
     def __str__(self) -> str:
-        return "a worker of the Ray cluster" if self.where is None else self.where
+        return "a worker of the Ray cluster" if self.worker is None else self.worker
 
 
-class RayCluster:
+class RayExecutor:
     """As many slots as the cluster has room for trials, now: nodes may join it and leave it."""
 
     concurrent = True
@@ -50,29 +50,29 @@ class RayCluster:
     def __init__(self, config: RayConfig, threads: int, stop: Stop) -> None:
         self._config, self._threads, self._stop = config, threads, stop
         self._tasks: dict[str, _Task] = {}
-        self._unheard: deque[TrialEvent] = deque()
+        self._events: deque[TrialEvent] = deque()
         self._images: dict[str, Any] = {}
-        self._open = ExitStack()
-        self._most = 0
-        self._flag = uuid.uuid4().hex.encode()
-        self._told_to_stop = False
+        self._resources = ExitStack()
+        self._max_slots = 0
+        self._stop_key = uuid.uuid4().hex.encode()
+        self._has_stop_request = False
 
     @property
     def slots(self) -> int:
-        slots = self._config.workers or max(1, _room(self._threads, self._config.gpus))
-        self._most = max(self._most, slots)
+        slots = self._config.workers or max(1, _count_slots(self._threads, self._config.gpus))
+        self._max_slots = max(self._max_slots, slots)
         return slots
 
     def submit(self, spec: TrialSpec) -> None:
         import ray
 
         # Not those of now: a trial whose node is gone is submitted again, and waits until there is room.
-        if len(self._tasks) >= self._most:
-            raise RuntimeError(f"ray has {self._most} slots, and a trial is under way in each")
+        if len(self._tasks) >= self._max_slots:
+            raise RuntimeError(f"ray has {self._max_slots} slots, and a trial is under way in each")
         splits = load(spec.data)
         if splits.sha256 not in self._images:
             self._images[splits.sha256] = ray.put(splits)
-        train = ray.remote(ray_task.train).options(
+        train = ray.remote(ray_task.train_trial).options(
             name=f"trial {spec.trial_id}",
             num_cpus=self._threads,
             num_gpus=self._config.gpus,
@@ -80,33 +80,33 @@ class RayCluster:
             num_returns="streaming",
         )
         images, gpus = self._images[splits.sha256], self._config.gpus
-        stream = train.remote(spec, images, self._threads, gpus, ray_task.versions(), self._flag)
+        stream = train.remote(spec, images, self._threads, gpus, ray_task.read_node_versions(), self._stop_key)
         self._tasks[spec.trial_id] = _Task(spec.trial_id, stream)
 
     def next_event(self, timeout: float | None = None) -> TrialEvent | None:
-        if not self._tasks and not self._unheard:
+        if not self._tasks and not self._events:
             raise RuntimeError("no trial is under way")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            self._tell_if_stopping()
-            if self._unheard:
-                return self._unheard.popleft()
-            left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - time.monotonic())
-            event = self._heard(max(0.0, left))
+            self._request_stop()
+            if self._events:
+                return self._events.popleft()
+            remaining = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
+            event = self._receive_event(max(0.0, remaining))
             if event is not None or (deadline is not None and time.monotonic() >= deadline):
                 return event
 
     def abandon(self, trial_id: str) -> None:
         import ray
 
-        self._unheard = deque(event for event in self._unheard if event.trial_id != trial_id)
+        self._events = deque(event for event in self._events if event.trial_id != trial_id)
         task = self._tasks.pop(trial_id, None)
         if task is not None:
             ray.cancel(task.stream, force=True)
 
     # What tasks say
 
-    def _heard(self, seconds: float) -> TrialEvent | None:
+    def _receive_event(self, seconds: float) -> TrialEvent | None:
         """What the first task to say something says, if any does within so many seconds."""
         import ray
 
@@ -115,18 +115,18 @@ class RayCluster:
             return None
         task = next(task for task in self._tasks.values() if task.stream is ready[0])
         try:
-            event: TrialEvent = ray.get(next(task.stream), timeout=_FETCH_SECONDS)
+            event: TrialEvent = ray.get(next(task.stream), timeout=_FETCH_TIMEOUT_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
-            return self._lost(task, error)
+            return self._handle_lost_task(task, error)
         # The last in line from now on, so that all are heard; or out of it.
         del self._tasks[task.trial_id]
         if isinstance(event, TrialStart):
-            task.where = event.worker
+            task.worker = event.worker
         if isinstance(event, TrialStart) or (isinstance(event, EpochEnd) and not event.last):
             self._tasks[task.trial_id] = task
         return event
 
-    def _lost(self, task: _Task, error: Exception) -> WorkerLost:
+    def _handle_lost_task(self, task: _Task, error: Exception) -> WorkerLost:
         """The loss of a worker; raises what is none: an error of ours, or one that every attempt would meet."""
         from ray import exceptions
 
@@ -139,66 +139,66 @@ class RayCluster:
                 reason = f"what {task} needed or said was lost with a node"
                 self._images.clear()
             case TimeoutError():
-                reason = f"what {task} said did not arrive within {_FETCH_SECONDS:.0f} s"
+                reason = f"what {task} said did not arrive within {_FETCH_TIMEOUT_SECONDS:.0f} s"
             case exceptions.WorkerCrashedError() | exceptions.LocalRayletDiedError() | exceptions.TaskCancelledError():
                 reason = f"{task} died"
             case _:
-                _raise(error)
+                _raise_task_error(error)
         self.abandon(task.trial_id)
         return WorkerLost(task.trial_id, reason)
 
-    def _tell_if_stopping(self) -> None:
-        if not self._stop.is_requested or self._told_to_stop:
+    def _request_stop(self) -> None:
+        if not self._stop.is_requested or self._has_stop_request:
             return
         from ray.experimental import internal_kv
 
-        self._told_to_stop = True
+        self._has_stop_request = True
         # In the key-value store of the cluster's head, which no other node's loss touches. Ray's own way (cancel)
         # throws into the middle of an epoch and ends the stream.
-        internal_kv._internal_kv_put(self._flag, b"", namespace=ray_task.NAMESPACE)
-        for task in [task for task in self._tasks.values() if task.where is None]:
+        internal_kv._internal_kv_put(self._stop_key, b"", namespace=ray_task.NAMESPACE)
+        for task in [task for task in self._tasks.values() if task.worker is None]:
             self.abandon(task.trial_id)
-            self._unheard.append(WorkerLost(task.trial_id, f"{task} was not there before the end was asked for"))
+            self._events.append(WorkerLost(task.trial_id, f"{task} was not there before the end was asked for"))
 
     # The cluster
 
     def __enter__(self) -> Self:
         address, gpus = self._config.address, self._config.gpus
         refuse_without_ray(address)
-        with ExitStack() as opened:
+        with ExitStack() as stack:
             if address is None:
-                os.environ.update(ray_node.settings())
-                address = opened.enter_context(ray_node.started(backend.count_usable_cores()))
-                opened.enter_context(connected(address, _node_ip_address=ray_node.HERE))
+                os.environ.update(ray_node.make_ray_settings())
+                address = stack.enter_context(ray_node.run_ray_node(backend.count_usable_cores()))
+                stack.enter_context(connect_to_ray(address, _node_ip_address=ray_node.LOOPBACK))
             else:
-                opened.enter_context(connected(address))
-            if not _room(self._threads, gpus):
-                raise ConfigError(_no_room(self._threads, gpus))
-            self._most = self.slots
-            opened.callback(self._drop_all)
-            self._open = opened.pop_all()
+                stack.enter_context(connect_to_ray(address))
+            if not _count_slots(self._threads, gpus):
+                raise ConfigError(_describe_missing_slots(self._threads, gpus))
+            self._max_slots = self.slots
+            stack.callback(self._drop_tasks)
+            self._resources = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._resources.close()
 
-    def _drop_all(self) -> None:
+    def _drop_tasks(self) -> None:
         from ray.exceptions import RayError
         from ray.experimental import internal_kv
 
         with suppress(RayError):  # the cluster may be gone
             for trial_id in list(self._tasks):
                 self.abandon(trial_id)
-            if self._told_to_stop:
-                internal_kv._internal_kv_del(self._flag, namespace=ray_task.NAMESPACE)
+            if self._has_stop_request:
+                internal_kv._internal_kv_del(self._stop_key, namespace=ray_task.NAMESPACE)
         self._tasks.clear()
-        self._unheard.clear()
+        self._events.clear()
         self._images.clear()
 
 
-def _raise(error: Exception) -> NoReturn:
+def _raise_task_error(error: Exception) -> NoReturn:
     """What a task raised, as it was raised there; where a node lacks a package, a sentence about that."""
     from ray.exceptions import RayTaskError
 
@@ -213,24 +213,24 @@ def _raise(error: Exception) -> NoReturn:
     raise error
 
 
-def _room(threads: int, gpus: float) -> int:
+def _count_slots(threads: int, gpus: float) -> int:
     """How many trials the cluster's nodes have room for, if they do nothing else; none is shared by two nodes."""
     import ray
 
-    found = 0
+    slots = 0
     for node in ray.nodes():
-        has = node["Resources"] if node["Alive"] else {}
-        trials = int(has.get("CPU", 0) // threads)
-        found += min(trials, int(has.get("GPU", 0) / gpus + 1e-9)) if gpus else trials
-    return found
+        resources = node["Resources"] if node["Alive"] else {}
+        node_slots = int(resources.get("CPU", 0) // threads)
+        slots += min(node_slots, int(resources.get("GPU", 0) / gpus + 1e-9)) if gpus else node_slots
+    return slots
 
 
-def _no_room(threads: int, gpus: float) -> str:
+def _describe_missing_slots(threads: int, gpus: float) -> str:
     import ray
 
-    has = ray.cluster_resources()
-    graphics = f" and executor.gpus={gpus:g}" if gpus else ""
+    resources = ray.cluster_resources()
+    gpus_text = f" and executor.gpus={gpus:g}" if gpus else ""
     return (
-        f"executor.threads={threads}{graphics} (executor=ray): no node of the cluster has room for such a trial (all "
-        f"of them together have {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs); ask for less or add nodes."
+        f"executor.threads={threads}{gpus_text} (executor=ray): no node of the cluster has room for such a trial (all "
+        f"of them together have {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs); ask for less or add nodes."
     )

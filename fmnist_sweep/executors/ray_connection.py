@@ -15,7 +15,7 @@ from typing import Any
 
 from fmnist_sweep.errors import ConfigError
 
-_REACH_SECONDS = 5.0
+_CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def refuse_without_ray(address: str | None) -> None:
@@ -29,7 +29,7 @@ def refuse_without_ray(address: str | None) -> None:
 
 
 @contextmanager
-def connected(address: str, **options: Any) -> Iterator[None]:
+def connect_to_ray(address: str, **options: Any) -> Iterator[None]:
     """Be a driver of the cluster at an address; ConfigError where there is none that lets us in."""
     _refuse_unreachable(address)
     if "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -37,16 +37,16 @@ def connected(address: str, **options: Any) -> Iterator[None]:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what nodes report is not for this terminal
     import ray
 
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    earlier_handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        raise ConfigError(_unreachable(address, " ".join(str(error).split())[:300])) from error
+        raise ConfigError(_describe_unreachable(address, " ".join(str(error).split())[:300])) from error
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)  # Ray's own would end this process in the middle of anything
+        if is_main_thread:
+            signal.signal(signal.SIGTERM, earlier_handler)  # Ray's own would end this process in the middle of anything
     try:
         yield
     finally:
@@ -54,22 +54,22 @@ def connected(address: str, **options: Any) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
+    variables = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return bool(variables) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def _refuse_unreachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise ConfigError(_unreachable(address, str(error))) from error
+            raise ConfigError(_describe_unreachable(address, str(error))) from error
 
 
-def _unreachable(address: str, why: str) -> str:
+def _describe_unreachable(address: str, reason: str) -> str:
     return (
-        f"executor.address={address}: no Ray cluster takes us in there ({why.rstrip('.')}); check that its head runs "
+        f"executor.address={address}: no Ray cluster takes us in there ({reason.rstrip('.')}); check that its head runs "
         "there, that this machine is one of its nodes (ray start --address) and has its token (RAY_AUTH_MODE=token, "
         "RAY_AUTH_TOKEN_PATH), and the versions of Ray and Python."
     )

@@ -21,19 +21,19 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
 _END_SECONDS = 10
-_ADDRESS = "address "
+_ADDRESS_PREFIX = "address "
 
 
 @contextmanager
-def started(cores: int) -> Iterator[str]:
+def run_ray_node(cores: int) -> Iterator[str]:
     """Start Ray here, reachable from this machine alone and by this process's token; gives its address."""
     command = (sys.executable, "-m", __name__, str(cores))
     process = subprocess.Popen(
         command,
-        env={**os.environ, **settings()},
+        env={**os.environ, **make_ray_settings()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -42,13 +42,13 @@ def started(cores: int) -> Iterator[str]:
     )
     with process:
         try:
-            yield _address_of(process)
+            yield _read_address(process)
         finally:
-            _end(process)
+            _end_node(process)
 
 
 @cache
-def settings() -> dict[str, str]:
+def make_ray_settings() -> dict[str, str]:
     """Ray's settings for such a node and those who reach it; to be in the environment before Ray is imported.
 
     Token authentication, with a token that this process and its descendants alone know: left to itself, Ray writes one
@@ -62,22 +62,22 @@ def settings() -> dict[str, str]:
     }
 
 
-def _address_of(process: subprocess.Popen[str]) -> str:
+def _read_address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    said = []
-    overdue = threading.Timer(_START_SECONDS, process.kill)
-    overdue.start()
+    lines = []
+    timer = threading.Timer(_START_SECONDS, process.kill)
+    timer.start()
     try:
         for line in process.stdout:
-            if line.startswith(_ADDRESS):
-                return line.removeprefix(_ADDRESS).strip()
-            said.append(line)
+            if line.startswith(_ADDRESS_PREFIX):
+                return line.removeprefix(_ADDRESS_PREFIX).strip()
+            lines.append(line)
     finally:
-        overdue.cancel()
-    raise RuntimeError(f"Ray did not start on this machine within {_START_SECONDS} s:\n{''.join(said)[-5000:]}")
+        timer.cancel()
+    raise RuntimeError(f"Ray did not start on this machine within {_START_SECONDS} s:\n{''.join(lines)[-5000:]}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end_node(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -88,8 +88,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def main() -> None:
     """python -m fmnist_sweep.executors.ray_node CORES"""
-    watching = threading.Thread(target=_end_with_supervisor, name="supervisor")
-    watching.start()
+    watcher = threading.Thread(target=_end_with_supervisor, name="supervisor")
+    watcher.start()
     import ray
 
     context = ray.init(
@@ -98,13 +98,13 @@ def main() -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address=HERE,
+        _node_ip_address=LOOPBACK,
     )
-    print(f"{_ADDRESS}{context.address_info['gcs_address']}", flush=True)
-    silence = os.open(os.devnull, os.O_WRONLY)  # nobody reads the pipe any more
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    watching.join()
+    print(f"{_ADDRESS_PREFIX}{context.address_info['gcs_address']}", flush=True)
+    devnull = os.open(os.devnull, os.O_WRONLY)  # nobody reads the pipe any more
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
+    watcher.join()
 
 
 def _end_with_supervisor() -> None:
@@ -116,8 +116,8 @@ def _end_with_supervisor() -> None:
 def end_session() -> NoReturn:
     """End every process of this session, and this one."""
     deadline = time.monotonic() + _END_SECONDS
-    while (left := _others_of_session()) and time.monotonic() < deadline:
-        for pid in left:
+    while (pids := _list_session_processes()) and time.monotonic() < deadline:
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
@@ -126,15 +126,15 @@ def end_session() -> NoReturn:
     os._exit(0)
 
 
-def _others_of_session() -> list[int]:
+def _list_session_processes() -> list[int]:
     """The living processes of this session but for this one, children of those that died before included."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
             if int(session) == os.getsid(0) and state not in "ZX":
-                found.append(int(path.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
+                pids.append(int(path.parent.name))
+    return [pid for pid in pids if pid != os.getpid()]
 
 
 if __name__ == "__main__":

@@ -17,18 +17,18 @@ from fmnist_sweep.training.events import TrialEvent, TrialSpec, TrialStart
 NAMESPACE = "fmnist_sweep"  # of flags in the cluster's key-value store
 
 
-def train(
-    spec: TrialSpec, splits: Splits, threads: int, gpus: float, expected: Mapping[str, str], flag: bytes
+def train_trial(
+    spec: TrialSpec, splits: Splits, threads: int, gpus: float, expected: Mapping[str, str], stop_key: bytes
 ) -> Iterator[TrialEvent]:
     """The task: one attempt of a trial; yields its events."""
-    _refuse_other(expected)
-    _prepare(threads, gpus > 0)
+    _refuse_other_versions(expected)
+    _prepare_process(threads, gpus > 0)
     yield TrialStart(spec.trial_id, f"{socket.gethostname()} (process {os.getpid()})")
-    yield from trial.run_trial(spec, splits, lambda: _stopping(flag))
+    yield from trial.run_trial(spec, splits, lambda: _is_stopping(stop_key))
 
 
 @cache
-def _prepare(threads: int, gpu: bool) -> None:
+def _prepare_process(threads: int, gpu: bool) -> None:
     """Once in a process, which Ray keeps for later trials: TensorFlow takes settings only before it begins."""
     backend.set_threads(threads)
     if gpu:
@@ -39,17 +39,17 @@ def _prepare(threads: int, gpu: bool) -> None:
         tf.config.set_visible_devices([], "GPU")  # none was asked for, and a node's belong to those who ask
 
 
-def _stopping(flag: bytes) -> bool:
+def _is_stopping(stop_key: bytes) -> bool:
     from ray.exceptions import RayError
     from ray.experimental import internal_kv
 
     try:
-        return bool(internal_kv._internal_kv_exists(flag, namespace=NAMESPACE))
+        return bool(internal_kv._internal_kv_exists(stop_key, namespace=NAMESPACE))
     except RayError:  # the head is away; an epoch more is no harm
         return False
 
 
-def versions() -> dict[str, str]:
+def read_node_versions() -> dict[str, str]:
     """Of what decides a trial's last bits, and of what the two sides must both know."""
     import keras
     import numpy as np
@@ -64,12 +64,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def _refuse_other(expected: Mapping[str, str]) -> None:
+def _refuse_other_versions(expected: Mapping[str, str]) -> None:
     backend.import_tensorflow()
-    here = versions()
-    other = [f"{name} {here[name]} instead of {version}" for name, version in expected.items() if here[name] != version]
-    if other:
+    node_versions = read_node_versions()
+    differences = [
+        f"{name} {node_versions[name]} instead of {version}"
+        for name, version in expected.items()
+        if node_versions[name] != version
+    ]
+    if differences:
         raise ConfigError(
-            f"executor=ray: node {socket.gethostname()} has {', '.join(other)}; give every node the versions of the "
+            f"executor=ray: node {socket.gethostname()} has {', '.join(differences)}; give every node the versions of the "
             "machine that runs the sweep, from constraints.txt or one image for all (docs/clusters.md)."
         )

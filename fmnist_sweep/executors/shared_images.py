@@ -37,7 +37,7 @@ class SharedImages:
     def __init__(self, splits: Splits) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         arrays = []
-        for array in _arrays(splits):
+        for array in _list_arrays(splits):
             start = self._file.tell()
             self._file.write(np.ascontiguousarray(array).tobytes())
             self._file.write(bytes(-self._file.tell() % 64))  # each array begins where a cache line does
@@ -57,17 +57,17 @@ class SharedImages:
         self._file.close()
 
 
-def _arrays(splits: Splits) -> Iterator[NDArray[Any]]:
+def _list_arrays(splits: Splits) -> Iterator[NDArray[Any]]:
     for split in (splits.train, splits.validation):
         yield from (getattr(split, field) for field in _FIELDS)
 
 
-def attach(layout: Layout, descriptor: int) -> Splits:
+def attach_images(layout: Layout, descriptor: int) -> Splits:
     """The splits of such a file; the arrays are read-only, and read from it when they are used."""
-    mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # keeps the file open by itself
-    found = [
-        np.frombuffer(mapped, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
+    memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # keeps the file open by itself
+    arrays = [
+        np.frombuffer(memory, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
         for start, dtype, shape in layout.arrays
     ]
-    train, validation = Split(*found[: len(_FIELDS)]), Split(*found[len(_FIELDS) :])
+    train, validation = Split(*arrays[: len(_FIELDS)]), Split(*arrays[len(_FIELDS) :])
     return Splits(train, validation, layout.origin, layout.sha256, layout.removed_duplicates)

@@ -19,8 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fmnist_sweep
-from fmnist_sweep.executors.messages import DESCRIPTOR, Images, LastEpoch, Measure, Raised, Ready, Train
-from fmnist_sweep.executors.shared_images import attach
+from fmnist_sweep.executors.messages import (
+    DESCRIPTOR_BYTE,
+    ErrorMessage,
+    ImagesMessage,
+    MeasureRequest,
+    ReadyMessage,
+    StopRequest,
+    TrainRequest,
+)
+from fmnist_sweep.executors.shared_images import attach_images
 from fmnist_sweep.training.probe import measure_training_cost
 
 if TYPE_CHECKING:
@@ -34,23 +42,23 @@ class _Inbox:
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
-        self._requests: queue.SimpleQueue[Train | Measure] = queue.SimpleQueue()
-        self._stopping = threading.Event()
+        self._requests: queue.SimpleQueue[TrainRequest | MeasureRequest] = queue.SimpleQueue()
+        self._stop_event = threading.Event()
         self.images: dict[str, Splits] = {}
-        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        threading.Thread(target=self._read_requests, name="inbox", daemon=True).start()
 
-    def _read(self) -> None:
+    def _read_requests(self) -> None:
         try:
             while True:
                 request = self._connection.recv()
                 match request:
-                    case Images(layout):
+                    case ImagesMessage(layout):
                         with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-                            _, (descriptor,), _, _ = socket.recv_fds(wire, len(DESCRIPTOR), 1)
-                        self.images[layout.sha256] = attach(layout, descriptor)
+                            _, (descriptor,), _, _ = socket.recv_fds(wire, len(DESCRIPTOR_BYTE), 1)
+                        self.images[layout.sha256] = attach_images(layout, descriptor)
                         os.close(descriptor)
-                    case LastEpoch():
-                        self._stopping.set()
+                    case StopRequest():
+                        self._stop_event.set()
                     case _:
                         self._requests.put(request)
         except (EOFError, OSError):
@@ -59,64 +67,66 @@ class _Inbox:
             traceback.print_exc()
             os._exit(1)
 
-    def next(self) -> Train | Measure:
+    def take_request(self) -> TrainRequest | MeasureRequest:
         return self._requests.get()
 
-    def stopping(self) -> bool:
-        return self._stopping.is_set()
+    def is_stopping(self) -> bool:
+        return self._stop_event.is_set()
 
 
-def serve(connection: Connection[Any, Any], threads: int) -> None:
+def serve_requests(connection: Connection[Any, Any], threads: int) -> None:
     """Answer requests until the supervisor ends; TensorFlow computes on so many cores."""
     inbox = _Inbox(connection)
     from fmnist_sweep.training import backend, trial
 
     backend.set_threads(threads)
     backend.share_gpus()
-    connection.send(Ready())
+    connection.send(ReadyMessage())
     while True:
-        request = inbox.next()
-        splits = inbox.images[request.images]
+        request = inbox.take_request()
+        splits = inbox.images[request.images_sha256]
         try:
             match request:
-                case Train(spec):
-                    for event in trial.run_trial(spec, splits, inbox.stopping):
+                case TrainRequest(spec):
+                    for event in trial.run_trial(spec, splits, inbox.is_stopping):
                         connection.send(event)
-                case Measure(settings):
+                case MeasureRequest(settings):
                     connection.send(measure_training_cost(settings, splits))
         except Exception as error:  # it is the supervisor's, who raises it again
-            connection.send(Raised(_portable(error), traceback.format_exc()))
+            connection.send(ErrorMessage(_make_portable(error), traceback.format_exc()))
 
 
-def _portable(error: Exception) -> Exception:
+def _make_portable(error: Exception) -> Exception:
     """The error, or where it cannot be sent to another process one that says the same."""
     try:
-        same: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here just now
+        copy: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here just now
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
-    return same
+    return copy
 
 
-def command(descriptor: int, threads: int, supervisor: int) -> list[str]:
+def build_worker_command(descriptor: int, threads: int, supervisor_pid: int) -> list[str]:
     """What starts a worker; supervisor: the process that does."""
     # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; what they mean, the supervisor says.
     # They are ignored before anything is imported: libraries start threads, and importing takes a while.
-    ignored = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    found = f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"  # wherever this process has it from
-    start = f"{ignored}; {found}; from {__name__} import main; main()"
-    return [sys.executable, "-c", start, str(descriptor), str(threads), str(supervisor)]
+    ignore_signals = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
+    extend_path = (
+        f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"  # wherever this process has it from
+    )
+    code = f"{ignore_signals}; {extend_path}; from {__name__} import main; main()"
+    return [sys.executable, "-c", code, str(descriptor), str(threads), str(supervisor_pid)]
 
 
 def main() -> None:
     """Serve, as `command` says."""
-    descriptor, threads, supervisor = map(int, sys.argv[1:])
-    _end_with(supervisor)
-    serve(Connection(descriptor), threads)
+    descriptor, threads, supervisor_pid = map(int, sys.argv[1:])
+    _end_with_parent(supervisor_pid)
+    serve_requests(Connection(descriptor), threads)
 
 
-def _end_with(supervisor: int) -> None:
+def _end_with_parent(supervisor_pid: int) -> None:
     """Let the kernel end this process with its parent, even one that is stopped or stuck; on Linux alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != supervisor:  # it ended before that
+    if os.getppid() != supervisor_pid:  # it ended before that
         os._exit(1)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fmnist_sweep.config import identity as studies
-from fmnist_sweep.config.job import CONFIRMATION, Job, concerns
-from fmnist_sweep.config.schema import Config, check
+from fmnist_sweep.config.job import CONFIRMATION, Job, is_override_of
+from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking import runs as tracking
 
@@ -51,7 +51,7 @@ class TrialConfiguration:
     def key(self) -> str:
         """The same for trainings that differ in their seed alone."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return studies.short_hash([settings, self.has_validation_images, self.data_tag, self.objective])
+        return studies.hash_content([settings, self.has_validation_images, self.data_tag, self.objective])
 
     @property
     def has_validation_images(self) -> bool:
@@ -86,13 +86,13 @@ class TrialConfiguration:
         """
         data = {"include_validation": False, **self.data, "dir": data_dir, "download": True, "fallback": None}
         search = {"objective": self.objective, "max_trials": seeds}
-        raw = {**base.raw(), **self.settings, "seed": self.seed, "data": data}
+        raw = {**base.to_mapping(), **self.settings, "seed": self.seed, "data": data}
         raw["search"] = {**raw["search"], **search}
         # It comes from a store, which others may have written to.
-        config = check(raw, lambda key: f"the configuration of {self.name}")
+        config = check_config(raw, lambda key: f"the configuration of {self.name}")
         settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
         job = Job(replace(config, settings=settings), self.overrides, {}, self.flags, CONFIRMATION)
-        return replace(job, label=self.name, command=command, marks={CONFIG_HASH: self.key})
+        return replace(job, label=self.name, command=command, extra_tags={CONFIG_HASH: self.key})
 
 
 def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfiguration:
@@ -137,7 +137,7 @@ def parse_repeat_command(command: str) -> tuple[tuple[str, ...], tuple[str, ...]
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for previous_word, word in pairwise(("", *words)) if "--config-dir" in (previous_word, word)]
     excluded_keys = ("executor", "tracking", "promote", "fresh", "plan", "seed")
-    return tuple(flags), tuple(word for word in overrides if not concerns(word, excluded_keys))
+    return tuple(flags), tuple(word for word in overrides if not is_override_of(word, excluded_keys))
 
 
 def serialize_configuration(configuration: TrialConfiguration) -> str:

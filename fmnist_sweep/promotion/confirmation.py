@@ -11,7 +11,7 @@ from fmnist_sweep.data import load
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.promotion.configuration import CONFIG_HASH
 from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep.run import standing
+from fmnist_sweep.sweep.run import find_sweep_run
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import test_predictions as tested
@@ -103,10 +103,10 @@ def read_confirmation_set(
     store: Store, jobs: Sequence[Job], configurations: Sequence[TrialConfiguration], view: View
 ) -> ConfirmationSet:
     """What was trained, read back from the store."""
-    sweep_runs = standing(jobs, view)
+    sweep_runs = find_sweep_run(jobs, view)
     confirmations = [
         read_confirmations(store, configuration, journal)
-        for configuration, journal in zip(configurations, sweep_runs.journals, strict=True)
+        for configuration, journal in zip(configurations, sweep_runs.journal_tokens, strict=True)
     ]
     return ConfirmationSet(sweep_runs.run_id, tuple(confirmations))
 

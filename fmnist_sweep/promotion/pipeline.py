@@ -84,7 +84,7 @@ class Promotion:
             distinct_configurations.setdefault(configuration.key, configuration)
         self._configurations = list(distinct_configurations.values())
         # What this is a decision about, whoever is champion.
-        self.decision = studies.short_hash(configurations.list_keys(self._configurations))
+        self.decision = studies.hash_content(configurations.list_keys(self._configurations))
 
     def _read_configuration(self, trial: StoredTrial) -> TrialConfiguration:
         configuration = configurations.read_trial_configuration(self._store, trial)

@@ -167,7 +167,7 @@ def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
         yield f"machine: {record.machine}; here {machine.describe_machine()}"
     if record.threads != threads:
         yield f"threads: {record.threads}; here {threads}"
-    current_versions: dict[str, Any] = studies.versions()
+    current_versions: dict[str, Any] = studies.read_library_versions()
     for name in sorted({*record.versions, *current_versions}):
         if record.versions.get(name) != current_versions.get(name):
             yield f"{name}: {record.versions.get(name, 'none')}; here {current_versions.get(name, 'none')}"

@@ -44,7 +44,7 @@ class TrialRecord:
 def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
     """What a trial is called wherever it is shown."""
     proposal = history.proposal
-    return str(about["mark"]) + studies.trial_name(about["label"], proposal.values, proposal.epochs)
+    return str(about["mark"]) + studies.make_trial_name(about["label"], proposal.values, proposal.epochs)
 
 
 def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:

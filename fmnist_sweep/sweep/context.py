@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fmnist_sweep.executors import Arrangement, Executor
+from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.delivery import Delivery
@@ -18,8 +18,8 @@ class Sweep:
     command: str
     store: Store
     executor: Executor
-    arrangement: Arrangement
+    placement: Placement
     view: View
     stop: Stop
     delivery: Delivery
-    seconds_trained: float = 0.0
+    training_seconds: float = 0.0

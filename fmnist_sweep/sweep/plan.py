@@ -28,7 +28,7 @@ from fmnist_sweep.training.probe import TrainingCost
 
 
 @dataclass
-class Planned:
+class PlannedStudy:
     """A study that is ready to run: its data read, where it stands known. record: None if new."""
 
     study: Study
@@ -42,91 +42,91 @@ class Planned:
         return fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
 
     @property
-    def mark(self) -> str:
+    def name_prefix(self) -> str:
         """What stands before every run name when the images are not Fashion-MNIST."""
         return "DRAWN · " if self.splits.origin.source == "drawn" else ""
 
     @cached_property
-    def trials(self) -> float:
+    def trial_count(self) -> float:
         """As many as the oracle and the budget allow; math.inf when only time limits them."""
         config = self.study.job.config
         if config.search.name == "grid":
             backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
         trials = search.most_trials(config.search.name, config.oracle, self.study.settings)
-        return min(trials, _budget(self.study))
+        return min(trials, _find_trial_limit(self.study))
 
     @property
-    def trained(self) -> int:
+    def ended_count(self) -> int:
         """Trials that have ended."""
         return sum(history.state != "running" for history in self.record.trained_trials) if self.record else 0
 
     @property
-    def left(self) -> float:
+    def trials_left(self) -> float:
         """Trials still to be trained, begun ones included."""
         if self.record is None:
-            return self.trials
-        begun, config = len(self.record.trained_trials), self.study.job.config.search
-        stopped = config.fail_fast and self.record.count_trials("failed") > 0
+            return self.trial_count
+        begun_count, config = len(self.record.trained_trials), self.study.job.config.search
+        is_stopped = config.fail_fast and self.record.count_trials("failed") > 0
         minutes = config.max_minutes
-        late = minutes is not None and self.record.seconds >= 60 * minutes
-        over = stopped or late or self.record.is_exhausted or begun >= _budget(self.study)
-        new = 0.0 if over else max(0.0, self.trials - begun)
-        begun_ones = sum(
+        is_late = minutes is not None and self.record.seconds >= 60 * minutes
+        has_no_new = is_stopped or is_late or self.record.is_exhausted or begun_count >= _find_trial_limit(self.study)
+        new_count = 0.0 if has_no_new else max(0.0, self.trial_count - begun_count)
+        resumable_count = sum(
             history.state == "running" and bool(history.attempts) for history in self.record.trained_trials
         )
-        return new + (begun_ones if stopped else self.record.count_trials("running"))
+        return new_count + (resumable_count if is_stopped else self.record.count_trials("running"))
 
     @property
-    def over(self) -> bool:
+    def is_done(self) -> bool:
         """Whether nothing is left to do, here or in the tracking store."""
         if self.record is None:
             return False
-        most = self.study.job.config.tracking.keep_models
-        kept = sum(
+        keep_models = self.study.job.config.tracking.keep_models
+        kept_models = sum(
             history.state == "finished" and not history.is_model_dropped for history in self.record.trained_trials
         )
-        if most != "all" and kept > most:
+        if keep_models != "all" and kept_models > keep_models:
             return False
-        return self.record.state == "closed" and not self.left and not self.record.unsettled_trials
+        return self.record.state == "closed" and not self.trials_left and not self.record.unsettled_trials
 
 
-def place(job: Job) -> Place:
+def locate_runs(job: Job) -> Place:
     """The store and the experiment that a job's runs go to; without the user and password of an address."""
     tracking = job.config.tracking
     return {"uri": mask_credentials(stores.resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
 
 
-def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[Planned]:
+def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedStudy]:
     """Every study of a command; nothing is created.
 
     TensorFlow is not imported here, so that a mistake, or that there is nothing to do, is told at once.
     """
-    found: dict[str, tuple[Study, Splits]] = {}
-    for job, label in zip(jobs, studies.labels(jobs), strict=True):
+    studies_by_id: dict[str, tuple[Study, Splits]] = {}
+    for job, label in zip(jobs, studies.label_studies(jobs), strict=True):
         train = job.config.settings["train"]
         settings = {
             **job.config.settings,
             "train": {**train, "precision": backend.resolve_precision(train["precision"])},
         }
-        _refuse_endless(job, settings)
+        _refuse_endless_search(job, settings)
         splits = load(job.config.data)
-        study = studies.name_by_content(job, label, settings, splits.sha256)
-        known = found.setdefault(study.id, (study, splits))[0]
-        if known is not study:
-            view.say(f"{label} is the same study as {known.label}: it is run once", "yellow")
-            if _budget(study) > _budget(known):
-                found[study.id] = (study, splits)
-    return [_standing(state, study, splits) for study, splits in found.values()]
+        study = studies.identify_study(job, label, settings, splits.sha256)
+        first = studies_by_id.setdefault(study.id, (study, splits))[0]
+        if first is not study:
+            view.say(f"{label} is the same study as {first.label}: it is run once", "yellow")
+            if _find_trial_limit(study) > _find_trial_limit(first):
+                studies_by_id[study.id] = (study, splits)
+    return [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
 
 
-def _standing(state: Path, study: Study, splits: Splits) -> Planned:
+def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
     """Where a study stands; Locked when another process is running it."""
     fresh = study.job.config.fresh
-    folder = None if fresh else folders.find_study_folder(state, study.id, place(study.job))
+    folder = None if fresh else folders.find_study_folder(state, study.id, locate_runs(study.job))
     if folder is None:
         if not fresh:
-            _refuse_moved(state, study)
-        return Planned(study, splits, folders.find_unused_folder(state, study.id), None)
+            _refuse_moved_store(state, study)
+        return PlannedStudy(study, splits, folders.find_unused_folder(state, study.id), None)
     owner = folder.find_owner(patience=1.0)
     if owner is not None:
         raise Locked(
@@ -135,38 +135,47 @@ def _standing(state: Path, study: Study, splits: Splits) -> Planned:
         )
     if not stores.has_store_file(study.job.config.tracking.uri):
         raise StoreError(
-            f"study {folder.name} ({study.label}) was recorded in {place(study.job)['uri']}, which is gone: put it "
+            f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job)['uri']}, which is gone: put it "
             "back, or type the command with fresh=true to begin anew."
         )
-    return Planned(study, splits, folder, folder.read_record())
+    return PlannedStudy(study, splits, folder, folder.read_record())
 
 
-def _refuse_moved(state: Path, study: Study) -> None:
+def _refuse_moved_store(state: Path, study: Study) -> None:
     """StoreError where a study was recorded in this folder when it, and with it the store, was somewhere else."""
-    here = place(study.job)
-    for there in folders.list_study_places(state, study.id):
-        recorded = there["uri"]
-        if recorded == here["uri"] or stores.is_server(recorded) or stores.is_server(here["uri"]):
+    current_place = locate_runs(study.job)
+    for recorded_place in folders.list_study_places(state, study.id):
+        recorded_uri = recorded_place["uri"]
+        if (
+            recorded_uri == current_place["uri"]
+            or stores.is_server(recorded_uri)
+            or stores.is_server(current_place["uri"])
+        ):
             continue
-        before, now = stores.locate_store_file(recorded), stores.locate_store_file(here["uri"])
-        if before.name == now.name and (not before.is_file() or (now.is_file() and before.samefile(now))):
+        recorded_file, current_file = (
+            stores.locate_store_file(recorded_uri),
+            stores.locate_store_file(current_place["uri"]),
+        )
+        if recorded_file.name == current_file.name and (
+            not recorded_file.is_file() or (current_file.is_file() and recorded_file.samefile(current_file))
+        ):
             raise StoreError(
-                f"study {study.id} ({study.label}) was recorded in {recorded}, and the folder was moved since: the "
+                f"study {study.id} ({study.label}) was recorded in {recorded_uri}, and the folder was moved since: the "
                 "addresses in the store moved with it are void. Move it back, or type the command with fresh=true to "
                 "begin anew."
             )
 
 
-def _budget(study: Study) -> float:
-    most = study.job.config.search.max_trials
-    return math.inf if most is None else most
+def _find_trial_limit(study: Study) -> float:
+    max_trials = study.job.config.search.max_trials
+    return math.inf if max_trials is None else max_trials
 
 
-def _refuse_endless(job: Job, settings: Mapping[str, Any]) -> None:
+def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
     config = job.config
-    hopeless = search.refuse_hopeless(config.search.name, config.oracle, settings)
-    if hopeless:
-        raise ConfigError(f"search={config.search.name}: {hopeless}.")
+    problem = search.refuse_hopeless(config.search.name, config.oracle, settings)
+    if problem:
+        raise ConfigError(f"search={config.search.name}: {problem}.")
     budgets = (config.search.max_trials, config.search.max_minutes)
     if budgets == (None, None) and config.search.name in ("random", "bayesian") and math.isinf(space.size(settings)):
         raise ConfigError(
@@ -175,7 +184,7 @@ def _refuse_endless(job: Job, settings: Mapping[str, Any]) -> None:
         )
 
 
-def announce(plan: Sequence[Planned], view: View) -> None:
+def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
     """Say what each study is, on which data, and how far it has come."""
     for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
         view.say(banner or "", "bold yellow")
@@ -190,60 +199,62 @@ def announce(plan: Sequence[Planned], view: View) -> None:
         _announce_study(planned, view)
 
 
-def _announce_study(planned: Planned, view: View) -> None:
-    study, record, budget = planned.study, planned.record, _budget(planned.study)
-    tuned = ", ".join(study.tuned) or "nothing"
-    if planned.over:
-        view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.trained)}", "green")
+def _announce_study(planned: PlannedStudy, view: View) -> None:
+    study, record, trial_limit = planned.study, planned.record, _find_trial_limit(planned.study)
+    tuned = ", ".join(study.tuned_keys) or "nothing"
+    if planned.is_done:
+        view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.ended_count)}", "green")
         return
-    trials = format_trial_count(planned.trials)
+    trials = format_trial_count(planned.trial_count)
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
     if record is not None:
-        underway = record.count_trials("running")
-        begun = f", {underway} to be taken up where it stopped" if underway else ""
-        view.say(f"  continued: {format_trial_count(planned.trained)} ended before{begun}", "green")
-    if planned.trials < budget < math.inf and study.tuned:
+        running_count = record.count_trials("running")
+        running_text = f", {running_count} to be taken up where it stopped" if running_count else ""
+        view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
+    if planned.trial_count < trial_limit < math.inf and study.tuned_keys:
         view.say(
-            f"  the space holds only {planned.trials:.0f} different trials, fewer than search.max_trials={budget:.0f}: "
+            f"  the space holds only {planned.trial_count:.0f} different trials, fewer than search.max_trials={trial_limit:.0f}: "
             "all of them will be run",
             "yellow",
         )
 
 
-def kind(planned: Planned) -> str:
+def hash_workload(planned: PlannedStudy) -> str:
     """What studies have alike that take the same time to train; optimizers and seeds make little difference."""
     settings = planned.study.settings
-    return studies.short_hash(
+    return studies.hash_content(
         [*(settings[section] for section in ("model", "regularization", "train")), planned.splits.sha256]
     )
 
 
-def costs(plan: Sequence[Planned], probes: Mapping[str, TrainingCost], slots: int) -> forecast.Forecast:
+def forecast_studies(plan: Sequence[PlannedStudy], probes: Mapping[str, TrainingCost], slots: int) -> forecast.Forecast:
     """What is left to do will take, so many trials at once; probes: of each kind of study."""
-    found = []
+    forecasts = []
     for planned in plan:
-        if planned.over:
+        if planned.is_done:
             continue
         study, config = planned.study, planned.study.job.config
-        spent = 0.0 if planned.record is None else planned.record.seconds / 60
-        found.append(
-            forecast.forecast(
-                probes[kind(planned)],
+        minutes_spent = 0.0 if planned.record is None else planned.record.seconds / 60
+        forecasts.append(
+            forecast.forecast_study(
+                probes[hash_workload(planned)],
                 search_name=config.search.name,
                 oracle=config.oracle,
                 settings=study.settings,
-                trials=planned.trained + planned.left,
-                done=planned.trained,
-                max_minutes=None if config.search.max_minutes is None else max(0.0, config.search.max_minutes - spent),
+                trials=planned.ended_count + planned.trials_left,
+                ended_trials=planned.ended_count,
+                max_minutes=None
+                if config.search.max_minutes is None
+                else max(0.0, config.search.max_minutes - minutes_spent),
                 keep_models=config.tracking.keep_models,
-                images=len(planned.splits.validation.labels),
-                slots=min(slots, config.search.in_order or slots),
+                validation_images=len(planned.splits.validation.labels),
+                slots=min(slots, config.search.lookahead or slots),
             )
         )
-    return forecast.total(found)
+    return forecast.sum_forecasts(forecasts)
 
 
-def epochs_left(planned: Planned) -> float:
+def estimate_epochs_left(planned: PlannedStudy) -> float:
     """About how many epochs a study has still to train, for the time that is left."""
     config = planned.study.job.config
-    return search.planned_epochs(config.search.name, config.oracle, planned.study.settings, planned.left)
+    return search.planned_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)

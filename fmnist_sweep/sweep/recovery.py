@@ -12,27 +12,27 @@ from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.store import Store
 
-_LOOKED_AT = 50  # of a study's newest runs
+_NEWEST_RUNS = 50  # of a study's newest runs
 
 
-def close_what_died(
-    store: Store, state: Path, place: Place, ours: Collection[str], say: Callable[[str, str], None]
+def close_dead_runs(
+    store: Store, state: Path, place: Place, own_names: Collection[str], say: Callable[[str, str], None]
 ) -> None:
     """Close as KILLED the runs of studies and sweeps whose process died and that nobody has taken up since."""
     for folder in folders.list_study_folders(state):
-        if folder.name in ours:
+        if folder.name in own_names:
             continue
         try:
             if folder.read_place() != place or folder.has_clean_end() or folder.find_owner() is not None:
                 continue
             with folders.lock_study(folder, {}, lambda text: None) as study:
-                _close_study(store, study)
+                _close_dead_attempts(store, study)
         except Locked:
             continue
         except JournalDamaged as error:
             say(f"{error} (not a study of this command; left as it is)", "yellow")
     for sweep_id in folders.list_sweep_ids(state):
-        if sweep_id in ours:
+        if sweep_id in own_names:
             continue
         try:
             if folders.is_sweep_unfinished(state, sweep_id, place):
@@ -46,20 +46,20 @@ def close_what_died(
             say(f"{error} (not a sweep of this command; left as it is)", "yellow")
 
 
-def _close_study(store: Store, study: OpenStudy) -> None:
+def _close_dead_attempts(store: Store, study: OpenStudy) -> None:
     for history in study.record.trials.values():
         for attempt in history.attempts:
             if attempt.state == "running":
                 study.append_event("killed", trial_id=history.trial_id, attempt=attempt.number)
-    waiting = {
+    undelivered_attempts = {
         str(attempt.number) + history.trial_id: attempt
         for history in study.record.trials.values()
         for attempt in history.attempts
         if attempt.state in ("finished", "failed") and not attempt.is_delivered
     }
     for run in tracking.search_runs(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
-        marks = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
-        if marks not in waiting:  # those are still to be delivered, by the command that continues
+        key = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
+        if key not in undelivered_attempts:  # those are still to be delivered, by the command that continues
             tracking.kill_run(store, run.info.run_id)
     study.append_event("interrupted")
 
@@ -74,7 +74,7 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
         for history in study.record.trials.values()
         for attempt in history.attempts
     }
-    for run in tracking.list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _LOOKED_AT):
+    for run in tracking.list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _NEWEST_RUNS):
         tags = run.data.tags
         if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
             raise JournalDamaged(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import near
 from fmnist_sweep.config import identity as study
-from fmnist_sweep.config.folders import experiments_folder, recipes
-from fmnist_sweep.config.job import flat
+from fmnist_sweep.config.folders import find_experiments_folder, read_recipes
+from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.errors import StoreError
@@ -43,14 +43,14 @@ IMAGES = 2000
 
 def test_every_recipe_is_in_one_write_up_and_no_write_up_is_a_recipe() -> None:
     named = [recipe for write_up in WRITE_UPS for recipe in write_up.figures]
-    assert sorted(named) == sorted(name for name, _ in recipes())
+    assert sorted(named) == sorted(name for name, _ in read_recipes())
     assert len(WRITE_UPS) == 5
 
 
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
 def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.WriteUp) -> None:
     for recipe, stated in write_up.figures.items():
-        comment = (experiments_folder() / f"{recipe}.yaml").read_text().splitlines()[1]
+        comment = (find_experiments_folder() / f"{recipe}.yaml").read_text().splitlines()[1]
         assert f"Write-up {write_up.number}" in comment
         said = [float(number.rstrip(".%")) for number in re.findall(r"[\d.]*\d%?", comment.replace("write-up", ""))]
         for figure in stated.values():
@@ -60,7 +60,7 @@ def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.Wr
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
 def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented.WriteUp) -> None:
     configs = [documented.compose_recipe(recipe, []).config for recipe in write_up.figures]
-    known = {key for config in configs for key in flat({**config.settings, "data": config.data.model_dump()})}
+    known = {key for config in configs for key in flatten_config({**config.settings, "data": config.data.model_dump()})}
     assert {key for entry in write_up.omissions for key in entry.keys} <= known
 
 
@@ -150,7 +150,7 @@ class Written:
     ) -> str:
         job = documented.compose_recipe(recipe, [*overrides, f"seed={seed}", f"search.objective={objective}"])
         settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": precision}}
-        made = study.name_by_content(job, "", settings, "0" * 64)
+        made = study.identify_study(job, "", settings, "0" * 64)
         client, experiment = self.store.client, self.store.experiment_id
         parent = client.create_run(experiment, tags={"fmnist.kind": "study"}).info.run_id
         tracking.log_files(self.store, parent, {"identity.json": json.dumps(made.identity).encode()})
@@ -166,7 +166,7 @@ class Written:
         }
         run_id = str(client.create_run(experiment, tags=marks).info.run_id)
         data = job.config.data.model_dump(exclude={"dir", "download", "fallback"})
-        params = flat({**settings, "data": data})
+        params = flatten_config({**settings, "data": data})
         final = {"best_val_accuracy": right, "best_epoch": epochs, "parameters": 7, "fit_seconds": 3}
         client.log_batch(
             run_id,

@@ -22,7 +22,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.executors import ray_task
-from fmnist_sweep.executors.ray_cluster import RayCluster
+from fmnist_sweep.executors.ray_cluster import RayExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.events import (
@@ -73,12 +73,12 @@ def config(*overrides: str) -> RayConfig:
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[RayCluster]:
-    with RayCluster(config(f"executor.workers={backend.count_usable_cores() + 1}"), 1, STOP) as cluster:
+def here() -> Iterator[RayExecutor]:
+    with RayExecutor(config(f"executor.workers={backend.count_usable_cores() + 1}"), 1, STOP) as cluster:
         yield cluster
 
 
-def events(executor: RayCluster, until: Callable[[TrialEvent], bool] | None = None) -> list[TrialEvent]:
+def events(executor: RayExecutor, until: Callable[[TrialEvent], bool] | None = None) -> list[TrialEvent]:
     """What the trial under way says, to its end or until something is said; None waits are left out."""
     found: list[TrialEvent] = []
     for _ in range(120):
@@ -139,7 +139,7 @@ def without_times(history: Sequence[Mapping[str, float]]) -> list[dict[str, floa
     return [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in history]
 
 
-def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayCluster, tmp_path: Path) -> None:
+def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayExecutor, tmp_path: Path) -> None:
     given = spec([*TINY, "train.epochs=2", "regularization.dropout=0.3"])
     here.submit(given)
     found = events(here)
@@ -152,7 +152,7 @@ def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayCluste
     assert without_times(result.history) == without_times(same.history)
 
 
-def test_a_failure_is_said_once_and_frees_its_slot(here: RayCluster) -> None:
+def test_a_failure_is_said_once_and_frees_its_slot(here: RayExecutor) -> None:
     broken = spec(TINY, model={**spec(TINY).config["model"], "conv_layers": 6})
     here.submit(broken)
     assert isinstance(events(here)[-1], TrialFailure)
@@ -160,7 +160,7 @@ def test_a_failure_is_said_once_and_frees_its_slot(here: RayCluster) -> None:
         here.next_event(1.0)
 
 
-def test_no_more_trials_are_taken_than_there_are_slots(here: RayCluster) -> None:
+def test_no_more_trials_are_taken_than_there_are_slots(here: RayExecutor) -> None:
     for number in range(here.slots):
         here.submit(replace(spec(TINY), trial_id=str(number)))
     with pytest.raises(RuntimeError, match="slot"):
@@ -169,7 +169,7 @@ def test_no_more_trials_are_taken_than_there_are_slots(here: RayCluster) -> None
         assert isinstance(events(here)[-1], TrialResult)
 
 
-def test_waiting_ends_when_it_should(here: RayCluster) -> None:
+def test_waiting_ends_when_it_should(here: RayExecutor) -> None:
     here.submit(spec([*TINY, "train.epochs=500"]))
     begun = time.monotonic()
     while here.next_event(0.0) is not None:
@@ -178,7 +178,7 @@ def test_waiting_ends_when_it_should(here: RayCluster) -> None:
     here.abandon("0")
 
 
-def test_an_abandoned_trial_ends_at_once_and_is_not_heard_of_again(here: RayCluster) -> None:
+def test_an_abandoned_trial_ends_at_once_and_is_not_heard_of_again(here: RayExecutor) -> None:
     here.submit(spec([*TINY, "train.epochs=5000"]))
     pid = pid_of(events(here, lambda event: isinstance(event, EpochEnd))[0])
     here.abandon("0")
@@ -187,7 +187,7 @@ def test_an_abandoned_trial_ends_at_once_and_is_not_heard_of_again(here: RayClus
     assert {event.trial_id for event in events(here)} == {"1"}
 
 
-def test_a_killed_worker_is_a_lost_one(here: RayCluster) -> None:
+def test_a_killed_worker_is_a_lost_one(here: RayExecutor) -> None:
     here.submit(spec([*TINY, "train.epochs=5000"]))
     (started, *_) = events(here, lambda event: isinstance(event, EpochEnd))
     os.kill(pid_of(started), signal.SIGKILL)
@@ -197,15 +197,15 @@ def test_a_killed_worker_is_a_lost_one(here: RayCluster) -> None:
     assert "\n" not in lost.reason
 
 
-def test_another_version_on_a_node_is_named(here: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = ray_task.versions() | {"numpy": "1.2.3"}
+def test_another_version_on_a_node_is_named(here: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = ray_task.read_node_versions() | {"numpy": "1.2.3"}
     monkeypatch.setattr(ray_task, "versions", lambda: expected)
     here.submit(spec(TINY))
     with pytest.raises(ConfigError, match=r"numpy \S+ instead of 1\.2\.3; .*\.$"):
         events(here)
 
 
-def test_a_fault_of_a_task_that_is_no_trials_is_raised_here(here: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_a_task_that_is_no_trials_is_raised_here(here: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> Iterator[TrialEvent]:
         raise OSError(28, "No space left on device")
         yield
@@ -217,7 +217,7 @@ def test_a_fault_of_a_task_that_is_no_trials_is_raised_here(here: RayCluster, mo
     assert raised.value.errno == 28
 
 
-def test_the_token_is_this_process_own(here: RayCluster) -> None:
+def test_the_token_is_this_process_own(here: RayExecutor) -> None:
     assert os.environ["RAY_AUTH_MODE"] == "token"
     stranger = "import ray, sys; ray.init(address=sys.argv[1], _node_ip_address='127.0.0.1')"
     import ray
@@ -229,7 +229,7 @@ def test_the_token_is_this_process_own(here: RayCluster) -> None:
     assert address.startswith("127.0.0.1:")
 
 
-def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_waits_for_room(here: RayCluster) -> None:
+def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_waits_for_room(here: RayExecutor) -> None:
     """The last test of this executor, which tells its tasks once."""
     long = replace(spec([*TINY, "train.epochs=5000"]), checkpoint_seconds=1000.0)
     for number in range(here.slots):
@@ -261,7 +261,7 @@ def test_an_address_that_cannot_be_is_refused_in_a_sentence() -> None:
     for address, why in ((nobody, "no Ray cluster takes us in there"), ("ray://127.0.0.1:10001", "client protocol")):
         with (
             pytest.raises(ConfigError, match=rf"^executor\.address={address}: .*{why}.*\.$"),
-            RayCluster(config(f"executor.address={address}"), 1, Stop()),
+            RayExecutor(config(f"executor.address={address}"), 1, Stop()),
         ):
             pass
 

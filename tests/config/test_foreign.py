@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.config.foreign import checked_folder
+from fmnist_sweep.config.foreign import check_config_folder
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.conftest import Command
 
@@ -74,7 +74,7 @@ SPELLINGS = (
 @pytest.mark.parametrize("override", SPELLINGS)
 def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(override: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        checked_folder([*QUICK, override])
+        check_config_folder([*QUICK, override])
     assert override in str(refused.value)
 
 
@@ -87,7 +87,7 @@ def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(overri
     ],
 )
 def test_what_hydra_documents_and_names_no_code_stays_allowed(words: tuple[str, ...]) -> None:
-    assert checked_folder(words) is None
+    assert check_config_folder(words) is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ FOREIGN: dict[str, tuple[dict[str, str], str]] = {
 def test_a_folder_with_a_config_that_names_code_is_refused_by_that_file(kind: str, tmp_path: Path) -> None:
     files, told = FOREIGN[kind]
     with pytest.raises(ConfigError) as refused:
-        checked_folder(["--config-dir", str(written(tmp_path, files))])
+        check_config_folder(["--config-dir", str(written(tmp_path, files))])
     assert str(tmp_path / told) in str(refused.value) if "/" in told else told in str(refused.value)
 
 
@@ -167,13 +167,13 @@ def test_what_no_search_of_files_finds_is_refused_once_composed(
 @pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-name", "-cn", "--config-n", "--config-p"])
 def test_another_main_config_is_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="experiment=NAME"):
-        checked_folder([flag, "pkg://trap"])
+        check_config_folder([flag, "pkg://trap"])
 
 
 @pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
 def test_no_pickle_of_a_config_is_read(flag: str) -> None:
     with pytest.raises(ConfigError, match="pickle"):
-        checked_folder([f"{flag}=config.pickle"])
+        check_config_folder([f"{flag}=config.pickle"])
 
 
 def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: P
         ".venv/hydra/config.yaml": "_target_: x\n",
         "notes.txt": "_target_: x\n",
     }
-    assert checked_folder(["--config-dir", str(written(tmp_path, files)), *QUICK]) == tmp_path
+    assert check_config_folder(["--config-dir", str(written(tmp_path, files)), *QUICK]) == tmp_path
     assert not Path("ran").exists()
 
 
@@ -200,5 +200,5 @@ def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(sweep: Command, 
 def test_a_large_folder_of_results_is_searched_in_no_time(tmp_path: Path) -> None:
     written(tmp_path, {f"{number}/config.yaml": "model:\n  filters: 3\n" * 50 for number in range(500)})
     begun = time.monotonic()
-    checked_folder(["--config-dir", str(tmp_path)])
+    check_config_folder(["--config-dir", str(tmp_path)])
     assert time.monotonic() - begun < 2

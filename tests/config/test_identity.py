@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity as study
-from fmnist_sweep.config.commands import command
+from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.folders import experiments_folder
+from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study
-from fmnist_sweep.config.job import flat
+from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import DataConfig, load
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
@@ -27,7 +27,7 @@ def named(*overrides: str, data: str = "0" * 64) -> Study:
     job = compose_job(overrides)
     train = {**job.config.settings["train"]}
     train["precision"] = "float32" if train["precision"] == "auto" else train["precision"]
-    return study.name_by_content(job, "label", {**job.config.settings, "train": train}, data)
+    return study.identify_study(job, "label", {**job.config.settings, "train": train}, data)
 
 
 def test_the_same_content_has_the_same_name_however_it_was_written() -> None:
@@ -99,8 +99,8 @@ def test_other_versions_of_the_libraries_give_another_name(monkeypatch: pytest.M
 
 
 def test_a_hash_does_not_depend_on_the_order_of_keys() -> None:
-    assert study.short_hash({"a": 1, "b": {"c": 2, "d": 3}}) == study.short_hash({"b": {"d": 3, "c": 2}, "a": 1})
-    assert study.short_hash({"a": 1}) != study.short_hash({"a": 2})
+    assert study.hash_content({"a": 1, "b": {"c": 2, "d": 3}}) == study.hash_content({"b": {"d": 3, "c": 2}, "a": 1})
+    assert study.hash_content({"a": 1}) != study.hash_content({"a": 2})
 
 
 @pytest.mark.parametrize(
@@ -123,27 +123,27 @@ def test_a_hash_does_not_depend_on_the_order_of_keys() -> None:
     ],
 )
 def test_a_label_is_what_sets_a_study_apart_from_the_others(jobs: list[list[str]], labels: list[str]) -> None:
-    assert study.labels([compose_job(overrides) for overrides in jobs]) == labels
+    assert study.label_studies([compose_job(overrides) for overrides in jobs]) == labels
 
 
 def test_a_trial_is_called_by_its_study_and_its_values_network_first() -> None:
     values = {"regularization.dropout": 0.2, "model.filters": 64, "model.conv_layers": 3}
-    assert study.trial_name("rmsprop", values, None) == "rmsprop · 3 conv · 64 filters · dropout 0.2"
-    assert study.trial_name("rmsprop", values, 9) == "rmsprop · 3 conv · 64 filters · dropout 0.2 · 9 epochs"
-    assert study.trial_name("model_1", {}, None) == "model_1"
+    assert study.make_trial_name("rmsprop", values, None) == "rmsprop · 3 conv · 64 filters · dropout 0.2"
+    assert study.make_trial_name("rmsprop", values, 9) == "rmsprop · 3 conv · 64 filters · dropout 0.2 · 9 epochs"
+    assert study.make_trial_name("model_1", {}, None) == "model_1"
 
 
 def test_long_floats_are_cut_in_a_name() -> None:
-    assert study.trial_name("adam", {"optimizer.learning_rate": 0.00123456789}, None) == "adam · lr 0.001235"
+    assert study.make_trial_name("adam", {"optimizer.learning_rate": 0.00123456789}, None) == "adam · lr 0.001235"
 
 
 def test_flat_joins_keys_with_dots_and_keeps_lists() -> None:
-    assert flat({"a": {"b": [1, 2], "c": {"d": None}}, "e": 1}) == {"a.b": [1, 2], "a.c.d": None, "e": 1}
+    assert flatten_config({"a": {"b": [1, 2], "c": {"d": None}}, "e": 1}) == {"a.b": [1, 2], "a.c.d": None, "e": 1}
 
 
 def repeated(found: Study, config: dict[str, Any], drawn_for: str | None = None) -> tuple[list[str], Any]:
     """The overrides of the printed command, read as a shell would, and the job they compose."""
-    words = shlex.split(command(found, config, drawn_for, 2))
+    words = shlex.split(build_trial_command(found, config, drawn_for, 2))
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     return words[3:], compose_job(words[3:])
 
@@ -178,7 +178,7 @@ def test_the_printed_command_composes_exactly_this_trial(overrides: list[str]) -
     assert job.config.data.model_copy(update=STRICT) == found.job.config.data.model_copy(update=STRICT)
     assert job.config.search.objective == found.job.config.search.objective
     assert job.config.plan is False
-    assert study.name_by_content(job, "", job.config.settings, "").tuned == []
+    assert study.identify_study(job, "", job.config.settings, "").tuned_keys == []
 
 
 def test_a_trial_of_hyperband_is_repeated_with_the_epochs_of_its_rung() -> None:
@@ -193,7 +193,7 @@ def test_a_trial_of_hyperband_is_repeated_with_the_epochs_of_its_rung() -> None:
     assert job.config.settings == config
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in experiments_folder().glob("*.yaml")))
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in find_experiments_folder().glob("*.yaml")))
 def test_an_experiment_is_repeated_by_its_name(recipe: str) -> None:
     found = named(f"experiment={recipe}")
     overrides, job = repeated(found, dict(found.settings))

@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.folders import conf_folder, experiments_folder
+from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
 from fmnist_sweep.training import models, trial
 from tests.support.small import finished, resolved, spec, splits
 
-GROUP_FILES = sorted(path for path in conf_folder().glob("*/*.yaml"))
-HYDRA_FILES = sorted(conf_folder().glob("hydra/**/*.yaml"))
-ROOT_FILES = sorted(conf_folder().glob("*.yaml"))
-RECIPE_FILES = sorted(experiments_folder().glob("*.yaml"))
+GROUP_FILES = sorted(path for path in find_conf_folder().glob("*/*.yaml"))
+HYDRA_FILES = sorted(find_conf_folder().glob("hydra/**/*.yaml"))
+ROOT_FILES = sorted(find_conf_folder().glob("*.yaml"))
+RECIPE_FILES = sorted(find_experiments_folder().glob("*.yaml"))
 RECIPES = [path.stem for path in RECIPE_FILES]
 # Options of these groups decide how a trial is trained; of the others, where its images and its results are.
 TRAINED = {"model", "optimizer", "regularization", "train", "search"}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fmnist_sweep.config.compose import Origins, compose_data, compose_job
-from fmnist_sweep.config.folders import conf_folder, experiments_folder
-from fmnist_sweep.config.schema import Config, check
+from fmnist_sweep.config.compose import ValueOrigins, compose_data, compose_job
+from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
+from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
@@ -134,9 +134,9 @@ def test_a_value_of_the_command_line_is_said_to_be_from_there(overrides: list[st
     assert f"({place})" in message(*overrides)
 
 
-def origins(*overrides: str) -> Origins:
+def origins(*overrides: str) -> ValueOrigins:
     job = compose_job(overrides)
-    return Origins(job.overrides, job.choices, [str(conf_folder())])
+    return ValueOrigins(job.overrides, job.choices, [str(find_conf_folder())])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def origins(*overrides: str) -> Origins:
 def test_the_place_of_a_value_is_the_file_or_the_command_line_it_was_written_in(
     overrides: list[str], key: str, place: str
 ) -> None:
-    assert origins(*overrides).of(key) == place
+    assert origins(*overrides).locate(key) == place
 
 
 def test_a_config_is_data_and_names_no_code_wherever_it_stands() -> None:
@@ -175,14 +175,14 @@ def test_a_mapping_without_a_section_or_with_one_too_many_is_refused() -> None:
         return "somewhere"
 
     with pytest.raises(ConfigError, match="data=null"):
-        check({}, where)
+        check_config({}, where)
     with pytest.raises(ConfigError, match="nonsense=1"):
-        check({"nonsense": 1}, where)
+        check_config({"nonsense": 1}, where)
 
 
 @pytest.mark.parametrize("name", ["data", "model", "optimizer", "train", "regularization", "search"])
 def test_a_default_lives_in_one_place_the_yaml(name: str) -> None:
-    for path in sorted((conf_folder() / name).glob("*.yaml")):
+    for path in sorted((find_conf_folder() / name).glob("*.yaml")):
         content: Any = yaml.safe_load(path.read_text())
         if name == "regularization" and "regularization" in content:
             content = content["regularization"]
@@ -205,15 +205,15 @@ def test_looking_at_data_composes_the_data_section_alone() -> None:
 
 
 def test_a_recipe_that_holds_a_mistake_is_named(tmp_path: Path) -> None:
-    recipe = yaml.safe_load((experiments_folder() / "model_1.yaml").read_text())
+    recipe = yaml.safe_load((find_experiments_folder() / "model_1.yaml").read_text())
     job = compose_job(["experiment=model_1"])
     settings = {**job.config.settings, "train": {**job.config.settings["train"], "batch_size": 0}}
     assert recipe["train"]["batch_size"] == 256
-    raw = {**job.config.raw(), **settings}
+    raw = {**job.config.to_mapping(), **settings}
     with pytest.raises(
         ConfigError, match=r"train\.batch_size=0 \(experiments/model_1\.yaml\): expected a whole number"
     ):
-        check(raw, Origins([], job.choices, [str(conf_folder())]).of)
+        check_config(raw, ValueOrigins([], job.choices, [str(find_conf_folder())]).locate)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_tunable_given_as_a_mapping_takes_the_place_of_what_was_there(key: str
 
 
 def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path) -> None:
-    from fmnist_sweep.config.compose import tunables_replace
+    from fmnist_sweep.config.compose import replace_tunables
 
     given = ["-m", "optimizer=rmsprop,adam", "model.filters={tune: int, min_value: 8, max_value: 64}"]
     done = subprocess.run(
@@ -244,4 +244,4 @@ def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert compose_job(given[2:]).overrides == tuple(given[2:])
-    assert len(tunables_replace(given)) == 4
+    assert len(replace_tunables(given)) == 4

@@ -17,10 +17,10 @@ import pytest
 from fmnist_sweep import executors
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
-from fmnist_sweep.executors import Arrangement, Executor
-from fmnist_sweep.executors.in_process import InProcess
-from fmnist_sweep.executors.local import Local
-from fmnist_sweep.executors.shared_images import SharedImages, attach
+from fmnist_sweep.executors import Executor, Placement
+from fmnist_sweep.executors.in_process import InProcessExecutor
+from fmnist_sweep.executors.local import LocalExecutor
+from fmnist_sweep.executors.shared_images import SharedImages, attach_images
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import (
     CheckpointRefused,
@@ -55,19 +55,19 @@ def ended(executor: Executor) -> list[TrialEvent]:
 
 
 def in_process() -> Executor:
-    return InProcess(Stop())
+    return InProcessExecutor(Stop())
 
 
 @pytest.fixture(scope="module")
-def _workers() -> Iterator[tuple[Local, Stop]]:
+def _workers() -> Iterator[tuple[LocalExecutor, Stop]]:
     """Two worker processes, started once for the module."""
     stop = Stop()
-    with Local(2, 1, stop) as local:
+    with LocalExecutor(2, 1, stop) as local:
         yield local, stop
 
 
 @pytest.fixture
-def local(_workers: tuple[Local, Stop]) -> Iterator[Local]:
+def local(_workers: tuple[LocalExecutor, Stop]) -> Iterator[LocalExecutor]:
     executor, _ = _workers
     yield executor
     for number in range(4):
@@ -84,10 +84,10 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 def test_an_arrangement_names_the_executor() -> None:
     config = compose_job(["executor=in_process"]).config.executor
-    made = executors.make(Arrangement("in_process", 1, os.cpu_count() or 1), config, Stop())
+    made = executors.make_executor(Placement("in_process", 1, os.cpu_count() or 1), config, Stop())
     assert made.slots == 1
-    assert str(Arrangement("local", 2, 1)) == "local, 2 workers of 1 thread"
-    assert str(Arrangement("in_process", 1, 2)) == "in_process, 2 threads"
+    assert str(Placement("local", 2, 1)) == "local, 2 workers of 1 thread"
+    assert str(Placement("in_process", 1, 2)) == "in_process, 2 threads"
 
 
 def test_a_trial_sends_each_epoch_and_then_its_result(executor: Executor) -> None:
@@ -164,7 +164,7 @@ def gone(pid: int) -> bool:
     return True
 
 
-def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(local: Local, tmp_path: Path) -> None:
+def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(local: LocalExecutor, tmp_path: Path) -> None:
     given = spec([*TINY, "train.epochs=2", "regularization.dropout=0.3"])
     local.submit(given)
     result = ended(local)[-1]
@@ -184,7 +184,7 @@ def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(local:
     assert (np.load(path) == result.probabilities).all()
 
 
-def test_two_trials_train_at_once(local: Local) -> None:
+def test_two_trials_train_at_once(local: LocalExecutor) -> None:
     for number in range(2):
         local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
     heard = [next_of(local) for _ in range(30)]
@@ -193,7 +193,7 @@ def test_two_trials_train_at_once(local: Local) -> None:
     assert set(epochs) == {"0", "1"}
 
 
-def test_a_killed_worker_is_told_and_another_takes_its_place(local: Local) -> None:
+def test_a_killed_worker_is_told_and_another_takes_its_place(local: LocalExecutor) -> None:
     local.submit(spec([*TINY, *FOREVER]))
     pid = pid_of(started(local))
     while not isinstance(next_of(local), EpochEnd):
@@ -212,7 +212,7 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(local: Local) -> No
     assert gone(pid)
 
 
-def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: Local) -> None:
+def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: LocalExecutor) -> None:
     local.submit(spec([*TINY, *FOREVER]))
     pid = pid_of(started(local))
     os.kill(pid, signal.SIGSTOP)  # it hangs
@@ -222,7 +222,7 @@ def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: Loc
         local.next_event()
 
 
-def test_a_timeout_without_a_word_is_no_error(local: Local) -> None:
+def test_a_timeout_without_a_word_is_no_error(local: LocalExecutor) -> None:
     local.submit(spec([*TINY, *FOREVER]))
     pid = pid_of(started(local))
     os.kill(pid, signal.SIGSTOP)
@@ -233,7 +233,7 @@ def test_a_timeout_without_a_word_is_no_error(local: Local) -> None:
 
 def test_workers_end_their_epoch_when_the_user_asks_for_an_end() -> None:
     stop = Stop()
-    with Local(1, 1, stop) as local, stop.defer():
+    with LocalExecutor(1, 1, stop) as local, stop.defer():
         local.submit(replaced(spec([*TINY, *FOREVER]), checkpoint_seconds=10**6))
         while not isinstance(next_of(local), EpochEnd):
             pass
@@ -246,7 +246,7 @@ def test_workers_end_their_epoch_when_the_user_asks_for_an_end() -> None:
     assert last.checkpoint is not None
 
 
-def test_what_goes_wrong_in_a_worker_and_is_no_trials_fault_is_raised_here(local: Local) -> None:
+def test_what_goes_wrong_in_a_worker_and_is_no_trials_fault_is_raised_here(local: LocalExecutor) -> None:
     local.submit(replaced(spec(TINY), config={}))
     started(local)
     with pytest.raises(KeyError, match="train"):
@@ -256,7 +256,7 @@ def test_what_goes_wrong_in_a_worker_and_is_no_trials_fault_is_raised_here(local
 def test_shared_images_are_the_same_read_only_and_leave_no_file() -> None:
     given = splits()
     with SharedImages(given) as shared:
-        found = attach(shared.layout, shared.fileno())
+        found = attach_images(shared.layout, shared.fileno())
         assert Path(f"/proc/self/fd/{shared.fileno()}").readlink().name.endswith("(deleted)")
     for split in ("train", "validation"):
         for field in ("images", "labels", "index"):
@@ -273,13 +273,13 @@ def test_workers_that_cannot_start_are_an_error_and_not_an_endless_loop(
 ) -> None:
     (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Local(1, 1, Stop()) as local:
+    with LocalExecutor(1, 1, Stop()) as local:
         local.submit(spec(TINY))
         with pytest.raises(RuntimeError, match="ended with code 3 before it was ready"):
             next_of(local)
 
 
-def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: Local) -> None:
+def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: LocalExecutor) -> None:
     local.submit(spec(TINY))
     pid = pid_of(started(local))
     while not isinstance(next_of(local), TrialResult):
@@ -296,7 +296,7 @@ def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: Local) -> Non
 
 def test_a_trial_that_waits_for_a_worker_does_not_hold_up_the_end() -> None:
     stop = Stop()
-    with Local(1, 1, stop) as local, stop.defer():
+    with LocalExecutor(1, 1, stop) as local, stop.defer():
         local.submit(spec([*TINY, *FOREVER]))
         stop.receive_signal(signal.SIGINT, None)
         event = next_of(local)
@@ -308,7 +308,7 @@ def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
-    with Local(2, 1, Stop()) as local:
+    with LocalExecutor(2, 1, Stop()) as local:
         for number in range(2):
             local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
         pids: list[int] = []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity as study
-from fmnist_sweep.config.commands import command
+from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.errors import ConfigError
@@ -37,9 +37,9 @@ GIVEN = [
 def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, dict[str, Any]]:
     """That of a trial of this command, and the trial's config."""
     job = compose_job([*overrides, f"seed={seed}", "train.precision=float32"])
-    found = study.name_by_content(job, "", job.config.settings, "sha")
+    found = study.identify_study(job, "", job.config.settings, "sha")
     config = resolved(job)
-    flags, words = parse_repeat_command(command(found, config, None, 2))
+    flags, words = parse_repeat_command(build_trial_command(found, config, None, 2))
     settings = {key: value for key, value in config.items() if key != "seed"}
     objective = job.config.search.objective
     made = TrialConfiguration(
@@ -50,14 +50,14 @@ def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, d
 
 def trained_again(of: TrialConfiguration, seeds: int = 3) -> Study:
     job = of.make_job(compose_job(["search=grid"]).config, seeds, "/data", "fmnist-sweep promote")
-    return study.name_by_content(job, job.label or "", job.config.settings, "sha")
+    return study.identify_study(job, job.label or "", job.config.settings, "sha")
 
 
 @pytest.mark.parametrize("overrides", GIVEN, ids=" ".join)
 def test_it_is_trained_again_as_it_was_but_with_seeds_that_no_search_uses(overrides: list[str]) -> None:
     made, config = configuration(*overrides)
     again = trained_again(made)
-    assert again.tuned == ["seed"]
+    assert again.tuned_keys == ["seed"]
     assert again.job.config.search.objective == made.objective
     assert again.job.config.data.content() == made.data
     assert (again.job.config.data.dir, again.job.config.data.fallback) == ("/data", None)
@@ -71,7 +71,7 @@ def test_it_is_trained_again_as_it_was_but_with_seeds_that_no_search_uses(overri
 def test_the_command_of_a_confirmation_composes_exactly_it(overrides: list[str]) -> None:
     made, config = configuration(*overrides)
     again = trained_again(made)
-    words = shlex.split(command(again, {**config, "seed": 10001}, None, 2))
+    words = shlex.split(build_trial_command(again, {**config, "seed": 10001}, None, 2))
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     job = compose_job(words[3:])
     assert job.config.settings == {**config, "seed": 10001}
@@ -101,7 +101,7 @@ def test_more_seeds_continue_the_same_study_and_it_is_no_study_of_a_sweep() -> N
     made, config = configuration()
     assert trained_again(made, 3).id == trained_again(made, 9).id
     plain = compose_job(["search=grid", "train.precision=float32"])
-    single = study.name_by_content(plain, "", {**config, "seed": 10001}, "sha")
+    single = study.identify_study(plain, "", {**config, "seed": 10001}, "sha")
     assert trained_again(made).id != single.id
 
 

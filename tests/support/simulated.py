@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load
-from fmnist_sweep.executors import Arrangement
+from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import run as sweep
@@ -224,9 +224,9 @@ class Unstored(Delivery):
             self._run_id = tracking.start_run(self._store, info, may_exist=False)
             tracking.log_files(self._store, self._run_id, {"nothing.txt": b"nothing\n"})
         if parcel.attempt.run_id is None:
-            parcel.found(self._run_id)
-        if parcel.ending is not None:
-            parcel.delivered()
+            parcel.on_run_id(self._run_id)
+        if parcel.closer is not None:
+            parcel.on_delivered()
 
 
 @contextmanager
@@ -247,7 +247,7 @@ def simulated(
     def arranged(plan: Sequence[Any], config: object, stop: Stop, view: object) -> Iterator[Any]:
         trained()
         with Simulated(slots, seconds, stop, heard, fate) as executor:
-            yield executor, Arrangement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
+            yield executor, Placement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
 
     with ExitStack() as changed:
         changed.enter_context(mock.patch.object(arranging, "arranged", arranged))

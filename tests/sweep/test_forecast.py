@@ -21,7 +21,7 @@ from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.search.ask_and_tell import Proposal, most_trials
-from fmnist_sweep.sweep.forecast import Forecast, forecast, refuse_full_disk, text, total
+from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, forecast_study, refuse_full_disk, sum_forecasts
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import models
 from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
@@ -50,7 +50,7 @@ def forecast_of(job: Job, probed: TrainingCost = MEASURED, **changes: Any) -> Fo
         "keep_models": config.tracking.keep_models,
         "images": 100,
     }
-    return forecast(probed, **given | changes)
+    return forecast_study(probed, **given | changes)
 
 
 def epochs_asked_for(job: Job, most: float = math.inf) -> list[int]:
@@ -95,7 +95,7 @@ def test_what_is_done_is_not_forecast_again(search: tuple[str, ...]) -> None:
 def test_a_finished_study_costs_nothing() -> None:
     job = compose_job([*SPACE, "search.max_trials=3"])
     assert forecast_of(job, done=3) == forecast_of(job, done=5) == Forecast(0, 0, 0, 0, 0)
-    assert text(forecast_of(job, done=3)) == "nothing is left to train"
+    assert describe_forecast(forecast_of(job, done=3)) == "nothing is left to train"
 
 
 def test_a_config_without_tunables_is_one_trial_for_hyperband_too() -> None:
@@ -130,7 +130,7 @@ def test_minutes_bound_a_search_without_end() -> None:
     said = forecast_of(job, trials=math.inf, max_minutes=60.0)
     assert 0 < said.trials < 60 * 60
     assert math.isfinite(said.megabytes)
-    assert "as many trials as time allows" in text(forecast_of(job, trials=math.inf))
+    assert "as many trials as time allows" in describe_forecast(forecast_of(job, trials=math.inf))
 
 
 def test_the_parameters_are_those_of_the_largest_model_of_the_space() -> None:
@@ -166,7 +166,7 @@ def test_a_configuration_that_cannot_be_built_leaves_the_time_unknown() -> None:
     assert math.isnan(probed.epoch_seconds)
     said = forecast_of(compose_job([*SPACE, "search.max_trials=2"]), probed, max_minutes=1.0)
     assert said.trials == 2
-    assert "unknown time" in text(said)
+    assert "unknown time" in describe_forecast(said)
 
 
 @pytest.mark.parametrize("batch", ["train.batch_size=64", "train.batch_size=65536"])
@@ -219,8 +219,8 @@ def test_keeping_fewer_models_needs_less_room() -> None:
 
 
 def test_studies_add_up_and_share_the_room_they_need_while_they_run() -> None:
-    assert total([Forecast(1, 2, 3, 4, 5), Forecast(10, 20, 30, 40, 3)]) == Forecast(11, 22, 33, 44, 5)
-    assert total([]) == Forecast(0, 0, 0, 0, 0)
+    assert sum_forecasts([Forecast(1, 2, 3, 4, 5), Forecast(10, 20, 30, 40, 3)]) == Forecast(11, 22, 33, 44, 5)
+    assert sum_forecasts([]) == Forecast(0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_studies_add_up_and_share_the_room_they_need_while_they_run() -> None:
     ],
 )
 def test_a_forecast_reads_as_a_line(given: Forecast, said: str) -> None:
-    assert text(given) == said
+    assert describe_forecast(given) == said
 
 
 def test_a_sweep_that_the_disk_cannot_hold_is_refused_in_one_sentence(tmp_path: Path) -> None:

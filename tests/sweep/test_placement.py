@@ -11,14 +11,14 @@ from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError, ExitCode
-from fmnist_sweep.executors import Arrangement
+from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study import folder as folders
 from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep.plan import Planned
+from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.probe import TrainingCost
@@ -42,34 +42,34 @@ def view() -> tuple[View, io.StringIO]:
     return View(Console(file=shown, width=200), None), shown
 
 
-def planned(*overrides: str) -> Sequence[Planned]:
+def planned(*overrides: str) -> Sequence[PlannedStudy]:
     return plans.plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0])
 
 
-def settled(*overrides: str) -> Arrangement | None:
+def settled(*overrides: str) -> Placement | None:
     plan = planned(*overrides)
-    return arranging._settled(plan[0].study.job.config.executor, plan)
+    return arranging._choose_without_measuring(plan[0].study.job.config.executor, plan)
 
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["executor=in_process"], Arrangement("in_process", 1, 8)),
-        (["executor=in_process", "executor.threads=3"], Arrangement("in_process", 1, 3)),
-        (["executor=local"], Arrangement("local", 8, 1)),
-        (["executor=local", "executor.workers=3"], Arrangement("local", 3, 2)),
-        (["executor=local", "executor.threads=4"], Arrangement("local", 2, 4)),
-        (["executor=local", "executor.workers=16"], Arrangement("local", 16, 1)),
-        (["executor.workers=4"], Arrangement("local", 4, 2)),
-        (["executor.workers=1"], Arrangement("in_process", 1, 8)),
-        (["search.max_trials=1"], Arrangement("in_process", 1, 8)),
-        (["executor.threads=8"], Arrangement("in_process", 1, 8)),
-        (["executor=ray", "executor.threads=2"], Arrangement("ray", 0, 2)),
+        (["executor=in_process"], Placement("in_process", 1, 8)),
+        (["executor=in_process", "executor.threads=3"], Placement("in_process", 1, 3)),
+        (["executor=local"], Placement("local", 8, 1)),
+        (["executor=local", "executor.workers=3"], Placement("local", 3, 2)),
+        (["executor=local", "executor.threads=4"], Placement("local", 2, 4)),
+        (["executor=local", "executor.workers=16"], Placement("local", 16, 1)),
+        (["executor.workers=4"], Placement("local", 4, 2)),
+        (["executor.workers=1"], Placement("in_process", 1, 8)),
+        (["search.max_trials=1"], Placement("in_process", 1, 8)),
+        (["executor.threads=8"], Placement("in_process", 1, 8)),
+        (["executor=ray", "executor.threads=2"], Placement("ray", 0, 2)),
         ([], None),
     ],
 )
 def test_what_is_said_is_done_and_only_the_rest_is_measured(
-    overrides: list[str], expected: Arrangement | None, cores: Callable[[int], None]
+    overrides: list[str], expected: Placement | None, cores: Callable[[int], None]
 ) -> None:
     cores(8)
     assert settled(*overrides) == expected
@@ -77,7 +77,7 @@ def test_what_is_said_is_done_and_only_the_rest_is_measured(
 
 def test_on_one_core_nothing_is_measured(cores: Callable[[int], None]) -> None:
     cores(1)
-    assert settled() == Arrangement("in_process", 1, 1)
+    assert settled() == Placement("in_process", 1, 1)
 
 
 def test_there_are_no_more_workers_than_memory_has_room_for(
@@ -85,7 +85,7 @@ def test_there_are_no_more_workers_than_memory_has_room_for(
 ) -> None:
     cores(64)
     monkeypatch.setattr(arranging, "_free_bytes", lambda: 7e9)
-    assert settled("executor=local") == Arrangement("local", 4, 16)
+    assert settled("executor=local") == Placement("local", 4, 16)
 
 
 def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) -> None:
@@ -106,17 +106,17 @@ def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) 
 @pytest.mark.parametrize(
     ("found", "has", "overrides", "expected"),
     [
-        (Arrangement("local", 2, 1, True), 2, [], Arrangement("local", 2, 1, True)),
-        (Arrangement("local", 2, 1, True), 8, [], Arrangement("local", 3, 1, True)),  # three trials are left
-        (Arrangement("local", 8, 1, True), 8, ["executor.workers=1"], Arrangement("local", 1, 1, True)),
-        (Arrangement("in_process", 1, 2, True), 8, [], Arrangement("in_process", 1, 2, True)),
-        (Arrangement("in_process", 1, 8, True), 2, [], None),
-        (Arrangement("local", 2, 1, True), 2, ["executor.threads=2"], Arrangement("in_process", 1, 2)),
-        (Arrangement("in_process", 1, 2), 2, [], None),
+        (Placement("local", 2, 1, True), 2, [], Placement("local", 2, 1, True)),
+        (Placement("local", 2, 1, True), 8, [], Placement("local", 3, 1, True)),  # three trials are left
+        (Placement("local", 8, 1, True), 8, ["executor.workers=1"], Placement("local", 1, 1, True)),
+        (Placement("in_process", 1, 2, True), 8, [], Placement("in_process", 1, 2, True)),
+        (Placement("in_process", 1, 8, True), 2, [], None),
+        (Placement("local", 2, 1, True), 2, ["executor.threads=2"], Placement("in_process", 1, 2)),
+        (Placement("in_process", 1, 2), 2, [], None),
     ],
 )
 def test_what_was_measured_is_kept_to(
-    found: Arrangement, has: int, overrides: list[str], expected: Arrangement | None, cores: Callable[[int], None]
+    found: Placement, has: int, overrides: list[str], expected: Placement | None, cores: Callable[[int], None]
 ) -> None:
     cores(2)
     job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process"])
@@ -124,8 +124,8 @@ def test_what_was_measured_is_kept_to(
     cores(has)
     plan = planned(*overrides)
     assert plan[0].record is not None
-    plan[0].record.about["executor"] = arranging.recorded(found)
-    assert arranging._settled(plan[0].study.job.config.executor, plan) == expected
+    plan[0].record.about["executor"] = arranging.dump_placement(found)
+    assert arranging._choose_without_measuring(plan[0].study.job.config.executor, plan) == expected
 
 
 def test_without_workers_one_process_does_it(
@@ -138,7 +138,7 @@ def test_without_workers_one_process_does_it(
     monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
     shown, said = view()
     plan = planned()
-    with arranging.arranged(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
+    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
         assert (arrangement.name, executor.slots) == ("in_process", 1)
     assert "workers cannot be used here (worker" in said.getvalue()
 
@@ -162,7 +162,7 @@ def test_what_takes_less_time_is_taken(
     shown, said = view()
     plan = planned()
     config = plan[0].study.job.config
-    with arranging.arranged(plan, config, Stop(), shown) as (executor, arrangement, expected):
+    with arranging.open_executor(plan, config, Stop(), shown) as (executor, arrangement, expected):
         assert arrangement.name == chosen
         assert executor.slots == (2 if chosen == "local" else 1)
         assert expected.minutes == pytest.approx(2 * (seconds + 0.41) / 60 if chosen == "local" else 4 * 40.41 / 60)
@@ -173,8 +173,8 @@ def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pyt
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
     plan = planned("executor=local", "plan=true")
-    with arranging.arranged(plan, plan[0].study.job.config, Stop(), view()[0]) as (executor, arrangement, _):
-        assert arrangement == Arrangement("local", 2, 1)
+    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), view()[0]) as (executor, arrangement, _):
+        assert arrangement == Placement("local", 2, 1)
         assert not executor.concurrent
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.config.job import flat
+from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.report.documented import rules as verdicts
@@ -345,7 +345,7 @@ def _render_omissions(page: WriteUpPage) -> str:
 
 def _collect_settings(page: WriteUpPage, recipe: str) -> dict[str, Any]:
     config = page.recipe_runs.jobs[recipe].config
-    return flat({**config.settings, "data": config.data.model_dump()})
+    return flatten_config({**config.settings, "data": config.data.model_dump()})
 
 
 def _group_recipes(settings_text: Mapping[str, str]) -> str:

@@ -14,8 +14,8 @@ import yaml
 
 from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.folders import experiments_folder
-from fmnist_sweep.config.job import flat
+from fmnist_sweep.config.folders import find_experiments_folder
+from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import DataConfig, Split, load, open_test
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
 from fmnist_sweep.tracking import models as logged_model
@@ -87,7 +87,7 @@ class WriteUp:
 
 def read_write_ups(names: Sequence[str] = ()) -> list[WriteUp]:
     """Those with these names or numbers, in order; all where none is named. Errors: ConfigError."""
-    paths = {path.stem: path for path in sorted((experiments_folder() / "documented").glob("*.yaml"))}
+    paths = {path.stem: path for path in sorted((find_experiments_folder() / "documented").glob("*.yaml"))}
     for name in names:
         if not any(name in (stem, stem.partition("_")[0]) for stem in paths):
             raise ConfigError(f"{name}: no such write-up; allowed: {', '.join(paths)}, or their numbers.")
@@ -142,7 +142,7 @@ def parse_seeds(text: str) -> list[int]:
 def compose_recipe(recipe: str, overrides: Sequence[str]) -> Job:
     """A recipe with overrides. Errors: ConfigError, also where it is more than a single trial."""
     job = compose_job([f"experiment={recipe}", *overrides])
-    tuned_keys = studies.name_by_content(job, "", job.config.settings, "").tuned
+    tuned_keys = studies.identify_study(job, "", job.config.settings, "").tuned_keys
     if tuned_keys:
         raise ConfigError(f"{', '.join(tuned_keys)}: a documented model is a single trial; give each a fixed value.")
     return job
@@ -253,7 +253,7 @@ def read_finished_trials(store: Store) -> list[StoredTrial]:
 
 def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
     data = {f"data.{key}": value for key, value in job.config.data.content().items()}
-    expected = {**flat(job.config.settings), **data}
+    expected = {**flatten_config(job.config.settings), **data}
     free_keys = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
         # Cheaper than to read what decided it, which is asked next.
@@ -270,7 +270,7 @@ def _has_same_identity(job: Job, identity: Mapping[str, Any]) -> bool:
     settings, train = job.config.settings, job.config.settings["train"]
     precision = identity["settings"]["train"]["precision"] if train["precision"] == "auto" else train["precision"]
     expected = {**settings, "seed": identity["settings"]["seed"], "train": {**train, "precision": precision}}
-    expected_identity = studies.name_by_content(job, "", expected, identity["data"]).identity
+    expected_identity = studies.identify_study(job, "", expected, identity["data"]).identity
     return bool({**json.loads(json.dumps(expected_identity)), "versions": identity["versions"]} == identity)
 
 
