@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import Splits, load
+from fmnist_sweep.data import Splits, load_splits
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training.events import EpochEnd, TrialSpec
@@ -84,7 +84,7 @@ def main() -> None:
     config["train"]["precision"] = backend.resolve_precision(config["train"]["precision"])
     without = TrialSpec("benchmark", "0", 1, config, "val_accuracy", job.config.data)
     with_checkpoints = replace(without, checkpoint_seconds=0.0)
-    splits = load(job.config.data)
+    splits = load_splits(job.config.data)
     fits: dict[str, list[Fit]] = {"without": [], "with": []}
     with tempfile.TemporaryDirectory() as folder:
         train(replace(without, config={**config, "train": {**config["train"], "epochs": 1}}), splits, Path(folder))

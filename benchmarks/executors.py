@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal, Search
 from fmnist_sweep.tracking import store as stores
@@ -106,7 +106,7 @@ def plain_script(configs: Sequence[dict[str, Any]], given: Sequence[str], thread
     from fmnist_sweep.training import models
     from fmnist_sweep.training import optimization as training
 
-    splits = load(compose_job(given).config.data)
+    splits = load_splits(compose_job(given).config.data)
     print("ready", flush=True)
     sys.stdin.readline()
     for config in configs:
@@ -139,7 +139,7 @@ def proposed(given: Sequence[str], trials: int) -> list[dict[str, Any]]:
     for _ in range(trials):
         answer = search.ask()
         assert isinstance(answer, Proposal), "the space holds fewer trials"
-        found.append(space.resolve(config.settings, answer.values))
+        found.append(space.resolve_tunables(config.settings, answer.values))
     return found
 
 

@@ -77,7 +77,7 @@ def restored(path: Path, search: Search) -> tuple[Journal, StudyRecord]:
         if isinstance(exchange, tuple):
             search.tell(*exchange)
         else:
-            search.repeat(exchange)
+            search.replay(exchange)
     return journal, record
 
 

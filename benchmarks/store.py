@@ -134,7 +134,7 @@ def reading(folder: Path, rounds: int) -> None:
         ways[f"pages of {size}, collector off"] = lambda size=size: _without_collector(lambda: pages(size))  # type: ignore[misc]
     ways["a search a study, two threads, collector off"] = by_study
     found = evidence.read_trials(store, {})
-    ways["the table of what was read"] = lambda: trial_table.table(found)
+    ways["the table of what was read"] = lambda: trial_table.build_table(found)
     times: dict[str, list[Seconds]] = defaultdict(list)
     for _ in range(rounds):
         for name, way in ways.items():

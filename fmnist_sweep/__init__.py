@@ -50,6 +50,6 @@ def trials(
 
     store = stores.open_existing_store(uri, experiment)
     studies = (study,) if isinstance(study, str) else tuple(study or ())
-    conditions = [trial_table.condition(text) for text in ((where,) if isinstance(where, str) else where)]
-    selection = trial_table.choose(store, sweep=sweep, studies=studies, kinds=kinds)
-    return trial_table.matching(trial_table.table(selection), conditions).reset_index(drop=True)
+    conditions = [trial_table.parse_condition(text) for text in ((where,) if isinstance(where, str) else where)]
+    selection = trial_table.select_trials(store, sweep=sweep, studies=studies, kinds=kinds)
+    return trial_table.filter_rows(trial_table.build_table(selection), conditions).reset_index(drop=True)

@@ -5,39 +5,39 @@ Everywhere `labels` and `predicted` are integers of shape (n,), indices into `na
 ValueError, which says what was expected and what was found.
 """
 
-from fmnist_sweep.analysis.confidence import Calibration, CalibrationBin, calibration
-from fmnist_sweep.analysis.labelling import Suspect, Suspects, suspects
+from fmnist_sweep.analysis.confidence import Calibration, CalibrationBin, measure_calibration
+from fmnist_sweep.analysis.labelling import Suspect, Suspects, find_suspects
 from fmnist_sweep.analysis.mistakes import (
     UPPER_BODY,
-    Block,
     ClassScore,
-    Pair,
-    confused_pairs,
-    merged,
-    per_class,
-    upper_body,
-    without,
+    ConfusedPair,
+    LabelGroup,
+    find_confused_pairs,
+    score_classes,
+    score_merged_labels,
+    score_upper_body,
+    score_without_images,
 )
 from fmnist_sweep.analysis.proportions import Proportion
-from fmnist_sweep.data.twins import NEAR, near
+from fmnist_sweep.data.twins import TWIN_DISTANCE, find_near_twins
 
 __all__ = [
-    "NEAR",
+    "TWIN_DISTANCE",
     "UPPER_BODY",
-    "Block",
     "Calibration",
     "CalibrationBin",
     "ClassScore",
-    "Pair",
+    "ConfusedPair",
+    "LabelGroup",
     "Proportion",
     "Suspect",
     "Suspects",
-    "calibration",
-    "confused_pairs",
-    "merged",
-    "near",
-    "per_class",
-    "suspects",
-    "upper_body",
-    "without",
+    "find_confused_pairs",
+    "find_near_twins",
+    "find_suspects",
+    "measure_calibration",
+    "score_classes",
+    "score_merged_labels",
+    "score_upper_body",
+    "score_without_images",
 ]

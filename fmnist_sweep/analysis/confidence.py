@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.proportions import Proportion, check_probabilities, share
+from fmnist_sweep.analysis.proportions import Proportion, check_probabilities, measure_share
 
 _SIMULATIONS = 1000
 _LEAST_PROBABILITY = 1e-7  # Keras' own floor for its cross-entropy, so that both figures can be compared
@@ -50,7 +50,7 @@ class Calibration:
         return self.confidence - self.accuracy.value
 
 
-def calibration(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = 15) -> Calibration:
+def measure_calibration(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = 15) -> Calibration:
     """Compare the confidence in the predicted labels with how often they are right.
 
     ECE over equal-width bins, each closed above: C. Guo et al., "On calibration of modern neural networks",
@@ -63,39 +63,41 @@ def calibration(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = 1
     if bins < 1:
         raise ValueError(f"calibration needs at least one bin, but bins is {bins}")
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     # A last bin that is closed above takes rounding's 1.0000001 too.
-    place = np.searchsorted(np.arange(1, bins) / bins, confidence)
-    simulated = _simulated_ece(confidence, place)
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    bin_indices = np.searchsorted(np.arange(1, bins) / bins, confidence)
+    simulated_ece = _simulate_ece(confidence, bin_indices)
+    label_probabilities = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     squares = (probabilities.astype(np.float64) ** 2).sum(axis=1)
     return Calibration(
-        bins=tuple(_bin(place == b, b, bins, confidence, right) for b in np.unique(place).tolist()),
-        ece=float(np.abs(np.bincount(place, right - confidence)).sum() / len(labels)),
-        ece_if_calibrated=float(simulated.mean()),
-        ece_if_calibrated_sd=float(simulated.std(ddof=1)),
-        brier=float((squares - 2 * given + 1).mean()),
-        nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),
+        bins=tuple(_make_bin(bin_indices == b, b, bins, confidence, correct) for b in np.unique(bin_indices).tolist()),
+        ece=float(np.abs(np.bincount(bin_indices, correct - confidence)).sum() / len(labels)),
+        ece_if_calibrated=float(simulated_ece.mean()),
+        ece_if_calibrated_sd=float(simulated_ece.std(ddof=1)),
+        brier=float((squares - 2 * label_probabilities + 1).mean()),
+        nll=float(-np.log(np.maximum(label_probabilities, _LEAST_PROBABILITY)).mean()),
         confidence=float(confidence.mean()),
-        accuracy=share(right),
+        accuracy=measure_share(correct),
     )
 
 
-def _bin(
-    inside: NDArray[np.bool_], place: int, bins: int, confidence: NDArray[np.float64], right: NDArray[np.bool_]
+def _make_bin(
+    members: NDArray[np.bool_], index: int, bins: int, confidence: NDArray[np.float64], correct: NDArray[np.bool_]
 ) -> CalibrationBin:
-    low, high = place / bins, (place + 1) / bins
-    return CalibrationBin(low, high, int(inside.sum()), float(confidence[inside].mean()), share(right[inside]))
+    low, high = index / bins, (index + 1) / bins
+    return CalibrationBin(
+        low, high, int(members.sum()), float(confidence[members].mean()), measure_share(correct[members])
+    )
 
 
-def _simulated_ece(confidence: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+def _simulate_ece(confidence: NDArray[np.float64], bin_indices: NDArray[np.int64]) -> NDArray[np.float64]:
     """The ECE of each simulation; `place` is the bin of each image."""
-    order = np.argsort(place, kind="stable")
-    chance, starts = confidence[order].astype(np.float32), np.flatnonzero(np.diff(place[order], prepend=-1))
-    believed = np.add.reduceat(confidence[order], starts)
-    random, part = np.random.default_rng(0), 50  # in parts: all draws at once would fill tens of megabytes
-    right = [
-        np.add.reduceat(random.random((part, len(chance)), np.float32) < chance, starts, axis=1, dtype=np.int64)
-        for _ in range(_SIMULATIONS // part)
+    order = np.argsort(bin_indices, kind="stable")
+    chance, starts = confidence[order].astype(np.float32), np.flatnonzero(np.diff(bin_indices[order], prepend=-1))
+    expected_counts = np.add.reduceat(confidence[order], starts)
+    random, batch_size = np.random.default_rng(0), 50  # in parts: all draws at once would fill tens of megabytes
+    correct_counts = [
+        np.add.reduceat(random.random((batch_size, len(chance)), np.float32) < chance, starts, axis=1, dtype=np.int64)
+        for _ in range(_SIMULATIONS // batch_size)
     ]
-    return np.asarray(np.abs(np.concatenate(right) - believed).sum(axis=1) / len(chance))
+    return np.asarray(np.abs(np.concatenate(correct_counts) - expected_counts).sum(axis=1) / len(chance))

@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison, importance
 from fmnist_sweep.analysis import settings as varied
-from fmnist_sweep.analysis.comparison import Difference, Optimism, Repeats, Standing
+from fmnist_sweep.analysis.comparison import Difference, Optimism, Repeats, TrialStanding
 from fmnist_sweep.analysis.importance import Importance
-from fmnist_sweep.analysis.mistakes import Mistakes, find
-from fmnist_sweep.analysis.peers import MOST_READ, Peers, PredictionsOf
-from fmnist_sweep.analysis.settings import Varied
+from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
+from fmnist_sweep.analysis.peers import MOST_READ, Peers, PredictionReader
+from fmnist_sweep.analysis.settings import VariedSetting
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
 from fmnist_sweep.training import evaluation as evaluate
 
-CurvesOf = Callable[[str], list[dict[str, float]]]
+CurveReader = Callable[[str], list[dict[str, float]]]
 
 LEAST_FREEDOM = 4  # degrees of freedom from which a measured spread over seeds is believed before the assumed one
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One trial's place: what leaderboard.csv and the note add to a trial.
 
     rank: from 1, None for trials without an accuracy. tied: whether it cannot be told apart from the best; None where
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class RepeatedConfiguration:
     """Settings that were trained with several seeds; places: of its trials in Findings.trials, the best first."""
 
     places: tuple[int, ...]
@@ -57,7 +57,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Spent:
+class CostPoint:
     """A trial that ended, in the order in which they did: cumulative processor time and the best accuracy by then."""
 
     place: int
@@ -89,18 +89,18 @@ class Findings:
     """
 
     trials: tuple[StoredTrial, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     images: int | None
-    comparable: bool
-    elsewhere: int
+    is_comparable: bool
+    incomparable_trials: int
     optimism: Optimism | None
     seed_sd: float
     seed_freedom: int
-    retrained: float | None
-    varied: tuple[Varied, ...]
-    repeated: tuple[Configuration, ...]
+    retrained_accuracy: float | None
+    varied_settings: tuple[VariedSetting, ...]
+    repeated_configurations: tuple[RepeatedConfiguration, ...]
     importance: Importance
-    spent: tuple[Spent, ...]
+    cost_points: tuple[CostPoint, ...]
     curves: Mapping[str, list[dict[str, float]]]
     mistakes: Mistakes | None
     failures: tuple[FailureCause, ...]
@@ -117,32 +117,32 @@ class Findings:
         return Counter(trial.state for trial in self.trials)
 
     @cached_property
-    def tied(self) -> tuple[int, ...]:
+    def tied_places(self) -> tuple[int, ...]:
         """Places of the other trials that cannot be told apart from the best."""
         return tuple(place for place, row in enumerate(self.rows) if row.tied and place > 0)
 
     @property
     def cpu_seconds(self) -> float:
         """Processor time of all trials, failed ones included where it is known."""
-        return sum(_own_seconds(self.trials))
+        return sum(_compute_own_seconds(self.trials))
 
     @property
-    def unmeasured(self) -> int:
+    def unmeasured_trials(self) -> int:
         """How many trials that did not finish left no word of their time."""
         return sum(trial.accuracy is None and trial.cpu_seconds == 0 for trial in self.trials)
 
     @cached_property
-    def distinct(self) -> list[Varied]:
+    def distinct_settings(self) -> list[VariedSetting]:
         """What varied, without settings that only changed together with another."""
-        return varied.distinct(self.varied)
+        return varied.select_distinct_settings(self.varied_settings)
 
 
-def gather(
+def compute_findings(
     trials: Sequence[StoredTrial],
     *,
-    predictions_of: PredictionsOf,
-    curves_of: CurvesOf,
-    splits_images: NDArray[np.uint8] | None,
+    read_predictions: PredictionReader,
+    read_curves: CurveReader,
+    validation_images: NDArray[np.uint8] | None,
     twins: NDArray[np.bool_] | None = None,
 ) -> Findings:
     """Compute all that a report says of these trials.
@@ -151,115 +151,139 @@ def gather(
     the order of the predictions; None where the data is not at hand. Images of another number than the predictions'
     are left out. twins: (n,), which of them have a near twin among the training images (analysis.near).
     """
-    ranked = _Ranked(trials, predictions_of)
-    ordered, peers, configuration, seed_sd = ranked.ordered, ranked.peers, ranked.configuration, ranked.seed_sd
-    accuracies = [trial.accuracy for trial in ordered]
-    pictures = _fitting(splits_images, peers.best)
+    ranking = _Ranking(trials, read_predictions)
+    ranked_trials, peers, configuration_numbers, seed_sd = (
+        ranking.trials,
+        ranking.peers,
+        ranking.configuration_numbers,
+        ranking.seed_sd,
+    )
+    accuracies = [trial.accuracy for trial in ranked_trials]
+    pictures = _match_pictures(validation_images, peers.best_predictions)
     return Findings(
-        trials=ordered,
-        rows=_rows(ordered, peers, configuration, seed_sd),
-        images=peers.images(ordered[0]) if ordered and accuracies[0] is not None else None,
-        comparable=peers.best is not None,
-        elsewhere=sum(accuracy is not None for accuracy in accuracies) - len(peers.places),
-        optimism=_optimism(peers.good),
+        trials=ranked_trials,
+        rows=_make_rows(ranked_trials, peers, configuration_numbers, seed_sd),
+        images=peers.count_images(ranked_trials[0]) if ranked_trials and accuracies[0] is not None else None,
+        is_comparable=peers.best_predictions is not None,
+        incomparable_trials=sum(accuracy is not None for accuracy in accuracies) - len(peers.places),
+        optimism=_estimate_optimism(peers.good_predictions),
         seed_sd=seed_sd,
-        seed_freedom=ranked.seed_freedom,
-        retrained=_retrained(ordered, peers, seed_sd),
-        varied=ranked.settings,
-        repeated=ranked.repeated,
-        importance=importance.measure(varied.distinct(ranked.settings), accuracies, configuration),
-        spent=_spent(ordered),
-        curves=_curves(ordered, curves_of),
-        mistakes=None if peers.best is None else find(peers.best, peers.good, None if pictures is None else twins),
-        failures=_failures(ordered),
+        seed_freedom=ranking.seed_freedom,
+        retrained_accuracy=_estimate_retrained_accuracy(ranked_trials, peers, seed_sd),
+        varied_settings=ranking.settings,
+        repeated_configurations=ranking.repeated_configurations,
+        importance=importance.measure_importance(
+            varied.select_distinct_settings(ranking.settings), accuracies, configuration_numbers
+        ),
+        cost_points=_accumulate_costs(ranked_trials),
+        curves=_read_curves(ranked_trials, read_curves),
+        mistakes=None
+        if peers.best_predictions is None
+        else analyse_mistakes(peers.best_predictions, peers.good_predictions, None if pictures is None else twins),
+        failures=_group_failures(ranked_trials),
         pictures=pictures,
     )
 
 
-class _Ranked:
+class _Ranking:
     """Trials, the best first, and how far their accuracies can be trusted.
 
     configuration: a number for each trial, the same for those that differ in their seed alone. seed_sd: of one
     training, as measured among them with seed_freedom degrees of freedom, or assumed.
     """
 
-    def __init__(self, trials: Sequence[StoredTrial], predictions_of: PredictionsOf) -> None:
-        self.ordered = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
-        self.settings = tuple(varied.find(self.ordered))
-        self.configuration = varied.configurations(self.ordered, self.settings)
-        self.repeated = _repeated(self.ordered, self.configuration)
-        spreads = [[self.ordered[place].accuracy or 0.0 for place in found.places] for found in self.repeated]
-        freedom = comparison.pooled_freedom(spreads)
-        measured = comparison.pooled_sd(spreads) if freedom >= LEAST_FREEDOM else None
-        self.seed_sd = comparison.SEED_SD if measured is None else measured
-        self.seed_freedom = 0 if measured is None else freedom
-        self.peers = Peers(self.ordered, predictions_of)
+    def __init__(self, trials: Sequence[StoredTrial], read_predictions: PredictionReader) -> None:
+        self.trials = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
+        self.settings = tuple(varied.find_varied_settings(self.trials))
+        self.configuration_numbers = varied.number_configurations(self.trials, self.settings)
+        self.repeated_configurations = _find_repeated_configurations(self.trials, self.configuration_numbers)
+        spreads = [
+            [self.trials[place].accuracy or 0.0 for place in group.places] for group in self.repeated_configurations
+        ]
+        freedom = comparison.pool_freedom(spreads)
+        measured_sd = comparison.pool_sd(spreads) if freedom >= LEAST_FREEDOM else None
+        self.seed_sd = comparison.SEED_SD if measured_sd is None else measured_sd
+        self.seed_freedom = 0 if measured_sd is None else freedom
+        self.peers = Peers(self.trials, read_predictions)
 
 
-def tied_with_best(trials: Sequence[StoredTrial], predictions_of: PredictionsOf) -> list[StoredTrial]:
+def find_tied_trials(trials: Sequence[StoredTrial], read_predictions: PredictionReader) -> list[StoredTrial]:
     """The best trial and those that the leaderboard cannot tell apart from it, the best first; one a configuration.
 
     predictions_of: reads a trial's, by its run id. A trial that cannot be compared image by image is not among them.
     """
-    ranked = _Ranked(trials, predictions_of)
-    rows = _rows(ranked.ordered, ranked.peers, ranked.configuration, ranked.seed_sd)
-    found: dict[int, StoredTrial] = {}
-    for place, (trial, row) in enumerate(zip(ranked.ordered, rows, strict=True)):
+    ranking = _Ranking(trials, read_predictions)
+    rows = _make_rows(ranking.trials, ranking.peers, ranking.configuration_numbers, ranking.seed_sd)
+    trials_by_configuration: dict[int, StoredTrial] = {}
+    for place, (trial, row) in enumerate(zip(ranking.trials, rows, strict=True)):
         if trial.accuracy is not None and (row.tied or place == 0):
-            found.setdefault(ranked.configuration[place], trial)
-    return list(found.values())
+            trials_by_configuration.setdefault(ranking.configuration_numbers[place], trial)
+    return list(trials_by_configuration.values())
 
 
-def _fitting(images: NDArray[np.uint8] | None, best: Predictions | None) -> NDArray[np.uint8] | None:
+def _match_pictures(images: NDArray[np.uint8] | None, best: Predictions | None) -> NDArray[np.uint8] | None:
     return images if images is not None and best is not None and len(images) == len(best.labels) else None
 
 
-def _rows(
-    ordered: Sequence[StoredTrial], peers: Peers, configuration: Sequence[int], seed_sd: float
-) -> tuple[Row, ...]:
-    standings: dict[int, Standing] = {}
-    if peers.best is not None:
-        accuracies = [ordered[place].accuracy or 0.0 for place in peers.places]
-        found = comparison.standings(accuracies, len(peers.best.labels), peers.correct, seed_sd=seed_sd)
-        standings = {peers.places[standing.index]: standing for standing in found}
+def _make_rows(
+    trials: Sequence[StoredTrial], peers: Peers, configuration_numbers: Sequence[int], seed_sd: float
+) -> tuple[LeaderboardRow, ...]:
+    standing_by_place: dict[int, TrialStanding] = {}
+    if peers.best_predictions is not None:
+        accuracies = [trials[place].accuracy or 0.0 for place in peers.places]
+        standings = comparison.compare_with_best(
+            accuracies, len(peers.best_predictions.labels), peers.read_correct, seed_sd=seed_sd
+        )
+        standing_by_place = {peers.places[standing.index]: standing for standing in standings}
     return tuple(
-        _row(trial, place, standings.get(place), peers.images(trial), number)
-        for place, (trial, number) in enumerate(zip(ordered, configuration, strict=True))
+        _make_row(trial, place, standing_by_place.get(place), peers.count_images(trial), number)
+        for place, (trial, number) in enumerate(zip(trials, configuration_numbers, strict=True))
     )
 
 
-def _row(trial: StoredTrial, place: int, standing: Standing | None, images: int | None, number: int) -> Row:
+def _make_row(
+    trial: StoredTrial, place: int, standing: TrialStanding | None, images: int | None, number: int
+) -> LeaderboardRow:
     if trial.accuracy is None:
-        return Row(trial.run_id, None, None, None, None, None, number)
+        return LeaderboardRow(trial.run_id, None, None, None, None, None, number)
     low, high = evaluate.compute_wilson_interval(round(trial.accuracy * images), images) if images else (None, None)
     difference = None if standing is None else standing.difference
     # Where the trial's images were not looked at, a worst case that leaves it tied says nothing.
-    unknown = standing is None or (standing.tied and difference is not None and difference.only_a is None)
-    tied = None if standing is None or unknown else standing.tied
-    return Row(trial.run_id, place + 1, tied, low, high, difference, number)
+    is_unknown = standing is None or (standing.tied and difference is not None and difference.only_a is None)
+    tied = None if standing is None or is_unknown else standing.tied
+    return LeaderboardRow(trial.run_id, place + 1, tied, low, high, difference, number)
 
 
-def _optimism(good: Sequence[Predictions]) -> Optimism | None:
-    return comparison.optimism(np.stack([found.correct_mask for found in good])) if len(good) > 1 else None
+def _estimate_optimism(good_predictions: Sequence[Predictions]) -> Optimism | None:
+    return (
+        comparison.estimate_optimism(np.stack([predictions.correct_mask for predictions in good_predictions]))
+        if len(good_predictions) > 1
+        else None
+    )
 
 
-def _retrained(ordered: Sequence[StoredTrial], peers: Peers, seed_sd: float) -> float | None:
-    accuracies = [ordered[place].accuracy or 0.0 for place in peers.places]
-    return comparison.shrunk(accuracies, seed_sd) if len(accuracies) > 1 else None
+def _estimate_retrained_accuracy(trials: Sequence[StoredTrial], peers: Peers, seed_sd: float) -> float | None:
+    accuracies = [trials[place].accuracy or 0.0 for place in peers.places]
+    return comparison.shrink_best_accuracy(accuracies, seed_sd) if len(accuracies) > 1 else None
 
 
-def _repeated(ordered: Sequence[StoredTrial], configuration: Sequence[int]) -> tuple[Configuration, ...]:
+def _find_repeated_configurations(
+    trials: Sequence[StoredTrial], configuration_numbers: Sequence[int]
+) -> tuple[RepeatedConfiguration, ...]:
     """Configurations finished with two seeds or more, the highest mean first; a seed's second trial is no new draw."""
     draws: dict[int, dict[str | None, int]] = defaultdict(dict)
-    for place, (trial, number) in enumerate(zip(ordered, configuration, strict=True)):
+    for place, (trial, number) in enumerate(zip(trials, configuration_numbers, strict=True)):
         if trial.accuracy is not None:
             draws[number].setdefault(trial.params.get("seed"), place)
     groups = [tuple(places.values()) for places in draws.values() if len(places) > 1]
-    found = [Configuration(g, comparison.repeats([ordered[place].accuracy or 0.0 for place in g])) for g in groups]
-    return tuple(sorted(found, key=lambda item: -item.repeats.mean))
+    configurations = [
+        RepeatedConfiguration(g, comparison.summarize_repeats([trials[place].accuracy or 0.0 for place in g]))
+        for g in groups
+    ]
+    return tuple(sorted(configurations, key=lambda item: -item.repeats.mean))
 
 
-def _own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
+def _compute_own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
     """Processor time of each trial, without that of the trial it went on from (Hyperband), which is counted there."""
     known = {(trial.tags.get("fmnist.journal"), trial.trial_id): trial.cpu_seconds for trial in trials}
     return [
@@ -268,33 +292,33 @@ def _own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
     ]
 
 
-def _spent(ordered: Sequence[StoredTrial]) -> tuple[Spent, ...]:
-    own = _own_seconds(ordered)
-    ended = [(trial.ended, place) for place, trial in enumerate(ordered) if trial.ended is not None]
-    total, best, found = 0.0, None, []
-    for _, place in sorted(ended):
-        accuracy = ordered[place].accuracy
-        total += own[place]
+def _accumulate_costs(trials: Sequence[StoredTrial]) -> tuple[CostPoint, ...]:
+    own_seconds = _compute_own_seconds(trials)
+    end_times = [(trial.ended, place) for place, trial in enumerate(trials) if trial.ended is not None]
+    total, best, points = 0.0, None, []
+    for _, place in sorted(end_times):
+        accuracy = trials[place].accuracy
+        total += own_seconds[place]
         if accuracy is not None and (best is None or accuracy > best):
             best = accuracy
-        found.append(Spent(place, total, accuracy, best))
-    return tuple(found)
+        points.append(CostPoint(place, total, accuracy, best))
+    return tuple(points)
 
 
-def _curves(ordered: Sequence[StoredTrial], curves_of: CurvesOf) -> dict[str, list[dict[str, float]]]:
-    shown = [trial.run_id for trial in ordered[:MOST_READ] if trial.accuracy is not None]
-    return {run_id: found for run_id in shown if (found := curves_of(run_id))}
+def _read_curves(trials: Sequence[StoredTrial], read_curves: CurveReader) -> dict[str, list[dict[str, float]]]:
+    run_ids = [trial.run_id for trial in trials[:MOST_READ] if trial.accuracy is not None]
+    return {run_id: curve for run_id in run_ids if (curve := read_curves(run_id))}
 
 
-def _failures(ordered: Sequence[StoredTrial]) -> tuple[FailureCause, ...]:
+def _group_failures(trials: Sequence[StoredTrial]) -> tuple[FailureCause, ...]:
     """Failed trials by cause, the commonest first: messages that differ in their numbers alone are one cause."""
     causes: dict[str, list[int]] = defaultdict(list)
-    for place, trial in enumerate(ordered):
+    for place, trial in enumerate(trials):
         if trial.state == "failed":
             causes[re.sub(r"\d+(\.\d+)?", "#", trial.failure or "")].append(place)
-    found = []
+    failures = []
     for places in causes.values():
-        text = ordered[places[0]].failure or "no reason was recorded"
+        text = trials[places[0]].failure or "no reason was recorded"
         kind, _, message = text.partition(": ")
-        found.append(FailureCause(kind, message, tuple(places)))
-    return tuple(sorted(found, key=lambda cause: -len(cause.places)))
+        failures.append(FailureCause(kind, message, tuple(places)))
+    return tuple(sorted(failures, key=lambda cause: -len(cause.places)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.settings import Varied, as_text
+from fmnist_sweep.analysis.settings import VariedSetting, format_value
 
 LEAST_TRIALS = 8  # with fewer, a forest that has seen some has next to nothing left to be judged by
 _MOST_TRIALS = 1000  # more change the answer little and make it wait
@@ -45,14 +45,17 @@ class Importance:
     """
 
     settings: tuple[SettingImportance, ...]
-    explained: float | None
+    r_squared: float | None
     trials: int
     refits: int = _REFITS
-    why_not: str | None = None
+    no_ranking_reason: str | None = None
 
 
-def measure(
-    varied: Sequence[Varied], accuracies: Sequence[float | None], groups: Sequence[int] | None = None, seed: int = 0
+def measure_importance(
+    settings: Sequence[VariedSetting],
+    accuracies: Sequence[float | None],
+    groups: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> Importance:
     """Rank settings by what they explain of the accuracies of finished trials (None: not finished).
 
@@ -68,30 +71,30 @@ def measure(
     places = [place for place, accuracy in enumerate(accuracies) if accuracy is not None]
     if len(places) > _MOST_TRIALS:
         places = sorted(np.random.default_rng(seed).choice(places, _MOST_TRIALS, replace=False).tolist())
-    target = fenced(np.array([accuracies[place] for place in places], dtype=np.float64))
+    target = clip_outliers(np.array([accuracies[place] for place in places], dtype=np.float64))
     group = np.array([places[i] if groups is None else groups[places[i]] for i in range(len(places))])
-    varied = [setting for setting in varied if len({as_text(setting.values[place]) for place in places}) > 1]
-    why_not = _why_not(varied, target, group)
-    if why_not is not None:
-        return Importance((), None, len(places), why_not=why_not)
-    drops, explained = _refits(_table(varied, places), target, group, seed)
-    if explained <= 0:
+    settings = [setting for setting in settings if len({format_value(setting.values[place]) for place in places}) > 1]
+    no_ranking_reason = _explain_no_ranking(settings, target, group)
+    if no_ranking_reason is not None:
+        return Importance((), None, len(places), no_ranking_reason=no_ranking_reason)
+    drops, r_squared = _refit_forests(_build_table(settings, places), target, group, seed)
+    if r_squared <= 0:
         return Importance(
             (),
-            explained,
+            r_squared,
             len(places),
-            why_not="The settings explain nothing of the accuracy of trials that the forest has not seen "
-            f"(out-of-bag R² {explained:.2f}), so no ranking is claimed: such small differences need more trials.",
+            no_ranking_reason="The settings explain nothing of the accuracy of trials that the forest has not seen "
+            f"(out-of-bag R² {r_squared:.2f}), so no ranking is claimed: such small differences need more trials.",
         )
     low, high = np.quantile(drops, (0.05, 0.95), axis=0)
-    found = [
+    importances = [
         SettingImportance(setting.key, float(mean), float(least), float(most), setting.same_as)
-        for setting, mean, least, most in zip(varied, drops.mean(axis=0), low, high, strict=True)
+        for setting, mean, least, most in zip(settings, drops.mean(axis=0), low, high, strict=True)
     ]
-    return Importance(tuple(sorted(found, key=lambda item: -item.value)), explained, len(places))
+    return Importance(tuple(sorted(importances, key=lambda item: -item.value)), r_squared, len(places))
 
 
-def fenced(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+def clip_outliers(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
     """Accuracies with those far below the rest raised to the outer fence of a box plot."""
     if not len(accuracies):
         return accuracies
@@ -99,32 +102,36 @@ def fenced(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(accuracies, lower - _FENCE * (upper - lower)) if upper > lower else accuracies
 
 
-def _why_not(varied: Sequence[Varied], target: NDArray[np.float64], group: NDArray[np.int64]) -> str | None:
-    found = len(np.unique(group))
-    if not varied:
+def _explain_no_ranking(
+    settings: Sequence[VariedSetting], target: NDArray[np.float64], group: NDArray[np.int64]
+) -> str | None:
+    configurations = len(np.unique(group))
+    if not settings:
         return "Nothing but luck varied among the finished trials, so there is nothing to rank."
-    if found < LEAST_TRIALS:
-        word = "configuration has" if found == 1 else "configurations have"
-        return f"Only {found} finished {word} been tried: which setting mattered shows in {LEAST_TRIALS} or more."
+    if configurations < LEAST_TRIALS:
+        word = "configuration has" if configurations == 1 else "configurations have"
+        return (
+            f"Only {configurations} finished {word} been tried: which setting mattered shows in {LEAST_TRIALS} or more."
+        )
     if np.ptp(target) == 0:
         return "All finished trials have the same accuracy, so there is nothing to explain."
     return None
 
 
-def _table(varied: Sequence[Varied], places: Sequence[int]) -> NDArray[np.float64]:
-    return np.column_stack([_column(setting, places) for setting in varied])
+def _build_table(settings: Sequence[VariedSetting], places: Sequence[int]) -> NDArray[np.float64]:
+    return np.column_stack([_build_column(setting, places) for setting in settings])
 
 
-def _column(setting: Varied, places: Sequence[int]) -> NDArray[np.float64]:
+def _build_column(setting: VariedSetting, places: Sequence[int]) -> NDArray[np.float64]:
     """Numbers as they are, a missing one as NaN, on which a forest splits by itself; others by their place."""
     values = [setting.values[place] for place in places]
     if setting.numeric:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    order = {as_text(level): place for place, level in enumerate(setting.levels)}
-    return np.array([order[as_text(value)] for value in values], dtype=np.float64)
+    order = {format_value(level): place for place, level in enumerate(setting.levels)}
+    return np.array([order[format_value(value)] for value in values], dtype=np.float64)
 
 
-def _refits(
+def _refit_forests(
     table: NDArray[np.float64], target: NDArray[np.float64], group: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float64], float]:
     """Each refit's importance of each column, (refits, columns), as a share of the variance; and R² of the unseen."""
@@ -132,25 +139,25 @@ def _refits(
 
     generator = np.random.default_rng(seed)
     members = [np.flatnonzero(group == kind) for kind in np.unique(group)]
-    drops, predicted, seen = [], np.zeros(len(target)), np.zeros(len(target))
+    drops, predicted, prediction_counts = [], np.zeros(len(target)), np.zeros(len(target))
     for refit in range(_REFITS):
-        drawn = generator.integers(0, len(members), len(members))
-        inside = np.concatenate([members[kind] for kind in drawn])
-        outside = np.setdiff1d(np.arange(len(target)), inside)
-        if not len(outside):
+        sample = generator.integers(0, len(members), len(members))
+        training_rows = np.concatenate([members[kind] for kind in sample])
+        unseen_rows = np.setdiff1d(np.arange(len(target)), training_rows)
+        if not len(unseen_rows):
             continue
         # Leaves of two: a trial alone is mostly its own luck.
         forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=refit, n_jobs=1)
-        forest.fit(table[inside], target[inside])
-        predicted[outside] += forest.predict(table[outside])
-        seen[outside] += 1
-        drops.append(_drops(forest, table[outside], target[outside], generator) / (2 * target.var()))
-    judged = seen > 0
-    error = float(((predicted[judged] / seen[judged] - target[judged]) ** 2).mean())
+        forest.fit(table[training_rows], target[training_rows])
+        predicted[unseen_rows] += forest.predict(table[unseen_rows])
+        prediction_counts[unseen_rows] += 1
+        drops.append(_measure_drops(forest, table[unseen_rows], target[unseen_rows], generator) / (2 * target.var()))
+    is_predicted = prediction_counts > 0
+    error = float(((predicted[is_predicted] / prediction_counts[is_predicted] - target[is_predicted]) ** 2).mean())
     return np.array(drops), 1 - error / float(target.var())
 
 
-def _drops(
+def _measure_drops(
     forest: Any, table: NDArray[np.float64], target: NDArray[np.float64], generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """By how much the forest's mean squared error grows with each column shuffled, (columns,).
@@ -163,6 +170,6 @@ def _drops(
     for column in range(columns):
         for shuffle in range(_SHUFFLES):
             shuffled[column, shuffle, :, column] = generator.permutation(table[:, column])
-    everything = np.concatenate([table, shuffled.reshape(-1, columns)])
-    errors = (forest.predict(everything).reshape(-1, rows) - target) ** 2
+    all_tables = np.concatenate([table, shuffled.reshape(-1, columns)])
+    errors = (forest.predict(all_tables).reshape(-1, rows) - target) ** 2
     return np.asarray(errors[1:].mean(axis=1).reshape(columns, _SHUFFLES).mean(axis=1) - errors[0].mean())

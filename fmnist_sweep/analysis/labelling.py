@@ -22,8 +22,8 @@ class Suspect:
     """
 
     row: int
-    given: str
-    agreed: str
+    label: str
+    alternative: str
     agreement: int
     confidence: float
     self_confidence: float
@@ -42,9 +42,9 @@ class Suspects:
 
     trials: int
     images: int
-    suspected: tuple[Suspect, ...]
-    hard: tuple[int, ...]
-    sometimes: tuple[int, ...]
+    label_suspects: tuple[Suspect, ...]
+    hard_images: tuple[int, ...]
+    occasional_errors: tuple[int, ...]
     by_chance: float
     by_chance_by_label: float
 
@@ -54,25 +54,25 @@ class Suspects:
         return self.trials >= 2
 
     @property
-    def always(self) -> int:
+    def common_errors(self) -> int:
         """How many images are wrong in every trial."""
-        return len(self.suspected) + len(self.hard)
+        return len(self.label_suspects) + len(self.hard_images)
 
     def __str__(self) -> str:
         if not self.can_tell:
             return f"Nothing can be told of the labels: that takes two trials or more, and there is {self.trials}."
-        confident = sum(suspect.confident for suspect in self.suspected)
+        confident = sum(suspect.confident for suspect in self.label_suspects)
         return (
-            f"Of {self.images:,} images, {self.always:,} are wrong in all {self.trials} trials, where "
+            f"Of {self.images:,} images, {self.common_errors:,} are wrong in all {self.trials} trials, where "
             f"{self.by_chance_by_label:,.1f} would be if the trials erred independently at their rates for each "
-            f"label. On {len(self.suspected):,} of them the trials agree on another label, on {confident:,} as "
+            f"label. On {len(self.label_suspects):,} of them the trials agree on another label, on {confident:,} as "
             f"confidently as on images that carry it: these may be label errors, or images that models "
-            f"trained on the same data misread alike. {len(self.hard):,} are hard, and "
-            f"{len(self.sometimes):,} more are wrong in some trials only."
+            f"trained on the same data misread alike. {len(self.hard_images):,} are hard, and "
+            f"{len(self.occasional_errors):,} more are wrong in some trials only."
         )
 
 
-def suspects(
+def find_suspects(
     labels: NDArray[Any],
     predicted: NDArray[Any],
     probabilities: NDArray[Any],
@@ -89,23 +89,25 @@ def suspects(
     uncertainty in dataset labels", JAIR 70 (2021), 1373-1411, which takes a label for likely wrong where
     another has at least the probability that images carrying that other label have on average.
     """
-    _check(labels, predicted, probabilities, names)
+    _check_arrays(labels, predicted, probabilities, names)
     if not 0.5 < agree <= 1:
         raise ValueError(f"agree must lie above 0.5 and not above 1, but is {agree}")
     trials, images = predicted.shape
     if trials < 2:
         return Suspects(trials, images, (), (), (), float("nan"), float("nan"))
     wrong = predicted != labels
-    always = np.flatnonzero(wrong.all(axis=0))
-    votes = (predicted[:, always, None] == np.arange(len(names))).sum(axis=0)
-    agreed = votes.max(axis=1, initial=0) >= agree * trials
+    common_errors = np.flatnonzero(wrong.all(axis=0))
+    votes = (predicted[:, common_errors, None] == np.arange(len(names))).sum(axis=0)
+    has_agreement = votes.max(axis=1, initial=0) >= agree * trials
     rates = [wrong[:, labels == label].mean(axis=1) for label in np.unique(labels)]
     return Suspects(
         trials=trials,
         images=images,
-        suspected=_suspected(labels, probabilities.mean(axis=0), names, always[agreed], votes[agreed]),
-        hard=tuple(always[~agreed].tolist()),
-        sometimes=tuple(np.flatnonzero(wrong.any(axis=0) & ~wrong.all(axis=0)).tolist()),
+        label_suspects=_rank_suspects(
+            labels, probabilities.mean(axis=0), names, common_errors[has_agreement], votes[has_agreement]
+        ),
+        hard_images=tuple(common_errors[~has_agreement].tolist()),
+        occasional_errors=tuple(np.flatnonzero(wrong.any(axis=0) & ~wrong.all(axis=0)).tolist()),
         by_chance=float(images * wrong.mean(axis=1).prod()),
         by_chance_by_label=float(
             sum(count * rate.prod() for count, rate in zip(np.unique_counts(labels).counts, rates, strict=True))
@@ -113,7 +115,7 @@ def suspects(
     )
 
 
-def _suspected(
+def _rank_suspects(
     labels: NDArray[Any],
     mean: NDArray[Any],
     names: Sequence[str],
@@ -122,24 +124,28 @@ def _suspected(
 ) -> tuple[Suspect, ...]:
     """The images at `rows` with their votes for each label, sorted; `mean` is over the trials, (n, labels)."""
     # A label that no image carries has no usual confidence, so none can be said to reach it.
-    usual = [mean[labels == label, label].mean() if (labels == label).any() else np.inf for label in range(len(names))]
-    found = [
+    usual_confidence = [
+        mean[labels == label, label].mean() if (labels == label).any() else np.inf for label in range(len(names))
+    ]
+    suspects = [
         Suspect(
             row=row,
-            given=names[labels[row]],
-            agreed=names[agreed],
-            agreement=int(vote[agreed]),
-            confidence=float(mean[row, agreed]),
+            label=names[labels[row]],
+            alternative=names[alternative],
+            agreement=int(vote[alternative]),
+            confidence=float(mean[row, alternative]),
             self_confidence=float(mean[row, labels[row]]),
-            confident=bool(mean[row, agreed] >= usual[agreed]),
+            confident=bool(mean[row, alternative] >= usual_confidence[alternative]),
         )
         for row, vote in zip(rows.tolist(), votes, strict=True)
-        for agreed in [int(vote.argmax())]
+        for alternative in [int(vote.argmax())]
     ]
-    return tuple(sorted(found, key=lambda suspect: (-suspect.agreement, -suspect.confidence)))
+    return tuple(sorted(suspects, key=lambda suspect: (-suspect.agreement, -suspect.confidence)))
 
 
-def _check(labels: NDArray[Any], predicted: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> None:
+def _check_arrays(
+    labels: NDArray[Any], predicted: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]
+) -> None:
     if predicted.ndim != 2 or labels.shape != predicted.shape[1:] or labels.size == 0:
         raise ValueError(
             f"labels must have shape (n,) with n >= 1 and predicted (trials, n), but they have "

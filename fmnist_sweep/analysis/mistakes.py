@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.confidence import Calibration, calibration
-from fmnist_sweep.analysis.labelling import Suspects, suspects
-from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, share
+from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
+from fmnist_sweep.analysis.labelling import Suspects, find_suspects
+from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, measure_share
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.trials import Predictions
 from fmnist_sweep.training.evaluation import find_most_confused
@@ -37,7 +37,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Block:
+class LabelGroup:
     """How a group of labels fares, taken by itself, though told apart from all labels.
 
     images: those with a label of the block; accuracy: of these; mistakes_inside: the share of all mistakes
@@ -48,11 +48,11 @@ class Block:
     images: int
     accuracy: Proportion
     mistakes_inside: Proportion
-    outside: Proportion
+    outside_accuracy: Proportion
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """Images of one label taken for another.
 
     share: `count` among the images of `true`, 0..1; reverse: how many of `predicted` were taken for `true`;
@@ -67,83 +67,92 @@ class Pair:
     examples: tuple[int, ...]
 
 
-def per_class(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
+def score_classes(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
     """Precision, recall and F1 of each label, in the order of `names`."""
-    confusion = _confusion(labels, predicted, names)
-    return [_class_score(confusion, place, name) for place, name in enumerate(names)]
+    confusion = _count_confusion(labels, predicted, names)
+    return [_score_class(confusion, place, name) for place, name in enumerate(names)]
 
 
-def upper_body(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> Block:
+def score_upper_body(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> LabelGroup:
     """The five labels worn on the upper body, which look most alike, against all others."""
     check_labels(labels, predicted, names)
-    block = _places(UPPER_BODY, names)
-    right, inside = labels == predicted, np.isin(labels, block)
-    return Block(
+    indices = _find_label_indices(UPPER_BODY, names)
+    correct, in_group = labels == predicted, np.isin(labels, indices)
+    return LabelGroup(
         labels=UPPER_BODY,
-        images=int(inside.sum()),
-        accuracy=share(right[inside]),
-        mistakes_inside=share((inside & np.isin(predicted, block))[~right]),
-        outside=share(right[~inside]),
+        images=int(in_group.sum()),
+        accuracy=measure_share(correct[in_group]),
+        mistakes_inside=measure_share((in_group & np.isin(predicted, indices))[~correct]),
+        outside_accuracy=measure_share(correct[~in_group]),
     )
 
 
-def merged(
+def score_merged_labels(
     labels: NDArray[Any],
     predicted: NDArray[Any],
     names: Sequence[str],
-    together: Sequence[str] = ("T-shirt/top", "Shirt"),
+    group: Sequence[str] = ("T-shirt/top", "Shirt"),
 ) -> Proportion:
     """The accuracy if the labels in `together` were one: what telling them apart costs."""
     check_labels(labels, predicted, names)
-    one = _places(together, names)
-    return share((labels == predicted) | (np.isin(labels, one) & np.isin(predicted, one)))
+    indices = _find_label_indices(group, names)
+    return measure_share((labels == predicted) | (np.isin(labels, indices) & np.isin(predicted, indices)))
 
 
-def without(labels: NDArray[Any], predicted: NDArray[Any], excluded: NDArray[np.bool_]) -> Proportion:
+def score_without_images(labels: NDArray[Any], predicted: NDArray[Any], excluded: NDArray[np.bool_]) -> Proportion:
     """The accuracy on the images that `excluded`, (n,) booleans, does not name."""
     if not labels.shape == predicted.shape == excluded.shape or labels.ndim != 1 or excluded.dtype != np.bool_:
         raise ValueError(
             f"labels, predicted and excluded must have one shape (n,), the last boolean, but have "
             f"{labels.shape}, {predicted.shape} and {excluded.shape} {excluded.dtype}"
         )
-    return share((labels == predicted)[~excluded])
+    return measure_share((labels == predicted)[~excluded])
 
 
-def confused_pairs(
+def find_confused_pairs(
     labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str], most: int = 6, examples: int = 8
-) -> list[Pair]:
+) -> list[ConfusedPair]:
     """The `most` commonest mistakes, commonest first, each with up to `examples` of its most confident cases.
 
     Each direction counts by itself. Fewer come back where fewer kinds of mistake were made.
     """
     check_probabilities(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
-    confusion = _confusion(labels, predicted, names)
+    confusion = _count_confusion(labels, predicted, names)
     pairs = []
-    for name, other, count in find_most_confused(confusion.tolist(), names, most):
-        true, said = names.index(name), names.index(other)
-        rows = np.flatnonzero((labels == true) & (predicted == said))
-        shown = rows[np.argsort(-probabilities[rows, said], kind="stable")][:examples]
-        part = count / int(confusion[true].sum())
-        pairs.append(Pair(name, other, count, part, int(confusion[said, true]), tuple(shown.tolist())))
+    for name, predicted_name, count in find_most_confused(confusion.tolist(), names, most):
+        true_index, predicted_index = names.index(name), names.index(predicted_name)
+        rows = np.flatnonzero((labels == true_index) & (predicted == predicted_index))
+        example_rows = rows[np.argsort(-probabilities[rows, predicted_index], kind="stable")][:examples]
+        fraction = count / int(confusion[true_index].sum())
+        pairs.append(
+            ConfusedPair(
+                name,
+                predicted_name,
+                count,
+                fraction,
+                int(confusion[predicted_index, true_index]),
+                tuple(example_rows.tolist()),
+            )
+        )
     return pairs
 
 
-def _class_score(confusion: NDArray[np.int64], place: int, name: str) -> ClassScore:
-    hits, said = int(confusion[place, place]), int(confusion[:, place].sum())
-    recall = Proportion.of(hits, int(confusion[place].sum()))
+def _score_class(confusion: NDArray[np.int64], index: int, name: str) -> ClassScore:
+    hits, predicted_count = int(confusion[index, index]), int(confusion[:, index].sum())
+    recall = Proportion.from_counts(hits, int(confusion[index].sum()))
     return ClassScore(
         label=name,
         support=recall.n,
-        precision=hits / max(said, 1),
+        precision=hits / max(predicted_count, 1),
         recall=hits / max(recall.n, 1),
-        f1=2 * hits / max(said + recall.n, 1),
+        f1=2 * hits / max(predicted_count + recall.n, 1),
         recall_low=recall.low,
         recall_high=recall.high,
     )
 
 
-def _confusion(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
+def _count_confusion(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
     """Counts with rows true and columns predicted, in the order of `names`."""
     check_labels(labels, predicted, names)
     size = len(names)
@@ -151,11 +160,11 @@ def _confusion(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[st
     return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
-def _places(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    missing = [name for name in wanted if name not in names]
+def _find_label_indices(labels: Sequence[str], names: Sequence[str]) -> list[int]:
+    missing = [name for name in labels if name not in names]
     if missing:
         raise ValueError(f"the labels {missing} are not among {list(names)}")
-    return [names.index(name) for name in wanted]
+    return [names.index(name) for name in labels]
 
 
 @dataclass(frozen=True)
@@ -170,13 +179,13 @@ class Mistakes:
     predictions: Predictions
     confusion: list[list[int]]
     scores: tuple[ClassScore, ...]
-    block: Block
-    merged: Proportion
-    pairs: tuple[Pair, ...]
+    upper_body: LabelGroup
+    merged_accuracy: Proportion
+    pairs: tuple[ConfusedPair, ...]
     suspects: Suspects
     calibration: Calibration
     twins: int | None
-    without_twins: Proportion | None
+    accuracy_without_twins: Proportion | None
 
     @property
     def accuracy(self) -> Proportion:
@@ -184,7 +193,9 @@ class Mistakes:
         return self.calibration.accuracy
 
 
-def find(best: Predictions, good: Sequence[Predictions], twins: NDArray[np.bool_] | None) -> Mistakes:
+def analyse_mistakes(
+    best: Predictions, good_predictions: Sequence[Predictions], twins: NDArray[np.bool_] | None
+) -> Mistakes:
     """Analyse the best's predictions, and those of all good trials on the same images (the best's included)."""
     labels, predicted = best.labels, best.predicted_labels
     size = len(LABELS)
@@ -192,17 +203,17 @@ def find(best: Predictions, good: Sequence[Predictions], twins: NDArray[np.bool_
     return Mistakes(
         predictions=best,
         confusion=confusion.tolist(),
-        scores=tuple(per_class(labels, predicted, LABELS)),
-        block=upper_body(labels, predicted, LABELS),
-        merged=merged(labels, predicted, LABELS),
-        pairs=tuple(confused_pairs(labels, best.probabilities, LABELS)),
-        suspects=suspects(
+        scores=tuple(score_classes(labels, predicted, LABELS)),
+        upper_body=score_upper_body(labels, predicted, LABELS),
+        merged_accuracy=score_merged_labels(labels, predicted, LABELS),
+        pairs=tuple(find_confused_pairs(labels, best.probabilities, LABELS)),
+        suspects=find_suspects(
             labels,
-            np.stack([found.predicted_labels for found in good]),
-            np.stack([found.probabilities for found in good]),
+            np.stack([predictions.predicted_labels for predictions in good_predictions]),
+            np.stack([predictions.probabilities for predictions in good_predictions]),
             LABELS,
         ),
-        calibration=calibration(labels, best.probabilities),
+        calibration=measure_calibration(labels, best.probabilities),
         twins=None if twins is None else int(twins.sum()),
-        without_twins=None if twins is None else without(labels, predicted, twins),
+        accuracy_without_twins=None if twins is None else score_without_images(labels, predicted, twins),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import ClassScore, comparison, per_class
+from fmnist_sweep.analysis import ClassScore, comparison, score_classes
 from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.analysis import table as trial_table
 from fmnist_sweep.analysis.comparison import Difference, Repeats
@@ -24,15 +24,15 @@ from fmnist_sweep.tracking.trials import Predictions, StoredTrial, parse_paramet
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
-SHORTEST = 6  # of a run id's beginning
+SHORTEST_ID = 6  # of a run id's beginning
 EXAMPLES = 8
 _MOST_SEEDS = 20
 _MOST_CONDITIONS = 40  # in one search; SQLite joins at most 64 tables
-_SHOWN = 5  # candidates in a sentence
+_MOST_LISTED = 5  # candidates in a sentence
 
 
 @dataclass(frozen=True)
-class Setting:
+class SettingDifference:
     """A parameter whose value differs; None where a trial has no such parameter."""
 
     key: str
@@ -56,8 +56,8 @@ class Side:
 
     @property
     def best_epoch(self) -> int | None:
-        found = self.trial.metrics.get("best_epoch")
-        return None if found is None else int(found)
+        epoch = self.trial.metrics.get("best_epoch")
+        return None if epoch is None else int(epoch)
 
     @property
     def gap(self) -> float | None:
@@ -69,7 +69,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Label:
+class LabelComparison:
     """How the two fare on one label. difference: of their recall, corrected for ten labels; None without images."""
 
     a: ClassScore
@@ -120,7 +120,7 @@ class Verdicts:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class TrialComparison:
     """All there is to say of two trials.
 
     same_configuration: they differ in nothing but the seed. why_not: why they cannot be compared image by image; then
@@ -129,188 +129,203 @@ class SideBySide:
 
     a: Side
     b: Side
-    settings: tuple[Setting, ...]
+    settings: tuple[SettingDifference, ...]
     same_configuration: bool
-    why_not: str | None
+    no_comparison_reason: str | None
     verdicts: Verdicts | None
-    labels: tuple[Label, ...]
-    images: Disagreement | None
+    labels: tuple[LabelComparison, ...]
+    disagreement: Disagreement | None
 
 
-def find(store: Store, word: str) -> StoredTrial:
+def find_trial(store: Store, name: str) -> StoredTrial:
     """The one trial that a word names: a run id or its beginning, STUDY/TRIAL, or a trial's name.
 
     ConfigError where it names none, or several, which are listed then.
     """
-    found = _named(store, word)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        candidates = "; ".join(f"{trial.run_id} ({_words(trial)})" for trial in found[:_SHOWN])
-        left = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise ConfigError(f"{word!r} names {len(found)} trials: {candidates}{left}: name one by its run id.")
-    short = f", of at least {SHORTEST} characters" if len(word) < SHORTEST else ""
+    trials = _search_trials(store, name)
+    if len(trials) == 1:
+        return trials[0]
+    if trials:
+        candidates = "; ".join(f"{trial.run_id} ({_describe_trial(trial)})" for trial in trials[:_MOST_LISTED])
+        remainder = f"; and {len(trials) - _MOST_LISTED} more" if len(trials) > _MOST_LISTED else ""
+        raise ConfigError(f"{name!r} names {len(trials)} trials: {candidates}{remainder}: name one by its run id.")
+    length_hint = f", of at least {SHORTEST_ID} characters" if len(name) < SHORTEST_ID else ""
     raise ConfigError(
-        f"{word!r} names no trial in {mask_credentials(store.uri)}: expected a run id or its beginning{short}, STUDY/TRIAL as in "
+        f"{name!r} names no trial in {mask_credentials(store.uri)}: expected a run id or its beginning{length_hint}, STUDY/TRIAL as in "
         "00c57e21763a/0000, or a trial's whole name; fmnist-sweep compare lists them."
     )
 
 
-def _named(store: Store, word: str) -> list[StoredTrial]:
-    found: list[StoredTrial] = []
-    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},32}}", word):
-        found = evidence.filter_trials(store, [f"attributes.run_id LIKE '{word}%'"])
-    elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", word):
-        study, trial = word.split("/")
-        found = evidence.read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
-    if not found and word and "'" not in word:
-        found = evidence.filter_trials(store, [f"attributes.run_name = '{word}'"])
-    return found
+def _search_trials(store: Store, name: str) -> list[StoredTrial]:
+    trials: list[StoredTrial] = []
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", name):
+        trials = evidence.filter_trials(store, [f"attributes.run_id LIKE '{name}%'"])
+    elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
+        study, trial = name.split("/")
+        trials = evidence.read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
+    if not trials and name and "'" not in name:
+        trials = evidence.filter_trials(store, [f"attributes.run_name = '{name}'"])
+    return trials
 
 
-def _words(trial: StoredTrial) -> str:
+def _describe_trial(trial: StoredTrial) -> str:
     return f"{trial.study_id}/{trial.trial_id}, {trial.state}, {trial.name}"
 
 
-def compare(store: Store, a: StoredTrial, b: StoredTrial) -> SideBySide:
+def compare_trials(store: Store, a: StoredTrial, b: StoredTrial) -> TrialComparison:
     """Read what two trials left in the store and hold one against the other."""
-    told_a, told_b = _predictions(store, a), _predictions(store, b)
-    why_not = _why_not(a, told_a) or _why_not(b, told_b)
-    if isinstance(told_a, Predictions) and isinstance(told_b, Predictions):
-        why_not = (
+    predictions_a, predictions_b = _read_predictions(store, a), _read_predictions(store, b)
+    no_comparison_reason = _explain_missing(a, predictions_a) or _explain_missing(b, predictions_b)
+    if isinstance(predictions_a, Predictions) and isinstance(predictions_b, Predictions):
+        no_comparison_reason = (
             None
-            if evidence.has_same_validation_images(a, told_a, b, told_b)
+            if evidence.has_same_validation_images(a, predictions_a, b, predictions_b)
             else (
-                f"they were scored on different validation images ({_data(a)}, {len(told_a.labels):,}, and {_data(b)}, "
-                f"{len(told_b.labels):,}), so that their accuracies differ by the luck of the images, too"
+                f"they were scored on different validation images ({_describe_data(a)}, {len(predictions_a.labels):,}, and {_describe_data(b)}, "
+                f"{len(predictions_b.labels):,}), so that their accuracies differ by the luck of the images, too"
             )
         )
-    seeds_a, seeds_b = _seeds(store, a), _seeds(store, b)
-    number_a, number_b = varied.configurations([a, b], varied.find([a, b]))
-    same = number_a == number_b
+    seeds_a, seeds_b = _find_seed_trials(store, a), _find_seed_trials(store, b)
+    number_a, number_b = varied.number_configurations([a, b], varied.find_varied_settings([a, b]))
+    same_configuration = number_a == number_b
     verdicts: Verdicts | None = None
-    labels: tuple[Label, ...] = ()
-    images: Disagreement | None = None
-    if why_not is None and isinstance(told_a, Predictions) and isinstance(told_b, Predictions):
-        verdicts = _verdicts(store, (a, told_a, seeds_a), (b, told_b, seeds_b), same)
-        labels, images = _labels(told_a, told_b), _disagreement(told_a, told_b)
-    return SideBySide(
-        a=_side(store, a, seeds_a),
-        b=_side(store, b, seeds_b),
-        settings=tuple(_settings(a, b)),
-        same_configuration=same,
-        why_not=why_not,
+    labels: tuple[LabelComparison, ...] = ()
+    disagreement: Disagreement | None = None
+    if (
+        no_comparison_reason is None
+        and isinstance(predictions_a, Predictions)
+        and isinstance(predictions_b, Predictions)
+    ):
+        verdicts = _decide_verdicts(store, (a, predictions_a, seeds_a), (b, predictions_b, seeds_b), same_configuration)
+        labels, disagreement = (
+            _compare_labels(predictions_a, predictions_b),
+            _count_disagreement(predictions_a, predictions_b),
+        )
+    return TrialComparison(
+        a=_make_side(store, a, seeds_a),
+        b=_make_side(store, b, seeds_b),
+        settings=tuple(_compare_settings(a, b)),
+        same_configuration=same_configuration,
+        no_comparison_reason=no_comparison_reason,
         verdicts=verdicts,
         labels=labels,
-        images=images,
+        disagreement=disagreement,
     )
 
 
-def _settings(a: StoredTrial, b: StoredTrial) -> list[Setting]:
-    pairs = [Setting(key, a.parse_value(key), b.parse_value(key)) for key in dict.fromkeys([*a.params, *b.params])]
+def _compare_settings(a: StoredTrial, b: StoredTrial) -> list[SettingDifference]:
+    pairs = [
+        SettingDifference(key, a.parse_value(key), b.parse_value(key)) for key in dict.fromkeys([*a.params, *b.params])
+    ]
     return [pair for pair in pairs if pair.a != pair.b or isinstance(pair.a, bool) != isinstance(pair.b, bool)]
 
 
-def _predictions(store: Store, trial: StoredTrial) -> Predictions | str:
+def _read_predictions(store: Store, trial: StoredTrial) -> Predictions | str:
     """A trial's predictions, or why there are none."""
     if trial.accuracy is None:
         return f"is {trial.state}{f' ({trial.failure})' if trial.failure else ''}, without a score"
     try:
-        found = evidence.read_predictions(store, trial.run_id)
+        predictions = evidence.read_predictions(store, trial.run_id)
     except ValueError:
         return "has a damaged predictions.npz"
-    return found or "has no predictions.npz any more"
+    return predictions or "has no predictions.npz any more"
 
 
-def _why_not(trial: StoredTrial, told: Predictions | str) -> str | None:
-    return f"{trial.run_id[:8]} {told}" if isinstance(told, str) else None
+def _explain_missing(trial: StoredTrial, predictions: Predictions | str) -> str | None:
+    return f"{trial.run_id[:8]} {predictions}" if isinstance(predictions, str) else None
 
 
-def _data(trial: StoredTrial) -> str:
+def _describe_data(trial: StoredTrial) -> str:
     return trial.tags.get("fmnist.data", "unknown data")
 
 
-def _side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
-    low, high = trial_table.interval(trial)
-    told = comparison.repeats([each.accuracy or 0.0 for each in seeds]) if seeds else None
-    return Side(trial, low, high, tuple(evidence.read_curves(store, trial.run_id)), told)
+def _make_side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
+    low, high = trial_table.compute_interval(trial)
+    repeats = comparison.summarize_repeats([seed_trial.accuracy or 0.0 for seed_trial in seeds]) if seeds else None
+    return Side(trial, low, high, tuple(evidence.read_curves(store, trial.run_id)), repeats)
 
 
-def _seeds(store: Store, trial: StoredTrial) -> list[StoredTrial]:
+def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     """Finished trials of the same configuration on the same data, one for each seed, the trial itself first."""
     if trial.accuracy is None:
         return []
-    alike = {"tags.`fmnist.data`": _data(trial)}
-    alike |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
+    criteria = {"tags.`fmnist.data`": _describe_data(trial)}
+    criteria |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
     # What cannot be asked for in quotes is compared below, as all of it is.
-    conditions = [f"{key} = '{text}'" for key, text in alike.items() if "'" not in text]
-    found = [trial, *evidence.filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
-    settings = varied.find(found)
-    same = varied.configurations(found, settings)
+    conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
+    trials = [trial, *evidence.filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
+    settings = varied.find_varied_settings(trials)
+    numbers = varied.number_configurations(trials, settings)
     by_seed: dict[str | None, StoredTrial] = {}
-    for each, number in zip(found, same, strict=True):
-        if number == same[0] and each.accuracy is not None:
-            by_seed.setdefault(each.params.get("seed"), each)
+    for candidate, number in zip(trials, numbers, strict=True):
+        if number == numbers[0] and candidate.accuracy is not None:
+            by_seed.setdefault(candidate.params.get("seed"), candidate)
     return list(by_seed.values())[:_MOST_SEEDS]
 
 
-_Told = tuple[StoredTrial, Predictions, list[StoredTrial]]
+_TrialData = tuple[StoredTrial, Predictions, list[StoredTrial]]
 
 
-def _verdicts(store: Store, a: _Told, b: _Told, same_configuration: bool) -> Verdicts:
-    (_, told_a, seeds_a), (_, told_b, seeds_b) = a, b
+def _decide_verdicts(store: Store, a: _TrialData, b: _TrialData, same_configuration: bool) -> Verdicts:
+    (_, predictions_a, seeds_a), (_, predictions_b, seeds_b) = a, b
     groups = [[trial.accuracy or 0.0 for trial in seeds] for seeds in (seeds_a, [] if same_configuration else seeds_b)]
-    freedom = comparison.pooled_freedom(groups)
-    measured = comparison.pooled_sd(groups) if freedom >= LEAST_FREEDOM else None
-    seed_sd = comparison.SEED_SD if measured is None else measured
-    over_seeds = None
+    freedom = comparison.pool_freedom(groups)
+    measured_sd = comparison.pool_sd(groups) if freedom >= LEAST_FREEDOM else None
+    seed_sd = comparison.SEED_SD if measured_sd is None else measured_sd
+    seed_difference = None
     if not same_configuration and min(len(seeds_a), len(seeds_b)) > 1:
-        correct = _correct(store, a), _correct(store, b)
+        correct = _stack_correct(store, a), _stack_correct(store, b)
         if min(map(len, correct)) > 1:
-            over_seeds = comparison.over_seeds(*correct)
+            seed_difference = comparison.compare_over_seeds(*correct)
     return Verdicts(
-        models=comparison.paired(told_a.correct_mask, told_b.correct_mask),
-        configurations=comparison.paired(told_a.correct_mask, told_b.correct_mask, seed_sd=seed_sd),
+        models=comparison.compare_models(predictions_a.correct_mask, predictions_b.correct_mask),
+        configurations=comparison.compare_models(
+            predictions_a.correct_mask, predictions_b.correct_mask, seed_sd=seed_sd
+        ),
         seed_sd=seed_sd,
-        seed_freedom=0 if measured is None else freedom,
-        seeds=over_seeds,
+        seed_freedom=0 if measured_sd is None else freedom,
+        seeds=seed_difference,
     )
 
 
-def _correct(store: Store, told: _Told) -> NDArray[np.bool_]:
+def _stack_correct(store: Store, data: _TrialData) -> NDArray[np.bool_]:
     """Which images each seed's model got right, shape (seeds, images)."""
-    trial, own, seeds = told
-    rows = [own.correct_mask]
+    trial, predictions, seeds = data
+    rows = [predictions.correct_mask]
     for other in seeds:
-        found = own if other.run_id == trial.run_id else _predictions(store, other)
+        other_predictions = predictions if other.run_id == trial.run_id else _read_predictions(store, other)
         if (
             other.run_id != trial.run_id
-            and isinstance(found, Predictions)
-            and evidence.has_same_validation_images(trial, own, other, found)
+            and isinstance(other_predictions, Predictions)
+            and evidence.has_same_validation_images(trial, predictions, other, other_predictions)
         ):
-            rows.append(found.correct_mask)
+            rows.append(other_predictions.correct_mask)
     return np.stack(rows)
 
 
-def _labels(a: Predictions, b: Predictions) -> tuple[Label, ...]:
+def _compare_labels(a: Predictions, b: Predictions) -> tuple[LabelComparison, ...]:
     scores = zip(
-        per_class(a.labels, a.predicted_labels, LABELS), per_class(b.labels, b.predicted_labels, LABELS), strict=True
+        score_classes(a.labels, a.predicted_labels, LABELS),
+        score_classes(b.labels, b.predicted_labels, LABELS),
+        strict=True,
     )
-    found = []
+    comparisons = []
     for number, (score_a, score_b) in enumerate(scores):
-        mine = a.labels == number
+        has_label = a.labels == number
         difference = None
-        if mine.any():
-            difference = comparison.paired(a.correct_mask[mine], b.correct_mask[mine], comparisons=len(LABELS))
-        found.append(Label(score_a, score_b, difference))
-    return tuple(found)
+        if has_label.any():
+            difference = comparison.compare_models(
+                a.correct_mask[has_label], b.correct_mask[has_label], comparisons=len(LABELS)
+            )
+        comparisons.append(LabelComparison(score_a, score_b, difference))
+    return tuple(comparisons)
 
 
-def _disagreement(a: Predictions, b: Predictions) -> Disagreement:
-    sure_a, sure_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
+def _count_disagreement(a: Predictions, b: Predictions) -> Disagreement:
+    confidence_a, confidence_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
 
-    def examples(chosen: NDArray[np.bool_], confidence: NDArray[np.float32]) -> tuple[Example, ...]:
-        rows = np.flatnonzero(chosen)
+    def select_examples(is_chosen: NDArray[np.bool_], confidence: NDArray[np.float32]) -> tuple[Example, ...]:
+        rows = np.flatnonzero(is_chosen)
         rows = rows[np.argsort(-confidence[rows], kind="stable")][:EXAMPLES]
         return tuple(
             Example(
@@ -318,14 +333,14 @@ def _disagreement(a: Predictions, b: Predictions) -> Disagreement:
                 row=int(row),
                 label=LABELS[a.labels[row]],
                 a=LABELS[a.predicted_labels[row]],
-                a_confidence=float(sure_a[row]),
+                a_confidence=float(confidence_a[row]),
                 b=LABELS[b.predicted_labels[row]],
-                b_confidence=float(sure_b[row]),
+                b_confidence=float(confidence_b[row]),
             )
             for row in rows.tolist()
         )
 
-    only_a, only_b, wrong = (
+    only_a, only_b, both_wrong = (
         a.correct_mask & ~b.correct_mask,
         b.correct_mask & ~a.correct_mask,
         ~a.correct_mask & ~b.correct_mask,
@@ -334,40 +349,40 @@ def _disagreement(a: Predictions, b: Predictions) -> Disagreement:
         both_right=int((a.correct_mask & b.correct_mask).sum()),
         only_a=int(only_a.sum()),
         only_b=int(only_b.sum()),
-        both_wrong=int(wrong.sum()),
-        only_a_examples=examples(only_a, sure_b),
-        only_b_examples=examples(only_b, sure_a),
-        both_wrong_examples=examples(wrong, (sure_a + sure_b) / 2),
+        both_wrong=int(both_wrong.sum()),
+        only_a_examples=select_examples(only_a, confidence_b),
+        only_b_examples=select_examples(only_b, confidence_a),
+        both_wrong_examples=select_examples(both_wrong, (confidence_a + confidence_b) / 2),
     )
 
 
-def as_values(found: SideBySide) -> dict[str, Any]:
+def serialize_comparison(pair: TrialComparison) -> dict[str, Any]:
     """All of it as plain values for JSON; what is not known is None."""
     return {
-        **{name: _side_values(side) for name, side in (("a", found.a), ("b", found.b))},
-        "same_configuration": found.same_configuration,
-        "settings": {setting.key: {"a": setting.a, "b": setting.b} for setting in found.settings},
-        "why_not_image_by_image": found.why_not,
-        "verdicts": None if found.verdicts is None else _verdict_values(found.verdicts),
+        **{name: _serialize_side(side) for name, side in (("a", pair.a), ("b", pair.b))},
+        "same_configuration": pair.same_configuration,
+        "settings": {setting.key: {"a": setting.a, "b": setting.b} for setting in pair.settings},
+        "why_not_image_by_image": pair.no_comparison_reason,
+        "verdicts": None if pair.verdicts is None else _serialize_verdicts(pair.verdicts),
         "labels": [
             {
                 "label": label.a.label,
                 "a": vars(label.a),
                 "b": vars(label.b),
-                "recall": _difference_values(label.difference),
+                "recall": _serialize_difference(label.difference),
             }
-            for label in found.labels
+            for label in pair.labels
         ],
         "images": None
-        if found.images is None
+        if pair.disagreement is None
         else {
-            name: [vars(each) for each in value] if isinstance(value, tuple) else value
-            for name, value in vars(found.images).items()
+            name: [vars(example) for example in value] if isinstance(value, tuple) else value
+            for name, value in vars(pair.disagreement).items()
         },
     }
 
 
-def _side_values(side: Side) -> dict[str, Any]:
+def _serialize_side(side: Side) -> dict[str, Any]:
     trial = side.trial
     return {
         "run_id": trial.run_id,
@@ -391,15 +406,15 @@ def _side_values(side: Side) -> dict[str, Any]:
     }
 
 
-def _verdict_values(verdicts: Verdicts) -> dict[str, Any]:
+def _serialize_verdicts(verdicts: Verdicts) -> dict[str, Any]:
     return {
-        "models": _difference_values(verdicts.models),
-        "configurations": _difference_values(verdicts.configurations),
+        "models": _serialize_difference(verdicts.models),
+        "configurations": _serialize_difference(verdicts.configurations),
         "seed_sd": verdicts.seed_sd,
         "seed_freedom": verdicts.seed_freedom,
-        "over_seeds": _difference_values(verdicts.seeds),
+        "over_seeds": _serialize_difference(verdicts.seeds),
     }
 
 
-def _difference_values(difference: Difference | None) -> dict[str, Any] | None:
+def _serialize_difference(difference: Difference | None) -> dict[str, Any] | None:
     return None if difference is None else {**vars(difference), "verdict": difference.verdict}

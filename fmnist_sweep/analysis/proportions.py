@@ -28,7 +28,7 @@ class Proportion:
     n: int
 
     @classmethod
-    def of(cls, successes: int, n: int) -> Proportion:
+    def from_counts(cls, successes: int, n: int) -> Proportion:
         """The proportion of these counts; ValueError unless 0 <= successes <= n."""
         if n == 0 and successes == 0:
             return cls(float("nan"), 0.0, 1.0, 0, 0)
@@ -39,9 +39,9 @@ class Proportion:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]" if self.n else "none to count"
 
 
-def share(successes: NDArray[np.bool_]) -> Proportion:
+def measure_share(successes: NDArray[np.bool_]) -> Proportion:
     """How many of these booleans are true, of how many."""
-    return Proportion.of(int(successes.sum()), len(successes))
+    return Proportion.from_counts(int(successes.sum()), len(successes))
 
 
 def check_labels(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> None:
@@ -54,12 +54,12 @@ def check_labels(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[
     check_range(predicted, "predicted", len(names))
 
 
-def check_range(found: NDArray[Any], what: str, size: int) -> None:
+def check_range(values: NDArray[Any], name: str, size: int) -> None:
     """ValueError, about `what`, unless these are integers 0..size - 1."""
-    if not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"{what} must be integers, but are {found.dtype}")
-    if found.size and (found.min() < 0 or found.max() >= size):
-        raise ValueError(f"{what} must lie in 0..{size - 1}, but lie in {found.min()}..{found.max()}")
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, but are {values.dtype}")
+    if values.size and (values.min() < 0 or values.max() >= size):
+        raise ValueError(f"{name} must lie in 0..{size - 1}, but lie in {values.min()}..{values.max()}")
 
 
 def check_probabilities(labels: NDArray[Any], probabilities: NDArray[Any]) -> None:

@@ -18,7 +18,7 @@ _GREATEST = 1e38  # beyond it float32 has no numbers, and neither has a forest; 
 
 
 @dataclass(frozen=True)
-class Varied:
+class VariedSetting:
     """One setting and its value in each trial, in the order of the trials; None where a trial has none.
 
     log: shown on a logarithmic axis. same_as: other settings that changed exactly when this one did, so that nothing
@@ -33,53 +33,53 @@ class Varied:
     @property
     def numeric(self) -> bool:
         """Whether all values there are are numbers."""
-        return all(_is_number(value) for value in self.values if value is not None)
+        return all(_is_float32_number(value) for value in self.values if value is not None)
 
     @property
     def levels(self) -> list[Any]:
         """The values there are, each once, in order: numbers by size, others as text; None last."""
-        distinct = {as_text(value): value for value in self.values if value is not None}
-        ordered = sorted(distinct.values(), key=(lambda value: value) if self.numeric else as_text)
-        return ordered + ([None] if any(value is None for value in self.values) else [])
+        distinct = {format_value(value): value for value in self.values if value is not None}
+        levels = sorted(distinct.values(), key=(lambda value: value) if self.numeric else format_value)
+        return levels + ([None] if any(value is None for value in self.values) else [])
 
 
-def find(trials: Sequence[StoredTrial]) -> list[Varied]:
+def find_varied_settings(trials: Sequence[StoredTrial]) -> list[VariedSetting]:
     """The settings with more than one value among trials, in the order in which the config has them."""
     keys = dict.fromkeys(key for trial in trials for key in trial.params)
-    found = []
+    settings = []
     for key in keys:
         texts = tuple(trial.params.get(key) for trial in trials)
-        if not _is_bookkeeping(key) and len({_normal(text) for text in texts}) > 1:
+        if not _is_bookkeeping(key) and len({_normalize_text(text) for text in texts}) > 1:
             values = tuple(map(parse_parameter, texts))
-            found.append(Varied(key, values, log=_spans_factors(values)))
-    return found
+            settings.append(VariedSetting(key, values, log=_spans_factors(values)))
+    return settings
 
 
-def distinct(varied: Sequence[Varied]) -> list[Varied]:
+def select_distinct_settings(settings: Sequence[VariedSetting]) -> list[VariedSetting]:
     """The settings without those that only repeat another: the first of each kind names the others in same_as."""
-    kinds: dict[tuple[int, ...], list[Varied]] = defaultdict(list)
-    for setting in varied:
+    kinds: dict[tuple[int, ...], list[VariedSetting]] = defaultdict(list)
+    for setting in settings:
         kinds[_partition(setting.values)].append(setting)
     return [
-        Varied(first.key, first.values, first.log, tuple(other.key for other in others))
+        VariedSetting(first.key, first.values, first.log, tuple(other.key for other in others))
         for first, *others in kinds.values()
     ]
 
 
-def configurations(trials: Sequence[StoredTrial], varied: Sequence[Varied]) -> list[int]:
+def number_configurations(trials: Sequence[StoredTrial], settings: Sequence[VariedSetting]) -> list[int]:
     """The number of each trial's configuration: the same for trials that differ in nothing but their seed.
 
     varied: all settings with more than one value among these trials. The data seen is part of the configuration.
     """
     numbers: dict[tuple[str, ...], int] = {}
     keys = [
-        (trial.tags.get("fmnist.data", ""), *(_exactly(setting.values[place]) for setting in varied))
+        (trial.tags.get("fmnist.data", ""), *(_format_exactly(setting.values[place]) for setting in settings))
         for place, trial in enumerate(trials)
     ]
     return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
-def as_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value as tables and axes show it."""
     if value is None:
         return "–"
@@ -90,31 +90,31 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _normal(text: str | None) -> str:
+def _normalize_text(text: str | None) -> str:
     """A value's text such that 0 and 0.0, or None and no such parameter, are the same."""
-    return _exactly(parse_parameter(text))
+    return _format_exactly(parse_parameter(text))
 
 
-def _exactly(value: Any) -> str:
+def _format_exactly(value: Any) -> str:
     """A text that tells a value from every other, which as_text does of round numbers only."""
-    return repr(float(value)) if _is_number(value) else as_text(value)
+    return repr(float(value)) if _is_float32_number(value) else format_value(value)
 
 
 def _is_bookkeeping(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in _BOOKKEEPING)
 
 
-def _is_number(value: Any) -> bool:
+def _is_float32_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _GREATEST
 
 
 def _spans_factors(values: Sequence[Any]) -> bool:
     present = [value for value in values if value is not None]
-    numbers = [value for value in present if _is_number(value) and value > 0]
+    numbers = [value for value in present if _is_float32_number(value) and value > 0]
     return len(numbers) == len(present) > 0 and max(numbers) >= _LOG_RATIO * min(numbers)
 
 
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
     """Which trials share a value, whatever it is: the number of each value by its first occurrence."""
     numbers: dict[str, int] = {}
-    return tuple(numbers.setdefault(_exactly(value), len(numbers)) for value in values)
+    return tuple(numbers.setdefault(_format_exactly(value), len(numbers)) for value in values)

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.tracking.store import Store
 
-SCORE = "best_val_accuracy"
-_COUNTS = ("attempt", "images", "best_epoch", "parameters")
+SCORE_COLUMN = "best_val_accuracy"
+_COUNT_COLUMNS = ("attempt", "images", "best_epoch", "parameters")
 ENDINGS = (".csv", ".json", ".parquet")
 
 
-def choose(
+def select_trials(
     store: Store, *, sweep: str | None = None, studies: Sequence[str] = (), kinds: Sequence[str] = ("trial",)
 ) -> list[StoredTrial]:
     """The trials of a sweep or of studies, by their ids; of both, those in both; of neither, all of the experiment.
@@ -43,53 +43,59 @@ def choose(
     """
     if not studies and sweep is None:
         return evidence.read_trials(store, {}, kinds)
-    found = {trial.run_id: trial for study in studies for trial in _of_study(store, study, kinds)}
+    trials_by_id = {trial.run_id: trial for study in studies for trial in _read_study(store, study, kinds)}
     if sweep is None:
-        return list(found.values())
-    (run,) = tracking.list_newest_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _plain(sweep)}, 1) or (None,)
+        return list(trials_by_id.values())
+    (run,) = tracking.list_newest_runs(
+        store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _check_identifier(sweep)}, 1
+    ) or (None,)
     if run is None:
-        raise _none_there(store, "sweep", sweep)
+        raise _make_missing_error(store, "sweep", sweep)
     # By its studies: one that was begun in another sweep is below that one's run.
     journals = run.data.tags["fmnist.journals"].split()
-    below = [trial for name in journals for trial in evidence.read_trials(store, {"fmnist.journal": name}, kinds)]
-    return [trial for trial in below if not studies or trial.run_id in found]
+    sweep_trials = [
+        trial for name in journals for trial in evidence.read_trials(store, {"fmnist.journal": name}, kinds)
+    ]
+    return [trial for trial in sweep_trials if not studies or trial.run_id in trials_by_id]
 
 
-def _of_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
-    marks = {"fmnist.study_id": _plain(study)}
-    found = evidence.read_trials(store, marks, kinds)
-    if not found and not tracking.list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
-        raise _none_there(store, "study", study)
-    return found
+def _read_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
+    marks = {"fmnist.study_id": _check_identifier(study)}
+    trials = evidence.read_trials(store, marks, kinds)
+    if not trials and not tracking.list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
+        raise _make_missing_error(store, "study", study)
+    return trials
 
 
-def _plain(identifier: str) -> str:
+def _check_identifier(identifier: str) -> str:
     if not identifier.isalnum():
         raise ConfigError(f"{identifier!r} is no id: expected letters and digits, as fmnist-sweep compare shows them.")
     return identifier
 
 
-def _none_there(store: Store, kind: str, identifier: str) -> ConfigError:
+def _make_missing_error(store: Store, kind: str, identifier: str) -> ConfigError:
     return ConfigError(
         f"{mask_credentials(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: fmnist-sweep ui "
         f"and fmnist-sweep studies show what is there."
     )
 
 
-def table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     """A row a trial, in the order given; the columns are described in fmnist_sweep.trials."""
     import pandas as pd
 
-    columns: dict[str, list[Any]] = {name: [of(trial) for trial in trials] for name, of in _COLUMNS.items()}
-    intervals = [interval(trial) for trial in trials]
+    columns: dict[str, list[Any]] = {
+        name: [read_value(trial) for trial in trials] for name, read_value in _COLUMNS.items()
+    }
+    intervals = [compute_interval(trial) for trial in trials]
     columns["low"], columns["high"] = [low for low, _ in intervals], [high for _, high in intervals]
-    first = (*_FIRST, "low", "high")  # the interval stands beside its accuracy
-    ordered = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
+    first = (*_FIRST_COLUMNS, "low", "high")  # the interval stands beside its accuracy
+    sorted_columns = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
     for key in dict.fromkeys(key for trial in trials for key in trial.params):
-        ordered[key] = [trial.parse_value(key) for trial in trials]
+        sorted_columns[key] = [trial.parse_value(key) for trial in trials]
     for key in dict.fromkeys(key for trial in trials for key in trial.metrics if key.startswith("val_f1.")):
-        ordered[key] = [trial.metrics.get(key, math.nan) for trial in trials]
-    return pd.DataFrame({name: _series(name, values) for name, values in ordered.items()})
+        sorted_columns[key] = [trial.metrics.get(key, math.nan) for trial in trials]
+    return pd.DataFrame({name: _make_series(name, values) for name, values in sorted_columns.items()})
 
 
 _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
@@ -103,44 +109,44 @@ _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "state": lambda trial: trial.state,
     "data": lambda trial: trial.tags.get("fmnist.data"),
     "precision": lambda trial: trial.tags.get("fmnist.precision"),
-    SCORE: lambda trial: math.nan if trial.accuracy is None else trial.accuracy,
+    SCORE_COLUMN: lambda trial: math.nan if trial.accuracy is None else trial.accuracy,
     "images": lambda trial: trial.images,
-    "best_epoch": lambda trial: _whole(trial.metrics.get("best_epoch")),
+    "best_epoch": lambda trial: _convert_to_int(trial.metrics.get("best_epoch")),
     "last_val_loss": lambda trial: trial.metrics.get("val_loss", math.nan),
-    "parameters": lambda trial: _whole(trial.metrics.get("parameters")),
+    "parameters": lambda trial: _convert_to_int(trial.metrics.get("parameters")),
     "fit_seconds": lambda trial: trial.metrics.get("fit_seconds", math.nan),
     "cpu_seconds": lambda trial: trial.metrics.get("cpu_seconds", math.nan),
     "began": lambda trial: trial.began,
     "ended": lambda trial: trial.ended,
     "failure": lambda trial: trial.failure,
 }
-_FIRST = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE) + 1]
+_FIRST_COLUMNS = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE_COLUMN) + 1]
 
 
-def interval(trial: StoredTrial) -> tuple[float, float]:
+def compute_interval(trial: StoredTrial) -> tuple[float, float]:
     """Wilson's 95 % interval of a trial's accuracy; NaN where it has none, or its number of images is not known."""
     if trial.accuracy is None or not trial.images:
         return math.nan, math.nan
     return evaluate.compute_wilson_interval(round(trial.accuracy * trial.images), trial.images)
 
 
-def _whole(value: float | None) -> int | None:
+def _convert_to_int(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _series(name: str, values: list[Any]) -> pd.Series[Any]:
+def _make_series(name: str, values: list[Any]) -> pd.Series[Any]:
     import pandas as pd
 
     if name in ("began", "ended"):
         return pd.Series(pd.to_datetime(values, unit="ms", utc=True))
-    present = {type(value) for value in values if value is not None}
-    if name in _COUNTS or (present == {int} and None in values):
+    types = {type(value) for value in values if value is not None}
+    if name in _COUNT_COLUMNS or (types == {int} and None in values):
         return pd.Series(values, dtype="Int64")  # an int64 has no place for a missing one
-    if present == {bool} and None in values:
+    if types == {bool} and None in values:
         return pd.Series(values, dtype="boolean")
-    if present and present <= {int, float}:
-        return pd.Series(values, dtype="int64" if present == {int} else "float64")
-    return pd.Series(values, dtype=None if present in ({bool}, {str}) else "object")
+    if types and types <= {int, float}:
+        return pd.Series(values, dtype="int64" if types == {int} else "float64")
+    return pd.Series(values, dtype=None if types in ({bool}, {str}) else "object")
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,8 @@ class Condition:
         return f"{self.key}{self.operator}{self.value}"
 
 
-_CONDITION = re.compile(r"\s*([^=!<>~]+?)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+_CONDITION_PATTERN = re.compile(r"\s*([^=!<>~]+?)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": lambda cell, value: cell < value,
     "<=": lambda cell, value: cell <= value,
     ">": lambda cell, value: cell > value,
@@ -164,72 +170,74 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def condition(text: str) -> Condition:
+def parse_condition(text: str) -> Condition:
     """KEY OP VALUE as a condition; nothing in it is ever evaluated as code."""
-    found = _CONDITION.fullmatch(text)
-    if found is None:
+    match = _CONDITION_PATTERN.fullmatch(text)
+    if match is None:
         raise ConfigError(
             f"--where {text!r}: expected KEY OP VALUE with one of = != < <= > >= ~ (contains), as in model.filters>=48."
         )
-    key, operator, value = found.groups()
+    key, operator, value = match.groups()
     return Condition(key, "=" if operator == "==" else operator, value)
 
 
-def matching(frame: pd.DataFrame, conditions: Iterable[Condition]) -> pd.DataFrame:
+def filter_rows(frame: pd.DataFrame, conditions: Iterable[Condition]) -> pd.DataFrame:
     """The rows that meet all conditions; a missing value meets none but != and =none."""
-    for one in conditions:
-        check_key(frame, one.key, f"--where {one}")
-        meets = _test(one)
-        frame = frame[[meets(cell) for cell in frame[one.key].tolist()]]
+    for condition in conditions:
+        check_key(frame, condition.key, f"--where {condition}")
+        is_met = _make_test(condition)
+        frame = frame[[is_met(cell) for cell in frame[condition.key].tolist()]]
     return frame
 
 
-def check_key(frame: pd.DataFrame, key: str, said: str) -> None:
+def check_key(frame: pd.DataFrame, key: str, option: str) -> None:
     """ConfigError, with the nearest there is, where the table has no such column; said: what the user typed."""
     if key not in frame.columns:
-        near = difflib.get_close_matches(key, list(frame.columns), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "parameters have dotted names as on the command line."
-        raise ConfigError(f"{said}: no trial here has {key}; {hint}")
+        matches = difflib.get_close_matches(key, list(frame.columns), n=1, cutoff=0.5)
+        hint = f"did you mean {matches[0]}?" if matches else "parameters have dotted names as on the command line."
+        raise ConfigError(f"{option}: no trial here has {key}; {hint}")
 
 
-def _test(one: Condition) -> Callable[[Any], bool]:
-    value = None if one.value.lower() in ("none", "null", "") else parse_parameter(_lower_truth(one.value))
-    if one.operator == "~":
-        return lambda cell: not is_missing(cell) and one.value.lower() in _text(cell).lower()
-    if one.operator in ("=", "!="):
-        wanted = one.operator == "="
-        return lambda cell: _equal(cell, value, one.value) is wanted
-    orders = _ORDERS[one.operator]
-    if one.key in ("began", "ended"):
-        moment = _moment(one)
-        return lambda cell: not is_missing(cell) and orders(cell, moment)
+def _make_test(condition: Condition) -> Callable[[Any], bool]:
+    value = None if condition.value.lower() in ("none", "null", "") else parse_parameter(_lower_truth(condition.value))
+    if condition.operator == "~":
+        return lambda cell: not is_missing(cell) and condition.value.lower() in _format_cell(cell).lower()
+    if condition.operator in ("=", "!="):
+        wanted = condition.operator == "="
+        return lambda cell: _is_equal(cell, value, condition.value) is wanted
+    compare = _COMPARATORS[condition.operator]
+    if condition.key in ("began", "ended"):
+        time = _parse_time(condition)
+        return lambda cell: not is_missing(cell) and compare(cell, time)
     if not _is_number(value):
         raise ConfigError(
-            f"--where {one}: {one.operator} compares numbers, and {one.value!r} is none; give each condition a --where "
+            f"--where {condition}: {condition.operator} compares numbers, and {condition.value!r} is none; give each condition a --where "
             "of its own."
         )
-    return lambda cell: _is_number(cell) and orders(cell, value)
+    return lambda cell: _is_number(cell) and compare(cell, value)
 
 
 def _lower_truth(text: str) -> str:
     return text.lower() if text.lower() in ("true", "false") else text
 
 
-def _equal(cell: Any, value: Any, typed: str) -> bool:
+def _is_equal(cell: Any, value: Any, text: str) -> bool:
     if is_missing(cell):
         return value is None
     if _is_number(cell) and _is_number(value):
         return bool(cell == value)
     # The text too: an id may be of digits alone.
-    return (type(cell) is type(value) and bool(cell == value)) or _text(cell) == typed
+    return (type(cell) is type(value) and bool(cell == value)) or _format_cell(cell) == text
 
 
-def _moment(one: Condition) -> datetime:
+def _parse_time(condition: Condition) -> datetime:
     try:
-        moment = datetime.fromisoformat(one.value)
+        time = datetime.fromisoformat(condition.value)
     except ValueError:
-        raise ConfigError(f"--where {one}: expected a date or time, as in {one.key}>2026-01-31T18:00.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise ConfigError(
+            f"--where {condition}: expected a date or time, as in {condition.key}>2026-01-31T18:00."
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def is_missing(cell: Any) -> bool:
@@ -243,27 +251,27 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _text(cell: Any) -> str:
+def _format_cell(cell: Any) -> str:
     return cell if isinstance(cell, str) else json.dumps(cell, default=str)
 
 
-def ordered(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFrame:
+def sort_rows(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFrame:
     """The rows by one column: numbers by size, all else as text; rows without a value last, equals as they were."""
     check_key(frame, key, f"--sort {key}")
     places = range(len(frame))
     cells = frame[key].tolist()
-    there = [place for place in places if not is_missing(cells[place])]
-    there.sort(key=lambda place: _rank(cells[place]), reverse=descending)
-    return frame.iloc[[*there, *(place for place in places if is_missing(cells[place]))]]
+    filled_places = [place for place in places if not is_missing(cells[place])]
+    filled_places.sort(key=lambda place: _make_sort_key(cells[place]), reverse=descending)
+    return frame.iloc[[*filled_places, *(place for place in places if is_missing(cells[place]))]]
 
 
-def _rank(cell: Any) -> tuple[int, Any]:
+def _make_sort_key(cell: Any) -> tuple[int, Any]:
     if hasattr(cell, "timestamp"):
         return 0, cell.timestamp()
-    return (0, cell) if _is_number(cell) or isinstance(cell, bool) else (1, _text(cell))
+    return (0, cell) if _is_number(cell) or isinstance(cell, bool) else (1, _format_cell(cell))
 
 
-def by_config(trials: Sequence[StoredTrial]) -> pd.DataFrame:
+def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     """A row a configuration of finished trials: mean, sd over seeds and n, the highest mean first.
 
     Trials that differ in nothing but their seed, on the same data, are one configuration; a second trial with the same
@@ -273,23 +281,23 @@ def by_config(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     import pandas as pd
 
     finished = [trial for trial in trials if trial.accuracy is not None]
-    settings = varied.find(finished)
+    settings = varied.find_varied_settings(finished)
     groups: dict[int, dict[Any, int]] = {}
-    for place, number in enumerate(varied.configurations(finished, settings)):
+    for place, number in enumerate(varied.number_configurations(finished, settings)):
         groups.setdefault(number, {}).setdefault(finished[place].params.get("seed"), place)
     rows = []
     for seeds in groups.values():
         members = [finished[place] for place in seeds.values()]
-        told = comparison.repeats([trial.accuracy or 0.0 for trial in members])
+        repeats = comparison.summarize_repeats([trial.accuracy or 0.0 for trial in members])
         first = next(iter(seeds.values()))
         rows.append(
             {
                 **{setting.key: setting.values[first] for setting in settings},
                 "data": members[0].tags.get("fmnist.data"),
-                "n": told.n,
-                "mean": told.mean,
+                "n": repeats.n,
+                "mean": repeats.mean,
                 **{
-                    name: math.nan if (value := getattr(told, name)) is None else value
+                    name: math.nan if (value := getattr(repeats, name)) is None else value
                     for name in ("sd", "low", "high")
                 },
                 "seeds": " ".join(str(trial.params.get("seed")) for trial in members),
@@ -298,10 +306,10 @@ def by_config(trials: Sequence[StoredTrial]) -> pd.DataFrame:
         )
     rows.sort(key=lambda row: -row["mean"])
     names = [*(setting.key for setting in settings), "data", "n", "mean", "sd", "low", "high", "seeds", "run_ids"]
-    return pd.DataFrame({name: _series(name, [row[name] for row in rows]) for name in names})
+    return pd.DataFrame({name: _make_series(name, [row[name] for row in rows]) for name in names})
 
 
-def export(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
+def export_table(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
     """Write a table to a new file, as its ending says: .csv, .json (a list of rows) or .parquet.
 
     Lists, and settings of several types, are JSON text in .csv and .parquet. An existing file is replaced with
@@ -314,26 +322,26 @@ def export(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
     try:
-        packed.write_file_atomically(path, _content(frame, path.suffix.lower()))
+        packed.write_file_atomically(path, _encode_table(frame, path.suffix.lower()))
     except OSError as error:
         raise ConfigError(f"--export={path}: cannot be written ({error.strerror}).") from None
 
 
-def _content(frame: pd.DataFrame, ending: str) -> bytes:
+def _encode_table(frame: pd.DataFrame, ending: str) -> bytes:
     if ending == ".json":
-        return as_json(frame).encode()
-    plain = frame.copy()
+        return encode_json_rows(frame).encode()
+    converted = frame.copy()
     for name in frame.columns:
         if _is_mixed(frame[name]):
-            plain[name] = [_plain_cell(cell) for cell in frame[name]]
+            converted[name] = [_convert_cell(cell) for cell in frame[name]]
     if ending == ".csv":
-        return plain.to_csv(index=False).encode()
+        return converted.to_csv(index=False).encode()
     buffer = io.BytesIO()
-    plain.to_parquet(buffer, index=False)
+    converted.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
-def as_json(frame: pd.DataFrame) -> str:
+def encode_json_rows(frame: pd.DataFrame) -> str:
     """The rows as a JSON list; times in ISO 8601, missing values null."""
     return frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1)
 
@@ -342,5 +350,5 @@ def _is_mixed(series: pd.Series[Any]) -> bool:
     return series.dtype == object and not all(cell is None or isinstance(cell, str) for cell in series)
 
 
-def _plain_cell(cell: Any) -> str | None:
-    return None if is_missing(cell) else _text(cell)
+def _convert_cell(cell: Any) -> str | None:
+    return None if is_missing(cell) else _format_cell(cell)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from fmnist_sweep.analysis.pair import SideBySide
+    from fmnist_sweep.analysis.pair import TrialComparison
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -126,14 +126,14 @@ def _list_trials(
 ) -> None:
     from fmnist_sweep.analysis import table as trial_table
 
-    filters = [trial_table.condition(text) for text in conditions]
-    trials = trial_table.choose(store, sweep=sweep, studies=studies)
-    frame = trial_table.matching(trial_table.table(trials), filters)
+    filters = [trial_table.parse_condition(text) for text in conditions]
+    trials = trial_table.select_trials(store, sweep=sweep, studies=studies)
+    frame = trial_table.filter_rows(trial_table.build_table(trials), filters)
     matches = [trials[position] for position in frame.index]
     if by_config:
-        frame = trial_table.by_config(matches)
-    key = sort or ("mean" if by_config else trial_table.SCORE)
-    frame = trial_table.ordered(
+        frame = trial_table.group_by_configuration(matches)
+    key = sort or ("mean" if by_config else trial_table.SCORE_COLUMN)
+    frame = trial_table.sort_rows(
         frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-")
     )
     column_names = [name.strip() for name in (columns or "").split(",") if name.strip()]
@@ -142,10 +142,10 @@ def _list_trials(
     selection = frame[column_names] if column_names else frame
     table = selection if limit is None else selection.head(limit)
     if out is not None:
-        trial_table.export(table, out, force=force)
+        trial_table.export_table(table, out, force=force)
         echo(f"{out}: {len(table):,} rows, {len(table.columns)} columns")
     elif as_json:
-        echo(trial_table.as_json(table))
+        echo(trial_table.encode_json_rows(table))
     else:
         _print_trials(
             store, frame.head(limit or _DEFAULT_LIMIT), len(frame), len(trials), column_names, matches, by_config
@@ -204,12 +204,12 @@ def _explain_pair(
 
     if picture is not None:
         _check_picture(picture, force)
-    one, other = side_by_side.find(store, a), side_by_side.find(store, b)
+    one, other = side_by_side.find_trial(store, a), side_by_side.find_trial(store, b)
     if one.run_id == other.run_id:
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
-    comparison = side_by_side.compare(store, one, other)
+    comparison = side_by_side.compare_trials(store, one, other)
     if as_json:
-        echo(json.dumps(_replace_non_finite(side_by_side.as_values(comparison)), indent=1))
+        echo(json.dumps(_replace_non_finite(side_by_side.serialize_comparison(comparison)), indent=1))
     else:
         screen = _create_screen()
         for part in side_by_side_text.render_pair(comparison):
@@ -234,14 +234,14 @@ def _check_picture(path: Path, force: bool) -> None:
         raise ConfigError(f"--picture={path}: there is a file already; name a new one, or say --force.")
 
 
-def _draw_disagreements(store: Store, comparison: SideBySide, path: Path, data_dir: str | None) -> None:
+def _draw_disagreements(store: Store, comparison: TrialComparison, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep import files as packed
     from fmnist_sweep.report.figures import pair as side_by_side_figure
     from fmnist_sweep.tracking import trials as evidence
 
-    if comparison.images is None:
+    if comparison.disagreement is None:
         raise DataError(
-            f"--picture: nothing to draw, as the two cannot be compared image by image: {comparison.why_not}."
+            f"--picture: nothing to draw, as the two cannot be compared image by image: {comparison.no_comparison_reason}."
         )
     split = evidence.load_trial_splits(store, comparison.a.trial, data_dir).validation
     title = " | ".join(
@@ -249,6 +249,6 @@ def _draw_disagreements(store: Store, comparison: SideBySide, path: Path, data_d
         for name, side in (("A", comparison.a), ("B", comparison.b))
     )
     packed.write_file_atomically(
-        path, encode_png(side_by_side_figure.draw_disagreements(comparison.images, split.images, title))
+        path, encode_png(side_by_side_figure.draw_disagreements(comparison.disagreement, split.images, title))
     )
     echo(f"{path}: the images on which they differ", err=True)

@@ -144,20 +144,20 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     counting only, and the opening is recorded in mlruns/test_openings.jsonl.
     """
     from fmnist_sweep.config.compose import compose_data
-    from fmnist_sweep.data import example_figure, fallback_banner, load, render, summarize
+    from fmnist_sweep.data import draw_examples, format_fallback_banner, load_splits, render_summary, summarize_data
     from fmnist_sweep.tracking import store as stores
 
     if picture is not None and picture.exists():
         raise ConfigError(f"--picture={picture}: there is a file already; name a new one.")
     config = compose_data(overrides)
-    splits = load(config)
+    splits = load_splits(config)
     screen = create_console()
     if splits.origin.fallback_reason:
-        screen.print(fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
-    screen.print(render(summarize(config, stores.locate_ledger())))
+        screen.print(format_fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
+    screen.print(render_summary(summarize_data(config, stores.locate_ledger())))
     path = picture or stores.locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(example_figure(splits)))
+    path.write_bytes(encode_png(draw_examples(splits)))
     echo(f"examples of the ten labels: {path}")
 
 

@@ -58,7 +58,7 @@ def predict(
 
     if picture is not None:
         _check_picture(picture, len(images))
-    photos = [photographs.as_fashion_mnist(path) for path in images]
+    photos = [photographs.read_photograph(path) for path in images]
     store = stores.open_existing_store(uri, experiment)
     version = versions.resolve_version(store, address)
     rows = predict_probabilities(versions.load_version(store, version), photos)

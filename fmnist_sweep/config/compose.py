@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from fmnist_sweep.config.job import Job
-    from fmnist_sweep.data.config import DataConfig
+    from fmnist_sweep.data.data_config import DataConfig
 
 
 class ValueOrigins:

@@ -35,7 +35,7 @@ class Study:
     @property
     def tuned_keys(self) -> list[str]:
         """The dotted keys of what is searched."""
-        return [name for name, _ in tunable.find(self.settings)]
+        return [name for name, _ in tunable.find_tunables(self.settings)]
 
 
 def identify_study(job: Job, label: str, settings: Mapping[str, Any], data_sha256: str) -> Study:

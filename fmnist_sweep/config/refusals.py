@@ -77,8 +77,8 @@ def _find_subschema(schema: Mapping[str, Any], path: Sequence[str], value: Any) 
 
 def _find_inner_schema(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
     """The schema that names the keys or items of a value: that of its kind, for a tunable."""
-    if tunable.is_tunable(value) and str(value[tunable.KEY]) in tunable.KINDS:
-        return tunable.KINDS[str(value[tunable.KEY])].model_json_schema()
+    if tunable.is_tunable(value) and str(value[tunable.TUNE_KEY]) in tunable.TUNABLE_KINDS:
+        return tunable.TUNABLE_KINDS[str(value[tunable.TUNE_KEY])].model_json_schema()
     options = schema.get("anyOf", [schema])
     return next((option for option in options if "properties" in option or "items" in option), schema)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from fmnist_sweep.config import refusals
 from fmnist_sweep.config.refusals import Locator
-from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable

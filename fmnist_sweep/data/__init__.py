@@ -4,23 +4,23 @@
 it.
 """
 
-from fmnist_sweep.data.config import DataConfig
-from fmnist_sweep.data.loading import forget, load, open_test
+from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.loading import clear_splits_cache, load_splits, open_test
 from fmnist_sweep.data.splits import LABELS, Origin, Split, Splits
-from fmnist_sweep.data.summary import Summary, example_figure, fallback_banner, render, summarize
+from fmnist_sweep.data.summary import DataSummary, draw_examples, format_fallback_banner, render_summary, summarize_data
 
 __all__ = [
     "LABELS",
     "DataConfig",
+    "DataSummary",
     "Origin",
     "Split",
     "Splits",
-    "Summary",
-    "example_figure",
-    "fallback_banner",
-    "forget",
-    "load",
+    "clear_splits_cache",
+    "draw_examples",
+    "format_fallback_banner",
+    "load_splits",
     "open_test",
-    "render",
-    "summarize",
+    "render_summary",
+    "summarize_data",
 ]

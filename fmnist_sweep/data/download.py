@@ -45,18 +45,18 @@ class _PlaceError(Exception):
     """Why a place cannot be used, in words."""
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Where `keras.datasets.fashion_mnist` keeps its files: below $KERAS_HOME or ~/.keras."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
 
 
-def cached_path(member: Member) -> Path:
+def get_cached_path(member: Member) -> Path:
     """Where the Keras cache has this file."""
-    return cache_folder() / f"{member.name}.gz"
+    return get_cache_folder() / f"{member.name}.gz"
 
 
-def fault(path: Path, member: Member) -> str | None:
+def find_fault(path: Path, member: Member) -> str | None:
     """What is wrong with a gzipped canonical file: None when it is whole, else in words."""
     digest = hashlib.md5(usedforsecurity=False)
     length = 0
@@ -78,16 +78,16 @@ def fault(path: Path, member: Member) -> str | None:
     return None
 
 
-def cached(part: Part) -> bool:
+def is_cached(part: Part) -> bool:
     """Whether the Keras cache has both files of a part, whole; a damaged one is warned about."""
-    faults = {path: fault(path, member) for path, member in _wanted(part)}
-    for path, found in faults.items():
-        if found not in (None, "missing"):
-            logger.warning("%s is skipped: it is %s.", path, found)
-    return all(found is None for found in faults.values())
+    faults = {path: find_fault(path, member) for path, member in _list_part_files(part)}
+    for path, problem in faults.items():
+        if problem not in (None, "missing"):
+            logger.warning("%s is skipped: it is %s.", path, problem)
+    return all(problem is None for problem in faults.values())
 
 
-def fetch(part: Part) -> None:
+def download_part(part: Part) -> None:
     """Download the files of a part that the Keras cache lacks, and any other of the four that is absent.
 
     The other part comes along unopened, as a machine may have a network only now. Several processes may call
@@ -96,13 +96,13 @@ def fetch(part: Part) -> None:
     """
     from filelock import FileLock
 
-    folder = cache_folder()
-    began = time.time()
+    folder = get_cache_folder()
+    start_time = time.time()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
-            _refuse_failed_since(began, folder)
-            _fetch_from_places(_lacking(part), part)
+            _refuse_failed_since(start_time, folder)
+            _fetch_from_places(_list_missing(part), part)
     except OSError as error:
         raise DataError(
             f"{folder} cannot take the download: expected to write there, found {error.strerror or error}; "
@@ -110,64 +110,64 @@ def fetch(part: Part) -> None:
         ) from error
 
 
-def _refuse_failed_since(began: float, folder: Path) -> None:
+def _refuse_failed_since(start_time: float, folder: Path) -> None:
     """Take over the failure of a process that tried while this one waited: they must not time out in turn."""
     failure = folder / FAILURE
-    if failure.exists() and failure.stat().st_mtime > began:
+    if failure.exists() and failure.stat().st_mtime > start_time:
         raise DataError(failure.read_text(encoding="utf-8"))
 
 
-def _wanted(part: Part) -> list[tuple[Path, Member]]:
-    return [(cached_path(MEMBERS[part, kind]), MEMBERS[part, kind]) for kind in ("images", "labels")]
+def _list_part_files(part: Part) -> list[tuple[Path, Member]]:
+    return [(get_cached_path(MEMBERS[part, kind]), MEMBERS[part, kind]) for kind in ("images", "labels")]
 
 
-def _lacking(part: Part) -> list[Member]:
+def _list_missing(part: Part) -> list[Member]:
     """The part's files that are missing or damaged, then the other part's that are missing."""
-    lacking = [member for path, member in _wanted(part) if fault(path, member) is not None]
+    missing = [member for path, member in _list_part_files(part) if find_fault(path, member) is not None]
     other: Part = "test" if part == "train" else "train"
-    return lacking + [member for path, member in _wanted(other) if not path.exists()]
+    return missing + [member for path, member in _list_part_files(other) if not path.exists()]
 
 
-def _fetch_from_places(lacking: list[Member], part: Part) -> None:
+def _fetch_from_places(missing: list[Member], part: Part) -> None:
     failures: list[str] = []
     for place in PLACES:
         try:
-            while lacking:
-                _fetch_file(place, lacking[0])
-                del lacking[0]
+            while missing:
+                _fetch_file(place, missing[0])
+                del missing[0]
         except _PlaceError as error:
             failures.append(f"{urlsplit(place).netloc}: {error}")
-    needed = {member for _, member in _wanted(part)}
-    if needed.intersection(lacking):
+    needed = {member for _, member in _list_part_files(part)}
+    if needed.intersection(missing):
         sentence = (
-            f"Fashion-MNIST is not in {cache_folder()} and could not be downloaded ({'; '.join(failures)}): put the "
+            f"Fashion-MNIST is not in {get_cache_folder()} and could not be downloaded ({'; '.join(failures)}): put the "
             "four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is internet."
         )
-        (cache_folder() / FAILURE).write_text(sentence, encoding="utf-8")
+        (get_cache_folder() / FAILURE).write_text(sentence, encoding="utf-8")
         raise DataError(sentence)
 
 
 def _fetch_file(place: str, member: Member) -> None:
     """Stream one file aside, check it, and only then give it its name."""
-    target = cached_path(member)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    target = get_cached_path(member)
+    partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        _stream(f"{place}{member.name}.gz", aside)
-        found = fault(aside, member)
-        if found is not None:
-            raise _PlaceError(f"served {member.name}.gz as {found}")
-        aside.replace(target)
+        _stream(f"{place}{member.name}.gz", partial_path)
+        problem = find_fault(partial_path, member)
+        if problem is not None:
+            raise _PlaceError(f"served {member.name}.gz as {problem}")
+        partial_path.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        partial_path.unlink(missing_ok=True)
 
 
 def _stream(url: str, target: Path) -> None:
     import requests
 
     try:
-        with _opened(url) as response, target.open("wb") as file:
+        with _open_url(url) as response, target.open("wb") as file:
             total = int(response.headers.get("Content-Length", 0)) or None
-            with _progress(url, total) as advance:
+            with _show_progress(url, total) as advance:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     advance(len(chunk))
@@ -176,11 +176,11 @@ def _stream(url: str, target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except requests.RequestException as error:
-        raise _PlaceError(_words(error)) from error
+        raise _PlaceError(_describe_error(error)) from error
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[requests.Response]:
+def _open_url(url: str) -> Iterator[requests.Response]:
     """A response whose headers came within OPEN_SECONDS."""
     import requests
 
@@ -208,7 +208,7 @@ def _opened(url: str) -> Iterator[requests.Response]:
         yield response
 
 
-def _words(error: requests.RequestException) -> str:
+def _describe_error(error: requests.RequestException) -> str:
     """The short cause of a failed request: urllib3 wraps it in several layers."""
     import requests
 
@@ -224,7 +224,7 @@ def _words(error: requests.RequestException) -> str:
 
 
 @contextmanager
-def _progress(url: str, total: int | None) -> Iterator[Advance]:
+def _show_progress(url: str, total: int | None) -> Iterator[Advance]:
     """A bar on a terminal, one plain line elsewhere; both on stderr, as stdout is for results."""
     if not sys.stderr.isatty():
         print(f"downloading {url}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.canvas import SIDE, Dice, jittered
+from fmnist_sweep.data.shapes import SIDE, Dice, make_grid
 from fmnist_sweep.data.silhouettes import GARMENTS
 
 # Raised with every change that changes a pixel.
@@ -21,7 +21,9 @@ CHUNK = 128
 STREAMS = ("train", "test")
 
 
-def draw(n: int, seed: int, stream: Literal["train", "test"] = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def draw_images(
+    n: int, seed: int, stream: Literal["train", "test"] = "train"
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw n garments: images (n, 28, 28, 1) uint8 and labels (n,), balanced within one and shuffled.
 
     The same n, seed and stream give the same bytes on every machine; the streams share no image.
@@ -34,19 +36,19 @@ def draw(n: int, seed: int, stream: Literal["train", "test"] = "train") -> tuple
         places = np.flatnonzero(labels == label)
         for chunk, start in enumerate(range(0, len(places), CHUNK)):
             generator = np.random.default_rng([VERSION, seed, number, label, chunk])
-            some = places[start : start + CHUNK]
-            images[some, :, :, 0] = _drawn(label, Dice(generator, len(some)))
+            chunk_places = places[start : start + CHUNK]
+            images[chunk_places, :, :, 0] = _draw_chunk(label, Dice(generator, len(chunk_places)))
     return images, labels
 
 
-def _drawn(label: int, dice: Dice) -> NDArray[np.uint8]:
+def _draw_chunk(label: int, dice: Dice) -> NDArray[np.uint8]:
     """A chunk of images of one label, (m, 28, 28): the garment in a tone, with folds and grain."""
-    grid = jittered(dice, shift=0.7, stretch=0.08, shear=0.07)
+    grid = make_grid(dice, shift=0.7, stretch=0.08, shear=0.07)
     garment = GARMENTS[label](grid, dice)
     # Most garments are photographed pale on black; a few are dark.
-    tone = dice.either(0.65, dice.between(0.5, 1.0), dice.between(0.1, 0.5))
-    folds = 1 + dice.grain(6) * dice.between(0.05, 0.3)
-    noise = dice.grain(SIDE) * dice.between(0.0, 0.06)
+    tone = dice.choose(0.65, dice.draw_uniform(0.5, 1.0), dice.draw_uniform(0.1, 0.5))
+    folds = 1 + dice.draw_noise(6) * dice.draw_uniform(0.05, 0.3)
+    noise = dice.draw_noise(SIDE) * dice.draw_uniform(0.0, 0.06)
     value = garment.cover * np.clip(tone * garment.shade * folds + noise, 0.02, 1)
     # Adding a half and cutting off rounds to the nearest.
     pixels: NDArray[np.uint8] = (value * np.float32(255) + np.float32(0.5)).astype(np.uint8)

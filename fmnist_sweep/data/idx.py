@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import LABELS, Table
+from fmnist_sweep.data.splits import LABELS, ImageTable
 from fmnist_sweep.errors import DataError
 
 Part = Literal["train", "test"]
@@ -45,35 +45,35 @@ _NAME_OF_MD5 = {member.md5: member.name for member in MEMBERS.values()}
 class IdxFiles:
     """A part read from its two files, and whether both are byte for byte the canonical ones."""
 
-    table: Table
+    table: ImageTable
     canonical: bool
 
 
-def read_part(folder: Path, part: Part) -> IdxFiles:
+def read_idx_part(folder: Path, part: Part) -> IdxFiles:
     """Read the images and labels of one part; the other part's files are not opened.
 
     Errors: DataError where a file is missing, damaged, swapped with another, or they do not match each other.
     Source: the format is described at http://yann.lecun.com/exdb/mnist.
     """
-    image_path = find(folder, MEMBERS[part, "images"])
-    label_path = find(folder, MEMBERS[part, "labels"])
-    image_bytes = _uncompressed(image_path)
-    label_bytes = _uncompressed(label_path)
+    image_path = find_idx_file(folder, MEMBERS[part, "images"])
+    label_path = find_idx_file(folder, MEMBERS[part, "labels"])
+    image_bytes = _read_uncompressed(image_path)
+    label_bytes = _read_uncompressed(label_path)
     canonical = [
         _is_canonical(image_path, image_bytes, MEMBERS[part, "images"]),
         _is_canonical(label_path, label_bytes, MEMBERS[part, "labels"]),
     ]
-    images = _images(image_path, image_bytes)
-    labels = _labels(label_path, label_bytes)
+    images = _parse_images(image_path, image_bytes)
+    labels = _parse_labels(label_path, label_bytes)
     if len(images) != len(labels):
         raise DataError(
             f"{label_path} does not belong to {image_path}: expected a label for each of the {len(images)} "
             f"images, found {len(labels)} labels; take both files from the same place."
         )
-    return IdxFiles(Table(images, labels), all(canonical))
+    return IdxFiles(ImageTable(images, labels), all(canonical))
 
 
-def find(folder: Path, member: Member) -> Path:
+def find_idx_file(folder: Path, member: Member) -> Path:
     """The path of one of the four files, whichever of its usual names it has.
 
     Errors: DataError where it is missing.
@@ -90,17 +90,17 @@ def find(folder: Path, member: Member) -> Path:
         )
     raise DataError(
         f"{folder / member.name} is missing: expected it there, plain or with .gz (the name {dotted} will "
-        f"do too), found {_listing(folder)}; put the four Fashion-MNIST IDX files into that folder or "
+        f"do too), found {_list_folder(folder)}; put the four Fashion-MNIST IDX files into that folder or "
         "correct data.dir."
     )
 
 
-def _listing(folder: Path) -> str:
+def _list_folder(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "an empty folder"
 
 
-def _uncompressed(path: Path) -> bytes:
+def _read_uncompressed(path: Path) -> bytes:
     """The file's bytes, unpacked where its name ends in .gz."""
     try:
         if path.suffix != ".gz":
@@ -121,41 +121,41 @@ def _is_canonical(path: Path, content: bytes, member: Member) -> bool:
 
     Errors: DataError where they are the canonical bytes of another of the four files.
     """
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    other = _NAME_OF_MD5.get(found)
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    other = _NAME_OF_MD5.get(digest)
     if other is not None and other != member.name:
         raise DataError(
             f"{path} is swapped with another file: expected {member.name}, found the content of {other}; "
             "give each file its own name back."
         )
-    return found == member.md5
+    return digest == member.md5
 
 
-def _header(path: Path, content: bytes, magic: int, dimensions: int) -> list[int]:
+def _parse_header(path: Path, content: bytes, magic: int, dimensions: int) -> list[int]:
     """The sizes that an IDX header announces, after checking its kind."""
     length = 4 * (1 + dimensions)
     numbers = [int.from_bytes(content[at : at + 4], "big") for at in range(0, min(length, len(content)), 4)]
     if len(content) < length or numbers[0] != magic:
-        found = KIND_OF_MAGIC.get(numbers[0], f"first bytes {content[:4].hex()}") if numbers else "an empty file"
+        kind = KIND_OF_MAGIC.get(numbers[0], f"first bytes {content[:4].hex()}") if numbers else "an empty file"
         raise DataError(
             f"{path} is not {KIND_OF_MAGIC[magic]}: expected a header of {length} bytes that begins with "
-            f"the number {magic}, found {found} of {len(content)} bytes; check that the files are not "
+            f"the number {magic}, found {kind} of {len(content)} bytes; check that the files are not "
             "swapped or compressed without .gz in the name, or download it again."
         )
     return numbers[1:]
 
 
-def _refuse_length(path: Path, content: bytes, expected: int, what: str) -> None:
+def _refuse_length(path: Path, content: bytes, expected: int, content_name: str) -> None:
     if len(content) != expected:
         state = "truncated" if len(content) < expected else "too long"
         raise DataError(
-            f"{path} is {state}: its header announces {what}, so expected {expected} bytes uncompressed, "
+            f"{path} is {state}: its header announces {content_name}, so expected {expected} bytes uncompressed, "
             f"found {len(content)}; download it again."
         )
 
 
-def _images(path: Path, content: bytes) -> NDArray[np.uint8]:
-    count, height, width = _header(path, content, IMAGES_MAGIC, 3)
+def _parse_images(path: Path, content: bytes) -> NDArray[np.uint8]:
+    count, height, width = _parse_header(path, content, IMAGES_MAGIC, 3)
     if (height, width) != (SIDE, SIDE):
         raise DataError(
             f"{path} does not hold Fashion-MNIST images: expected {SIDE} x {SIDE} pixels, found {height} x "
@@ -165,8 +165,8 @@ def _images(path: Path, content: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=16).reshape(count, SIDE, SIDE, 1)
 
 
-def _labels(path: Path, content: bytes) -> NDArray[np.int64]:
-    (count,) = _header(path, content, LABELS_MAGIC, 1)
+def _parse_labels(path: Path, content: bytes) -> NDArray[np.int64]:
+    (count,) = _parse_header(path, content, LABELS_MAGIC, 1)
     _refuse_length(path, content, 8 + count, f"{count} labels")
     labels = np.frombuffer(content, np.uint8, offset=8).astype(np.int64)
     wrong = np.flatnonzero(labels >= len(LABELS))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data.idx import SIDE, Part
-from fmnist_sweep.data.splits import LABELS, Table
+from fmnist_sweep.data.splits import LABELS, ImageTable
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,29 +35,29 @@ ROWS_AT_ONCE = 4096  # 26 MB as int64: pandas needs it before the values are kno
 FIRST_ROW = 2  # as an editor counts: the header is line 1
 
 # sha256 over the sorted (label, image) rows of the canonical files: Kaggle's rows are in another order.
-CANONICAL: dict[Part, str] = {
+CANONICAL_HASHES: dict[Part, str] = {
     "train": "23d0847d9126d5c6802a53a9f500589c268a56a198e59487c201f31e0b50cea3",
     "test": "12d524c7dc0398176d8e0e8b912b81331400f3fe085b466efdd22932f4e4917d",
 }
 
 
-def read_part(folder: Path, part: Part) -> Table:
+def read_csv_part(folder: Path, part: Part) -> ImageTable:
     """Read and check the CSV of one part, in the file's order.
 
     Errors: DataError where the file is missing, damaged, or the first value that is not Fashion-MNIST's.
     """
-    path = find(folder, part)
+    path = find_csv_file(folder, part)
     _refuse_columns(path)
-    blocks = [_checked(path, chunk, first) for first, chunk in _chunks(path)]
+    blocks = [_check_values(path, chunk, first_line) for first_line, chunk in _read_chunks(path)]
     if not blocks:
         raise DataError(f"{path} holds no images: expected rows below its header, found none; {HOW_TO_GET}.")
     rows = np.concatenate(blocks)
-    table = Table(rows[:, 1:].reshape(-1, SIDE, SIDE, 1), rows[:, 0].astype(np.int64))
+    table = ImageTable(rows[:, 1:].reshape(-1, SIDE, SIDE, 1), rows[:, 0].astype(np.int64))
     _refuse_swapped(path, table, part)
     return table
 
 
-def find(folder: Path, part: Part) -> Path:
+def find_csv_file(folder: Path, part: Part) -> Path:
     """The path of the CSV of one part, plain or compressed.
 
     Errors: DataError where it is missing.
@@ -66,16 +66,16 @@ def find(folder: Path, part: Part) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    found = "a folder without it" if folder.is_dir() else "no such folder"
-    raise DataError(f"{folder / names[0]} is missing: expected {' or '.join(names)}, found {found}; {HOW_TO_GET}.")
+    state = "a folder without it" if folder.is_dir() else "no such folder"
+    raise DataError(f"{folder / names[0]} is missing: expected {' or '.join(names)}, found {state}; {HOW_TO_GET}.")
 
 
-def is_canonical(table: Table, part: Part) -> bool:
+def is_canonical_table(table: ImageTable, part: Part) -> bool:
     """Whether these are the canonical images and labels, in any order."""
-    return _content(table) == CANONICAL[part]
+    return _hash_rows(table) == CANONICAL_HASHES[part]
 
 
-def fetch() -> Path:
+def download_csv_files() -> Path:
     """The folder into which kagglehub has put the files, downloaded when it lacks them.
 
     Errors: DataError where kagglehub or credentials are missing, or Kaggle does not give the files.
@@ -107,15 +107,15 @@ def _has_credentials() -> bool:
     return (Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle") / "kaggle.json").is_file()
 
 
-def _content(table: Table) -> str:
+def _hash_rows(table: ImageTable) -> str:
     rows = np.concatenate([table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, SIDE * SIDE)], axis=1)
     keys = sorted(hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(rows))
     return hashlib.sha256(b"".join(keys)).hexdigest()
 
 
-def _refuse_swapped(path: Path, table: Table, part: Part) -> None:
+def _refuse_swapped(path: Path, table: ImageTable, part: Part) -> None:
     other: Part = "test" if part == "train" else "train"
-    if is_canonical(table, other):
+    if is_canonical_table(table, other):
         raise DataError(
             f"{path} is swapped with another file: expected the {part} images, found the canonical {other} "
             "images; give each file its own name back."
@@ -125,21 +125,21 @@ def _refuse_swapped(path: Path, table: Table, part: Part) -> None:
 def _refuse_columns(path: Path) -> None:
     import pandas as pd
 
-    with _readable(path):
+    with _report_damage(path):
         header = [str(name) for name in pd.read_csv(path, nrows=0, skip_blank_lines=False).columns]
     missing = [name for name in COLUMNS if name not in set(header)]
     unexpected = [name for name in header if name not in set(COLUMNS)]
     if missing or unexpected:
-        found = [f"no {missing[0]}"] if missing else []
-        found += [f"an unexpected {unexpected[0]!r}"] if unexpected else []
+        problems = [f"no {missing[0]}"] if missing else []
+        problems += [f"an unexpected {unexpected[0]!r}"] if unexpected else []
         raise DataError(
             f"{path} has the wrong columns: expected {len(COLUMNS)} named label, pixel1 to pixel784, found "
-            f"{len(header)} with {' and '.join(found)} in its first line; {HOW_TO_GET}."
+            f"{len(header)} with {' and '.join(problems)} in its first line; {HOW_TO_GET}."
         )
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _report_damage(path: Path) -> Iterator[None]:
     """Turn what pandas and the unpackers say of a damaged file into one sentence."""
     try:
         yield
@@ -151,49 +151,49 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _chunks(path: Path) -> Iterator[tuple[int, pd.DataFrame]]:
+def _read_chunks(path: Path) -> Iterator[tuple[int, pd.DataFrame]]:
     """Some rows at a time, each with the line number of its first row."""
     import pandas as pd
 
-    first = FIRST_ROW
+    first_line = FIRST_ROW
     # Without the NA filter an empty or odd field stays as written, so that an error can quote it; blank lines
     # are kept so that line numbers stay true.
     with (
-        _readable(path),
+        _report_damage(path),
         pd.read_csv(path, chunksize=ROWS_AT_ONCE, na_filter=False, skip_blank_lines=False, low_memory=False) as reader,
     ):
         for chunk in reader:
             if len(chunk):  # a file with only a header is one empty chunk
-                yield first, chunk
-            first += len(chunk)
+                yield first_line, chunk
+            first_line += len(chunk)
 
 
-def _checked(path: Path, chunk: pd.DataFrame, first: int) -> NDArray[np.uint8]:
+def _check_values(path: Path, chunk: pd.DataFrame, first_line: int) -> NDArray[np.uint8]:
     """The rows as uint8, label first, after checking that each value fits."""
     import pandas as pd
 
     if not isinstance(chunk.index, pd.RangeIndex):
         raise DataError(
-            f"{path}, line {first}: expected {len(COLUMNS)} values, found "
+            f"{path}, line {first_line}: expected {len(COLUMNS)} values, found "
             f"{chunk.shape[1] + chunk.index.nlevels}; {HOW_TO_GET}."
         )
     chunk = chunk[COLUMNS]
-    values = chunk.to_numpy() if (chunk.dtypes == np.int64).all() else _numbers(chunk)
+    values = chunk.to_numpy() if (chunk.dtypes == np.int64).all() else _convert_to_numbers(chunk)
     highest = np.full(len(COLUMNS), 255)
     highest[0] = len(LABELS) - 1
     # Negated so that NaN, which compares false with everything, counts as wrong.
     wrong = ~((values >= 0) & (values <= highest) & (values == np.floor(values)))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        found = str(chunk.iat[row, column]).strip()
+        cell = str(chunk.iat[row, column]).strip()
         raise DataError(
-            f"{path}, line {first + row}, column {COLUMNS[column]}: expected a whole number from 0 to "
-            f"{highest[column]}, found {repr(found) if found else 'nothing'}; {HOW_TO_GET}."
+            f"{path}, line {first_line + row}, column {COLUMNS[column]}: expected a whole number from 0 to "
+            f"{highest[column]}, found {repr(cell) if cell else 'nothing'}; {HOW_TO_GET}."
         )
     return values.astype(np.uint8, order="C")
 
 
-def _numbers(chunk: pd.DataFrame) -> NDArray[np.float64]:
+def _convert_to_numbers(chunk: pd.DataFrame) -> NDArray[np.float64]:
     """The values as floats, NaN where something is not a number."""
     import pandas as pd
 

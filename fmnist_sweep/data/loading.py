@@ -12,22 +12,22 @@ from functools import lru_cache
 from pathlib import Path
 
 from fmnist_sweep.data import download, sources
-from fmnist_sweep.data.config import DataConfig
-from fmnist_sweep.data.splits import Origin, Split, Splits, cut, sha256_of, whole
+from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
 from fmnist_sweep.errors import DataError
 
-_loading = threading.Lock()
+_load_lock = threading.Lock()
 
 
-def load(data: DataConfig) -> Splits:
+def load_splits(data: DataConfig) -> Splits:
     """Train and validation splits of a source; read once in a process, and no test file is opened.
 
     Errors: DataError where files are missing or damaged, cannot be had and no fallback is allowed, or cannot
     be split.
     """
     # The same config means other files where the working directory or the Keras cache is another.
-    folder = download.cache_folder() if data.dir is None else sources.folder_of(data.dir)
-    with _loading:  # lru_cache alone would let two threads read the same files at once
+    folder = download.get_cache_folder() if data.dir is None else sources.resolve_folder(data.dir)
+    with _load_lock:  # lru_cache alone would let two threads read the same files at once
         return _load(data, folder)
 
 
@@ -35,10 +35,10 @@ def load(data: DataConfig) -> Splits:
 def _load(data: DataConfig, folder: Path) -> Splits:
     del folder  # only part of the key
     table, origin = sources.read_train(data)
-    return cut(table, data, origin)
+    return split_table(table, data, origin)
 
 
-def forget() -> None:
+def clear_splits_cache() -> None:
     """Let the next `load` read its files again."""
     _load.cache_clear()
 
@@ -49,21 +49,21 @@ def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
     ledger: a file of one JSON line an opening, made with its folders when missing.
     Errors: DataError where the test files cannot be had, or the opening cannot be recorded.
     """
-    origin = load(data).origin
-    split = whole(sources.read_test(data, origin))
-    _record(ledger, reason, origin, split)
+    origin = load_splits(data).origin
+    split = take_all(sources.read_test(data, origin))
+    _record_opening(ledger, reason, origin, split)
     return split
 
 
-def _record(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
+def _record_opening(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,
         "command": shlex.join(sys.argv),
         "source": origin.source,
-        "location": _without_home(origin.location),
+        "location": _hide_home(origin.location),
         "images": len(split.labels),
-        "sha256": sha256_of(split),
+        "sha256": hash_splits(split),
     }
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _record(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
         ) from error
 
 
-def _without_home(location: str) -> str:
+def _hide_home(location: str) -> str:
     """The location without the name of the user whose machine this is."""
     home = str(Path.home())
     return f"~{location.removeprefix(home)}" if location.startswith(home + os.sep) else location

@@ -28,11 +28,11 @@ SIDE = 28
 THUMBNAIL = 168  # pixels of a thumbnail's longest edge
 # Few and common: each further decoder is one more to trust with a stranger's file.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow's decoders raise
-_CLOSE = 0.05 * 255  # two colours no farther apart are the same, in each of red, green and blue
-_STRAY = 1 / 200  # a row or column is background also with so few other pixels: dust and noise
-_COARSE = 1000  # the background is looked for in a picture averaged to about so many pixels
+_FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow's decoders raise
+_COLOUR_TOLERANCE = 0.05 * 255  # two colours no farther apart are the same, in each of red, green and blue
+_STRAY_SHARE = 1 / 200  # a row or column is background also with so few other pixels: dust and noise
+_COARSE_PIXELS = 1000  # the background is looked for in a picture averaged to about so many pixels
 # With so much, enlarged Fashion-MNIST images come back about as sharp (by mean Laplacian) as they were.
 _SHARPEN_PERCENT = 50
 
@@ -51,7 +51,7 @@ class Photograph:
     assumptions: list[str]
 
 
-class _Ground(NamedTuple):
+class _Background(NamedTuple):
     """A picture's background, as its corners tell, and what stands before it."""
 
     level: float  # grey value of the background
@@ -61,36 +61,36 @@ class _Ground(NamedTuple):
     garment: tuple[int, int, int, int] | None  # left, top, right, bottom of what is not background
 
 
-def as_fashion_mnist(path: Path) -> Photograph:
+def read_photograph(path: Path) -> Photograph:
     """A picture file as 28x28 pixels like those of Fashion-MNIST; such a picture itself comes back bit for bit.
 
     Formats: PNG, JPEG, BMP, GIF, WEBP. DataError: a file that is missing, a folder, empty, something else, damaged,
     over Pillow's limit of pixels, or of one colour.
     """
     name = "".join(character if character.isprintable() else "?" for character in str(path))
-    image, said = _opened(path, name)
-    grey, ground = image.convert("L"), _ground(image)
-    if ground.garment is None:
-        raise _empty(name, "nothing differs from its corners by more than 5 %")
-    if ground.coloured:
-        said.append("colour turned to grey (ITU-R 601 luma)")
-    if ground.bright:
-        said.append(f"bright background (median of its corners {ground.level:.0f} of 255): inverted")
+    image, assumptions = _open_picture(path, name)
+    grey, background = image.convert("L"), _find_background(image)
+    if background.garment is None:
+        raise _make_empty_error(name, "nothing differs from its corners by more than 5 %")
+    if background.coloured:
+        assumptions.append("colour turned to grey (ITU-R 601 luma)")
+    if background.bright:
+        assumptions.append(f"bright background (median of its corners {background.level:.0f} of 255): inverted")
     if image.size == (SIDE, SIDE):
-        pixels = 255 - np.asarray(grey) if ground.bright else np.array(grey)
+        pixels = 255 - np.asarray(grey) if background.bright else np.array(grey)
     else:
-        pixels = _fitted(grey, ground, said)
+        pixels = _fit_garment(grey, background, assumptions)
     if not np.ptp(np.asarray(grey)) or not pixels.any():
-        raise _empty(name, "what is not background is no brighter and no darker than it")
+        raise _make_empty_error(name, "what is not background is no brighter and no darker than it")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Photograph(name, pixels[:, :, None], np.array(image), said)
+    return Photograph(name, pixels[:, :, None], np.array(image), assumptions)
 
 
-def _empty(name: str, found: str) -> DataError:
-    return DataError(f"{name}: expected a garment on a plain background, but {found}: give another picture.")
+def _make_empty_error(name: str, reason: str) -> DataError:
+    return DataError(f"{name}: expected a garment on a plain background, but {reason}: give another picture.")
 
 
-def _opened(path: Path, name: str) -> tuple[Image.Image, list[str]]:
+def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
     """The picture in a file as an upright RGB image without transparency, and in words what was done to get there."""
     from PIL import Image, UnidentifiedImageError
 
@@ -100,7 +100,7 @@ def _opened(path: Path, name: str) -> tuple[Image.Image, list[str]]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=FORMATS) as image:
-                return _upright(image)
+                return _turn_upright(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
             raise DataError(
@@ -108,9 +108,9 @@ def _opened(path: Path, name: str) -> tuple[Image.Image, list[str]]:
             ) from None
         except UnidentifiedImageError:
             raise DataError(
-                f"{name}: expected a {_NAMES} picture, found something else: save it in one of these formats."
+                f"{name}: expected a {_FORMAT_NAMES} picture, found something else: save it in one of these formats."
             ) from None
-        except _DAMAGED as error:
+        except _DECODER_ERRORS as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"{name}: the picture is damaged or incomplete ({reason}): save it anew.") from None
 
@@ -126,29 +126,29 @@ def _refuse_unreadable(path: Path, name: str) -> None:
     except OSError as error:
         raise DataError(f"{name}: the picture cannot be read ({error.strerror}): mend that, or name another.") from None
     if not first:
-        raise DataError(f"{name}: expected a {_NAMES} picture, found an empty file: save it anew.")
+        raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it anew.")
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
     from PIL import ExifTags, Image, ImageOps
 
-    said = []
+    assumptions = []
     if getattr(image, "is_animated", False):
-        said.append("only the first of its frames taken")
+        assumptions.append("only the first of its frames taken")
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        said.append("turned as its EXIF orientation says")
+        assumptions.append("turned as its EXIF orientation says")
     ImageOps.exif_transpose(image, in_place=True)  # a copy might be large
     if image.mode.startswith("I"):
-        said.append("16-bit grey scaled to 8 bits")
+        assumptions.append("16-bit grey scaled to 8 bits")
         # The upper byte: exact for 8-bit values that were multiplied by 256 as well as by 257.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     if image.has_transparency_data:
-        image = _opaque(image.convert("RGBA"), said)
-    return image.convert("RGB"), said
+        image = _fill_transparency(image.convert("RGBA"), assumptions)
+    return image.convert("RGB"), assumptions
 
 
-def _opaque(image: Image.Image, said: list[str]) -> Image.Image:
+def _fill_transparency(image: Image.Image, assumptions: list[str]) -> Image.Image:
     """The picture on the background, black or white, that its visible part stands out from."""
     from PIL import Image
 
@@ -157,83 +157,83 @@ def _opaque(image: Image.Image, said: list[str]) -> Image.Image:
         return image
     visible = np.asarray(image.convert("L"))[alpha > 127]
     colour = "black" if len(visible) and np.median(visible) > 127 else "white"
-    said.append(f"transparent parts taken as {colour} background")
-    ground = Image.new("RGBA", image.size, colour)
-    ground.alpha_composite(image)
-    return ground
+    assumptions.append(f"transparent parts taken as {colour} background")
+    background = Image.new("RGBA", image.size, colour)
+    background.alpha_composite(image)
+    return background
 
 
-def _ground(image: Image.Image) -> _Ground:
+def _find_background(image: Image.Image) -> _Background:
     """The background, as the corners show it; each is as large as a pixel of 28x28 is in the picture."""
-    factor = max(1, max(image.size) // _COARSE)
+    factor = max(1, max(image.size) // _COARSE_PIXELS)
     coarse = image.reduce(factor)
     colours, luma = np.asarray(coarse).astype(np.int16), np.asarray(coarse.convert("L"))
     side = max(1, min(coarse.size) // SIDE)
-    corners = [(rows, columns) for rows in _ends(side) for columns in _ends(side)]
+    corners = [(rows, columns) for rows in _slice_ends(side) for columns in _slice_ends(side)]
     colour = np.median(np.concatenate([colours[corner].reshape(-1, 3) for corner in corners]), axis=0)
     level = float(np.median(np.concatenate([luma[corner].ravel() for corner in corners])))
-    each = np.array([np.median(colours[corner], axis=(0, 1)) for corner in corners])
-    other = (np.abs(colours - colour) > _CLOSE).any(axis=2)
-    return _Ground(
+    corner_colours = np.array([np.median(colours[corner], axis=(0, 1)) for corner in corners])
+    foreground = (np.abs(colours - colour) > _COLOUR_TOLERANCE).any(axis=2)
+    return _Background(
         level=level,
-        bright=bool(other.any()) and float(np.median(luma[other])) < level,
-        even=bool((np.abs(each - colour) <= _CLOSE).all()),
+        bright=bool(foreground.any()) and float(np.median(luma[foreground])) < level,
+        even=bool((np.abs(corner_colours - colour) <= _COLOUR_TOLERANCE).all()),
         coloured=bool(np.ptp(colours, axis=2).any()),
-        garment=_bounds(other, factor, image.size),
+        garment=_find_bounds(foreground, factor, image.size),
     )
 
 
-def _ends(side: int) -> tuple[slice, slice]:
+def _slice_ends(side: int) -> tuple[slice, slice]:
     return slice(None, side), slice(-side, None)
 
 
-def _bounds(other: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def _find_bounds(foreground: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """The box, in the picture's own pixels, outside which all is background; None where there is no garment."""
-    columns = np.flatnonzero(other.mean(axis=0) > _STRAY)
-    rows = np.flatnonzero(other.mean(axis=1) > _STRAY)
+    columns = np.flatnonzero(foreground.mean(axis=0) > _STRAY_SHARE)
+    rows = np.flatnonzero(foreground.mean(axis=1) > _STRAY_SHARE)
     if not len(columns) or not len(rows):
         return None
     left, top = factor * int(columns[0]), factor * int(rows[0])
     return left, top, min(size[0], factor * (int(columns[-1]) + 1)), min(size[1], factor * (int(rows[-1]) + 1))
 
 
-def _fitted(grey: Image.Image, ground: _Ground, said: list[str]) -> NDArray[np.uint8]:
+def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
     """The garment on 28x28 pixels of black, (28, 28); appends to `said` what was done."""
     from PIL import Image, ImageFilter
 
-    if not ground.even:
-        said.append("its corners differ in colour, so that the background is a guess")
-    if ground.garment != (0, 0, *grey.size):
-        grey = grey.crop(ground.garment)
-        said.append("cropped to the garment")
+    if not background.even:
+        assumptions.append("its corners differ in colour, so that the background is a guess")
+    if background.garment != (0, 0, *grey.size):
+        grey = grey.crop(background.garment)
+        assumptions.append("cropped to the garment")
     width, height = grey.size
     longest = max(width, height)
     if longest != SIDE:
-        fitting = (max(1, round(width * SIDE / longest)), max(1, round(height * SIDE / longest)))
-        grey = grey.resize(fitting, Image.Resampling.BOX if longest > SIDE else Image.Resampling.BICUBIC)
+        size = (max(1, round(width * SIDE / longest)), max(1, round(height * SIDE / longest)))
+        grey = grey.resize(size, Image.Resampling.BOX if longest > SIDE else Image.Resampling.BICUBIC)
     if longest > SIDE:
         grey = grey.filter(ImageFilter.UnsharpMask(radius=1, percent=_SHARPEN_PERCENT, threshold=0))
-        said.append(f"shrunk from {width}x{height} keeping its proportions, sharpened, centred on {SIDE}x{SIDE}")
+        assumptions.append(f"shrunk from {width}x{height} keeping its proportions, sharpened, centred on {SIDE}x{SIDE}")
     elif longest < SIDE:
-        said.append(f"enlarged from {width}x{height} keeping its proportions, centred on {SIDE}x{SIDE}")
+        assumptions.append(f"enlarged from {width}x{height} keeping its proportions, centred on {SIDE}x{SIDE}")
     elif width != height:
-        said.append(f"its {width}x{height} pixels centred on {SIDE}x{SIDE}")
-    return _centred(_stretched(np.asarray(grey), ground, said))
+        assumptions.append(f"its {width}x{height} pixels centred on {SIDE}x{SIDE}")
+    return _centre_pixels(_stretch_contrast(np.asarray(grey), background, assumptions))
 
 
-def _stretched(grey: NDArray[np.uint8], ground: _Ground, said: list[str]) -> NDArray[np.uint8]:
+def _stretch_contrast(grey: NDArray[np.uint8], background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
     """The background's level becomes 0, and the grey value farthest from it on the garment's side 255."""
-    extreme = int(grey.min() if ground.bright else grey.max())
-    contrast = abs(extreme - ground.level)
+    extreme = int(grey.min() if background.bright else grey.max())
+    contrast = abs(extreme - background.level)
     if contrast < 254:
-        low, high = sorted((round(ground.level), extreme))
-        said.append(f"grey {low}..{high} stretched to 0..255, the background black")
-    above = ground.level - grey if ground.bright else grey - ground.level
-    stretched: NDArray[np.uint8] = np.clip(np.rint(above * (255 / max(contrast, 1))), 0, 255).astype(np.uint8)
-    return stretched
+        low, high = sorted((round(background.level), extreme))
+        assumptions.append(f"grey {low}..{high} stretched to 0..255, the background black")
+    distances = background.level - grey if background.bright else grey - background.level
+    pixels: NDArray[np.uint8] = np.clip(np.rint(distances * (255 / max(contrast, 1))), 0, 255).astype(np.uint8)
+    return pixels
 
 
-def _centred(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _centre_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     # An odd pixel is left over on the left and at the top: so it is in Fashion-MNIST.
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     height, width = pixels.shape

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_sweep.data import download, drawn, idx, kaggle_csv
-from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.idx import Part
-from fmnist_sweep.data.splits import Origin, Table
+from fmnist_sweep.data.splits import ImageTable, Origin
 from fmnist_sweep.errors import DataError
 
 # A drawn test set has this fraction of the training images, as in Fashion-MNIST.
@@ -20,71 +20,71 @@ class UnavailableError(DataError):
     """Fashion-MNIST cannot be had on this machine, through no damage of files the user named."""
 
 
-def read_train(data: DataConfig) -> tuple[Table, Origin]:
+def read_train(data: DataConfig) -> tuple[ImageTable, Origin]:
     """All training images of the source, or of what stands in for it; no test file is opened.
 
     Errors: DataError where files the user named are missing or damaged (never a fallback), or where the
     source cannot be had and `data.fallback` is null.
     """
     if data.source == "drawn":
-        return _drawn(data, "train"), _drawn_origin(data, None)
+        return _draw_table(data, "train"), _make_drawn_origin(data, None)
     try:
-        return _read(data, "train")
+        return _read_part(data, "train")
     except UnavailableError as error:
         if data.fallback is None:
             raise
-        return _drawn(data, "train"), _drawn_origin(data, str(error))
+        return _draw_table(data, "train"), _make_drawn_origin(data, str(error))
 
 
-def read_train_again(data: DataConfig, found: Origin) -> Table:
+def reread_train(data: DataConfig, origin: Origin) -> ImageTable:
     """The training images that `read_train` found, without another try for what was missing then."""
-    return _read_like(data, "train", found)
+    return _read_from_origin(data, "train", origin)
 
 
-def read_test(data: DataConfig, train: Origin) -> Table:
+def read_test(data: DataConfig, origin: Origin) -> ImageTable:
     """All test images, from the same source as the training images turned out to be.
 
     Errors: DataError where they cannot be had; drawn test images never join real training images.
     """
-    return _read_like(data, "test", train)
+    return _read_from_origin(data, "test", origin)
 
 
-def _read_like(data: DataConfig, part: Part, found: Origin) -> Table:
-    if found.source == "drawn":
-        return _drawn(data, part)
-    return _read(data, part)[0]
+def _read_from_origin(data: DataConfig, part: Part, origin: Origin) -> ImageTable:
+    if origin.source == "drawn":
+        return _draw_table(data, part)
+    return _read_part(data, part)[0]
 
 
-def _read(data: DataConfig, part: Part) -> tuple[Table, Origin]:
-    return _fashion_mnist(data, part) if data.source == "fashion_mnist" else _kaggle_csv(data, part)
+def _read_part(data: DataConfig, part: Part) -> tuple[ImageTable, Origin]:
+    return _read_fashion_mnist(data, part) if data.source == "fashion_mnist" else _read_kaggle_csv(data, part)
 
 
-def _fashion_mnist(data: DataConfig, part: Part) -> tuple[Table, Origin]:
-    folder = download.cache_folder() if data.dir is None else folder_of(data.dir)
-    if data.dir is None and not download.cached(part):
+def _read_fashion_mnist(data: DataConfig, part: Part) -> tuple[ImageTable, Origin]:
+    folder = download.get_cache_folder() if data.dir is None else resolve_folder(data.dir)
+    if data.dir is None and not download.is_cached(part):
         _fetch_idx(data, part)
-    files = idx.read_part(folder, part)
+    files = idx.read_idx_part(folder, part)
     return files.table, Origin("fashion_mnist", str(folder), files.canonical, None)
 
 
 def _fetch_idx(data: DataConfig, part: Part) -> None:
     if not data.download:
         raise UnavailableError(
-            f"{download.cache_folder()} does not have the Fashion-MNIST {part} files whole, data.dir names "
+            f"{download.get_cache_folder()} does not have the Fashion-MNIST {part} files whole, data.dir names "
             "no other folder and data.download is false; set data.dir (or FMNIST_DATA_DIR) to a folder "
             "with the four IDX files, or data.download=true where there is internet."
         )
     try:
-        download.fetch(part)
+        download.download_part(part)
     except DataError as error:
         raise UnavailableError(str(error)) from error
 
 
-def _kaggle_csv(data: DataConfig, part: Part) -> tuple[Table, Origin]:
-    folder = _fetch_csv(data) if data.dir is None else folder_of(data.dir)
-    table = kaggle_csv.read_part(folder, part)
+def _read_kaggle_csv(data: DataConfig, part: Part) -> tuple[ImageTable, Origin]:
+    folder = _fetch_csv(data) if data.dir is None else resolve_folder(data.dir)
+    table = kaggle_csv.read_csv_part(folder, part)
     # `canonical` is said of the training file, the only one an origin is made for.
-    canonical = part == "train" and kaggle_csv.is_canonical(table, part)
+    canonical = part == "train" and kaggle_csv.is_canonical_table(table, part)
     return table, Origin("kaggle_csv", str(folder), canonical, None)
 
 
@@ -95,22 +95,22 @@ def _fetch_csv(data: DataConfig) -> Path:
             f"{kaggle_csv.HOW_TO_GET}."
         )
     try:
-        return kaggle_csv.fetch()
+        return kaggle_csv.download_csv_files()
     except DataError as error:
         raise UnavailableError(str(error)) from error
 
 
-def folder_of(named: str) -> Path:
+def resolve_folder(folder: str) -> Path:
     """The folder a user named, absolute and with ~ expanded."""
-    return Path(named).expanduser().absolute()
+    return Path(folder).expanduser().absolute()
 
 
-def _drawn(data: DataConfig, part: Part) -> Table:
+def _draw_table(data: DataConfig, part: Part) -> ImageTable:
     count = data.images if part == "train" else data.images // TRAIN_PER_TEST
-    images, labels = drawn.draw(count, data.drawn_seed, stream=part)
-    return Table(images, labels.astype(np.int64))
+    images, labels = drawn.draw_images(count, data.drawn_seed, stream=part)
+    return ImageTable(images, labels.astype(np.int64))
 
 
-def _drawn_origin(data: DataConfig, reason: str | None) -> Origin:
-    words = f"drawn by fmnist_sweep, seed {data.drawn_seed}, version {drawn.VERSION}"
-    return Origin("drawn", words, canonical=False, fallback_reason=reason)
+def _make_drawn_origin(data: DataConfig, reason: str | None) -> Origin:
+    location = f"drawn by fmnist_sweep, seed {data.drawn_seed}, version {drawn.VERSION}"
+    return Origin("drawn", location, canonical=False, fallback_reason=reason)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.config import DataConfig, Source
+from fmnist_sweep.data.data_config import DataConfig, Source
 from fmnist_sweep.errors import DataError
 
 LABELS: tuple[str, ...] = (
@@ -29,7 +29,7 @@ LABELS: tuple[str, ...] = (
 SMALLEST_LABEL = 2
 
 
-class Table(NamedTuple):
+class ImageTable(NamedTuple):
     """All images of one source file pair: images (n, 28, 28, 1) uint8, labels (n,) int64."""
 
     images: NDArray[np.uint8]
@@ -84,12 +84,12 @@ class Splits:
         return f"{self.origin.source}:{self.sha256[:12]}"
 
 
-def whole(table: Table) -> Split:
+def take_all(table: ImageTable) -> Split:
     """A split of all images of a table."""
-    return take(table, np.arange(len(table.labels), dtype=np.int64))
+    return take_images(table, np.arange(len(table.labels), dtype=np.int64))
 
 
-def take(table: Table, index: NDArray[np.int64]) -> Split:
+def take_images(table: ImageTable, index: NDArray[np.int64]) -> Split:
     """The images at these positions, copied and made read-only."""
     split = Split(images=table.images[index], labels=table.labels[index], index=index)
     for array in (split.images, split.labels, split.index):
@@ -97,7 +97,7 @@ def take(table: Table, index: NDArray[np.int64]) -> Split:
     return split
 
 
-def sha256_of(*splits: Split) -> str:
+def hash_splits(*splits: Split) -> str:
     """The hash of the images' and labels' bytes of these splits, in order."""
     digest = hashlib.sha256()
     for split in splits:
@@ -106,12 +106,12 @@ def sha256_of(*splits: Split) -> str:
     return digest.hexdigest()
 
 
-def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
+def hash_images(images: NDArray[np.uint8]) -> list[bytes]:
     """One short key an image; equal images, and only those, have equal keys."""
     return [hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(images)]
 
 
-def cut(table: Table, data: DataConfig, origin: Origin) -> Splits:
+def split_table(table: ImageTable, data: DataConfig, origin: Origin) -> Splits:
     """Cut a table into train and validation, stratified and seeded.
 
     Errors: DataError where a label has too few images, or there are fewer images than `limit`.
@@ -119,32 +119,34 @@ def cut(table: Table, data: DataConfig, origin: Origin) -> Splits:
     generator = np.random.default_rng(data.split_seed)
     positions = [generator.permutation(np.flatnonzero(table.labels == label)) for label in range(len(LABELS))]
     if data.limit is not None:
-        counts = _limited([len(p) for p in positions], data.limit, origin)
+        counts = _share_limit([len(p) for p in positions], data.limit, origin)
         positions = [p[:count] for p, count in zip(positions, counts, strict=True)]
     _refuse_small(positions, origin)
-    held_out = [p[: _held_out(len(p), data.validation)] for p in positions]
-    kept = [p[_held_out(len(p), data.validation) :] for p in positions]
-    validation = take(table, np.sort(np.concatenate(held_out)).astype(np.int64))
+    validation_positions = [p[: _count_held_out(len(p), data.validation)] for p in positions]
+    train_positions = [p[_count_held_out(len(p), data.validation) :] for p in positions]
+    validation = take_images(table, np.sort(np.concatenate(validation_positions)).astype(np.int64))
     if data.include_validation:
-        train, removed = take(table, np.sort(np.concatenate(positions)).astype(np.int64)), 0
+        train, removed = take_images(table, np.sort(np.concatenate(positions)).astype(np.int64)), 0
     else:
-        train, removed = _without_images_of(table, np.sort(np.concatenate(kept)).astype(np.int64), validation)
+        train, removed = _remove_duplicates(
+            table, np.sort(np.concatenate(train_positions)).astype(np.int64), validation
+        )
     _refuse_untrained(train, origin)
     return Splits(
         train=train,
         validation=validation,
         origin=origin,
-        sha256=sha256_of(train, validation),
+        sha256=hash_splits(train, validation),
         removed_duplicates=removed,
     )
 
 
-def _held_out(count: int, fraction: float) -> int:
+def _count_held_out(count: int, fraction: float) -> int:
     """How many of a label's images are held out: rounded half up, at least one held out and one kept."""
     return min(max(int(count * fraction + 0.5), 1), count - 1)
 
 
-def _limited(counts: list[int], limit: int, origin: Origin) -> list[int]:
+def _share_limit(counts: list[int], limit: int, origin: Origin) -> list[int]:
     """Share `limit` images over the labels in proportion, by largest remainder, ties to the lower label."""
     total = sum(counts)
     if limit > total:
@@ -160,20 +162,20 @@ def _limited(counts: list[int], limit: int, origin: Origin) -> list[int]:
 
 
 def _refuse_small(positions: list[NDArray[np.int64]], origin: Origin) -> None:
-    for label, found in enumerate(positions):
-        if len(found) < SMALLEST_LABEL:
+    for label, members in enumerate(positions):
+        if len(members) < SMALLEST_LABEL:
             raise DataError(
                 f"{origin.location} cannot be split into train and validation: expected at least "
-                f"{SMALLEST_LABEL} training images of each label, found {len(found)} of label {label} "
+                f"{SMALLEST_LABEL} training images of each label, found {len(members)} of label {label} "
                 f"({LABELS[label]}); give more data or raise data.limit."
             )
 
 
-def _without_images_of(table: Table, index: NDArray[np.int64], validation: Split) -> tuple[Split, int]:
+def _remove_duplicates(table: ImageTable, index: NDArray[np.int64], validation: Split) -> tuple[Split, int]:
     """The images at `index` that equal no validation image, and how many were dropped."""
-    seen = set(image_keys(validation.images))
-    fresh = np.array([key not in seen for key in image_keys(table.images[index])], dtype=bool)
-    return take(table, index[fresh]), int((~fresh).sum())
+    validation_keys = set(hash_images(validation.images))
+    is_new = np.array([key not in validation_keys for key in hash_images(table.images[index])], dtype=bool)
+    return take_images(table, index[is_new]), int((~is_new).sum())
 
 
 def _refuse_untrained(train: Split, origin: Origin) -> None:

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import sources
-from fmnist_sweep.data.config import DataConfig
-from fmnist_sweep.data.loading import load, open_test
-from fmnist_sweep.data.splits import LABELS, Origin, Split, Splits, image_keys
+from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.loading import load_splits, open_test
+from fmnist_sweep.data.splits import LABELS, Origin, Split, Splits, hash_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
 REASON = "fmnist-sweep data"
-EXAMPLES = 8
-MISSING = {
+EXAMPLES_PER_LABEL = 8
+MISSING_NOTES = {
     "fashion_mnist": "none by construction: an IDX file has a byte for every pixel and label",
     "kaggle_csv": "every cell was checked: a file with an empty one is refused",
     "drawn": "none by construction: every pixel is drawn",
@@ -28,7 +28,7 @@ MISSING = {
 
 
 @dataclass(frozen=True)
-class Summary:
+class DataSummary:
     """The data behind a config. Tables are (rows, columns) in the CSV form: a label and 784 pixels an image.
 
     images: images per label of the training file, the train and validation split, and the test file.
@@ -52,64 +52,64 @@ class Summary:
     removed_duplicates: int
 
 
-def summarize(data: DataConfig, ledger: Path) -> Summary:
+def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
     """Read everything and count; the test split is opened once, and the ledger says so.
 
     Errors: DataError as `load` and `open_test`.
     """
-    splits = load(data)
-    file = sources.read_train_again(data, splits.origin)
+    splits = load_splits(data)
+    table = sources.reread_train(data, splits.origin)
     test = open_test(data, reason=REASON, ledger=ledger)
-    file_keys, test_keys = image_keys(file.images), image_keys(test.images)
-    in_file, in_train = set(file_keys), set(image_keys(splits.train.images))
+    file_keys, test_keys = hash_images(table.images), hash_images(test.images)
+    unique_file_keys, train_keys = set(file_keys), set(hash_images(splits.train.images))
     labels = {
-        "train file": file.labels,
+        "train file": table.labels,
         "train split": splits.train.labels,
         "validation split": splits.validation.labels,
         "test file": test.labels,
     }
-    return Summary(
+    return DataSummary(
         origin=splits.origin,
         tag=splits.tag,
         sha256=splits.sha256,
-        train_table=_table_shape(file.images),
-        test_table=_table_shape(test.images),
+        train_table=_measure_table(table.images),
+        test_table=_measure_table(test.images),
         missing=0,
-        missing_note=MISSING[splits.origin.source],
+        missing_note=MISSING_NOTES[splits.origin.source],
         pixel_range=(
-            int(min(file.images.min(), test.images.min())),
-            int(max(file.images.max(), test.images.max())),
+            int(min(table.images.min(), test.images.min())),
+            int(max(table.images.max(), test.images.max())),
         ),
-        images={name: _per_label(found) for name, found in labels.items()},
-        train_duplicates=len(file_keys) - len(in_file),
+        images={name: _count_per_label(values) for name, values in labels.items()},
+        train_duplicates=len(file_keys) - len(unique_file_keys),
         test_duplicates=len(test_keys) - len(set(test_keys)),
-        test_in_train=sum(key in in_file for key in test_keys),
-        validation_in_train=sum(key in in_train for key in image_keys(splits.validation.images)),
+        test_in_train=sum(key in unique_file_keys for key in test_keys),
+        validation_in_train=sum(key in train_keys for key in hash_images(splits.validation.images)),
         removed_duplicates=splits.removed_duplicates,
     )
 
 
-def render(summary: Summary) -> RenderableType:
+def render_summary(summary: DataSummary) -> RenderableType:
     """The summary as tables for a terminal; loud where drawn images stand in for Fashion-MNIST."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
-    parts: list[RenderableType] = [_facts(summary), _labels(summary)]
+    parts: list[RenderableType] = [_build_facts_table(summary), _build_labels_table(summary)]
     if summary.origin.source == "drawn":
-        banner = Text(fallback_banner(summary.origin), style="bold")
+        banner = Text(format_fallback_banner(summary.origin), style="bold")
         parts.insert(0, Panel(banner, border_style="red"))
     return Group(*parts)
 
 
-def example_figure(splits: Splits) -> Figure:
+def draw_examples(splits: Splits) -> Figure:
     """Training images of the ten labels, a row a label."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(EXAMPLES + 1.5, len(LABELS)), layout="constrained")
-    axes = figure.subplots(len(LABELS), EXAMPLES, squeeze=False)
+    figure = Figure(figsize=(EXAMPLES_PER_LABEL + 1.5, len(LABELS)), layout="constrained")
+    axes = figure.subplots(len(LABELS), EXAMPLES_PER_LABEL, squeeze=False)
     for label, row in enumerate(axes):
-        examples = _examples(splits.train, label)
+        examples = _select_examples(splits.train, label)
         for place, axis in enumerate(row):
             axis.set_xticks([])
             axis.set_yticks([])
@@ -120,7 +120,7 @@ def example_figure(splits: Splits) -> Figure:
     return figure
 
 
-def fallback_banner(origin: Origin) -> str:
+def format_fallback_banner(origin: Origin) -> str:
     """What a person must know of drawn images: what they are, why, how to get real ones, what is barred."""
     reason = origin.fallback_reason or "data=drawn was asked for."
     return "\n".join(
@@ -136,19 +136,19 @@ def fallback_banner(origin: Origin) -> str:
     )
 
 
-def _table_shape(images: NDArray[np.uint8]) -> tuple[int, int]:
+def _measure_table(images: NDArray[np.uint8]) -> tuple[int, int]:
     return len(images), 1 + int(np.prod(images.shape[1:]))
 
 
-def _per_label(labels: NDArray[np.int64]) -> tuple[int, ...]:
+def _count_per_label(labels: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(int(count) for count in np.bincount(labels, minlength=len(LABELS)))
 
 
-def _examples(split: Split, label: int) -> NDArray[np.uint8]:
-    return split.images[np.flatnonzero(split.labels == label)[:EXAMPLES]]
+def _select_examples(split: Split, label: int) -> NDArray[np.uint8]:
+    return split.images[np.flatnonzero(split.labels == label)[:EXAMPLES_PER_LABEL]]
 
 
-def _facts(summary: Summary) -> RenderableType:
+def _build_facts_table(summary: DataSummary) -> RenderableType:
     from rich.table import Table as Grid
 
     grid = Grid(title="Data", show_header=False)
@@ -161,8 +161,8 @@ def _facts(summary: Summary) -> RenderableType:
         "from": origin.location,
         "train and validation sha256": summary.sha256,
         "tag": summary.tag,
-        "train table": _shape_words(summary.train_table),
-        "test table": _shape_words(summary.test_table),
+        "train table": _format_shape(summary.train_table),
+        "test table": _format_shape(summary.test_table),
         "missing values": f"{summary.missing} ({summary.missing_note})",
         "pixel values": f"{summary.pixel_range[0]} to {summary.pixel_range[1]}",
         "repeated within the train file": str(summary.train_duplicates),
@@ -175,11 +175,11 @@ def _facts(summary: Summary) -> RenderableType:
     return grid
 
 
-def _shape_words(shape: tuple[int, int]) -> str:
+def _format_shape(shape: tuple[int, int]) -> str:
     return f"{shape[0]:,} x {shape[1]} (a label and {shape[1] - 1} pixels)"
 
 
-def _labels(summary: Summary) -> RenderableType:
+def _build_labels_table(summary: DataSummary) -> RenderableType:
     from rich.table import Table as Grid
 
     grid = Grid(title="Images per label")

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 # Euclidean distance in grey levels: 7 a pixel, as another compression of one photograph leaves them. Of the canonical
 # files' 10,000 test images, 10 lie that near to a training image.
-NEAR = 202.0
-_BLOCK = 7  # pixels a side of the blocks that are compared first: 16 numbers an image
-_AT_ONCE = 20_000  # pairs compared pixel by pixel
+TWIN_DISTANCE = 202.0
+_BLOCK_SIDE = 7  # pixels a side of the blocks that are compared first: 16 numbers an image
+_PAIRS_PER_BATCH = 20_000  # pairs compared pixel by pixel
 
 
-def near(images: NDArray[np.uint8], beside: NDArray[np.uint8], distance: float = NEAR) -> NDArray[np.bool_]:
+def find_near_twins(
+    images: NDArray[np.uint8], reference: NDArray[np.uint8], distance: float = TWIN_DISTANCE
+) -> NDArray[np.bool_]:
     """Which images have a twin in `beside`: one at most `distance` away; (n,) booleans.
 
     images: (n, 28, 28, 1), beside: (m, 28, 28, 1), both 0..255; distance: Euclidean, in grey levels over all pixels.
@@ -24,29 +26,29 @@ def near(images: NDArray[np.uint8], beside: NDArray[np.uint8], distance: float =
     """
     from scipy.spatial import cKDTree
 
-    found = np.zeros(len(images), bool)
-    if not len(images) or not len(beside):
-        return found
+    has_twin = np.zeros(len(images), bool)
+    if not len(images) or not len(reference):
+        return has_twin
     # The margin is for float32, which rounds sums of this size by far less.
-    candidates = cKDTree(_coarse(beside)).query_ball_point(_coarse(images), distance + 0.1)
-    rows = np.repeat(np.arange(len(images)), [len(places) for places in candidates])
-    columns = np.concatenate([np.asarray(places, np.int64) for places in candidates])
-    for first in range(0, len(rows), _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        twins = _apart(images[rows[part]], beside[columns[part]]) <= distance**2
-        found[rows[part][twins]] = True
-    return found
+    candidates = cKDTree(_sum_blocks(reference)).query_ball_point(_sum_blocks(images), distance + 0.1)
+    rows = np.repeat(np.arange(len(images)), [len(indices) for indices in candidates])
+    columns = np.concatenate([np.asarray(indices, np.int64) for indices in candidates])
+    for start in range(0, len(rows), _PAIRS_PER_BATCH):
+        batch = slice(start, start + _PAIRS_PER_BATCH)
+        is_close = _square_distances(images[rows[batch]], reference[columns[batch]]) <= distance**2
+        has_twin[rows[batch][is_close]] = True
+    return has_twin
 
 
-def _coarse(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _sum_blocks(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Sums over blocks, divided by a block's side."""
-    side = images.shape[1] // _BLOCK
-    blocks = images.reshape(len(images), side, _BLOCK, side, _BLOCK)
+    side = images.shape[1] // _BLOCK_SIDE
+    blocks = images.reshape(len(images), side, _BLOCK_SIDE, side, _BLOCK_SIDE)
     sums: NDArray[Any] = blocks.sum(axis=(2, 4), dtype=np.float32)
-    return np.asarray(sums.reshape(len(images), -1) / _BLOCK, np.float32)
+    return np.asarray(sums.reshape(len(images), -1) / _BLOCK_SIDE, np.float32)
 
 
-def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _square_distances(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Squared distances of pairs of images."""
     difference = (one.astype(np.int32) - other.astype(np.int32)).reshape(len(one), -1)
     return np.asarray(np.einsum("ij,ij->i", difference, difference, dtype=np.int64))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec
@@ -25,7 +25,7 @@ class InProcessExecutor:
     def submit(self, spec: TrialSpec) -> None:
         if self._running is not None:
             raise RuntimeError("in_process has one slot, and a trial is under way in it")
-        self._running = trial.run_trial(spec, load(spec.data), lambda: self._stop.is_requested)
+        self._running = trial.run_trial(spec, load_splits(spec.data), lambda: self._stop.is_requested)
 
     def next_event(self, timeout: float | None = None) -> TrialEvent | None:
         if self._running is None:

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from fmnist_sweep.data import DataConfig, Splits, load
+from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.executors import worker
 from fmnist_sweep.executors.messages import (
     DESCRIPTOR_BYTE,
@@ -112,7 +112,7 @@ class LocalExecutor:
 
     def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[TrainingCost]:
         """What a little training costs in each worker, while all of them are at it; none may have a trial."""
-        splits = load(data)
+        splits = load_splits(data)
         asked_workers: set[_Worker] = set()
         probes: dict[_Worker, TrainingCost] = {}
         while len(probes) < len(self._workers):
@@ -179,7 +179,7 @@ class LocalExecutor:
                 spec = self._queue.popleft()
                 worker.trial_id = spec.trial_id
                 self._messages.put((worker, TrialStart(spec.trial_id, str(worker))))
-                splits = load(spec.data)
+                splits = load_splits(spec.data)
                 self._send_images(worker, splits)
                 self._send(worker, TrainRequest(spec, splits.sha256))
 

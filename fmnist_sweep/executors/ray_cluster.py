@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from fmnist_sweep.config.schema import RayConfig
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.executors import ray_node, ray_task
 from fmnist_sweep.executors.ray_connection import connect_to_ray, refuse_without_ray
@@ -69,7 +69,7 @@ class RayExecutor:
         # Not those of now: a trial whose node is gone is submitted again, and waits until there is room.
         if len(self._tasks) >= self._max_slots:
             raise RuntimeError(f"ray has {self._max_slots} slots, and a trial is under way in each")
-        splits = load(spec.data)
+        splits = load_splits(spec.data)
         if splits.sha256 not in self._images:
             self._images[splits.sha256] = ray.put(splits)
         train = ray.remote(ray_task.train_trial).options(

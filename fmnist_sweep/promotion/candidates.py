@@ -71,7 +71,7 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
         (trial.tags.get("fmnist.journal"), trial.continued_trial_id) for trial in trials if trial.continued_trial_id
     }
     trials = [trial for trial in trials if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
-    tied_trials = findings.tied_with_best(trials, lambda run_id: read_intact_predictions(store, run_id))
+    tied_trials = findings.find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
     rivals = {(trial.study_id, trial.trial_id) for trial in trials}

@@ -90,7 +90,7 @@ def _choose_seeds(
 
 
 def _compute_seeds(rules: PromoteConfig, finalists: int, view: View) -> int:
-    power = comparison.seeds_needed(
+    power = comparison.count_seeds_needed(
         rules.gain,
         images=_TEST_IMAGE_COUNT,
         min_gain=rules.min_gain,

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.comparison import Booleans, Difference, Repeats, over_seeds, repeats
-from fmnist_sweep.analysis.comparison.checks import checked, checked_level, not_negative, same_images
+from fmnist_sweep.analysis.comparison import Booleans, Difference, Repeats, compare_over_seeds, summarize_repeats
+from fmnist_sweep.analysis.comparison.checks import (
+    check_correctness,
+    check_level,
+    check_not_negative,
+    check_same_images,
+)
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import opening
@@ -41,9 +46,9 @@ class Rule:
     level: float
 
     def __post_init__(self) -> None:
-        not_negative("min_gain", self.min_gain)
-        not_negative("class_drop", self.class_drop)
-        checked_level(self.level)
+        check_not_negative("min_gain", self.min_gain)
+        check_not_negative("class_drop", self.class_drop)
+        check_level(self.level)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def judge(
     champion_assessment = None if champion is None else _assess_contender(champion, labels, label_names, rule)
     standings = tuple(_assess_contender(finalist, labels, label_names, rule) for finalist in finalists)
     if champion is not None and champion_assessment is not None:
-        differences = [over_seeds(finalist.correct, champion.correct, level=level) for finalist in finalists]
+        differences = [compare_over_seeds(finalist.correct, champion.correct, level=level) for finalist in finalists]
         standings = tuple(
             _compare_with_champion(*pair, champion_assessment, rule)
             for pair in zip(standings, differences, strict=True)
@@ -185,7 +190,7 @@ def _decide_verdict(winner: Assessment) -> Verdict:
 def _assess_contender(
     configuration: Contender, labels: NDArray[np.int64], label_names: Sequence[str], rule: Rule
 ) -> Assessment:
-    accuracy = repeats(configuration.correct.mean(axis=1).tolist(), level=rule.level)
+    accuracy = summarize_repeats(configuration.correct.mean(axis=1).tolist(), level=rule.level)
     recalls: dict[str, float | None] = {}
     for index, name in enumerate(label_names):
         correct = configuration.correct[:, labels == index]
@@ -285,8 +290,8 @@ def _check_contenders(
     if labels.size and not 0 <= labels.min() <= labels.max() < len(label_names):
         raise ValueError(f"labels must lie in 0..{len(label_names) - 1}, but lie in {labels.min()}..{labels.max()}")
     for contender in (*finalists, *([] if champion is None else [champion])):
-        correct = checked(contender.correct, "(seeds, images)")
-        same_images(len(labels), correct.shape[1])
+        correct = check_correctness(contender.correct, "(seeds, images)")
+        check_same_images(len(labels), correct.shape[1])
         if len(correct) < 2:
             raise ValueError(
                 f"{contender.name} needs at least two trainings with different seeds, but has {len(correct)}"

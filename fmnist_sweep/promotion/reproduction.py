@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config import identity as studies
-from fmnist_sweep.data import DataConfig, Splits, load
+from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.errors import DataError, StoreError
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion import registration as enrolment
@@ -132,7 +132,7 @@ def reproduce_version(
 
 
 def _load_splits(data: DataConfig, record: VersionRecord) -> Splits:
-    splits = load(data)
+    splits = load_splits(data)
     if splits.tag != record.data_tag:
         raise DataError(
             f"{splits.origin.location} is {splits.tag}, but the version was trained on {record.data_tag}: name the folder "

@@ -28,7 +28,7 @@ def chart_best_so_far(findings: Findings) -> Figure:
     figure = make_chart(380, hovermode="closest")
     unit, name = _choose_time_unit(findings.cpu_seconds)
     floor, ceiling = compute_accuracy_range(findings)
-    ends = [(end.place, end.cpu_seconds / unit, end.accuracy) for end in findings.spent]
+    ends = [(end.place, end.cpu_seconds / unit, end.accuracy) for end in findings.cost_points]
     for label, colour, symbol, places in _group_trials(findings):
         points = [end for end in ends if end[0] in places]
         figure.add_scatter(
@@ -40,7 +40,7 @@ def chart_best_so_far(findings: Findings) -> Figure:
             text=[format_hover_text(findings, place) for place, _, _ in points],
             hovertemplate=f"%{{text}}<br>after %{{x:.1f}} {name}<extra></extra>",
         )
-    steps = [(end.cpu_seconds / unit, end.best) for end in findings.spent if end.best is not None]
+    steps = [(end.cpu_seconds / unit, end.best) for end in findings.cost_points if end.best is not None]
     if steps:
         figure.add_scatter(
             x=[x for x, _ in steps],
@@ -187,7 +187,7 @@ def chart_importance(importances: Importance) -> Figure:
 
 def _group_trials(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
     """What trials are told apart by: words, colour, symbol, places; the best last, to lie on top."""
-    tied = set(findings.tied)
+    tied = set(findings.tied_places)
     finished = {place for place, trial in enumerate(findings.trials) if trial.accuracy is not None}
     failed = {place for place, trial in enumerate(findings.trials) if trial.state == "failed"}
     kinds = [

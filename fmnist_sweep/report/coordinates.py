@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
-from fmnist_sweep.analysis.settings import Varied, as_text
+from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.charts import compute_accuracy_range, escape_plotly, format_hover_text, make_chart
 from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
 
@@ -63,9 +63,9 @@ def chart_parallel_coordinates(findings: Findings) -> Figure:
     return figure
 
 
-def select_axes(findings: Findings) -> list[Varied]:
+def select_axes(findings: Findings) -> list[VariedSetting]:
     """The settings that get an axis: those that mattered most where there are too many, in the order of the config."""
-    settings = findings.distinct
+    settings = findings.distinct_settings
     if len(settings) <= MAX_AXES:
         return settings
     rank = {item.key: place for place, item in enumerate(findings.importance.settings)}
@@ -78,13 +78,13 @@ def select_lines(trials: int) -> list[int]:
     return sorted(set(np.linspace(0, trials - 1, min(trials, MAX_LINES)).astype(int).tolist()))
 
 
-def _make_setting_axis(setting: Varied, selection: Sequence[int]) -> _Axis:
+def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axis:
     values = [setting.values[place] for place in selection]
     levels = [level for level in setting.levels if level is not None]
     if setting.numeric and len(levels) > _MAX_LEVELS:
         heights, ticks = _scale_values([None if v is None else float(v) for v in values], setting.log)
     else:
-        texts = [as_text(level) for level in levels]
+        texts = [format_value(level) for level in levels]
         height = {text: 0.5 if len(texts) == 1 else place / (len(texts) - 1) for place, text in enumerate(texts)}
         ticks = (
             [(height[text], text) for text in texts]
@@ -93,7 +93,7 @@ def _make_setting_axis(setting: Varied, selection: Sequence[int]) -> _Axis:
         )
         # Spread a little, so that lines through one value do not hide one another.
         heights = [
-            None if value is None else height[as_text(value)] + 0.05 * ((number * 0.618) % 1 - 0.5)
+            None if value is None else height[format_value(value)] + 0.05 * ((number * 0.618) % 1 - 0.5)
             for number, value in enumerate(values)
         ]
     if any(value is None for value in values):

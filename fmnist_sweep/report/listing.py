@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.analysis import settings as varied
-from fmnist_sweep.analysis.table import SCORE, is_missing
+from fmnist_sweep.analysis.table import SCORE_COLUMN, is_missing
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def build_trial_table(frame: pd.DataFrame, trials: Sequence[StoredTrial], consol
     settings += [_make_setting_column("seed")] if len({trial.params.get("seed") for trial in trials}) > 1 else []
     run = Column("run", "run", lambda row: str(row["run_id"])[:8])
     trial = Column("trial", "trial", lambda row: f"{row['study_id']}/{row['trial_id']}")
-    score = [Column(SCORE, "validation\naccuracy", lambda row: _format_fixed(row[SCORE], 4)), _INTERVAL_COLUMN]
+    score = [
+        Column(SCORE_COLUMN, "validation\naccuracy", lambda row: _format_fixed(row[SCORE_COLUMN], 4)),
+        _INTERVAL_COLUMN,
+    ]
     epoch = Column("best_epoch", "best\nepoch", lambda row: format_cell(row["best_epoch"]))
     parameters = Column("parameters", "parameters", lambda row: _format_thousands(row["parameters"]))
     cpu_time = Column("cpu_seconds", "cpu s", lambda row: _format_fixed(row["cpu_seconds"], 1))
@@ -84,7 +87,7 @@ def build_column_table(frame: pd.DataFrame, names: Sequence[str]) -> Table:
 
 
 def _list_varied_keys(trials: Sequence[StoredTrial]) -> list[str]:
-    return [setting.key for setting in varied.distinct(varied.find(trials))]
+    return [setting.key for setting in varied.select_distinct_settings(varied.find_varied_settings(trials))]
 
 
 def _make_setting_column(key: str) -> Column:
@@ -130,7 +133,7 @@ def format_cell(value: Any) -> str:
         return "–"
     if hasattr(value, "isoformat"):
         return str(value.isoformat(sep=" ", timespec="seconds"))
-    return varied.as_text(value)
+    return varied.format_value(value)
 
 
 def _format_fixed(value: Any, digits: int) -> str:

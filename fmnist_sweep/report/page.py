@@ -128,9 +128,9 @@ def _build_leaderboard_section(page: _ReportPage) -> _Section | None:
         parts.append(
             _render_paragraph(f"On paper the first {tables.PAPER_ROWS} rows, unless all are shown.", "note paper")
         )
-    if findings.comparable:
+    if findings.is_comparable:
         parts.append(_render_paragraph(wording.describe_tie_method(findings), "note"))
-    if findings.repeated:
+    if findings.repeated_configurations:
         parts += [
             "<h3>Repeated seeds</h3>",
             _render_paragraph(wording.describe_repeats(findings)),
@@ -141,7 +141,7 @@ def _build_leaderboard_section(page: _ReportPage) -> _Section | None:
 
 def _build_settings_section(page: _ReportPage) -> _Section | None:
     findings = page.findings
-    if len(findings.trials) < 2 or not findings.varied:
+    if len(findings.trials) < 2 or not findings.varied_settings:
         return None
     lines = (
         "A line is a trial: the darker, the better; <b>green</b> is the best, dotted red ones failed. "
@@ -154,8 +154,8 @@ def _build_settings_section(page: _ReportPage) -> _Section | None:
             f" An even selection of {coordinates.MAX_LINES} of the {len(findings.trials):,} trials, from best to worst."
         )
     axes = coordinates.select_axes(findings)
-    if len(axes) < len(findings.distinct):
-        lines += f" {len(axes)} of {len(findings.distinct)} settings that varied."
+    if len(axes) < len(findings.distinct_settings):
+        lines += f" {len(axes)} of {len(findings.distinct_settings)} settings that varied."
     parts = [
         page.add_chart(
             coordinates.chart_parallel_coordinates(findings), lines, appendix='<p class="picked note screen"></p>'
@@ -172,7 +172,7 @@ def _build_settings_section(page: _ReportPage) -> _Section | None:
 
 def _build_cost_section(page: _ReportPage) -> _Section | None:
     findings = page.findings
-    if len(findings.spent) < 2 or findings.best is None:
+    if len(findings.cost_points) < 2 or findings.best is None:
         return None
     caption = (
         "Trials in the order in which they ended; those far below the rest, and failed ones, lie on the lower edge."
@@ -187,7 +187,7 @@ def _build_curves_section(page: _ReportPage) -> _Section | None:
     finished = findings.states["finished"]
     selection = f"The best {MOST_READ} of {finished:,} finished trials. " if finished > MOST_READ else ""
     caption = f"{selection}Solid: validation; dotted: training."
-    if any(setting.key == "train.loss" for setting in findings.varied):
+    if any(setting.key == "train.loss" for setting in findings.varied_settings):
         caption += " Trials with another train.loss have another scale of loss."
     caption += ' <span class="screen">Click on the legend to hide or show lines.</span>'
     return "curves", "Learning curves", page.add_chart(charts.chart_curves(findings), caption)
@@ -253,12 +253,12 @@ def _render_suspects(findings: Findings, mistakes: Mistakes) -> list[str]:
     )
     if findings.pictures is None:
         return parts
-    if suspects.suspected:
+    if suspects.label_suspects:
         drawing = galleries.draw_suspects(
             suspects, findings.pictures, "Suspected label errors: given → what the trials say"
         )
         parts.append(_render_picture(drawing, "suspected label errors"))
-    best, rows = mistakes.predictions, np.array(suspects.sometimes, dtype=np.int64)
+    best, rows = mistakes.predictions, np.array(suspects.occasional_errors, dtype=np.int64)
     if len(rows):
         drawing = plots.draw_misclassified(
             findings.pictures[rows],
@@ -309,18 +309,18 @@ _SECTIONS: tuple[Callable[[_ReportPage], _Section | None], ...] = (
 
 def _describe_uncompared(findings: Findings) -> str:
     unknown = sum(row.tied is None and row.rank is not None for row in findings.rows[: tables.MAX_ROWS])
-    return " ? not compared image by image." if unknown and findings.comparable else ""
+    return " ? not compared image by image." if unknown and findings.is_comparable else ""
 
 
 def _describe_omitted_columns(findings: Findings) -> str:
     """Which settings varied without a column of their own."""
     columns = tables.select_columns(findings)
-    if len(columns) == len(findings.varied):
+    if len(columns) == len(findings.varied_settings):
         return ""
     groups = [f"{', '.join(setting.same_as)} with {setting.key}" for setting in columns if setting.same_as]
     text = f"Changed together: {'; '.join(groups)}." if groups else ""
     omitted_keys = [
-        setting.key for setting in findings.distinct if setting.key not in {column.key for column in columns}
+        setting.key for setting in findings.distinct_settings if setting.key not in {column.key for column in columns}
     ]
     return f"{text} Without a column: {', '.join(omitted_keys)}." if omitted_keys else text
 

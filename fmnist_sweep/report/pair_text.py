@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.comparison import SEED_SD, Difference
-from fmnist_sweep.analysis.pair import Example, Label, Side, SideBySide, Verdicts
-from fmnist_sweep.analysis.settings import as_text
+from fmnist_sweep.analysis.pair import Example, LabelComparison, Side, TrialComparison, Verdicts
+from fmnist_sweep.analysis.settings import format_value
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _MAX_EXAMPLES = 4  # examples of a kind
 
 
-def render_pair(pair: SideBySide) -> Iterator[RenderableType]:
+def render_pair(pair: TrialComparison) -> Iterator[RenderableType]:
     """The parts, each under a heading."""
     yield from _render_scores(pair)
     yield from _render_settings(pair)
@@ -29,7 +29,7 @@ def render_pair(pair: SideBySide) -> Iterator[RenderableType]:
     yield from _render_images(pair)
 
 
-def _render_scores(pair: SideBySide) -> Iterator[RenderableType]:
+def _render_scores(pair: TrialComparison) -> Iterator[RenderableType]:
     table = _make_table("", "A", "B")
     sides = (pair.a, pair.b)
     table.add_row("run", *(side.trial.run_id for side in sides))
@@ -76,21 +76,21 @@ def _format_fit_time(trial: StoredTrial) -> str:
     return "–"
 
 
-def _render_settings(pair: SideBySide) -> Iterator[RenderableType]:
+def _render_settings(pair: TrialComparison) -> Iterator[RenderableType]:
     yield "\nWhat differs"
     if not pair.settings:
         yield "  nothing: the same parameters"
         return
     table = _make_table("setting", "A", "B")
     for setting in pair.settings:
-        table.add_row(setting.key, as_text(setting.a), as_text(setting.b))
+        table.add_row(setting.key, format_value(setting.a), format_value(setting.b))
     yield table
 
 
-def _render_verdicts(pair: SideBySide) -> Iterator[RenderableType]:
+def _render_verdicts(pair: TrialComparison) -> Iterator[RenderableType]:
     yield "\nIs the difference real?"
     if pair.verdicts is None:
-        yield f"  They cannot be compared image by image: {pair.why_not}."
+        yield f"  They cannot be compared image by image: {pair.no_comparison_reason}."
         return
     verdicts = pair.verdicts
     yield f"  These two models: {_format_difference(verdicts.models)}"
@@ -129,7 +129,7 @@ def _describe_seed_sd(verdicts: Verdicts) -> str:
     return f"sd over training seeds {SEED_SD}, assumed: too few repeated seeds of these configurations in this store"
 
 
-def _render_curves(pair: SideBySide) -> Iterator[RenderableType]:
+def _render_curves(pair: TrialComparison) -> Iterator[RenderableType]:
     curves = pair.a.curve, pair.b.curve
     if not any(curves):
         return
@@ -157,7 +157,7 @@ def _render_curves(pair: SideBySide) -> Iterator[RenderableType]:
         yield "  The losses are two functions (train.loss) and cannot be compared."
 
 
-def _has_different_losses(pair: SideBySide) -> bool:
+def _has_different_losses(pair: TrialComparison) -> bool:
     return any(setting.key == "train.loss" for setting in pair.settings)
 
 
@@ -187,7 +187,7 @@ def _format_curve_cell(curve: Sequence[dict[str, float]], epoch: int, key: str, 
     return f"{curve[epoch - 1][key]:.4f}{'*' if is_best else ' '}" if epoch <= len(curve) else ""
 
 
-def _render_labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
+def _render_labels(labels: Sequence[LabelComparison]) -> Iterator[RenderableType]:
     if not labels:
         return
     yield "\nLabel by label"
@@ -205,8 +205,8 @@ def _render_labels(labels: Sequence[Label]) -> Iterator[RenderableType]:
     yield "  A or B beside an interval: better there, also after correction for ten labels"
 
 
-def _render_images(pair: SideBySide) -> Iterator[RenderableType]:
-    images = pair.images
+def _render_images(pair: TrialComparison) -> Iterator[RenderableType]:
+    images = pair.disagreement
     if images is None:
         return
     yield "\nOn which images"

@@ -72,11 +72,11 @@ def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:
 def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesByDataset) -> Findings:
     best = _find_best_trial(trials)
     validation_images = None if best is None else images.get(best.tags.get("fmnist.data", ""))
-    return findings.gather(
+    return findings.compute_findings(
         trials,
-        predictions_of=lambda run_id: read_intact_predictions(store, run_id),
-        curves_of=lambda run_id: evidence.read_curves(store, run_id),
-        splits_images=None if validation_images is None else validation_images.images,
+        read_predictions=lambda run_id: read_intact_predictions(store, run_id),
+        read_curves=lambda run_id: evidence.read_curves(store, run_id),
+        validation_images=None if validation_images is None else validation_images.images,
         twins=None if validation_images is None else validation_images.twins,
     )
 

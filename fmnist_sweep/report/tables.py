@@ -8,9 +8,9 @@ from html import escape
 import numpy as np
 
 from fmnist_sweep.analysis import UPPER_BODY
-from fmnist_sweep.analysis.findings import Configuration, FailureCause, Findings
+from fmnist_sweep.analysis.findings import FailureCause, Findings, RepeatedConfiguration
 from fmnist_sweep.analysis.mistakes import Mistakes
-from fmnist_sweep.analysis.settings import Varied, as_text
+from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.charts import GREY
 from fmnist_sweep.report.figures.canvas import BLUE, GREEN, INK, MUTED, VERMILLION
 from fmnist_sweep.text import format_duration
@@ -25,7 +25,7 @@ _WIDTH, _HEIGHT = 120, 12  # pixels of a drawing in a cell
 def render_leaderboard(findings: Findings) -> str:
     """The first MOST_ROWS trials: what varied, accuracy with its interval, ties marked, what each cost."""
     columns = select_columns(findings)
-    has_names = len(columns) < len(findings.distinct) or not columns
+    has_names = len(columns) < len(findings.distinct_settings) or not columns
     has_seeds = len({trial.params.get("seed") for trial in findings.trials}) > 1
     heads = [
         _render_head("", "rank", "number"),
@@ -49,9 +49,13 @@ def render_leaderboard(findings: Findings) -> str:
     return _render_table(heads, rows, f"sortable long{tight}", "trials")
 
 
-def select_columns(findings: Findings) -> list[Varied]:
+def select_columns(findings: Findings) -> list[VariedSetting]:
     """The settings that get a column: all, or where they are too many the first that do not repeat another."""
-    return list(findings.varied) if len(findings.varied) <= MAX_COLUMNS else findings.distinct[:MAX_COLUMNS]
+    return (
+        list(findings.varied_settings)
+        if len(findings.varied_settings) <= MAX_COLUMNS
+        else findings.distinct_settings[:MAX_COLUMNS]
+    )
 
 
 def render_repeats(findings: Findings) -> str:
@@ -70,11 +74,13 @@ def render_repeats(findings: Findings) -> str:
         ),
     ]
     accuracies = [
-        findings.trials[place].accuracy or 0.0 for configuration in findings.repeated for place in configuration.places
+        findings.trials[place].accuracy or 0.0
+        for configuration in findings.repeated_configurations
+        for place in configuration.places
     ]
     rows = [
         _render_repeats_row(findings, configuration, columns, (min(accuracies), max(accuracies)))
-        for configuration in findings.repeated
+        for configuration in findings.repeated_configurations
     ]
     return _render_table(heads, rows, "narrow tight" if len(heads) > 8 else "narrow")
 
@@ -123,7 +129,7 @@ def render_failures(findings: Findings) -> str:
 def _render_row(
     findings: Findings,
     place: int,
-    columns: Sequence[Varied],
+    columns: Sequence[VariedSetting],
     extra: tuple[bool, bool],
     draw: Callable[[int], str],
 ) -> str:
@@ -139,7 +145,7 @@ def _render_row(
         cells += [_render_cell(f"{trial.accuracy:.4f}", "number"), _render_cell(draw(place))]
     cells += [_render_cell(_format_breakable(trial.name), "text long")] if has_names else []
     cells += [_render_value_cell(setting, setting.values[place]) for setting in columns]
-    cells += [_render_cell(escape(as_text(trial.parse_value("seed"))), "number")] if has_seeds else []
+    cells += [_render_cell(escape(format_value(trial.parse_value("seed"))), "number")] if has_seeds else []
     cells += [
         _render_cell(_format_count(trial.metrics.get("best_epoch")), "number"),
         _render_cell(_format_count(trial.metrics.get("parameters")), "number"),
@@ -160,12 +166,15 @@ def _format_count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _render_value_cell(setting: Varied, value: object) -> str:
-    return _render_cell(_format_breakable(as_text(value)), "number" if setting.numeric else "text")
+def _render_value_cell(setting: VariedSetting, value: object) -> str:
+    return _render_cell(_format_breakable(format_value(value)), "number" if setting.numeric else "text")
 
 
 def _render_repeats_row(
-    findings: Findings, configuration: Configuration, columns: Sequence[Varied], scale: tuple[float, float]
+    findings: Findings,
+    configuration: RepeatedConfiguration,
+    columns: Sequence[VariedSetting],
+    scale: tuple[float, float],
 ) -> str:
     first, statistics = configuration.places[0], configuration.repeats
     interval = (
@@ -173,7 +182,7 @@ def _render_repeats_row(
     )
     accuracies = [findings.trials[place].accuracy or 0.0 for place in configuration.places]
     cells = [
-        _render_cell(escape(statistics.text()), "number"),
+        _render_cell(escape(statistics.format_text()), "number"),
         _render_cell(interval, "number"),
         _render_cell(_draw_dots(accuracies, statistics.mean, scale)),
     ]
@@ -251,8 +260,8 @@ def _scale_x(value: float, scale: tuple[float, float]) -> float:
     return 4 + share * (_WIDTH - 8)
 
 
-def _list_texts(findings: Findings, setting: Varied) -> set[str]:
-    return {as_text(setting.values[configuration.places[0]]) for configuration in findings.repeated}
+def _list_texts(findings: Findings, setting: VariedSetting) -> set[str]:
+    return {format_value(setting.values[configuration.places[0]]) for configuration in findings.repeated_configurations}
 
 
 def _split_key(key: str) -> tuple[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Configuration, Findings
+from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Findings, RepeatedConfiguration
 from fmnist_sweep.analysis.mistakes import Mistakes
-from fmnist_sweep.analysis.settings import as_text
+from fmnist_sweep.analysis.settings import format_value
 from fmnist_sweep.text import format_duration
 
 _TIE_PHRASE = "cannot be told apart from"
@@ -28,7 +28,9 @@ def describe_best_settings(findings: Findings) -> str:
     if best is None:
         return ""
     settings = [
-        (setting.key, as_text(setting.values[0])) for setting in findings.distinct if setting.values[0] is not None
+        (setting.key, format_value(setting.values[0]))
+        for setting in findings.distinct_settings
+        if setting.values[0] is not None
     ]
     if 2 * sum(text in best.name for _, text in settings) >= len(settings):
         return ""
@@ -60,7 +62,7 @@ def describe_search(findings: Findings, search_summary: str) -> list[str]:
 
 
 def _describe_unmeasured(findings: Findings) -> str:
-    count = findings.unmeasured
+    count = findings.unmeasured_trials
     return f", without the {count} trial{'' if count == 1 else 's'} that did not finish" if count else ""
 
 
@@ -69,39 +71,45 @@ def _describe_optimism(findings: Findings) -> str:
     if optimism is None:
         return ""
     text = f"It was picked for being the highest: expect about {optimism.expected:.4f} on new images"
-    if findings.retrained is not None and _find_best_configuration(findings) is None:
-        text += f", and about {findings.retrained:.4f} on these if it is trained again with another seed"
+    if findings.retrained_accuracy is not None and _find_best_configuration(findings) is None:
+        text += f", and about {findings.retrained_accuracy:.4f} on these if it is trained again with another seed"
     return f"{text}."
 
 
 def _describe_seeds(findings: Findings) -> str:
     configuration = _find_best_configuration(findings)
-    return "" if configuration is None else f"Over its seeds this configuration reached {configuration.repeats.text()}."
+    return (
+        ""
+        if configuration is None
+        else f"Over its seeds this configuration reached {configuration.repeats.format_text()}."
+    )
 
 
-def _find_best_configuration(findings: Findings) -> Configuration | None:
-    return next((configuration for configuration in findings.repeated if 0 in configuration.places), None)
+def _find_best_configuration(findings: Findings) -> RepeatedConfiguration | None:
+    return next(
+        (configuration for configuration in findings.repeated_configurations if 0 in configuration.places), None
+    )
 
 
 def describe_tied_trials(findings: Findings) -> str:
     """How many others may be just as good."""
     compared = sum(row.tied is not None for row in findings.rows) - 1
-    if not findings.comparable:
+    if not findings.is_comparable:
         return "Its predictions cannot be read from the store, so that nothing can be said of which others are as good."
     if compared < 1:
         return ""
-    count = len(findings.tied)
+    count = len(findings.tied_places)
     others = "1 other trial" if count == 1 else f"{count:,} other trials"
     sentence = f"{others} {_TIE_PHRASE} it" if count else f"Each of the {compared:,} others compared with it is worse"
-    uncompared = sum(row.tied is None and row.rank is not None for row in findings.rows) - findings.elsewhere
+    uncompared = sum(row.tied is None and row.rank is not None for row in findings.rows) - findings.incomparable_trials
     return f"{sentence}; {uncompared:,} were not compared." if uncompared else f"{sentence}."
 
 
 def describe_other_images(findings: Findings) -> str:
     """A warning where trials were judged on several sets of images."""
-    if not findings.elsewhere or not findings.comparable:
+    if not findings.incomparable_trials or not findings.is_comparable:
         return ""
-    subject = "1 trial was" if findings.elsewhere == 1 else f"{findings.elsewhere} trials were"
+    subject = "1 trial was" if findings.incomparable_trials == 1 else f"{findings.incomparable_trials} trials were"
     return (
         f"{subject} judged on other validation images than the best, or left no predictions: such an accuracy stands "
         "beside the others' with caution, and only trials with the same validation images are compared image by image."
@@ -125,17 +133,17 @@ def describe_tie_method(findings: Findings) -> str:
 
 def describe_repeats(findings: Findings) -> str:
     """What the repeated seeds say together."""
-    count = len(findings.repeated)
+    count = len(findings.repeated_configurations)
     return f"{count} configuration{' was' if count == 1 else 's were'} trained with several seeds."
 
 
 def describe_importance(findings: Findings) -> str:
     """How far the ranking of settings can be believed."""
     importances = findings.importance
-    if importances.why_not is not None:
-        return importances.why_not
+    if importances.no_ranking_reason is not None:
+        return importances.no_ranking_reason
     return (
-        f"Random forests fitted to {importances.trials} trials explain {importances.explained or 0:.0%} of the variance of the "
+        f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the variance of the "
         "accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a setting, "
         f"alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other trials. "
         "A bar that reaches 0 is no evidence."
@@ -144,23 +152,23 @@ def describe_importance(findings: Findings) -> str:
 
 def list_accuracies(mistakes: Mistakes) -> list[tuple[str, str]]:
     """Accuracies seen in other ways: what, and how much."""
-    block = mistakes.block
+    block = mistakes.upper_body
     wrong = block.mistakes_inside
     inside = f"{wrong.value:.1%} of {wrong.n:,}" if wrong.n else "no mistakes at all"
     facts = [
         ("all images", f"{mistakes.accuracy} of {mistakes.accuracy.n:,}"),
         ("upper body", f"{block.accuracy} of {block.images:,} ({', '.join(block.labels)})"),
-        ("all other labels", f"{block.outside} of {block.outside.n:,}"),
+        ("all other labels", f"{block.outside_accuracy} of {block.outside_accuracy.n:,}"),
         ("mistakes inside the upper body", inside),
-        ("Shirt and T-shirt/top as one label", f"{mistakes.merged} of {mistakes.merged.n:,}"),
+        ("Shirt and T-shirt/top as one label", f"{mistakes.merged_accuracy} of {mistakes.merged_accuracy.n:,}"),
     ]
-    if mistakes.without_twins is not None:
+    if mistakes.accuracy_without_twins is not None:
         facts.append(
             ("without near twins", "the same: no validation image is nearly one of the training images")
             if not mistakes.twins
             else (
                 f"without near twin{'' if mistakes.twins == 1 else 's'} of training images ({mistakes.twins})",
-                f"{mistakes.without_twins} of {mistakes.without_twins.n:,}",
+                f"{mistakes.accuracy_without_twins} of {mistakes.accuracy_without_twins.n:,}",
             )
         )
     return facts

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     import keras_tuner
 
 
-def random(hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int) -> "keras_tuner.Oracle":
+def create_random_oracle(
+    hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
+) -> "keras_tuner.Oracle":
     """Values drawn independently, none twice."""
     import keras_tuner
 
     return keras_tuner.oracles.RandomSearchOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
-def bayesian(
+def create_bayesian_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
     epochs: int,
@@ -37,7 +39,7 @@ def bayesian(
     """A Gaussian process over the results so far, and its upper confidence bound."""
     from fmnist_sweep.search import oracles
 
-    return oracles.Bayesian(
+    return oracles.BayesianOracle(
         hyperparameters=hyperparameters,
         num_initial_points=initial_points,
         alpha=alpha,
@@ -47,7 +49,7 @@ def bayesian(
     )
 
 
-def hyperband(
+def create_hyperband_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
     epochs: int,
@@ -58,7 +60,7 @@ def hyperband(
     """Successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
     from fmnist_sweep.search import oracles
 
-    return oracles.Hyperband(
+    return oracles.HyperbandOracle(
         hyperparameters=hyperparameters,
         max_epochs=epochs,
         factor=factor,
@@ -67,18 +69,20 @@ def hyperband(
     )
 
 
-def grid(hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int) -> "keras_tuner.Oracle":
+def create_grid_oracle(
+    hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
+) -> "keras_tuner.Oracle":
     """Every combination in order."""
     from fmnist_sweep.search import oracles
 
-    return oracles.Grid(hyperparameters=hyperparameters, max_trials=None, **common)
+    return oracles.GridOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
 ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
-    "random": random,
-    "bayesian": bayesian,
-    "hyperband": hyperband,
-    "grid": grid,
+    "random": create_random_oracle,
+    "bayesian": create_bayesian_oracle,
+    "hyperband": create_hyperband_oracle,
+    "grid": create_grid_oracle,
 }
 
 
@@ -103,11 +107,11 @@ class Wait:
     """The oracle has nothing to propose until a running trial ends."""
 
 
-class ReplayDiffers(RuntimeError):
+class ReplayMismatch(RuntimeError):
     """An oracle that, asked again as its record says, gave another answer: a failure of ours."""
 
-    def __init__(self, recorded: Proposal | Wait | None, found: Proposal | Wait | None) -> None:
-        super().__init__(f"the oracle answered {found}, but its record says that it had answered {recorded}")
+    def __init__(self, recorded: Proposal | Wait | None, actual: Proposal | Wait | None) -> None:
+        super().__init__(f"the oracle answered {actual}, but its record says that it had answered {recorded}")
 
 
 class Search:
@@ -119,7 +123,7 @@ class Search:
     def __init__(self, name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], objective: str) -> None:
         import keras_tuner
 
-        hyperparameters = space.hyperparameters(settings)
+        hyperparameters = space.build_hyperparameters(settings)
         self._objective = objective
         direction = "min" if objective.endswith("loss") else "max"
         common = {
@@ -136,7 +140,7 @@ class Search:
         oracle: Any = (
             ORACLES[name](hyperparameters, common, epochs, **arguments)
             if hyperparameters.space
-            else grid(hyperparameters, common, epochs)
+            else create_grid_oracle(hyperparameters, common, epochs)
         )
         oracle.verbose = 0
         # Its files are torn by a kill and cost more with every trial; the owner's journal replaces them.
@@ -145,20 +149,20 @@ class Search:
         # It walks through all trials that have ended, at each end, for a limit that is never reached.
         oracle._check_consecutive_failures = lambda: None
         # With few combinations left, 20 draws in a row are soon all known ones: look longer before giving up.
-        oracle._max_collisions = 100 * int(min(space.size(settings), 1000))
+        oracle._max_collisions = 100 * int(min(space.count_combinations(settings), 1000))
         self._oracle = oracle
-        self._over = False
+        self._is_over = False
 
     def ask(self) -> Proposal | Wait | None:
         """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
-        if self._over:
+        if self._is_over:
             return None
         # A tuner id of its own for each question: the oracle would answer the same id with the same trial.
         trial = self._oracle.create_trial(f"slot-{len(self._oracle.trials)}")
         if trial.status == "IDLE":
             return Wait()
         if trial.status == "STOPPED":
-            self._over = True
+            self._is_over = True
             return None
         values = dict(trial.hyperparameters.values)
         epochs = values.get("tuner/epochs")
@@ -171,7 +175,7 @@ class Search:
             dict(getattr(self._oracle, "guesses", {})),
         )
 
-    def repeat(self, answer: Proposal | Wait | None) -> None:
+    def replay(self, answer: Proposal | Wait | None) -> None:
         """Restore what an earlier `ask` with this answer did; with every `tell` between, in order, all of the state.
 
         The oracle is asked again, and ReplayDiffers raised when it answers otherwise. What the Gaussian process found
@@ -179,9 +183,9 @@ class Search:
         """
         if isinstance(answer, Proposal) and hasattr(self._oracle, "give"):
             self._oracle.give(answer.values, answer.seed_state, answer.guesses)
-        found = self.ask()
-        if found != answer:
-            raise ReplayDiffers(answer, found)
+        actual = self.ask()
+        if actual != answer:
+            raise ReplayMismatch(answer, actual)
 
     def tell(self, trial_id: str, score: float | None) -> None:
         """The objective a trial reached, or None when it failed; once for each proposal."""
@@ -194,30 +198,30 @@ class Search:
         self._oracle.end_trial(trial)
 
 
-def most_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """How many trials the oracle would run without a budget; math.inf when nothing but a budget ends it."""
-    if name == "hyperband" and any(tunable.find(settings)):
-        rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    if name == "hyperband" and any(tunable.find_tunables(settings)):
+        rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
         return float(sum(map(sum, rungs)) * arguments["iterations"])
-    return space.grid_size(settings) if name == "grid" else space.size(settings)
+    return space.count_grid_trials(settings) if name == "grid" else space.count_combinations(settings)
 
 
-def planned_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], trials: float) -> float:
+def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], trials: float) -> float:
     """About how many epochs so many trials take: exact for Hyperband without a budget, at most for tuned epochs."""
     epochs = settings["train"]["epochs"]
-    if name == "hyperband" and any(tunable.find(settings)):
-        rungs = hyperband_rungs(epochs, arguments["factor"])
+    if name == "hyperband" and any(tunable.find_tunables(settings)):
+        rungs = compute_hyperband_rungs(epochs, arguments["factor"])
         total = sum(
             size * math.ceil(epochs / arguments["factor"] ** (len(bracket) - 1 - rung))
             for bracket in rungs
             for rung, size in enumerate(bracket)
         )
         return float(total * trials / sum(map(sum, rungs)))
-    longest = max(tunable.parse(epochs).extremes()) if tunable.is_tunable(epochs) else epochs
-    return float(trials * longest)
+    max_epochs = max(tunable.parse_tunable(epochs).list_extremes()) if tunable.is_tunable(epochs) else epochs
+    return float(trials * max_epochs)
 
 
-def hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
+def compute_hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
     """Trials of each rung of each bracket, by KerasTuner's own arithmetic."""
     brackets = 0
     while epochs / factor**brackets >= 1:
@@ -229,20 +233,20 @@ def hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
     ]
 
 
-def refuse_hopeless(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
     """Why this oracle cannot search this space, or None.
 
     Hyperband draws its first rungs without repetition and promotes from a full rung only: in a space smaller than its
     first rungs it would stop after them, and nothing would ever be trained to the end.
     """
-    if name != "hyperband" or not any(tunable.find(settings)):
+    if name != "hyperband" or not any(tunable.find_tunables(settings)):
         return None
-    rungs = hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
-    needed = sum(bracket[0] for bracket in rungs) * arguments["iterations"]
-    found = space.size(settings)
-    if found >= needed:
+    rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    required = sum(bracket[0] for bracket in rungs) * arguments["iterations"]
+    combinations = space.count_combinations(settings)
+    if combinations >= required:
         return None
     return (
-        f"hyperband with {settings['train']['epochs']} epochs begins {needed} different trials and the space holds "
-        f"only {found:.0f}; widen a tunable, lower train.epochs or use search=grid"
+        f"hyperband with {settings['train']['epochs']} epochs begins {required} different trials and the space holds "
+        f"only {combinations:.0f}; widen a tunable, lower train.epochs or use search=grid"
     )

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 # How many points KerasTuner's populate_space draws to start its search for the optimum from.
-_STARTS = 50
+_START_POINTS = 50
 
 
-class Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
+class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
     """Proposes nothing twice, and can be given an earlier answer instead of finding it again.
 
     guesses: what the last answer took the scores of the trials under way for, by trial id; the process was fitted to
@@ -28,30 +28,30 @@ class Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[
         super().__init__(**arguments)
         self.guesses: dict[str, float] = {}
         self._completed = 0
-        self._given: tuple[Mapping[str, Any], int, Mapping[str, float]] | None = None
+        self._next_answer: tuple[Mapping[str, Any], int, Mapping[str, float]] | None = None
         # A fit that was given and not made: how many trials had ended, and the guesses for those under way.
-        self._owed: tuple[int, Mapping[str, float]] | None = None
+        self._pending_fit: tuple[int, Mapping[str, float]] | None = None
 
     def give(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
         """Let the next answer be this one; values drawn at random are drawn again all the same."""
-        self._given = values, seed_state, guesses
+        self._next_answer = values, seed_state, guesses
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        given, self._given = self._given, None
+        next_answer, self._next_answer = self._next_answer, None
         self.guesses = {}
         # The stock oracle decides the same by walking through all its trials.
         if self._completed < self.num_initial_points:
-            return self._random()
-        if given is not None:
-            return self._repeated(*given)
+            return self._draw_values()
+        if next_answer is not None:
+            return self._repeat_answer(*next_answer)
         # More threads find other last bits, so that a restored search would depend on their number; beside trials under
         # way they also take many times longer.
         with threadpool_limits(1, user_api="blas"):
             answer: dict[str, Any] = super().populate_space(trial_id)
-        self._owed = None
+        self._pending_fit = None
         # The optimum of the process may be a trial that is already known; a new one says more.
         if self._duplicate(answer["values"]):
-            return self._random()
+            return self._draw_values()
         # numpy's numbers are not JSON's, and what is given back later must count the same to the last bit.
         answer["values"] = {
             key: value.item() if isinstance(value, np.generic) else value for key, value in answer["values"].items()
@@ -62,23 +62,25 @@ class Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[
         super().end_trial(trial)
         self._completed += trial.status == "COMPLETED"
 
-    def _random(self) -> dict[str, Any]:
+    def _draw_values(self) -> dict[str, Any]:
         answer: dict[str, Any] = self._random_populate_space()
         return answer
 
-    def _repeated(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> dict[str, Any]:
+    def _repeat_answer(
+        self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]
+    ) -> dict[str, Any]:
         # All that finding the optimum changes, but for the fit: its cost is cubic, and only the last one ever matters.
         bounds = self._get_hp_bounds()
-        self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(_STARTS, len(bounds)))
+        self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(_START_POINTS, len(bounds)))
         self._seed_state = seed_state
         self.guesses = dict(guesses)
-        self._owed = len(self.end_order), self.guesses
+        self._pending_fit = len(self.end_order), self.guesses
         return {"status": "RUNNING", "values": dict(values)}
 
     def _vectorize_trials(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         # Trials under way are guessed by the fit of the answer before; with none under way it is not needed.
-        if self._owed is not None and self.ongoing_trials:
-            self._fit(*self._owed)
+        if self._pending_fit is not None and self.ongoing_trials:
+            self._fit(*self._pending_fit)
         x, y = super()._vectorize_trials()
         rows = [trial for trial in self.trials.values() if trial.status != "FAILED"]
         self.guesses = {
@@ -86,20 +88,20 @@ class Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[
         }
         return x, y
 
-    def _fit(self, ended: int, guesses: Mapping[str, float]) -> None:
+    def _fit(self, end_count: int, guesses: Mapping[str, float]) -> None:
         """The fit to what was known when so many trials had ended; the oracle minimises, whatever the objective."""
-        known = {trial_id for trial_id in self.end_order[:ended] if self.trials[trial_id].status == "COMPLETED"}
+        completed = {trial_id for trial_id in self.end_order[:end_count] if self.trials[trial_id].status == "COMPLETED"}
         sign = -1 if self.objective.direction == "max" else 1
         x, y = [], []
         for trial_id, trial in self.trials.items():
-            if trial_id in known or trial_id in guesses:
+            if trial_id in completed or trial_id in guesses:
                 values = trial.hyperparameters.values
                 x.append([parameter.value_to_prob(values[parameter.name]) for parameter in self._nonfixed_space()])
                 y.append(guesses[trial_id] if trial_id in guesses else sign * trial.score)
         self.gpr.fit(np.array(x), np.nan_to_num(np.array(y), posinf=0, neginf=0))
 
 
-class Grid(keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
+class GridOracle(keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
     """Hands out the next combination at once; the stock oracle waits for a trial to end, for entries it may add."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class Grid(keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
         return answer
 
 
-class Hyperband(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
+class HyperbandOracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
     """Forgets a bracket when nothing can come of it any more."""
 
     _brackets: list[dict[str, Any]]
@@ -117,9 +119,9 @@ class Hyperband(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
     def _remove_completed_brackets(self) -> None:
         # After a failure a bracket may never be complete; the stock oracle then walks through it at every question.
         super()._remove_completed_brackets()
-        self._brackets = [bracket for bracket in self._brackets if self._goes_on(bracket)]
+        self._brackets = [bracket for bracket in self._brackets if self._is_open(bracket)]
 
-    def _goes_on(self, bracket: Mapping[str, Any]) -> bool:
+    def _is_open(self, bracket: Mapping[str, Any]) -> bool:
         """Whether a bracket has trials to begin, to wait for or to promote."""
         number, rounds = bracket["bracket_num"], bracket["rounds"]
         if len(rounds[0]) < self._get_size(number, 0):

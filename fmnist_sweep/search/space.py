@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _METHODS = {"choice": "Choice", "int": "Int", "float": "Float", "boolean": "Boolean"}
 
 
-def hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
+def build_hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
     """The space of a study's settings; a tunable's arguments are those of the KerasTuner method.
 
     A float with a step becomes an ordered choice of its values: KerasTuner 1.4.8 counts them with `//`, so that
@@ -24,64 +24,64 @@ def hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
     import keras_tuner
 
     space = keras_tuner.HyperParameters()
-    for name, spec in tunable.find(settings):
-        arguments = {key: value for key, value in spec.items() if key != tunable.KEY}
-        if spec[tunable.KEY] == "float" and spec.get("step") is not None:
-            space.Choice(name, _stepped(spec), ordered=True, default=spec.get("default"))
+    for name, spec in tunable.find_tunables(settings):
+        arguments = {key: value for key, value in spec.items() if key != tunable.TUNE_KEY}
+        if spec[tunable.TUNE_KEY] == "float" and spec.get("step") is not None:
+            space.Choice(name, _list_steps(spec), ordered=True, default=spec.get("default"))
         else:
-            getattr(space, _METHODS[spec[tunable.KEY]])(name, **arguments)
+            getattr(space, _METHODS[spec[tunable.TUNE_KEY]])(name, **arguments)
     return space
 
 
-def _stepped(spec: Mapping[str, Any]) -> list[float]:
+def _list_steps(spec: Mapping[str, Any]) -> list[float]:
     low, high, step = spec["min_value"], spec["max_value"], spec["step"]
     sampling = spec.get("sampling", "linear")
-    indices = range(_steps(spec))
+    indices = range(_count_steps(spec))
     if sampling == "linear":
         values = [low + index * step for index in indices]
     elif sampling == "log":
         values = [low * step**index for index in indices]
     else:
         values = sorted(high + low - low * step**index for index in indices)
-    return [_tidy(value) for value in values]
+    return [_round_float(value) for value in values]
 
 
-def resolve(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_tunables(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every tunable replaced by its proposed value; KeyError when a value is missing."""
     resolved = copy.deepcopy(dict(settings))
-    for name, spec in tunable.find(settings):
+    for name, spec in tunable.find_tunables(settings):
         *parents, key = name.split(".")
         section = resolved
         for parent in parents:
             section = section[parent]
-        section[key] = _plain(values[name], spec)
+        section[key] = _convert_value(values[name], spec)
     return resolved
 
 
-def _plain(value: Any, spec: Mapping[str, Any]) -> Any:
-    if spec[tunable.KEY] == "int":
+def _convert_value(value: Any, spec: Mapping[str, Any]) -> Any:
+    if spec[tunable.TUNE_KEY] == "int":
         return int(value)
-    return _tidy(value) if isinstance(value, float) else value
+    return _round_float(value) if isinstance(value, float) else value
 
 
-def _tidy(value: float) -> float:
+def _round_float(value: float) -> float:
     # 3 * 0.1 is 0.30000000000000004: nobody wants to read, filter by or type that.
     return float(f"{value:.10g}")
 
 
-def size(settings: Mapping[str, Any]) -> float:
+def count_combinations(settings: Mapping[str, Any]) -> float:
     """How many different trials the space holds; math.inf with a continuous tunable, 1 without any tunable."""
-    return math.prod((_count(spec) for _, spec in tunable.find(settings)), start=1.0)
+    return math.prod((_count_values(spec) for _, spec in tunable.find_tunables(settings)), start=1.0)
 
 
-def grid_size(settings: Mapping[str, Any]) -> int:
+def count_grid_trials(settings: Mapping[str, Any]) -> int:
     """How many trials a grid search runs: KerasTuner takes ten points of a continuous tunable."""
     # Its default comes on top where it is none of these ten.
-    return math.prod(len({*parameter.values, parameter.default}) for parameter in hyperparameters(settings).space)
+    return math.prod(len({*parameter.values, parameter.default}) for parameter in build_hyperparameters(settings).space)
 
 
-def _count(spec: Mapping[str, Any]) -> float:
-    match spec[tunable.KEY]:
+def _count_values(spec: Mapping[str, Any]) -> float:
+    match spec[tunable.TUNE_KEY]:
         case "choice":
             return len(spec["values"])
         case "boolean":
@@ -91,10 +91,10 @@ def _count(spec: Mapping[str, Any]) -> float:
         case _ if spec.get("step") is None:
             return math.inf if spec["max_value"] > spec["min_value"] else 1
         case _:
-            return _steps(spec)
+            return _count_steps(spec)
 
 
-def _steps(spec: Mapping[str, Any]) -> int:
+def _count_steps(spec: Mapping[str, Any]) -> int:
     low, high, step = spec["min_value"], spec["max_value"], spec["step"]
     span = (high - low) / step if spec.get("sampling", "linear") == "linear" else math.log(high / low, step)
     return math.floor(span + 1e-8) + 1

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, WrapValidator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
-KEY = "tune"
+TUNE_KEY = "tune"
 
 
 class _Tunable(BaseModel):
@@ -40,7 +40,7 @@ class Choice(_Tunable):
             raise ValueError("the default must be one of the values")
         return self
 
-    def extremes(self) -> list[Any]:
+    def list_extremes(self) -> list[Any]:
         return list(self.values)
 
 
@@ -63,7 +63,7 @@ class _Range(_Tunable):
             raise ValueError("the default must lie between min_value and max_value")
         return self
 
-    def extremes(self) -> list[Any]:
+    def list_extremes(self) -> list[Any]:
         return [self.min_value, self.max_value]
 
 
@@ -89,11 +89,11 @@ class Boolean(_Tunable):
     tune: Literal["boolean"]
     default: bool = False
 
-    def extremes(self) -> list[Any]:
+    def list_extremes(self) -> list[Any]:
         return [False, True]
 
 
-KINDS: dict[str, type[Choice] | type[Int] | type[Float] | type[Boolean]] = {
+TUNABLE_KINDS: dict[str, type[Choice] | type[Int] | type[Float] | type[Boolean]] = {
     "choice": Choice,
     "int": Int,
     "float": Float,
@@ -103,54 +103,54 @@ KINDS: dict[str, type[Choice] | type[Int] | type[Float] | type[Boolean]] = {
 
 def is_tunable(value: object) -> bool:
     """Whether a config value is left to the search."""
-    return isinstance(value, Mapping) and KEY in value
+    return isinstance(value, Mapping) and TUNE_KEY in value
 
 
-def parse(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
+def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
     """The tunable a mapping describes; pydantic.ValidationError or ValueError when it describes none."""
-    kind = KINDS.get(str(value[KEY]))
+    kind = TUNABLE_KINDS.get(str(value[TUNE_KEY]))
     if kind is None:
-        raise ValueError(f"tune: {value[KEY]} is unknown; allowed: {', '.join(KINDS)}")
+        raise ValueError(f"tune: {value[TUNE_KEY]} is unknown; allowed: {', '.join(TUNABLE_KINDS)}")
     return kind.model_validate(dict(value))
 
 
-def _fixed_or_tunable(value: object, fixed: Callable[[Any], Any]) -> Any:
+def _validate_value(value: object, validate_fixed: Callable[[Any], Any]) -> Any:
     if not (isinstance(value, Mapping) and is_tunable(value)):
-        return fixed(value)
-    for extreme in parse(value).extremes():  # what the search may draw must be allowed as well
+        return validate_fixed(value)
+    for extreme in parse_tunable(value).list_extremes():  # what the search may draw must be allowed as well
         try:
-            fixed(extreme)
+            validate_fixed(extreme)
         except ValidationError as error:
             reason = error.errors(include_url=False)[0]
             if reason["type"] == "value_error":
-                said = reason["msg"].removeprefix("Value error, ")
+                message = reason["msg"].removeprefix("Value error, ")
                 raise PydanticCustomError(
-                    "refused_draw", "may draw {value}, but {said}", _facts(extreme, said)
+                    "refused_draw", "may draw {value}, but {said}", _list_facts(extreme, message)
                 ) from None
-            raise PydanticCustomError("outside_draw", "may draw {value}", _facts(extreme, "")) from None
+            raise PydanticCustomError("outside_draw", "may draw {value}", _list_facts(extreme, "")) from None
     return dict(value)
 
 
-def _facts(value: object, said: str) -> dict[str, Any]:
-    return {"value": str(value), "said": said}
+def _list_facts(value: object, message: str) -> dict[str, Any]:
+    return {"value": str(value), "said": message}
 
 
 @dataclass(frozen=True)
-class _Validator(WrapValidator):
+class _TunableValidator(WrapValidator):
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core), "tunable": True}  # so that a message can say that a tunable is allowed here
 
 
 # `Annotated[int, Field(ge=1), TUNABLE]`: an integer from 1, or a tunable that draws only such. The static type is that
 # of the resolved value, because everything after `space.resolve` sees only those.
-TUNABLE = _Validator(_fixed_or_tunable)
+TUNABLE = _TunableValidator(_validate_value)
 
 
-def find(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def find_tunables(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Each tunable below a config, with its dotted key, in the order of the config."""
     for key, value in config.items():
         path = f"{prefix}{key}"
         if is_tunable(value):
             yield path, dict(value)
         elif isinstance(value, Mapping):
-            yield from find(value, f"{path}.")
+            yield from find_tunables(value, f"{path}.")

@@ -76,7 +76,7 @@ def forecast_study(
     """
     fixed_seconds = _OVERHEAD_SECONDS + probe.start_seconds
     seconds_left = math.inf if max_minutes is None else 60 * max_minutes
-    if search_name == "hyperband" and any(tunable.find(settings)):
+    if search_name == "hyperband" and any(tunable.find_tunables(settings)):
         epochs = _list_hyperband_epochs(settings["train"]["epochs"], oracle)[ended_trials : int(min(trials, 10**9))]
         trial_seconds = [(fixed_seconds + probe.epoch_seconds * count) / slots for count in epochs]
         # None begins after the budget; the one under way ends.
@@ -109,14 +109,14 @@ def forecast_study(
 
 
 def _find_max_epochs(epochs: Any) -> int:
-    return int(max(tunable.parse(epochs).extremes())) if tunable.is_tunable(epochs) else int(epochs)
+    return int(max(tunable.parse_tunable(epochs).list_extremes())) if tunable.is_tunable(epochs) else int(epochs)
 
 
 def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[int]:
     """Epochs that each trial really trains, in the order in which a single slot is given them."""
     factor = oracle["factor"]
     trial_epochs = []
-    for bracket in reversed(search.hyperband_rungs(max_epochs, factor)):
+    for bracket in reversed(search.compute_hyperband_rungs(max_epochs, factor)):
         trained_epochs = 0
         for rung, size in enumerate(bracket):
             epochs = math.ceil(max_epochs / factor ** (len(bracket) - 1 - rung))

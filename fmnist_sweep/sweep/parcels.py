@@ -46,7 +46,7 @@ class StudyParcels:
 
     def resolve_config(self, history: TrialHistory) -> dict[str, Any]:
         """The trial's config: no tunables left, and as many epochs as Hyperband gives it."""
-        config = space.resolve(self._study.settings, history.proposal.values)
+        config = space.resolve_tunables(self._study.settings, history.proposal.values)
         if history.proposal.epochs is not None:
             if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
                 # A promoted trial goes on with the schedule that the rung below began.
@@ -59,7 +59,9 @@ class StudyParcels:
         attempt = history.attempts[-1]
         ids = {"trial_id": history.trial_id, "attempt": attempt.number}
         info = self._make_run_info(history, attempt, config)
-        config_yaml = yaml.safe_dump({**config, "data": self._study.job.config.data.content()}, sort_keys=False)
+        config_yaml = yaml.safe_dump(
+            {**config, "data": self._study.job.config.data.describe_content()}, sort_keys=False
+        )
 
         def on_delivered() -> None:
             self._opened.append_event("delivered", **ids)
@@ -69,7 +71,7 @@ class StudyParcels:
         return Parcel(
             attempt=attempt,
             info=info,
-            params=flatten_config({**config, "data": self._study.job.config.data.content()}),
+            params=flatten_config({**config, "data": self._study.job.config.data.describe_content()}),
             files={"config.yaml": config_yaml.encode(), "overrides.txt": f"{info.command}\n".encode()},
             splits=self._planned.splits,
             on_run_id=lambda run_id: self._opened.append_event("attempt_run", **ids, run_id=run_id),

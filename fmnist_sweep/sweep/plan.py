@@ -12,7 +12,7 @@ from typing import Any
 from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.data import Splits, fallback_banner, load
+from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import ask_and_tell as search
@@ -39,7 +39,7 @@ class PlannedStudy:
     @property
     def banner(self) -> str | None:
         """The warning that the images are drawn and not Fashion-MNIST, or None."""
-        return fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
+        return format_fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
 
     @property
     def name_prefix(self) -> str:
@@ -52,7 +52,7 @@ class PlannedStudy:
         config = self.study.job.config
         if config.search.name == "grid":
             backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
-        trials = search.most_trials(config.search.name, config.oracle, self.study.settings)
+        trials = search.count_possible_trials(config.search.name, config.oracle, self.study.settings)
         return min(trials, _find_trial_limit(self.study))
 
     @property
@@ -109,7 +109,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedSt
             "train": {**train, "precision": backend.resolve_precision(train["precision"])},
         }
         _refuse_endless_search(job, settings)
-        splits = load(job.config.data)
+        splits = load_splits(job.config.data)
         study = studies.identify_study(job, label, settings, splits.sha256)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]
         if first is not study:
@@ -173,11 +173,15 @@ def _find_trial_limit(study: Study) -> float:
 
 def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
     config = job.config
-    problem = search.refuse_hopeless(config.search.name, config.oracle, settings)
+    problem = search.explain_infeasible_search(config.search.name, config.oracle, settings)
     if problem:
         raise ConfigError(f"search={config.search.name}: {problem}.")
     budgets = (config.search.max_trials, config.search.max_minutes)
-    if budgets == (None, None) and config.search.name in ("random", "bayesian") and math.isinf(space.size(settings)):
+    if (
+        budgets == (None, None)
+        and config.search.name in ("random", "bayesian")
+        and math.isinf(space.count_combinations(settings))
+    ):
         raise ConfigError(
             "search.max_trials=null: a tunable is continuous, so the search would never end; give search.max_trials "
             "or search.max_minutes."
@@ -257,4 +261,4 @@ def forecast_studies(plan: Sequence[PlannedStudy], probes: Mapping[str, Training
 def estimate_epochs_left(planned: PlannedStudy) -> float:
     """About how many epochs a study has still to train, for the time that is left."""
     config = planned.study.job.config
-    return search.planned_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)
+    return search.estimate_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)

@@ -43,7 +43,7 @@ class Proposals:
             if isinstance(exchange, tuple):
                 self._search.tell(*exchange)
             else:
-                self._search.repeat(exchange)
+                self._search.replay(exchange)
         last = self._record.exchanges[-1:]
         self._has_told_since_wait = not any(isinstance(exchange, search.Wait) for exchange in last)
         self._unreported.extend(history for history in self._record.trials.values() if not history.is_reported)

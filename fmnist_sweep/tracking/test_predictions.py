@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import DataConfig, Split, load
-from fmnist_sweep.data.sources import read_train_again
-from fmnist_sweep.data.twins import near
+from fmnist_sweep.data import DataConfig, Split, load_splits
+from fmnist_sweep.data.sources import reread_train
+from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.trials import Predictions
@@ -56,7 +56,7 @@ def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredicti
 
 def find_training_twins(data: DataConfig, images: Split) -> NDArray[np.bool_]:
     """Which test images stand in the training file too, or nearly so."""
-    return near(images.images, read_train_again(data, load(data).origin).images)
+    return find_near_twins(images.images, reread_train(data, load_splits(data).origin).images)
 
 
 def log_test_predictions(

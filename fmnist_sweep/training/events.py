@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> Traini
 
 
 def _resolve_middle(settings: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: _compute_middle(tunable.parse(spec)) for name, spec in tunable.find(settings)}
-    return space.resolve(settings, values)
+    values = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in tunable.find_tunables(settings)}
+    return space.resolve_tunables(settings, values)
 
 
 def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> Any:
@@ -87,14 +87,16 @@ def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tu
 
 def _count_max_parameters(settings: Mapping[str, Any]) -> int:
     """Parameters of the largest model at the corners of the space, the highest values first."""
-    middle = {name: _compute_middle(tunable.parse(spec)) for name, spec in tunable.find(settings)}
+    middle = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in tunable.find_tunables(settings)}
     extremes = {
-        name: _list_extremes(tunable.parse(spec)) for name, spec in tunable.find(settings) if _is_shape_setting(name)
+        name: _list_extremes(tunable.parse_tunable(spec))
+        for name, spec in tunable.find_tunables(settings)
+        if _is_shape_setting(name)
     }
     extremes = {name: values for name, values in extremes.items() if values}
     corners = itertools.islice(itertools.product(*extremes.values()), _MAX_CORNERS)
     return max(
-        _count_parameters(space.resolve(settings, middle | dict(zip(extremes, corner, strict=True))))
+        _count_parameters(space.resolve_tunables(settings, middle | dict(zip(extremes, corner, strict=True))))
         for corner in corners
     )
 
@@ -104,7 +106,7 @@ def _is_shape_setting(name: str) -> bool:
 
 
 def _list_extremes(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> list[Any]:
-    values = sorted(parameter.extremes(), reverse=True)
+    values = sorted(parameter.list_extremes(), reverse=True)
     if isinstance(values[0], float):
         return []  # rates and penalties shape nothing
     return values if isinstance(values[0], str) else list(dict.fromkeys((values[0], values[-1])))

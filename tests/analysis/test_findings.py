@@ -28,11 +28,11 @@ def predictions(right: int, images: int = 200, index: int = 0) -> Predictions:
 
 def gathered(found: Simulation, images: int | None = None) -> Findings:
     shown = None if images is None else pictures(images)
-    return findings.gather(
+    return findings.compute_findings(
         found.trials,
-        predictions_of=found.predictions_of,
-        curves_of=found.curves_of,
-        splits_images=shown,
+        read_predictions=found.predictions_of,
+        read_curves=found.curves_of,
+        validation_images=shown,
         twins=None if images is None else np.arange(images) == 7,
     )
 
@@ -56,27 +56,27 @@ def test_rows_say_interval_and_tie_by_run() -> None:
     rows = {row.run_id: row for row in found.rows}
     assert (rows["run0001"].low, rows["run0001"].high) == compute_wilson_interval(190, 200)
     assert [rows[f"run000{number}"].tied for number in (1, 2, 3)] == [True, True, False]
-    assert found.tied == (1,)
-    assert found.images == 200 and found.comparable
+    assert found.tied_places == (1,)
+    assert found.images == 200 and found.is_comparable
 
 
 def test_what_varied_leaves_out_what_did_not_and_bookkeeping_and_the_seed() -> None:
     given: dict[str, Any] = {"model__filters": 32, "data__dir": "/a", "seed": 1, "optimizer__momentum": 0}
     other = given | {"model__filters": 64, "data__dir": "/b", "seed": 2, "optimizer__momentum": 0.0}
-    (only,) = varied.find([trial(1, 0.9, **given), trial(2, 0.8, **other)])
+    (only,) = varied.find_varied_settings([trial(1, 0.9, **given), trial(2, 0.8, **other)])
     assert (only.key, only.values) == ("model.filters", (32, 64))
 
 
 def test_a_setting_that_some_trials_lack_varied() -> None:
-    (only,) = varied.find([trial(1, 0.9, optimizer__momentum=0.9), trial(2, 0.9)])
+    (only,) = varied.find_varied_settings([trial(1, 0.9, optimizer__momentum=0.9), trial(2, 0.9)])
     assert only.values == (0.9, None) and only.numeric
     assert only.levels == [0.9, None]
 
 
 def test_an_axis_is_logarithmic_where_values_span_factors() -> None:
-    rates = varied.find([trial(1, 0.9, rate=1e-4, units=128), trial(2, 0.9, rate=1e-2, units=64)])
+    rates = varied.find_varied_settings([trial(1, 0.9, rate=1e-4, units=128), trial(2, 0.9, rate=1e-2, units=64)])
     assert {setting.key: setting.log for setting in rates} == {"rate": True, "units": False}
-    assert not varied.find([trial(1, 0.9, rate=0.0), trial(2, 0.9, rate=1.0)])[0].log
+    assert not varied.find_varied_settings([trial(1, 0.9, rate=0.0), trial(2, 0.9, rate=1.0)])[0].log
 
 
 def test_settings_that_changed_together_are_one() -> None:
@@ -84,7 +84,7 @@ def test_settings_that_changed_together_are_one() -> None:
         trial(n, 0.9, builder=b, epochs=e, x=x)
         for n, b, e, x in ((1, "cnn", 10, 1), (2, "mlp", 20, 1), (3, "mlp", 20, 2))
     ]
-    first, second = varied.distinct(varied.find(trials))
+    first, second = varied.select_distinct_settings(varied.find_varied_settings(trials))
     assert (first.key, first.same_as, second.key) == ("builder", ("epochs",), "x")
 
 
@@ -92,7 +92,7 @@ def test_trials_that_differ_in_their_seed_alone_are_one_configuration() -> None:
     seeds = [trial(n, a, filters=f, seed=s) for n, a, f, s in ((1, 0.9, 32, 1), (2, 0.92, 32, 2), (3, 0.8, 64, 1))]
     again = trial(4, 0.92, filters=32, seed=2)
     found = gathered(of(*seeds, again))
-    (only,) = found.repeated
+    (only,) = found.repeated_configurations
     assert only.repeats.n == 2, "the same seed once more is no further draw"
     assert only.repeats.mean == pytest.approx(0.91)
     assert only.repeats.sd == pytest.approx(0.0141421, abs=1e-6)
@@ -101,13 +101,13 @@ def test_trials_that_differ_in_their_seed_alone_are_one_configuration() -> None:
 
 def test_values_that_only_look_alike_in_a_table_are_two_configurations() -> None:
     rates = [trial(1, 0.9, rate=0.00123441, seed=1), trial(2, 0.8, rate=0.00123442, seed=2)]
-    assert gathered(of(*rates)).repeated == ()
+    assert gathered(of(*rates)).repeated_configurations == ()
 
 
 @pytest.mark.parametrize("great", [10**400, 10**39, float("nan"), float("inf")])
 def test_numbers_that_no_forest_can_hold_are_shown_as_text(great: float) -> None:
     trials = [trial(n, 0.5 + n / 100, data__drawn_seed=great if n == 0 else n) for n in range(10)]
-    (only,) = gathered(of(*trials)).varied
+    (only,) = gathered(of(*trials)).varied_settings
     assert not only.numeric
 
 
@@ -121,7 +121,7 @@ def test_the_spread_over_seeds_is_assumed_until_it_is_measured_well() -> None:
 
 def test_best_so_far_goes_by_when_trials_ended_and_counts_failed_ones() -> None:
     found = gathered(of(trial(3, 0.9), trial(1, 0.8), trial(2), trial(4, 0.85)))
-    assert [(found.trials[end.place].trial_id, end.cpu_seconds, end.best) for end in found.spent] == [
+    assert [(found.trials[end.place].trial_id, end.cpu_seconds, end.best) for end in found.cost_points] == [
         ("0001", 10.0, 0.8),
         ("0002", 20.0, 0.8),
         ("0003", 30.0, 0.9),
@@ -136,7 +136,7 @@ def test_time_that_a_promoted_trial_took_over_is_counted_once() -> None:
     promoted.metrics["cpu_seconds"] = 25.0  # type: ignore[index]
     found = gathered(of(rung, promoted))
     assert found.cpu_seconds == 25.0
-    assert [end.cpu_seconds for end in found.spent] == [10.0, 25.0]
+    assert [end.cpu_seconds for end in found.cost_points] == [10.0, 25.0]
 
 
 def test_trials_whose_time_nobody_measured_are_said_to_be_left_out() -> None:
@@ -180,7 +180,7 @@ def test_only_trials_with_the_same_validation_images_are_compared() -> None:
         study.predicted[f"run000{number}"] = predictions(round(170 - number), index=5)
     found = gathered(study)
     assert [row.tied for row in found.rows] == [True, True, None, None]
-    assert found.elsewhere == 2
+    assert found.incomparable_trials == 2
     assert found.rows[2].low == compute_wilson_interval(170, 200)[0], "of as many images as that data set has"
     assert study.read.count("run0004") == 0, "one look for each data set"
     assert "2 trials were judged on other validation images" in wording.describe_other_images(found)
@@ -192,14 +192,14 @@ def test_the_same_images_under_another_name_are_the_same() -> None:
     for each in study.trials:
         each.tags["fmnist.canonical"] = "true"  # type: ignore[index]
     found = gathered(study)
-    assert found.elsewhere == 0 and found.rows[1].tied is True
+    assert found.incomparable_trials == 0 and found.rows[1].tied is True
 
 
 def test_other_images_that_are_labelled_alike_are_not_the_same() -> None:
     study = of(trial(1, 0.9), trial(2, 0.89))
     study.trials[1].tags["fmnist.data"] = "fashion_mnist:inverted"  # type: ignore[index]
     found = gathered(study)
-    assert found.elsewhere == 1 and found.rows[1].tied is None
+    assert found.incomparable_trials == 1 and found.rows[1].tied is None
 
 
 def test_predictions_that_belong_to_another_accuracy_are_not_believed() -> None:
@@ -207,7 +207,7 @@ def test_predictions_that_belong_to_another_accuracy_are_not_believed() -> None:
     study.predicted["run0002"] = predictions(100)
     assert gathered(study).rows[1].tied is None
     study.predicted["run0001"] = predictions(100)
-    assert not gathered(study).comparable
+    assert not gathered(study).is_comparable
 
 
 def test_without_predictions_there_is_a_ranking_and_nothing_more() -> None:
@@ -231,7 +231,7 @@ def test_pictures_of_another_number_than_the_predictions_are_left_out() -> None:
     found = gathered(of(trial(1, 0.9)), images=200)
     assert found.pictures is not None
     assert found.mistakes is not None and found.mistakes.twins == 1
-    assert found.mistakes.without_twins is not None and found.mistakes.without_twins.n == 199
+    assert found.mistakes.accuracy_without_twins is not None and found.mistakes.accuracy_without_twins.n == 199
 
 
 def test_the_best_is_judged_label_by_label() -> None:

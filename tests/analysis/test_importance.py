@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.analysis import importance
-from fmnist_sweep.analysis.settings import Varied
+from fmnist_sweep.analysis.settings import VariedSetting
 
 
-def study(trials: int = 60, noise: float = 0.0, seed: int = 0) -> tuple[list[Varied], list[float]]:
+def study(trials: int = 60, noise: float = 0.0, seed: int = 0) -> tuple[list[VariedSetting], list[float]]:
     """Two thirds of the variance hang on the rate, one third on the optimizer, nothing on the batch size."""
     generator = np.random.default_rng(seed)
     rates = 10 ** generator.uniform(-4, -2, trials)
@@ -19,23 +19,23 @@ def study(trials: int = 60, noise: float = 0.0, seed: int = 0) -> tuple[list[Var
     optimizer = np.where(optimizers == "adam", 1.0, -1.0) * np.sqrt(1 / 3)
     accuracies = 0.9 + 0.01 * (rate + optimizer) + noise * generator.normal(size=trials)
     settings = [
-        Varied("optimizer.learning_rate", tuple(rates.tolist()), log=True),
-        Varied("optimizer.name", tuple(optimizers.tolist()), same_as=("optimizer.momentum",)),
-        Varied("train.batch_size", tuple(batches.tolist())),
+        VariedSetting("optimizer.learning_rate", tuple(rates.tolist()), log=True),
+        VariedSetting("optimizer.name", tuple(optimizers.tolist()), same_as=("optimizer.momentum",)),
+        VariedSetting("train.batch_size", tuple(batches.tolist())),
     ]
     return settings, accuracies.tolist()
 
 
 def test_shares_of_the_variance_are_those_that_made_it() -> None:
-    found = importance.measure(*study(300))
+    found = importance.measure_importance(*study(300))
     assert [item.key for item in found.settings] == ["optimizer.learning_rate", "optimizer.name", "train.batch_size"]
     assert [item.value for item in found.settings] == pytest.approx([2 / 3, 1 / 3, 0], abs=0.08)
-    assert found.explained is not None and found.explained > 0.95
-    assert found.trials == 300 and found.why_not is None
+    assert found.r_squared is not None and found.r_squared > 0.95
+    assert found.trials == 300 and found.no_ranking_reason is None
 
 
 def test_uncertainty_is_a_range_about_the_value_and_shrinks_with_more_trials() -> None:
-    few, many = importance.measure(*study(20)), importance.measure(*study(300))
+    few, many = importance.measure_importance(*study(20)), importance.measure_importance(*study(300))
     for found in (few, many):
         assert all(item.low <= item.value <= item.high for item in found.settings)
     width = [next(i.high - i.low for i in f.settings if i.key == "optimizer.learning_rate") for f in (few, many)]
@@ -43,29 +43,29 @@ def test_uncertainty_is_a_range_about_the_value_and_shrinks_with_more_trials() -
 
 
 def test_settings_that_changed_together_are_named() -> None:
-    found = {item.key: item.same_as for item in importance.measure(*study()).settings}
+    found = {item.key: item.same_as for item in importance.measure_importance(*study()).settings}
     assert found["optimizer.name"] == ("optimizer.momentum",)
 
 
 def test_the_same_trials_have_the_same_importance() -> None:
-    assert importance.measure(*study()) == importance.measure(*study())
+    assert importance.measure_importance(*study()) == importance.measure_importance(*study())
 
 
 def test_with_few_configurations_no_ranking_is_claimed_however_many_seeds_they_have() -> None:
     settings, accuracies = study(7)
-    assert importance.measure(settings, accuracies).settings == ()
-    repeated = [Varied(setting.key, setting.values * 3) for setting in settings]
-    found = importance.measure(repeated, accuracies * 3, list(range(7)) * 3)
-    assert found.settings == () and found.explained is None
-    assert found.why_not is not None and "Only 7" in found.why_not
+    assert importance.measure_importance(settings, accuracies).settings == ()
+    repeated = [VariedSetting(setting.key, setting.values * 3) for setting in settings]
+    found = importance.measure_importance(repeated, accuracies * 3, list(range(7)) * 3)
+    assert found.settings == () and found.r_squared is None
+    assert found.no_ranking_reason is not None and "Only 7" in found.no_ranking_reason
 
 
 def test_pure_noise_is_given_no_ranking() -> None:
     settings, _ = study(40)
-    found = importance.measure(settings, np.random.default_rng(3).normal(0.9, 0.01, 40).tolist())
+    found = importance.measure_importance(settings, np.random.default_rng(3).normal(0.9, 0.01, 40).tolist())
     assert found.settings == ()
-    assert found.explained is not None and found.explained <= 0
-    assert found.why_not is not None and "no ranking is claimed" in found.why_not
+    assert found.r_squared is not None and found.r_squared <= 0
+    assert found.no_ranking_reason is not None and "no ranking is claimed" in found.no_ranking_reason
 
 
 def test_seeds_of_one_configuration_do_not_pass_for_knowledge_of_it() -> None:
@@ -73,17 +73,17 @@ def test_seeds_of_one_configuration_do_not_pass_for_knowledge_of_it() -> None:
     # would know the others.
     generator = np.random.default_rng(0)
     own = generator.normal(0.9, 0.01, 30)
-    settings = [Varied("regularization.dropout", tuple(np.repeat(generator.uniform(0, 0.5, 30), 4).tolist()))]
+    settings = [VariedSetting("regularization.dropout", tuple(np.repeat(generator.uniform(0, 0.5, 30), 4).tolist()))]
     accuracies = np.repeat(own, 4).tolist()
-    assert importance.measure(settings, accuracies, np.repeat(np.arange(30), 4).tolist()).settings == ()
-    assert importance.measure(settings, accuracies).settings != ()
+    assert importance.measure_importance(settings, accuracies, np.repeat(np.arange(30), 4).tolist()).settings == ()
+    assert importance.measure_importance(settings, accuracies).settings != ()
 
 
 def test_a_missing_number_and_failed_trials_are_coped_with() -> None:
     settings, accuracies = study(60, noise=0.001)
     momentum = tuple(None if place % 2 else 0.9 for place in range(60))
     holes = [None if place % 10 == 0 else accuracy for place, accuracy in enumerate(accuracies)]
-    found = importance.measure([*settings, Varied("optimizer.momentum", momentum)], holes)
+    found = importance.measure_importance([*settings, VariedSetting("optimizer.momentum", momentum)], holes)
     assert found.trials == 54
     assert {item.key for item in found.settings} >= {"optimizer.learning_rate", "optimizer.momentum"}
 
@@ -91,13 +91,13 @@ def test_a_missing_number_and_failed_trials_are_coped_with() -> None:
 @pytest.mark.parametrize("accuracy", [None, 0.9], ids=["none finished", "all alike"])
 def test_nothing_to_explain_is_said_in_words(accuracy: float | None) -> None:
     settings, accuracies = study(20)
-    found = importance.measure(settings, [accuracy] * len(accuracies))
-    assert found.settings == () and found.why_not
+    found = importance.measure_importance(settings, [accuracy] * len(accuracies))
+    assert found.settings == () and found.no_ranking_reason
 
 
 def test_a_diverged_trial_does_not_make_all_others_alike() -> None:
     accuracies = np.array([0.1, 0.9, 0.91, 0.92, 0.93, 0.94])
-    raised = importance.fenced(accuracies)
+    raised = importance.clip_outliers(accuracies)
     assert raised[0] == pytest.approx(0.9025 - 3 * (0.9275 - 0.9025))
     assert raised[1:].tolist() == accuracies[1:].tolist()
-    assert importance.fenced(np.array([])).tolist() == []
+    assert importance.clip_outliers(np.array([])).tolist() == []

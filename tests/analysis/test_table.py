@@ -12,7 +12,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fmnist_sweep.analysis.table import SCORE, by_config, condition, export, matching, ordered, table
+from fmnist_sweep.analysis.table import (
+    SCORE_COLUMN,
+    build_table,
+    export_table,
+    filter_rows,
+    group_by_configuration,
+    parse_condition,
+    sort_rows,
+)
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training import evaluation as evaluate
 from tests.support.stored import trial
@@ -26,12 +34,12 @@ TRIALS = [
 
 
 def chosen(*conditions: str) -> list[str]:
-    frame = matching(table(TRIALS), map(condition, conditions))
+    frame = filter_rows(build_table(TRIALS), map(parse_condition, conditions))
     return [run[-1] for run in frame["run_id"]]
 
 
 def test_parameters_come_back_as_what_they_were_and_missing_ones_are_missing() -> None:
-    frame = table(TRIALS)
+    frame = build_table(TRIALS)
     assert frame["model.filters"].tolist() == [32, 64, 64, 48]
     assert frame["model.filters"].dtype == "int64"
     assert frame["model.blocks"][0] == [[32], [64]]
@@ -43,11 +51,11 @@ def test_parameters_come_back_as_what_they_were_and_missing_ones_are_missing() -
 
 
 def test_only_finished_trials_have_an_accuracy_and_its_interval_is_wilsons() -> None:
-    frame = table([replace(each, images=200) for each in TRIALS])
-    assert frame[SCORE].isna().tolist() == [False, False, True, True]
+    frame = build_table([replace(each, images=200) for each in TRIALS])
+    assert frame[SCORE_COLUMN].isna().tolist() == [False, False, True, True]
     assert (frame["low"][0], frame["high"][0]) == evaluate.compute_wilson_interval(180, 200)
     assert math.isnan(frame["low"][2])
-    assert table(TRIALS)["low"].isna().all()  # without a number of images
+    assert build_table(TRIALS)["low"].isna().all()  # without a number of images
 
 
 @pytest.mark.parametrize(
@@ -111,16 +119,16 @@ def test_code_in_a_condition_is_text_and_never_run(where: str, tmp_path: Path) -
 
 
 def test_sorting_puts_what_is_missing_last_both_ways_and_keeps_equals_in_order() -> None:
-    frame = table(TRIALS)
-    up = ordered(frame, "model.filters", descending=False)["run_id"]
-    down = ordered(frame, "model.filters", descending=True)["run_id"]
+    frame = build_table(TRIALS)
+    up = sort_rows(frame, "model.filters", descending=False)["run_id"]
+    down = sort_rows(frame, "model.filters", descending=True)["run_id"]
     assert [run[-1] for run in up] == ["0", "3", "1", "2"]
     assert [run[-1] for run in down] == ["1", "2", "3", "0"]
     for descending in (False, True):
-        assert ordered(frame, "optimizer.momentum", descending=descending)["run_id"].iloc[0][-1] == "1"
-    assert ordered(frame, "began", descending=True)["run_id"].iloc[0][-1] == "3"
+        assert sort_rows(frame, "optimizer.momentum", descending=descending)["run_id"].iloc[0][-1] == "1"
+    assert sort_rows(frame, "began", descending=True)["run_id"].iloc[0][-1] == "3"
     with pytest.raises(ConfigError, match=r"did you mean model\.filters"):
-        ordered(frame, "model.filter", descending=False)
+        sort_rows(frame, "model.filter", descending=False)
 
 
 def test_trials_that_differ_in_seed_alone_are_one_configuration() -> None:
@@ -128,7 +136,7 @@ def test_trials_that_differ_in_seed_alone_are_one_configuration() -> None:
     seeds = [trial(seed, score, model__filters=32, seed=seed) for seed, score in scores.items()]
     again = trial(4, 0.90, model__filters=32, seed=1)
     others = [trial(5, 0.89, model__filters=64, seed=1), trial(6, None, model__filters=32, seed=4)]
-    frame = by_config([*seeds, again, *others])
+    frame = group_by_configuration([*seeds, again, *others])
     assert frame["model.filters"].tolist() == [32, 64]
     assert frame["n"].tolist() == [3, 1]
     assert frame["mean"][0] == pytest.approx(statistics.fmean(scores.values()))
@@ -138,18 +146,18 @@ def test_trials_that_differ_in_seed_alone_are_one_configuration() -> None:
 
 
 def test_every_kind_of_file_holds_every_row_and_setting(tmp_path: Path) -> None:
-    frame = table(TRIALS)
+    frame = build_table(TRIALS)
     for ending in ("csv", "json", "parquet"):
-        export(frame, tmp_path / f"trials.{ending}", force=False)
+        export_table(frame, tmp_path / f"trials.{ending}", force=False)
     csv = pd.read_csv(tmp_path / "trials.csv")
     parquet = pd.read_parquet(tmp_path / "trials.parquet")
     rows: list[dict[str, Any]] = json.loads((tmp_path / "trials.json").read_text())
     for read in (csv, parquet, pd.DataFrame(rows)):
         assert list(read.columns) == list(frame.columns)
         assert read["model.filters"].tolist() == [32, 64, 64, 48]
-        assert read[SCORE].tolist()[:2] == [0.90, 0.91]
+        assert read[SCORE_COLUMN].tolist()[:2] == [0.90, 0.91]
     assert rows[0]["model.blocks"] == json.loads(csv["model.blocks"][0]) == json.loads(parquet["model.blocks"][0])
-    assert rows[2][SCORE] is None
+    assert rows[2][SCORE_COLUMN] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.csv", "trials.json", "trials.parquet"]
 
 
@@ -157,14 +165,14 @@ def test_a_file_that_is_there_is_replaced_only_on_purpose(tmp_path: Path) -> Non
     path = tmp_path / "trials.csv"
     path.write_text("mine")
     with pytest.raises(ConfigError, match="--force"):
-        export(table(TRIALS), path, force=False)
+        export_table(build_table(TRIALS), path, force=False)
     assert path.read_text() == "mine"
-    export(table(TRIALS), path, force=True)
+    export_table(build_table(TRIALS), path, force=True)
     assert len(pd.read_csv(path)) == len(TRIALS)
 
 
 @pytest.mark.parametrize("name", ["trials.xlsx", "trials", "no_such_folder/trials.csv"])
 def test_a_file_that_cannot_be_written_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        export(table(TRIALS), tmp_path / name, force=False)
+        export_table(build_table(TRIALS), tmp_path / name, force=False)
     assert not list(tmp_path.iterdir())

@@ -183,8 +183,8 @@ def test_conditions_order_columns_and_limit_are_those_asked_for(folder: Path) ->
 
 def test_configurations_are_listed_with_mean_and_spread_over_their_seeds(folder: Path, store: Store) -> None:
     done = compare(folder, "--by-config", "--where", "model.filters=8")
-    told = comparison.repeats([trial_of(store, 8, seed).accuracy or 0.0 for seed in (1, 2)])
-    assert told.text() in done.stdout
+    told = comparison.summarize_repeats([trial_of(store, 8, seed).accuracy or 0.0 for seed in (1, 2)])
+    assert told.format_text() in done.stdout
     assert "1 of 1 configurations" in done.stdout
     everything = compare(folder, "--by-config")  # the failed trial has settings that no finished one has
     assert everything.exit_code == 0, everything.output
@@ -236,7 +236,7 @@ def test_the_difference_on_each_label_is_that_of_its_images(folder: Path, store:
     assert told_a is not None and told_b is not None
     for number, label in enumerate(labels):
         mine = told_a.labels == number
-        expected = comparison.paired(told_a.correct_mask[mine], told_b.correct_mask[mine], comparisons=10)
+        expected = comparison.compare_models(told_a.correct_mask[mine], told_b.correct_mask[mine], comparisons=10)
         assert label["recall"] == {**vars(expected), "verdict": expected.verdict}
         assert label["a"]["recall"] == pytest.approx(told_a.correct_mask[mine].mean())
 
@@ -253,7 +253,7 @@ def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Sto
 def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(store: Store) -> None:
     from fmnist_sweep.report import pair_text as side_by_side_text
 
-    found = side_by_side.compare(store, trial_of(store, 8), trial_of(store, 8))
+    found = side_by_side.compare_trials(store, trial_of(store, 8), trial_of(store, 8))
     said = [part for part in side_by_side_text.render_pair(found) if isinstance(part, str)]
     assert "  Their configurations: the same, with the same seed." in said
 
@@ -311,7 +311,7 @@ def test_lost_or_damaged_predictions_are_said_and_the_rest_is_shown(
 def test_a_trial_is_named_by_its_run_its_beginning_its_study_or_its_name(folder: Path, store: Store) -> None:
     wanted = trial_of(store, 8)
     for word in (wanted.run_id, wanted.run_id[:8], f"{wanted.study_id}/{wanted.trial_id}", wanted.name):
-        assert side_by_side.find(store, word).run_id == wanted.run_id
+        assert side_by_side.find_trial(store, word).run_id == wanted.run_id
 
 
 def test_a_name_of_several_trials_lists_them(store: Store) -> None:
@@ -321,7 +321,7 @@ def test_a_name_of_several_trials_lists_them(store: Store) -> None:
     ]
     try:
         with pytest.raises(ConfigError) as refused:
-            side_by_side.find(store, "twice")
+            side_by_side.find_trial(store, "twice")
         assert all(run in str(refused.value) for run in both)
     finally:
         for run in both:
@@ -331,7 +331,7 @@ def test_a_name_of_several_trials_lists_them(store: Store) -> None:
 @pytest.mark.parametrize("word", ["abc", "0" * 32, "no such name", "o'clock", "", "a/b", "%%%%%%", "______"])
 def test_a_word_that_names_no_trial_is_refused(store: Store, word: str) -> None:
     with pytest.raises(ConfigError, match="names no trial"):
-        side_by_side.find(store, word)
+        side_by_side.find_trial(store, word)
 
 
 def test_the_picture_shows_the_images_and_replaces_no_file(folder: Path, store: Store, tmp_path: Path) -> None:

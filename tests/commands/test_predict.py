@@ -20,7 +20,7 @@ from PIL import Image
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.cli.predict import predict, predict_probabilities
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
+from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions
@@ -134,7 +134,7 @@ def test_another_version_can_be_asked_and_one_without_a_test_score_says_so() -> 
 
 
 def test_the_probabilities_are_the_models_own() -> None:
-    model, taken = _network(), [as_fashion_mnist(Path(name)) for name in ("bag.png", "large.jpg")]
+    model, taken = _network(), [read_photograph(Path(name)) for name in ("bag.png", "large.jpg")]
     found = predict_probabilities(model, taken)
     expected = model(np.stack([photograph.pixels for photograph in taken])).numpy()
     assert found.shape == (2, 10) and found == pytest.approx(expected, abs=1e-6)

@@ -26,7 +26,7 @@ import pytest
 import requests
 import yaml
 
-from fmnist_sweep.data import LABELS, load
+from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
@@ -424,7 +424,7 @@ def _registered(folder: Path, images: Any) -> Any:
 
 
 def _pixels(count: int) -> Any:
-    return load(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=2000, validation=0.1)).train.images[:count]
+    return load_splits(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=2000, validation=0.1)).train.images[:count]
 
 
 @needs_fashion_mnist

@@ -21,9 +21,9 @@ from rich.console import Console
 from fmnist_sweep.analysis import pair as side_by_side
 from fmnist_sweep.analysis import table as trial_table
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import forget, idx, open_test, sources
-from fmnist_sweep.data.drawn import draw
-from fmnist_sweep.data.splits import Table
+from fmnist_sweep.data import clear_splits_cache, idx, open_test, sources
+from fmnist_sweep.data.drawn import draw_images
+from fmnist_sweep.data.splits import ImageTable
 from fmnist_sweep.errors import ExitCode, StoreError, UserError
 from fmnist_sweep.promotion import candidates
 from fmnist_sweep.promotion.candidates import PromotionTarget
@@ -50,7 +50,7 @@ SMALL = (
 
 def _train_pair(folder: Path) -> Path:
     """A folder with 200 learnable training images in Fashion-MNIST's own format, and no test files."""
-    images, labels = draw(200, 7, stream="train")
+    images, labels = draw_images(200, 7, stream="train")
     folder.mkdir(parents=True)
     sizes = b"".join(number.to_bytes(4, "big") for number in (2051, len(images), 28, 28))
     (folder / TRAIN_IMAGES).write_bytes(sizes + images.tobytes())
@@ -85,9 +85,9 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     """
     asked: list[str] = []
 
-    def read_test(*_: object) -> Table:
+    def read_test(*_: object) -> ImageTable:
         asked.append("read_test")
-        return Table(_poison(), _poison())
+        return ImageTable(_poison(), _poison())
 
     def open_(folder: Path, part: str) -> Any:
         if part == "test":
@@ -95,14 +95,14 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
             _touched()
         return real(folder, cast(Any, part))
 
-    real = idx.read_part
+    real = idx.read_idx_part
     _train_pair(tmp_path / "idx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "read_test", read_test)
     monkeypatch.setattr(idx, "read_part", open_)
-    forget()
+    clear_splits_cache()
     yield asked
-    forget()
+    clear_splits_cache()
 
 
 def test_a_search_and_its_report_never_touch_poisoned_test_images_and_opening_them_does(
@@ -113,7 +113,7 @@ def test_a_search_and_its_report_never_touch_poisoned_test_images_and_opening_th
     code = run_sweep([job], "python -m fmnist_sweep", View(Console(file=shown), None))
     assert code is ExitCode.DONE, shown.getvalue()
     store = stores.open_existing_store(None, "fashion-mnist")
-    assert len(trial_table.choose(store)) == 2
+    assert len(trial_table.select_trials(store)) == 2
     publishing.rebuild_report(
         store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html"
     )
@@ -409,9 +409,9 @@ def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_senten
 ) -> None:
     before = _files(stores.locate_state_folder(empty_store.uri))
     asked: list[Callable[[], object]] = [
-        lambda: side_by_side.find(empty_store, name),
-        lambda: trial_table.choose(empty_store, studies=[name]),
-        lambda: trial_table.choose(empty_store, sweep=name),
+        lambda: side_by_side.find_trial(empty_store, name),
+        lambda: trial_table.select_trials(empty_store, studies=[name]),
+        lambda: trial_table.select_trials(empty_store, sweep=name),
         lambda: publishing.rebuild_report(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
         lambda: publishing.rebuild_report(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
         lambda: candidates.find_candidates(empty_store, PromotionTarget(run_id=name), 3, False),
@@ -498,8 +498,8 @@ def test_ids_and_names_from_a_shared_store_lead_nowhere(name: str, hostile_store
     before = _files(state)
     asked: list[Callable[[], object]] = [
         lambda: publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),
-        lambda: trial_table.table(trial_table.choose(store)),
-        lambda: side_by_side.find(store, name),
+        lambda: trial_table.build_table(trial_table.select_trials(store)),
+        lambda: side_by_side.find_trial(store, name),
         lambda: candidates.find_candidates(store, PromotionTarget(), 3, False),
     ]
     for ask in asked:

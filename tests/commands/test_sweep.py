@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fmnist_sweep.data import LABELS, load
+from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking import store as stores
 from fmnist_sweep.tracking import trials as evidence
 from tests.conftest import Command
@@ -159,7 +159,7 @@ def test_every_model_loads_and_predicts_what_was_scored(
         files = Path(store.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         config = yaml.safe_load((files / "config.yaml").read_text())
         folder = os.environ.get("FMNIST_DATA_DIR")
-        validation = load(evidence.build_data_config(config["data"], folder)).validation
+        validation = load_splits(evidence.build_data_config(config["data"], folder)).validation
         scored = np.load(files / "predictions.npz")["probabilities"]
         with stores.point_mlflow_at(store):
             served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")

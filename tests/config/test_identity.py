@@ -14,7 +14,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import flatten_config
-from fmnist_sweep.data import DataConfig, load
+from fmnist_sweep.data import DataConfig, load_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
 from tests.support.small import resolved, search_of
@@ -172,7 +172,7 @@ def test_the_printed_command_composes_exactly_this_trial(overrides: list[str]) -
     found = named(*overrides)
     proposal = search_of(found.job).ask()
     assert isinstance(proposal, Proposal)
-    config = space.resolve(found.settings, proposal.values)
+    config = space.resolve_tunables(found.settings, proposal.values)
     _, job = repeated(found, config)
     assert job.config.settings == config
     assert job.config.data.model_copy(update=STRICT) == found.job.config.data.model_copy(update=STRICT)
@@ -185,7 +185,7 @@ def test_a_trial_of_hyperband_is_repeated_with_the_epochs_of_its_rung() -> None:
     found = named("search=hyperband", "train.epochs=9", "train=cosine")
     proposal = search_of(found.job).ask()
     assert isinstance(proposal, Proposal)
-    config = space.resolve(found.settings, proposal.values)
+    config = space.resolve_tunables(found.settings, proposal.values)
     config["train"]["epochs"] = 1
     config["train"]["schedule"]["over_epochs"] = 9  # as the rung is trained: the first epoch of nine
     overrides, job = repeated(found, config)
@@ -207,7 +207,7 @@ def test_a_trial_on_stand_in_images_is_repeated_on_the_same_images() -> None:
     _, job = repeated(found, resolved(found.job), "no internet")
     assert job.config.data.source == "drawn"
     stand_in = DataConfig(**{**found.job.config.data.model_dump(), "source": "drawn", "dir": None})
-    assert load(job.config.data).sha256 == load(stand_in).sha256
+    assert load_splits(job.config.data).sha256 == load_splits(stand_in).sha256
 
 
 def test_the_command_says_the_precision_that_auto_became() -> None:

@@ -33,7 +33,7 @@ def config(*overrides: str) -> Config:
 def test_the_defaults_are_checked_and_say_where_they_go() -> None:
     made = config()
     assert set(made.settings) == {"model", "optimizer", "regularization", "train", "seed"}
-    assert [name for name, _ in tunable.find(made.settings)] == [
+    assert [name for name, _ in tunable.find_tunables(made.settings)] == [
         "model.filters",
         "model.conv_layers",
         "regularization.dropout",

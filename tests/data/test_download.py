@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from fmnist_sweep.data import DataConfig, download, forget, idx, load, open_test
-from fmnist_sweep.data.drawn import draw
+from fmnist_sweep.data import DataConfig, clear_splits_cache, download, idx, load_splits, open_test
+from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config, needs_fashion_mnist
 
@@ -62,8 +62,8 @@ def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(download, "PLACES", ())
-    forget()
-    return download.cache_folder()
+    clear_splits_cache()
+    return download.get_cache_folder()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "place"
     folder.mkdir()
     for part, count in (("train", 200), ("test", 33)):
-        images, labels = draw(count, 3, stream="train" if part == "train" else "test")
+        images, labels = draw_images(count, 3, stream="train" if part == "train" else "test")
         header = b"".join(number.to_bytes(4, "big") for number in (2051, count, 28, 28))
         contents = {
             "images": header + images.tobytes(),
@@ -99,10 +99,10 @@ def test_a_download_fills_the_keras_cache_and_is_not_repeated(
 ) -> None:
     with served(place) as (url, asked):
         monkeypatch.setattr(download, "PLACES", (url,))
-        splits = load(config())
+        splits = load_splits(config())
         assert len(asked) == 4
-        forget()
-        load(config())
+        clear_splits_cache()
+        load_splits(config())
         assert len(asked) == 4
     assert splits.origin.canonical
     assert splits.origin.location == str(cache)
@@ -116,7 +116,7 @@ def test_the_cache_serves_without_any_network_and_without_the_test_files(cache: 
     cache.mkdir(parents=True)
     for path in place.glob("train*"):
         path.rename(cache / path.name)
-    assert len(load(config(download=False)).train.labels) == 160
+    assert len(load_splits(config(download=False)).train.labels) == 160
 
 
 def test_a_damaged_cached_file_is_warned_about_and_downloaded_again(
@@ -127,7 +127,7 @@ def test_a_damaged_cached_file_is_warned_about_and_downloaded_again(
     damaged.write_bytes((place / damaged.name).read_bytes()[:500])
     with served(place) as (url, _), caplog.at_level(logging.WARNING):
         monkeypatch.setattr(download, "PLACES", (url,))
-        load(config())
+        load_splits(config())
     assert str(damaged) in caplog.text
     assert damaged.read_bytes() == (place / damaged.name).read_bytes()
 
@@ -137,7 +137,7 @@ def test_unreachable_places_are_each_named_once_with_the_reason(cache: Path, mon
     monkeypatch.setattr(download, "PLACES", places)
     began = time.perf_counter()
     with pytest.raises(DataError) as error:
-        load(config())
+        load_splits(config())
     assert time.perf_counter() - began < 5
     text = str(error.value)
     assert "\n" not in text
@@ -152,7 +152,7 @@ def test_a_place_that_never_answers_is_given_up(cache: Path, monkeypatch: pytest
         monkeypatch.setattr(download, "PLACES", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
         began = time.perf_counter()
         with pytest.raises(DataError, match=r"no answer within 0\.3 seconds"):
-            load(config())
+            load_splits(config())
         assert time.perf_counter() - began < 3
 
 
@@ -181,11 +181,11 @@ def test_wrong_bytes_are_deleted_and_the_next_place_is_tried(
         good_url, _ = servers.enter_context(served(place))
         monkeypatch.setattr(download, "PLACES", (bad_url,))
         with pytest.raises(DataError, match=words):
-            load(config())
+            load_splits(config())
         assert not list(cache.glob("*.gz"))
         assert not list(cache.glob(".*.part"))
         monkeypatch.setattr(download, "PLACES", (bad_url, good_url))
-        assert load(config()).origin.canonical
+        assert load_splits(config()).origin.canonical
     assert len(bad_asked) == 2  # one file a try: a bad place is left for all files
 
 
@@ -196,14 +196,14 @@ def test_a_place_without_the_file_is_named_with_its_answer(
     with served(tmp_path / "empty") as (url, _):
         monkeypatch.setattr(download, "PLACES", (url,))
         with pytest.raises(DataError, match="answered 404"):
-            load(config())
+            load_splits(config())
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
     with pytest.raises(DataError, match="KERAS_HOME"):
-        load(config())
+        load_splits(config())
 
 
 def test_without_the_real_data_drawn_images_stand_in_when_allowed(
@@ -211,24 +211,24 @@ def test_without_the_real_data_drawn_images_stand_in_when_allowed(
 ) -> None:
     monkeypatch.setattr(download, "PLACES", (unreachable(),))
     data = config(fallback="drawn")
-    splits = load(data)
+    splits = load_splits(data)
     assert splits.origin.source == "drawn"
     assert splits.tag.startswith("drawn:")
     assert not splits.origin.canonical
     assert "127.0.0.1" in (splits.origin.fallback_reason or "")
     assert "seed 0" in splits.origin.location
     test = open_test(data, reason="r", ledger=tmp_path / "ledger")
-    assert np.array_equal(test.images, draw(200 // 6, 0, stream="test")[0])
+    assert np.array_equal(test.images, draw_images(200 // 6, 0, stream="test")[0])
     assert json.loads((tmp_path / "ledger").read_text())["source"] == "drawn"
 
 
 def test_the_stand_in_is_the_same_data_as_asking_for_drawn(cache: Path) -> None:
-    assert load(config(download=False, fallback="drawn")).sha256 == load(config(source="drawn")).sha256
+    assert load_splits(config(download=False, fallback="drawn")).sha256 == load_splits(config(source="drawn")).sha256
 
 
 def test_without_the_real_data_and_without_fallback_it_is_an_error(cache: Path) -> None:
     with pytest.raises(DataError, match=r"data\.download is false"):
-        load(config(download=False))
+        load_splits(config(download=False))
 
 
 def test_drawn_test_images_never_join_real_training_images(cache: Path, place: Path, tmp_path: Path) -> None:
@@ -273,6 +273,6 @@ def test_two_processes_download_once_and_see_the_same(cache: Path, place: Path) 
 def test_the_real_files_are_downloaded_checked_and_canonical(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(Path(os.environ["FMNIST_DATA_DIR"])) as (url, _):
         monkeypatch.setattr(download, "PLACES", (url,))
-        splits = load(config())
+        splits = load_splits(config())
     assert splits.origin.canonical
     assert len(splits.validation.labels) == 12_000

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmnist_sweep.data import forget, kaggle_csv, load, open_test, summarize
-from fmnist_sweep.data.drawn import draw
+from fmnist_sweep.data import clear_splits_cache, kaggle_csv, load_splits, open_test, summarize_data
+from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config
 
@@ -26,7 +26,7 @@ config = partial(data_config, source="kaggle_csv")
 
 
 def table(count: int, stream: Any) -> pd.DataFrame:
-    images, labels = draw(count, 5, stream=stream)
+    images, labels = draw_images(count, 5, stream=stream)
     return pd.DataFrame(np.column_stack([labels, images.reshape(count, -1)]), columns=COLUMNS)
 
 
@@ -44,60 +44,60 @@ def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "no-kaggle"))
-    forget()
+    clear_splits_cache()
 
 
 def test_csv_files_hold_the_same_images_as_they_were_written_from(folder: Path, tmp_path: Path) -> None:
-    splits = load(config(dir=str(folder)))
-    images, labels = draw(60, 5)
+    splits = load_splits(config(dir=str(folder)))
+    images, labels = draw_images(60, 5)
     assert np.array_equal(splits.train.images, images[splits.train.index])
     assert np.array_equal(splits.validation.labels, labels[splits.validation.index])
     assert splits.origin.source == "kaggle_csv"
     assert not splits.origin.canonical
     test = open_test(config(dir=str(folder)), reason="r", ledger=tmp_path / "ledger")
-    assert np.array_equal(test.images, draw(10, 5, stream="test")[0])
+    assert np.array_equal(test.images, draw_images(10, 5, stream="test")[0])
 
 
 def test_the_order_of_rows_does_not_matter_to_being_canonical(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shuffled = table(60, "train").sample(frac=1, random_state=0)
-    read = kaggle_csv.read_part(folder, "train")
-    monkeypatch.setitem(kaggle_csv.CANONICAL, "train", kaggle_csv._content(read))
+    read = kaggle_csv.read_csv_part(folder, "train")
+    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "train", kaggle_csv._hash_rows(read))
     shuffled.to_csv(folder / "fashion-mnist_train.csv", index=False)
-    assert load(config(dir=str(folder))).origin.canonical
+    assert load_splits(config(dir=str(folder))).origin.canonical
 
 
 def test_a_swapped_test_file_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = kaggle_csv.read_part(folder, "train")
-    monkeypatch.setitem(kaggle_csv.CANONICAL, "test", kaggle_csv._content(read))
+    read = kaggle_csv.read_csv_part(folder, "train")
+    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "test", kaggle_csv._hash_rows(read))
     with pytest.raises(DataError, match="found the canonical test images"):
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zip"])
 def test_compressed_csv_files_are_accepted(folder: Path, suffix: str) -> None:
-    expected = load(config(dir=str(folder))).sha256
+    expected = load_splits(config(dir=str(folder))).sha256
     path = folder / "fashion-mnist_train.csv"
     path.unlink()
     table(60, "train").to_csv(f"{path}.{suffix}", index=False)
-    forget()
-    assert load(config(dir=str(folder))).sha256 == expected
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
 
 
 def test_load_never_opens_the_test_csv(folder: Path) -> None:
     (folder / "fashion-mnist_test.csv").write_text("poison")
-    assert len(load(config(dir=str(folder))).train.labels) == 50
+    assert len(load_splits(config(dir=str(folder))).train.labels) == 50
 
 
 def test_columns_in_another_order_are_read_by_their_names(folder: Path) -> None:
-    expected = load(config(dir=str(folder))).sha256
+    expected = load_splits(config(dir=str(folder))).sha256
     table(60, "train")[COLUMNS[::-1]].to_csv(folder / "fashion-mnist_train.csv", index=False)
-    forget()
-    assert load(config(dir=str(folder))).sha256 == expected
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
 
 
 def refusal(folder: Path) -> str:
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder), fallback="drawn"))
+        load_splits(config(dir=str(folder), fallback="drawn"))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -189,16 +189,16 @@ def test_a_missing_file_in_a_named_folder_says_how_to_get_it(tmp_path: Path) -> 
 
 def test_without_a_folder_the_error_says_how_to_get_the_files() -> None:
     with pytest.raises(DataError, match=r"data\.download is false.*KAGGLE_API_TOKEN"):
-        load(config())
+        load_splits(config())
 
 
 def test_without_credentials_nothing_is_downloaded() -> None:
     with pytest.raises(DataError, match=r"without credentials.*KAGGLE_USERNAME"):
-        load(config(download=True))
+        load_splits(config(download=True))
 
 
 def test_without_a_folder_drawn_images_stand_in_when_allowed() -> None:
-    splits = load(config(fallback="drawn"))
+    splits = load_splits(config(fallback="drawn"))
     assert splits.origin.source == "drawn"
     assert "kaggle.com" in (splits.origin.fallback_reason or "")
 
@@ -213,7 +213,7 @@ def test_with_credentials_kagglehub_gives_the_folder(folder: Path, monkeypatch: 
         return str(folder)
 
     monkeypatch.setattr(kagglehub, "dataset_download", download)
-    assert load(config(download=True)).origin.location == str(folder)
+    assert load_splits(config(download=True)).origin.location == str(folder)
     assert asked == ["zalando-research/fashionmnist"]
 
 
@@ -226,7 +226,7 @@ def test_a_refusal_by_kaggle_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(kagglehub, "dataset_download", refuse)
     with pytest.raises(DataError, match=r"kagglehub could not download .* \(no route to host\)"):
-        load(config(download=True))
+        load_splits(config(download=True))
 
 
 def test_without_kagglehub_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,11 +235,11 @@ def test_without_kagglehub_the_error_says_how_to_install_it(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "kagglehub", missing)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'fmnist-sweep\[kaggle\]'"):
-        load(config(download=True))
+        load_splits(config(download=True))
 
 
 def test_the_summary_says_that_every_cell_was_checked(folder: Path, tmp_path: Path) -> None:
-    summary = summarize(config(dir=str(folder)), tmp_path / "ledger")
+    summary = summarize_data(config(dir=str(folder)), tmp_path / "ledger")
     assert summary.train_table == (60, 785)
     assert "checked" in summary.missing_note
 
@@ -249,5 +249,5 @@ def test_reading_is_fast_enough_for_the_real_file(folder: Path) -> None:
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *lines * 100]) + "\n")
     began = time.perf_counter()
-    assert len(kaggle_csv.read_part(folder, "train").labels) == 6000
+    assert len(kaggle_csv.read_csv_part(folder, "train").labels) == 6000
     assert time.perf_counter() - began < 5  # 60,000 rows: ten times that at the very most

@@ -20,16 +20,16 @@ from pydantic import ValidationError
 from fmnist_sweep.data import (
     LABELS,
     DataConfig,
-    example_figure,
-    fallback_banner,
-    forget,
-    load,
+    clear_splits_cache,
+    draw_examples,
+    format_fallback_banner,
+    load_splits,
     open_test,
-    render,
-    summarize,
+    render_summary,
+    summarize_data,
 )
 from fmnist_sweep.data import sources as sources_module
-from fmnist_sweep.data.drawn import draw
+from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config, needs_fashion_mnist
 
@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
         ("train", 200, (TRAIN_IMAGES, TRAIN_LABELS)),
         ("test", 33, (TEST_IMAGES, TEST_LABELS)),
     ):
-        images, labels = draw(count, 7, stream="train" if stream == "train" else "test")
+        images, labels = draw_images(count, 7, stream="train" if stream == "train" else "test")
         write(folder / f"{names[0]}.gz", image_bytes(images))
         write(folder / f"{names[1]}.gz", label_bytes(labels))
     return folder
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    forget()
+    clear_splits_cache()
 
 
 def replace(folder: Path, name: str, images: NDArray[np.uint8], labels_name: str, labels: NDArray[np.int64]) -> None:
@@ -111,7 +111,7 @@ def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_small_files_load_as_read_only_arrays_that_are_not_canonical(folder: Path) -> None:
-    splits = load(config(dir=str(folder)))
+    splits = load_splits(config(dir=str(folder)))
     assert splits.train.images.shape == (160, 28, 28, 1)
     assert splits.train.images.dtype == np.uint8
     assert splits.validation.labels.dtype == np.int64
@@ -125,7 +125,7 @@ def test_small_files_load_as_read_only_arrays_that_are_not_canonical(folder: Pat
 
 @pytest.mark.parametrize("naming", ["{}", "{}.gz", "dotted", "dotted.gz"])
 def test_the_files_are_found_under_each_of_their_usual_names(folder: Path, naming: str) -> None:
-    expected = load(config(dir=str(folder))).sha256
+    expected = load_splits(config(dir=str(folder))).sha256
     for name in (TRAIN_IMAGES, TRAIN_LABELS):
         content = gzip.decompress((folder / f"{name}.gz").read_bytes())
         (folder / f"{name}.gz").unlink()
@@ -133,18 +133,18 @@ def test_the_files_are_found_under_each_of_their_usual_names(folder: Path, namin
             folder / naming.replace("dotted", "{}").format(name.replace("-idx", ".idx") if "dot" in naming else name),
             content,
         )
-    forget()
-    assert load(config(dir=str(folder))).sha256 == expected
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
 
 
 def test_load_never_opens_a_test_file(folder: Path) -> None:
-    expected = load(config(dir=str(folder))).sha256
+    expected = load_splits(config(dir=str(folder))).sha256
     for name in (TEST_IMAGES, TEST_LABELS):
         poison = folder / f"{name}.gz"
         poison.unlink()
         os.mkfifo(poison)  # opening it would wait for ever
-    forget()
-    assert load(config(dir=str(folder))).sha256 == expected
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
 
 
 def assert_one_sentence(error: pytest.ExceptionInfo[DataError], *words: str) -> None:
@@ -159,13 +159,13 @@ def assert_one_sentence(error: pytest.ExceptionInfo[DataError], *words: str) -> 
 def test_a_named_folder_that_lacks_a_file_is_an_error_and_never_a_fallback(folder: Path, fallback: Any) -> None:
     (folder / f"{TRAIN_LABELS}.gz").unlink()
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder), fallback=fallback))
+        load_splits(config(dir=str(folder), fallback=fallback))
     assert_one_sentence(error, TRAIN_LABELS, "missing", "data.dir")
 
 
 def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        load(config(dir=str(tmp_path / "nowhere"), fallback="drawn"))
+        load_splits(config(dir=str(tmp_path / "nowhere"), fallback="drawn"))
     assert_one_sentence(error, "nowhere", "not a folder")
 
 
@@ -173,7 +173,7 @@ def test_a_truncated_gzip_file_is_named(folder: Path) -> None:
     path = folder / f"{TRAIN_IMAGES}.gz"
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder), fallback="drawn"))
+        load_splits(config(dir=str(folder), fallback="drawn"))
     assert_one_sentence(error, str(path), "download it again")
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_the_wrong_length_is_named_with_both_lengths(folder: Path, cha
     content = gzip.decompress(path.read_bytes())
     write(path, content + change if change else content[:-784])
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, str(path), str(len(content)), "too long" if change else "truncated")
 
 
@@ -191,7 +191,7 @@ def test_garbage_named_gz_is_an_error(folder: Path) -> None:
     path = folder / f"{TRAIN_LABELS}.gz"
     path.write_bytes(b"<html>please log in</html>")
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, str(path), "gzip")
 
 
@@ -201,7 +201,7 @@ def test_images_and_labels_swapped_is_an_error_that_says_so(folder: Path) -> Non
     labels.rename(images)
     (folder / "aside").rename(labels)
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, str(images), "found an IDX labels file", "swapped")
 
 
@@ -212,14 +212,14 @@ def test_canonical_train_and_test_files_swapped_are_both_named(tmp_path: Path) -
     for name, content in swapped.items():
         shutil.copy(source / f"{content}.gz", tmp_path / f"{name}.gz")
     with pytest.raises(DataError) as error:
-        load(config(dir=str(tmp_path), fallback="drawn"))
+        load_splits(config(dir=str(tmp_path), fallback="drawn"))
     assert_one_sentence(error, f"expected {TRAIN_IMAGES}", f"found the content of {TEST_IMAGES}")
 
 
 def test_labels_that_do_not_match_the_images_are_an_error(folder: Path) -> None:
     write(folder / f"{TRAIN_LABELS}.gz", label_bytes(np.arange(199) % 10))
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, TRAIN_LABELS, "200 images", "199 labels")
 
 
@@ -228,14 +228,14 @@ def test_a_label_of_10_is_an_error_with_its_position(folder: Path) -> None:
     labels[17] = 10
     write(folder / f"{TRAIN_LABELS}.gz", label_bytes(labels))
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, "found 10 at position 17")
 
 
 def test_images_of_another_size_are_an_error(folder: Path) -> None:
     write(folder / f"{TRAIN_IMAGES}.gz", image_bytes(np.zeros((200, 32, 32), np.uint8), side=32))
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, "expected 28 x 28 pixels, found 32 x 32")
 
 
@@ -243,7 +243,7 @@ def test_images_of_another_size_are_an_error(folder: Path) -> None:
 
 
 def test_the_split_is_stratified_and_covers_every_image_once(folder: Path) -> None:
-    splits = load(config(dir=str(folder), validation=0.25))
+    splits = load_splits(config(dir=str(folder), validation=0.25))
     assert np.bincount(splits.validation.labels).tolist() == [5] * 10
     assert np.bincount(splits.train.labels).tolist() == [15] * 10
     together = np.concatenate([splits.train.index, splits.validation.index])
@@ -251,24 +251,24 @@ def test_the_split_is_stratified_and_covers_every_image_once(folder: Path) -> No
 
 
 def test_index_points_at_the_image_in_its_file(folder: Path) -> None:
-    images, labels = draw(200, 7)
-    split = load(config(dir=str(folder))).validation
+    images, labels = draw_images(200, 7)
+    split = load_splits(config(dir=str(folder))).validation
     assert np.array_equal(images[split.index], split.images)
     assert np.array_equal(labels[split.index], split.labels)
 
 
 def test_the_same_seed_splits_alike_and_another_seed_differently(folder: Path) -> None:
-    first = load(config(dir=str(folder), split_seed=1))
-    forget()
-    assert load(config(dir=str(folder), split_seed=1)).sha256 == first.sha256
-    assert load(config(dir=str(folder), split_seed=2)).sha256 != first.sha256
+    first = load_splits(config(dir=str(folder), split_seed=1))
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder), split_seed=1)).sha256 == first.sha256
+    assert load_splits(config(dir=str(folder), split_seed=2)).sha256 != first.sha256
 
 
 @pytest.mark.parametrize("limit", [30, 57, 199])
 def test_limit_takes_exactly_that_many_images_in_proportion(limit: int, folder: Path) -> None:
     labels = np.array([0] * 65 + [label for label in range(1, 10) for _ in range(15)])
-    replace(folder, TRAIN_IMAGES, draw(200, 7)[0], TRAIN_LABELS, labels)
-    splits = load(config(dir=str(folder), limit=limit))
+    replace(folder, TRAIN_IMAGES, draw_images(200, 7)[0], TRAIN_LABELS, labels)
+    splits = load_splits(config(dir=str(folder), limit=limit))
     taken = np.bincount(np.concatenate([splits.train.labels, splits.validation.labels]), minlength=10)
     assert taken.sum() == limit
     assert np.abs(taken - limit * np.bincount(labels) / 200).max() < 1
@@ -276,7 +276,7 @@ def test_limit_takes_exactly_that_many_images_in_proportion(limit: int, folder: 
 
 def test_a_limit_beyond_the_file_is_an_error(folder: Path) -> None:
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder), limit=201))
+        load_splits(config(dir=str(folder), limit=201))
     assert_one_sentence(error, "data.limit=201", "200 training images")
 
 
@@ -285,14 +285,14 @@ def test_a_label_with_one_image_cannot_be_split(folder: Path) -> None:
     labels[3] = 9
     write(folder / f"{TRAIN_LABELS}.gz", label_bytes(labels))
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, "found 1 of label 9 (Ankle boot)")
 
 
 def test_train_images_equal_to_a_validation_image_are_removed_and_counted(folder: Path) -> None:
-    images, labels = draw(100, 7)
+    images, labels = draw_images(100, 7)
     replace(folder, TRAIN_IMAGES, np.concatenate([images, images]), TRAIN_LABELS, np.concatenate([labels, labels]))
-    splits = load(config(dir=str(folder)))
+    splits = load_splits(config(dir=str(folder)))
     held_out = {image.tobytes() for image in splits.validation.images}
     assert splits.removed_duplicates > 0
     assert not held_out.intersection(image.tobytes() for image in splits.train.images)
@@ -300,11 +300,11 @@ def test_train_images_equal_to_a_validation_image_are_removed_and_counted(folder
 
 
 def test_a_label_whose_images_are_all_alike_cannot_be_split(folder: Path) -> None:
-    images, labels = draw(200, 7)
+    images, labels = draw_images(200, 7)
     images[labels == 4] = images[labels == 4][0]
     replace(folder, TRAIN_IMAGES, images, TRAIN_LABELS, labels)
     with pytest.raises(DataError) as error:
-        load(config(dir=str(folder)))
+        load_splits(config(dir=str(folder)))
     assert_one_sentence(error, "label 4 (Coat)")
 
 
@@ -318,8 +318,8 @@ def test_load_reads_once_in_a_process_and_never_mixes_up_configs(folder: Path, m
 
     monkeypatch.setattr(sources_module, "read_train", counted)
     one, other = config(dir=str(folder)), config(dir=str(folder), limit=100)
-    assert load(one) is load(config(dir=str(folder)))
-    assert load(other).sha256 != load(one).sha256
+    assert load_splits(one) is load_splits(config(dir=str(folder)))
+    assert load_splits(other).sha256 != load_splits(one).sha256
     assert len(reads) == 2
 
 
@@ -369,7 +369,7 @@ def test_a_missing_test_file_is_an_error_and_not_recorded(folder: Path, tmp_path
 
 
 def test_the_summary_counts_duplicates_within_and_across_files(folder: Path, tmp_path: Path) -> None:
-    images, labels = draw(100, 7)
+    images, labels = draw_images(100, 7)
     replace(
         folder,
         TRAIN_IMAGES,
@@ -377,10 +377,10 @@ def test_the_summary_counts_duplicates_within_and_across_files(folder: Path, tmp
         TRAIN_LABELS,
         np.append(labels, labels[:3]),
     )
-    test, test_labels = draw(30, 7, stream="test")
+    test, test_labels = draw_images(30, 7, stream="test")
     test[5], test[6], test[7] = images[0], images[1], test[8]
     replace(folder, TEST_IMAGES, test, TEST_LABELS, test_labels)
-    summary = summarize(config(dir=str(folder)), tmp_path / "ledger")
+    summary = summarize_data(config(dir=str(folder)), tmp_path / "ledger")
     assert (summary.train_duplicates, summary.test_duplicates, summary.test_in_train) == (3, 1, 2)
     assert summary.validation_in_train == 0
     assert summary.train_table == (103, 785)
@@ -393,7 +393,7 @@ def test_the_summary_of_drawn_data_is_shown_under_a_loud_banner(tmp_path: Path) 
 
     data = config(source="drawn")
     console = Console(width=120, record=True, file=(tmp_path / "out").open("w"))
-    console.print(render(summarize(data, tmp_path / "ledger")))
+    console.print(render_summary(summarize_data(data, tmp_path / "ledger")))
     text = console.export_text()
     assert "DRAWN STAND-IN" in text
     for label in LABELS:
@@ -401,13 +401,13 @@ def test_the_summary_of_drawn_data_is_shown_under_a_loud_banner(tmp_path: Path) 
 
 
 def test_the_banner_says_what_why_and_how_to_get_the_real_data() -> None:
-    banner = fallback_banner(load(config(fallback="drawn")).origin)
+    banner = format_fallback_banner(load_splits(config(fallback="drawn")).origin)
     for words in ("NOT Fashion-MNIST", "data.download is false", "FMNIST_DATA_DIR", "data.dir", "promoted"):
         assert words in banner
 
 
 def test_the_example_figure_has_a_row_for_each_label(tmp_path: Path) -> None:
-    figure = example_figure(load(config(source="drawn")))
+    figure = draw_examples(load_splits(config(source="drawn")))
     assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == list(LABELS)
     figure.savefig(tmp_path / "examples.png", dpi=20)
 
@@ -417,7 +417,7 @@ def test_the_example_figure_has_a_row_for_each_label(tmp_path: Path) -> None:
 
 @needs_fashion_mnist
 def test_the_real_fashion_mnist_is_canonical_balanced_and_repeats_no_image(tmp_path: Path) -> None:
-    summary = summarize(real(validation=0.1), tmp_path / "ledger")
+    summary = summarize_data(real(validation=0.1), tmp_path / "ledger")
     assert summary.origin.canonical
     assert summary.train_table == (60_000, 785)
     assert summary.test_table == (10_000, 785)
@@ -433,7 +433,7 @@ def test_the_real_fashion_mnist_is_canonical_balanced_and_repeats_no_image(tmp_p
 @needs_fashion_mnist
 def test_the_real_fashion_mnist_loads_within_seconds() -> None:
     began = time.perf_counter()
-    load(real())
+    load_splits(real())
     assert time.perf_counter() - began < 10
 
 

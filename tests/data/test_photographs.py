@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fmnist_sweep.data import Split, load
-from fmnist_sweep.data.photographs import Photograph, as_fashion_mnist
+from fmnist_sweep.data import Split, load_splits
+from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import DataError, ExitCode
 from tests.conftest import data_config, needs_fashion_mnist
 
@@ -39,7 +39,7 @@ def _small() -> Image.Image:
 
 def _taken(image: Image.Image, folder: Path, name: str = "picture.png", **saving: Any) -> Photograph:
     image.save(folder / name, **saving)
-    return as_fashion_mnist(folder / name)
+    return read_photograph(folder / name)
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -52,7 +52,7 @@ def _difference(photograph: Photograph, original: NDArray[np.uint8]) -> float:
 
 def _real(count: int) -> Split:
     """Validation images of the training file, the labels mixed."""
-    return load(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=count * 5)).validation
+    return load_splits(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=count * 5)).validation
 
 
 def _enlarged(pixels: NDArray[np.uint8], side: int, border: int, how: Image.Resampling) -> Image.Image:
@@ -97,7 +97,7 @@ def test_a_model_labels_enlarged_images_mostly_as_it_labels_the_originals(tmp_pa
     import keras
 
     keras.utils.set_random_seed(0)
-    data = load(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=5000, validation=0.02))
+    data = load_splits(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=5000, validation=0.02))
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -265,7 +265,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence_each(tmp_path: Path) -> N
         "alike.png": "expected a garment on a plain background, but what is not background is no brighter",
     }.items():
         with pytest.raises(DataError) as refused:
-            as_fashion_mnist(tmp_path / name)
+            read_photograph(tmp_path / name)
         said = str(refused.value)
         assert said.startswith(f"{tmp_path / name}: {sentence}") and "\n" not in said
         assert refused.value.exit_code == ExitCode.DATA
@@ -285,7 +285,7 @@ def test_a_damaged_file_is_read_or_refused_and_never_breaks_the_reading(tmp_path
             damaged[place] = random.integers(0, 256)
         path.write_bytes(bytes(damaged))
         try:
-            assert as_fashion_mnist(path).pixels.shape == (28, 28, 1)
+            assert read_photograph(path).pixels.shape == (28, 28, 1)
         except DataError:
             refused += 1
     assert refused > 10

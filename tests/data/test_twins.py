@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import NEAR, near
-from fmnist_sweep.data import DataConfig, load
+from fmnist_sweep.data import DataConfig, load_splits
 
 
 def images(count: int, seed: int) -> NDArray[np.uint8]:
@@ -64,5 +64,5 @@ def test_five_validation_images_of_the_real_data_have_a_twin_among_the_training_
         images=60000,
         drawn_seed=0,
     )
-    splits = load(data)
+    splits = load_splits(data)
     assert int(near(splits.validation.images, splits.train.images).sum()) == 5

@@ -16,7 +16,7 @@ import pytest
 
 from fmnist_sweep import executors
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.executors.local import LocalExecutor
@@ -116,7 +116,7 @@ def test_a_trial_gives_what_it_gives_without_an_executor() -> None:
     executor.submit(given)
     result = ended(executor)[-1]
     assert isinstance(result, TrialResult)
-    assert (result.probabilities == finished(given, load(given.data)).probabilities).all()
+    assert (result.probabilities == finished(given, load_splits(given.data)).probabilities).all()
 
 
 def test_no_more_trials_are_taken_than_there_are_slots(executor: Executor) -> None:

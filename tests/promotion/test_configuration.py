@@ -43,7 +43,7 @@ def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, d
     settings = {key: value for key, value in config.items() if key != "seed"}
     objective = job.config.search.objective
     made = TrialConfiguration(
-        "a trial", settings, job.config.data.content(), "fashion_mnist:1", objective, seed, words, flags
+        "a trial", settings, job.config.data.describe_content(), "fashion_mnist:1", objective, seed, words, flags
     )
     return made, config
 
@@ -59,12 +59,12 @@ def test_it_is_trained_again_as_it_was_but_with_seeds_that_no_search_uses(overri
     again = trained_again(made)
     assert again.tuned_keys == ["seed"]
     assert again.job.config.search.objective == made.objective
-    assert again.job.config.data.content() == made.data
+    assert again.job.config.data.describe_content() == made.data
     assert (again.job.config.data.dir, again.job.config.data.fallback) == ("/data", None)
     oracle = Search("grid", {}, again.settings, made.objective)
     first, second = (oracle.ask() for _ in range(2))
     assert [each.values["seed"] for each in (first, second)] == [10001, 10002]  # type: ignore[union-attr]
-    assert space.resolve(again.settings, {"seed": 10002}) == {**config, "seed": 10002}
+    assert space.resolve_tunables(again.settings, {"seed": 10002}) == {**config, "seed": 10002}
 
 
 @pytest.mark.parametrize("overrides", GIVEN, ids=" ".join)
@@ -75,7 +75,7 @@ def test_the_command_of_a_confirmation_composes_exactly_it(overrides: list[str])
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     job = compose_job(words[3:])
     assert job.config.settings == {**config, "seed": 10001}
-    assert job.config.data.content() == made.data
+    assert job.config.data.describe_content() == made.data
     assert job.config.search.objective == made.objective
     assert not job.config.fresh
     assert job.config.tracking.experiment == "fashion-mnist"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.comparison import over_seeds, repeats
+from fmnist_sweep.analysis.comparison import compare_over_seeds, summarize_repeats
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 
 NAMES = ("Coat", "Shirt")
@@ -57,8 +57,8 @@ def test_a_finalist_that_meets_the_rule_takes_the_place() -> None:
     standing = found.standings[0]
 
     assert (found.verdict, found.winner, found.promotes, standing.is_better) == ("better", 0, True, True)
-    assert standing.difference == over_seeds(better.correct, CHAMPION.correct, level=found.level_used)
-    assert standing.accuracy == repeats(list(better.correct.mean(axis=1)))
+    assert standing.difference == compare_over_seeds(better.correct, CHAMPION.correct, level=found.level_used)
+    assert standing.accuracy == summarize_repeats(list(better.correct.mean(axis=1)))
     assert standing.recalls == pytest.approx({"Coat": 0.92, "Shirt": 0.81})
     assert found.champion is not None
     assert found.champion.name == "old"
@@ -154,7 +154,7 @@ def test_the_level_is_corrected_for_finalists_and_for_openings(finalists: int, o
     assert first.difference is not None
     assert first.difference.level == found.level_used
     # Only the decision is corrected: an accuracy's own interval is of the rule's level.
-    assert first.accuracy == repeats(list(_trained("", 920, 810).correct.mean(axis=1)))
+    assert first.accuracy == summarize_repeats(list(_trained("", 920, 810).correct.mean(axis=1)))
 
 
 def _close() -> Contender:

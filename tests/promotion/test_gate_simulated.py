@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from fmnist_sweep.analysis.comparison import Power, seeds_needed
+from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
 from fmnist_sweep.analysis.comparison.power import DISAGREEMENT, INTERACTION, RECALL_SDS
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
@@ -96,7 +96,7 @@ def _rate(what: str, found: Sequence[bool]) -> float:
 
 
 def _needed(finalists: int, class_drop: float | None, champion_seeds: int | None = None) -> Power:
-    return seeds_needed(
+    return count_seeds_needed(
         GAIN,
         images=IMAGES,
         min_gain=RULE.min_gain,

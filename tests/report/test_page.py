@@ -20,8 +20,8 @@ NASTY = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&amp;%{
 
 def gathered(found: Simulation, images: int | None = None) -> Findings:
     shown = None if images is None else pictures(images)
-    return findings.gather(
-        found.trials, predictions_of=found.predictions_of, curves_of=found.curves_of, splits_images=shown
+    return findings.compute_findings(
+        found.trials, read_predictions=found.predictions_of, read_curves=found.curves_of, validation_images=shown
     )
 
 
@@ -195,7 +195,7 @@ def test_many_settings_leave_the_leaderboard_readable_and_are_named() -> None:
     found = gathered(Simulation(trials, {}))
     text = Outline(own(html(found))).text
     assert len(tables.select_columns(found)) <= tables.MAX_COLUMNS
-    for setting in found.varied:
+    for setting in found.varied_settings:
         assert setting.key in text or setting.key.split(".")[-1] in text
 
 
@@ -255,8 +255,8 @@ def test_best_so_far_never_falls_and_ends_at_all_that_was_spent(study: Findings)
 def test_curves_of_a_diverged_trial_have_gaps() -> None:
     study = simulation(2, 100, failures=0)
     rows = [{"accuracy": 0.5, "val_accuracy": 0.5, "loss": float("nan"), "val_loss": float("inf")}] * 2
-    found = findings.gather(
-        study.trials, predictions_of=study.predictions_of, curves_of=lambda run_id: rows, splits_images=None
+    found = findings.compute_findings(
+        study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
     )
     losses = [trace for trace in charts.chart_curves(found).to_dict()["data"] if trace["yaxis"] == "y2"]
     assert losses and all(value is None for trace in losses for value in trace["y"])

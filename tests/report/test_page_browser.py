@@ -38,11 +38,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of 200 simulated trials on as many validation images as Fashion-MNIST gives."""
     study = simulation(TRIALS, IMAGES, failures=8)
-    found = findings.gather(
+    found = findings.compute_findings(
         study.trials,
-        predictions_of=study.predictions_of,
-        curves_of=study.curves_of,
-        splits_images=pictures(IMAGES),
+        read_predictions=study.predictions_of,
+        read_curves=study.curves_of,
+        validation_images=pictures(IMAGES),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(

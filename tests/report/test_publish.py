@@ -113,7 +113,7 @@ def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store:
         found = publishing.read_findings(store, sweep.data.tags["fmnist.journals"].split(), {})
     finally:
         path.write_bytes(kept)
-    assert found.best is not None and found.best.run_id == best and not found.comparable
+    assert found.best is not None and found.best.run_id == best and not found.is_comparable
 
 
 def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import (
     ORACLES,
     Proposal,
-    ReplayDiffers,
+    ReplayMismatch,
     Search,
     Wait,
-    most_trials,
-    refuse_hopeless,
+    count_possible_trials,
+    explain_infeasible_search,
 )
 from tests.support.small import search_of
 
@@ -108,7 +108,7 @@ def test_hyperband_runs_as_many_trials_as_were_announced(epochs: int, iterations
             "regularization.dropout.step=null",
         ]
     )
-    announced = most_trials("hyperband", job.config.oracle, job.config.settings)
+    announced = count_possible_trials("hyperband", job.config.oracle, job.config.settings)
     assert len(ask_until_over(search_of(job))) == announced
 
 
@@ -203,8 +203,8 @@ def test_a_config_without_tunables_is_a_single_trial_for_every_oracle(name: str)
 @pytest.mark.parametrize("name", ALL)
 def test_a_single_trial_is_announced_as_one(name: str) -> None:
     job = compose_job(["experiment=simple", f"search={name}"])
-    assert most_trials(name, job.config.oracle, job.config.settings) == 1
-    assert refuse_hopeless(name, job.config.oracle, job.config.settings) is None
+    assert count_possible_trials(name, job.config.oracle, job.config.settings) == 1
+    assert explain_infeasible_search(name, job.config.oracle, job.config.settings) is None
 
 
 def test_several_trials_may_be_under_way_and_are_told_in_any_order() -> None:
@@ -242,17 +242,17 @@ def test_a_loss_is_made_small_and_an_accuracy_large() -> None:
 
 def test_a_space_with_a_continuous_tunable_has_no_end_but_a_grid_of_it_has() -> None:
     settings = compose_job(["regularization=l2"]).config.settings
-    assert math.isinf(most_trials("random", {}, settings))
-    assert most_trials("grid", {}, settings) == len(ask_until_over(search("grid", "regularization=l2")))
+    assert math.isinf(count_possible_trials("random", {}, settings))
+    assert count_possible_trials("grid", {}, settings) == len(ask_until_over(search("grid", "regularization=l2")))
 
 
 def test_hyperband_refuses_a_space_smaller_than_its_first_rungs() -> None:
     job = compose_job(["search=hyperband", "train.epochs=9", "regularization=none"])
-    reason = refuse_hopeless("hyperband", job.config.oracle, job.config.settings)
+    reason = explain_infeasible_search("hyperband", job.config.oracle, job.config.settings)
     assert reason is not None
     assert "17 different trials" in reason
     assert "only 9" in reason
-    assert space.size(job.config.settings) == 9
+    assert space.count_combinations(job.config.settings) == 9
 
 
 def onwards(search: Search, so_far: Sequence[Exchange], slots: int, most: int, failing: float = 0.2) -> list[Exchange]:
@@ -289,9 +289,9 @@ def restored(job: Job, exchanges: Sequence[Exchange]) -> Search:
         if isinstance(exchange, tuple):
             search.tell(*exchange)
         elif isinstance(exchange, Proposal):
-            search.repeat(Proposal(**json.loads(json.dumps(asdict(exchange)))))
+            search.replay(Proposal(**json.loads(json.dumps(asdict(exchange)))))
         else:
-            search.repeat(exchange)
+            search.replay(exchange)
     return search
 
 
@@ -355,8 +355,8 @@ def test_an_answer_that_the_oracle_does_not_repeat_is_refused_and_both_are_named
     first = search_of(job).ask()
     assert isinstance(first, Proposal)
     other = replace(first, **wrong)
-    with pytest.raises(ReplayDiffers) as refused:
-        search_of(job).repeat(other)
+    with pytest.raises(ReplayMismatch) as refused:
+        search_of(job).replay(other)
     assert str(first) in str(refused.value)
     assert str(other) in str(refused.value)
 
@@ -364,8 +364,8 @@ def test_an_answer_that_the_oracle_does_not_repeat_is_refused_and_both_are_named
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("wrong", [Wait(), None])
 def test_waiting_or_the_end_is_not_repeated_where_the_oracle_proposes(name: str, wrong: Wait | None) -> None:
-    with pytest.raises(ReplayDiffers):
-        search(name, *CONTINUOUS).repeat(wrong)
+    with pytest.raises(ReplayMismatch):
+        search(name, *CONTINUOUS).replay(wrong)
 
 
 def test_a_model_based_answer_to_another_question_is_refused() -> None:
@@ -373,8 +373,8 @@ def test_a_model_based_answer_to_another_question_is_refused() -> None:
     first = search_of(job).ask()
     assert isinstance(first, Proposal)
     asked = restored(job, [first, (first.trial_id, 0.5)])
-    with pytest.raises(ReplayDiffers):
-        asked.repeat(replace(first, trial_id="0007"))
+    with pytest.raises(ReplayMismatch):
+        asked.replay(replace(first, trial_id="0007"))
 
 
 def test_a_search_that_is_over_stays_over() -> None:

@@ -40,7 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_space_holds_every_value_of_a_tunable_its_last_one_too(case: str) -> None:
     spec, values = CASES[case]
-    parameter = space.hyperparameters({"a": {"b": spec}}).space[0]
+    parameter = space.build_hyperparameters({"a": {"b": spec}}).space[0]
     assert parameter.name == "a.b"
     assert sorted(parameter.values) == values
 
@@ -48,15 +48,15 @@ def test_a_space_holds_every_value_of_a_tunable_its_last_one_too(case: str) -> N
 @pytest.mark.parametrize("case", CASES)
 def test_the_size_of_a_space_is_the_number_of_its_values(case: str) -> None:
     spec, values = CASES[case]
-    assert space.size({"a": spec}) == len(values)
-    assert space.grid_size({"a": spec}) == len(values)
+    assert space.count_combinations({"a": spec}) == len(values)
+    assert space.count_grid_trials({"a": spec}) == len(values)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_value_comes_back_as_it_would_be_written(case: str) -> None:
     spec, values = CASES[case]
-    for value in space.hyperparameters({"a": spec}).space[0].values:
-        back = space.resolve({"a": spec}, {"a": value})["a"]
+    for value in space.build_hyperparameters({"a": spec}).space[0].values:
+        back = space.resolve_tunables({"a": spec}, {"a": value})["a"]
         assert back in values
         assert type(back) is type(values[0])
         assert len(str(back)) <= 6
@@ -64,30 +64,30 @@ def test_every_value_comes_back_as_it_would_be_written(case: str) -> None:
 
 def test_sizes_multiply() -> None:
     settings = {"a": {"tune": "boolean"}, "b": {"c": {"tune": "choice", "values": [1, 2, 3]}}, "d": 4}
-    assert space.size(settings) == space.grid_size(settings) == 6
-    assert space.size({"d": 4}) == 1
+    assert space.count_combinations(settings) == space.count_grid_trials(settings) == 6
+    assert space.count_combinations({"d": 4}) == 1
 
 
 def test_a_continuous_tunable_has_no_size() -> None:
-    assert math.isinf(space.size({"a": {"tune": "float", "min_value": 0.0, "max_value": 1.0}}))
-    assert space.size({"a": {"tune": "float", "min_value": 0.5, "max_value": 0.5}}) == 1
+    assert math.isinf(space.count_combinations({"a": {"tune": "float", "min_value": 0.0, "max_value": 1.0}}))
+    assert space.count_combinations({"a": {"tune": "float", "min_value": 0.5, "max_value": 0.5}}) == 1
 
 
 def test_resolving_leaves_no_tunable_and_changes_nothing_it_was_given() -> None:
     spec = {"tune": "choice", "values": [1, 2]}
     settings = {"a": {"b": spec, "c": [1]}, "d": "text"}
-    resolved = space.resolve(settings, {"a.b": 2})
+    resolved = space.resolve_tunables(settings, {"a.b": 2})
     assert resolved == {"a": {"b": 2, "c": [1]}, "d": "text"}
     resolved["a"]["c"].append(2)
     assert settings == {"a": {"b": spec, "c": [1]}, "d": "text"}
-    assert list(tunable.find(resolved)) == []
+    assert list(tunable.find_tunables(resolved)) == []
 
 
 def test_a_value_that_was_not_proposed_is_an_error_and_not_a_default() -> None:
     with pytest.raises(KeyError):
-        space.resolve({"a": {"tune": "boolean"}}, {})
+        space.resolve_tunables({"a": {"tune": "boolean"}}, {})
 
 
 def test_a_default_is_handed_on() -> None:
     spec = {"tune": "float", "min_value": 0.0, "max_value": 1.0, "step": 0.25, "default": 0.5}
-    assert space.hyperparameters({"a": spec}).space[0].default == 0.5
+    assert space.build_hyperparameters({"a": spec}).space[0].default == 0.5

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.sweep import placement as arranging
@@ -81,7 +81,7 @@ def metrics(spec: TrialSpec, epoch: int, images: int, seconds: float) -> Metrics
 
 def probabilities(spec: TrialSpec, epoch: int) -> NDArray[np.float32]:
     """Predictions on the validation images that are right as often as the epoch's accuracy says."""
-    labels = load(spec.data).validation.labels
+    labels = load_splits(spec.data).validation.labels
     generator = np.random.default_rng(random.Random(key(spec)).getrandbits(32))
     wrong = generator.permutation(len(labels))[right(spec, epoch, len(labels)) :]
     predicted = labels.copy()
@@ -132,7 +132,7 @@ class Simulated:
             raise RuntimeError(f"simulated has {self._slots} slots, and a trial is under way in each")
         history = [] if spec.resume is None else trial.read_checkpoint_history(spec.resume)
         left = max(1, spec.config["train"]["epochs"] - len(history))
-        images = len(load(spec.data).validation.labels)
+        images = len(load_splits(spec.data).validation.labels)
         begun = self._underway[spec.trial_id] = _Underway(spec, history, self._seconds(spec) / left, images)
         self._say_at(time.monotonic(), begun)
 

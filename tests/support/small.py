@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import Splits
-from fmnist_sweep.data.splits import Origin, Split, sha256_of
+from fmnist_sweep.data.splits import Origin, Split, hash_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal, Search
 from fmnist_sweep.training import backend, trial
@@ -38,7 +38,7 @@ def splits(train: int = 64, validation: int = 20, seed: int = 0) -> Splits:
     second = Split(images[train:], labels[train:], np.arange(train, train + validation))
     for array in (first.images, first.labels, second.images, second.labels):
         array.setflags(write=False)
-    return Splits(first, second, Origin("drawn", "a test", False, None), sha256_of(first, second), 0)
+    return Splits(first, second, Origin("drawn", "a test", False, None), hash_splits(first, second), 0)
 
 
 def _images(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -57,7 +57,7 @@ def resolved(job: Job, values: Mapping[str, Any] | None = None) -> dict[str, Any
         first = search_of(job).ask()
         assert isinstance(first, Proposal)
         values = first.values
-    return space.resolve(settings, values)
+    return space.resolve_tunables(settings, values)
 
 
 def search_of(job: Job) -> Search:

@@ -20,7 +20,7 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.search.ask_and_tell import Proposal, most_trials
+from fmnist_sweep.search.ask_and_tell import Proposal, count_possible_trials
 from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, forecast_study, refuse_full_disk, sum_forecasts
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import models
@@ -38,7 +38,7 @@ MEASURED = TrainingCost(epoch_seconds=10.0, parameters=1_000_000, start_seconds=
 def forecast_of(job: Job, probed: TrainingCost = MEASURED, **changes: Any) -> Forecast:
     """The forecast of a study's first run, changed as given."""
     config = job.config
-    trials = most_trials(config.search.name, config.oracle, config.settings)
+    trials = count_possible_trials(config.search.name, config.oracle, config.settings)
     budget = math.inf if config.search.max_trials is None else config.search.max_trials
     given: dict[str, Any] = {
         "search_name": config.search.name,
@@ -136,7 +136,7 @@ def test_minutes_bound_a_search_without_end() -> None:
 def test_the_parameters_are_those_of_the_largest_model_of_the_space() -> None:
     choice = "model.dense_units={tune: choice, values: [8, 32, 16]}"
     settings = compose_job([*SPACE, choice, "model.filters.max_value=5", "regularization=dropout_bn"]).config.settings
-    named = {name: tunable.parse(spec) for name, spec in tunable.find(settings)}
+    named = {name: tunable.parse_tunable(spec) for name, spec in tunable.find_tunables(settings)}
     values = {
         "model.filters": range(2, 6),
         "model.conv_layers": [1, 2],
@@ -145,7 +145,7 @@ def test_the_parameters_are_those_of_the_largest_model_of_the_space() -> None:
     }
     assert set(values) == set(named)
     every = (
-        space.resolve(settings, dict(zip(values, chosen, strict=True)))
+        space.resolve_tunables(settings, dict(zip(values, chosen, strict=True)))
         for chosen in itertools.product(*values.values())
     )
     largest = max(models.build_model(each["model"], each["regularization"]).count_params() for each in every)

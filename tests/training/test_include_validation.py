@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import DataConfig, Splits, load
-from fmnist_sweep.data.drawn import draw
-from fmnist_sweep.data.splits import Origin, Table, cut, image_keys
+from fmnist_sweep.data import DataConfig, Splits, load_splits
+from fmnist_sweep.data.drawn import draw_images
+from fmnist_sweep.data.splits import ImageTable, Origin, hash_images, split_table
 from fmnist_sweep.errors import ConfigError
 from tests.conftest import data_config, needs_fashion_mnist
 from tests.support.small import TINY, finished, spec
@@ -24,7 +24,7 @@ def drawn(**given: Any) -> DataConfig:
 
 def _both(config: DataConfig) -> tuple[Splits, Splits]:
     """The same images: with the validation images held out, and with them in the training."""
-    return load(config), load(config.model_copy(update={"include_validation": True}))
+    return load_splits(config), load_splits(config.model_copy(update={"include_validation": True}))
 
 
 def test_all_images_are_trained_on_and_the_same_ones_are_validated_on() -> None:
@@ -51,12 +51,12 @@ def test_the_limit_counts_all_images() -> None:
 
 
 def test_an_image_that_equals_a_validation_image_is_dropped_from_the_training_only_where_that_one_is_held_out() -> None:
-    images, labels = draw(200, 7, stream="train")
-    twice = Table(np.concatenate([images, images]), np.concatenate([labels, labels]))
+    images, labels = draw_images(200, 7, stream="train")
+    twice = ImageTable(np.concatenate([images, images]), np.concatenate([labels, labels]))
     origin = Origin("drawn", "a test", False, None)
-    apart, together = (cut(twice, drawn(include_validation=given), origin) for given in (False, True))
+    apart, together = (split_table(twice, drawn(include_validation=given), origin) for given in (False, True))
     assert apart.removed_duplicates > 0
-    assert not {*image_keys(apart.train.images)} & {*image_keys(apart.validation.images)}
+    assert not {*hash_images(apart.train.images)} & {*hash_images(apart.validation.images)}
     assert together.removed_duplicates == 0
     assert len(together.train.labels) == 400
 
@@ -68,12 +68,12 @@ def test_of_fashion_mnist_every_label_is_trained_on_as_often() -> None:
     assert len(together.train.labels) == 60_000
     assert np.bincount(together.train.labels).tolist() == [6000] * 10
     assert together.origin.canonical
-    assert set(image_keys(together.validation.images)) <= set(image_keys(together.train.images))
+    assert set(hash_images(together.validation.images)) <= set(hash_images(together.train.images))
 
 
 def test_what_a_trial_is_described_by_is_as_before_where_images_are_held_out() -> None:
-    assert "include_validation" not in drawn().content()
-    assert drawn(include_validation=True).content()["include_validation"] is True
+    assert "include_validation" not in drawn().describe_content()
+    assert drawn(include_validation=True).describe_content()["include_validation"] is True
 
 
 def test_the_last_epoch_is_kept_however_the_epochs_before_did() -> None:

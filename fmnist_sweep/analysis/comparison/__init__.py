@@ -6,10 +6,17 @@ a draw: the same configuration trained with another seed scores otherwise.
 """
 
 from fmnist_sweep.analysis.comparison.checks import Booleans
-from fmnist_sweep.analysis.comparison.differences import Difference, Standing, paired, standings
-from fmnist_sweep.analysis.comparison.power import Power, seeds_needed
-from fmnist_sweep.analysis.comparison.seeds import SEED_SD, Repeats, over_seeds, pooled_freedom, pooled_sd, repeats
-from fmnist_sweep.analysis.comparison.winner import Optimism, optimism, shrunk
+from fmnist_sweep.analysis.comparison.differences import Difference, TrialStanding, compare_models, compare_with_best
+from fmnist_sweep.analysis.comparison.power import Power, count_seeds_needed
+from fmnist_sweep.analysis.comparison.seeds import (
+    SEED_SD,
+    Repeats,
+    compare_over_seeds,
+    pool_freedom,
+    pool_sd,
+    summarize_repeats,
+)
+from fmnist_sweep.analysis.comparison.winner import Optimism, estimate_optimism, shrink_best_accuracy
 
 __all__ = [
     "SEED_SD",
@@ -18,14 +25,14 @@ __all__ = [
     "Optimism",
     "Power",
     "Repeats",
-    "Standing",
-    "optimism",
-    "over_seeds",
-    "paired",
-    "pooled_freedom",
-    "pooled_sd",
-    "repeats",
-    "seeds_needed",
-    "shrunk",
-    "standings",
+    "TrialStanding",
+    "compare_models",
+    "compare_over_seeds",
+    "compare_with_best",
+    "count_seeds_needed",
+    "estimate_optimism",
+    "pool_freedom",
+    "pool_sd",
+    "shrink_best_accuracy",
+    "summarize_repeats",
 ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Booleans = NDArray[np.bool_]
 
 
-def checked(correct: Booleans, shape: str) -> Booleans:
+def check_correctness(correct: Booleans, shape: str) -> Booleans:
     """The array itself, where it is boolean, not empty and has as many dimensions as `shape` names."""
     array: NDArray[Any] = np.asarray(correct)
     if array.dtype != np.bool_:
@@ -22,12 +22,12 @@ def checked(correct: Booleans, shape: str) -> Booleans:
     return array
 
 
-def same_images(one: int, other: int) -> None:
+def check_same_images(one: int, other: int) -> None:
     if one != other:
         raise ValueError(f"models are compared on the same images, but one has {one} and the other {other}")
 
 
-def fractions(values: Sequence[float]) -> NDArray[np.float64]:
+def check_accuracies(values: Sequence[float]) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError("there must be at least one accuracy, but there is none")
@@ -36,11 +36,11 @@ def fractions(values: Sequence[float]) -> NDArray[np.float64]:
     return array
 
 
-def not_negative(name: str, value: float) -> None:
+def check_not_negative(name: str, value: float) -> None:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a number from 0 up, but is {value}")
 
 
-def checked_level(level: float) -> None:
+def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, as 0.95 does, but is {level}")

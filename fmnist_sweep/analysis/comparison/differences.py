@@ -12,11 +12,11 @@ import numpy as np
 
 from fmnist_sweep.analysis.comparison.checks import (
     Booleans,
-    checked,
-    checked_level,
-    fractions,
-    not_negative,
-    same_images,
+    check_accuracies,
+    check_correctness,
+    check_level,
+    check_not_negative,
+    check_same_images,
 )
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
@@ -51,7 +51,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrialStanding:
     """Where one trial stands beside the best.
 
     `index` is its place in the sequence given, `low` to `high` the 95 % interval of its own accuracy (Wilson).
@@ -68,7 +68,7 @@ class Standing:
     tied: bool
 
 
-def paired(
+def compare_models(
     correct_a: Booleans,
     correct_b: Booleans,
     *,
@@ -87,19 +87,19 @@ def paired(
     Wald confidence interval for a difference of binomial proportions based on paired data", J. Educational and
     Behavioral Statistics 37 (2012), 479-488.
     """
-    a, b = checked(correct_a, "(images,)"), checked(correct_b, "(images,)")
-    same_images(len(a), len(b))
-    only_a, only_b = _discordant(a, b)
-    return _difference(only_a, only_b, len(a), seed_sd=seed_sd, comparisons=comparisons, level=level)
+    a, b = check_correctness(correct_a, "(images,)"), check_correctness(correct_b, "(images,)")
+    check_same_images(len(a), len(b))
+    only_a, only_b = _count_discordant(a, b)
+    return _compute_difference(only_a, only_b, len(a), seed_sd=seed_sd, comparisons=comparisons, level=level)
 
 
-def standings(
+def compare_with_best(
     accuracies: Sequence[float],
     images: int,
-    correct_of: Callable[[int], Booleans | None],
+    read_correct: Callable[[int], Booleans | None],
     *,
     seed_sd: float = 0.0,
-) -> list[Standing]:
+) -> list[TrialStanding]:
     """Say for every trial, in the order given, whether it can be told apart from the best.
 
     The best is the first with the highest accuracy. `correct_of(i)` gives trial i's correctness on the same
@@ -110,37 +110,43 @@ def standings(
     problem: J. C. Hsu, "Multiple comparisons: theory and methods", Chapman & Hall 1996). `seed_sd` is as in
     `paired`. Raises ValueError for no accuracies, accuracies outside 0..1 and correctness that does not fit.
     """
-    right = _successes(accuracies, images)
-    best = right.index(max(right))
-    pairs = max(1, len(right) * (len(right) - 1) // 2)
-    judge = partial(_difference, images=images, seed_sd=seed_sd, comparisons=pairs)
-    load = partial(_loaded, correct_of, accuracies, images)
+    correct_counts = _count_successes(accuracies, images)
+    best = correct_counts.index(max(correct_counts))
+    pairs = max(1, len(correct_counts) * (len(correct_counts) - 1) // 2)
+    judge = partial(_compute_difference, images=images, seed_sd=seed_sd, comparisons=pairs)
+    load = partial(_load_correctness, read_correct, accuracies, images)
     # Opened once, and not at all where the worst case decides every trial.
-    leader = cache(partial(load, best))
+    load_best = cache(partial(load, best))
 
-    def beside_best(index: int) -> Difference:
-        worst = replace(judge(*_most_discordant(right[index], right[best], images)), only_a=None, only_b=None)
-        if worst.verdict == "worse" or (theirs := leader()) is None or (own := load(index)) is None:
-            return worst
-        return judge(*_discordant(own, theirs))
-
-    result = []
-    for index, count in enumerate(right):
-        difference = None if index == best else beside_best(index)
-        tied = difference is None or difference.verdict != "worse"
-        result.append(
-            Standing(index, float(accuracies[index]), *compute_wilson_interval(count, images), difference, tied)
+    def compare_to_best(index: int) -> Difference:
+        worst = replace(
+            judge(*_bound_discordant(correct_counts[index], correct_counts[best], images)), only_a=None, only_b=None
         )
-    return result
+        if (
+            worst.verdict == "worse"
+            or (best_correctness := load_best()) is None
+            or (correctness := load(index)) is None
+        ):
+            return worst
+        return judge(*_count_discordant(correctness, best_correctness))
+
+    standings = []
+    for index, count in enumerate(correct_counts):
+        difference = None if index == best else compare_to_best(index)
+        tied = difference is None or difference.verdict != "worse"
+        standings.append(
+            TrialStanding(index, float(accuracies[index]), *compute_wilson_interval(count, images), difference, tied)
+        )
+    return standings
 
 
-def _difference(
+def _compute_difference(
     only_a: int, only_b: int, images: int, *, seed_sd: float, comparisons: int, level: float = 0.95
 ) -> Difference:
     from scipy.special import bdtr
 
-    not_negative("seed_sd", seed_sd)
-    checked_level(level)
+    check_not_negative("seed_sd", seed_sd)
+    check_level(level)
     if comparisons < 1:
         raise ValueError(f"comparisons must be at least 1, but is {comparisons}")
     # Bonett and Price: one image more for either side, without which equal predictions have no width.
@@ -165,24 +171,24 @@ def _difference(
     )
 
 
-def _discordant(a: Booleans, b: Booleans) -> tuple[int, int]:
+def _count_discordant(a: Booleans, b: Booleans) -> tuple[int, int]:
     return int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
 
 
-def _most_discordant(right_a: int, right_b: int, images: int) -> tuple[int, int]:
+def _bound_discordant(right_a: int, right_b: int, images: int) -> tuple[int, int]:
     """Images only a and only b got right where as many as possible are wrong in just one, given each's count."""
     both = max(0, right_a + right_b - images)
     return right_a - both, right_b - both
 
 
-def _loaded(
-    correct_of: Callable[[int], Booleans | None], accuracies: Sequence[float], images: int, index: int
+def _load_correctness(
+    read_correct: Callable[[int], Booleans | None], accuracies: Sequence[float], images: int, index: int
 ) -> Booleans | None:
-    given = correct_of(index)
-    if given is None:
+    answer = read_correct(index)
+    if answer is None:
         return None
-    correct = checked(given, "(images,)")
-    same_images(images, len(correct))
+    correct = check_correctness(answer, "(images,)")
+    check_same_images(images, len(correct))
     # An accuracy may come rounded, but no further than by one image.
     if abs(float(correct.sum()) - accuracies[index] * images) > 1:
         raise ValueError(
@@ -192,7 +198,7 @@ def _loaded(
     return correct
 
 
-def _successes(accuracies: Sequence[float], images: int) -> list[int]:
+def _count_successes(accuracies: Sequence[float], images: int) -> list[int]:
     if images < 1:
         raise ValueError(f"accuracies must come from at least one image, but images is {images}")
-    return [round(float(accuracy) * images) for accuracy in fractions(accuracies)]
+    return [round(float(accuracy) * images) for accuracy in check_accuracies(accuracies)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.analysis.comparison.checks import checked_level, not_negative
+from fmnist_sweep.analysis.comparison.checks import check_level, check_not_negative
 
 # The sd of an accuracy over seeds as seen on so many images, whose luck it holds. Without that luck it is 0.0030: both
 # sets of images together of the ten documented models, 0.0023 on 6,000 validation and 0.0035 on 10,000 test images,
@@ -48,26 +48,26 @@ class Power:
     champion_seeds: int | None
 
     @property
-    def enough(self) -> bool:
+    def is_sufficient(self) -> bool:
         """Whether the power wanted is reached."""
         return self.power >= self.wanted
 
     @property
     def text(self) -> str:
         """The answer and what it rests on, in one or two sentences."""
-        beside = "each" if self.champion_seeds is None else f"beside the champion's {self.champion_seeds}"
+        trainings = "each" if self.champion_seeds is None else f"beside the champion's {self.champion_seeds}"
         comparisons = f"{self.comparisons} comparison{'' if self.comparisons == 1 else 's'}"
         answer = (
-            f"{self.seeds} seeds {beside} find a true gain of {100 * self.gain:.3g} points{self._unless} "
-            f"with a power of {_cut(self.power)}: seed sd {self.net_sd:.4f}, two trainings disagree on "
+            f"{self.seeds} seeds {trainings} find a true gain of {100 * self.gain:.3g} points{self._recall_condition} "
+            f"with a power of {_truncate_power(self.power)}: seed sd {self.net_sd:.4f}, two trainings disagree on "
             f"{self.disagreement:.1%} of images, {self.images:,} test images, {comparisons}."
         )
-        if self.enough:
+        if self.is_sufficient:
             return answer
         return f"{answer} This falls short of the {self.wanted:.2f} wanted, and more seeds are not allowed."
 
     @property
-    def _unless(self) -> str:
+    def _recall_condition(self) -> str:
         if self.class_drop is None:
             return ""
         return f", no recall seeming to fall by more than {100 * self.class_drop:.3g},"
@@ -76,7 +76,7 @@ class Power:
         return self.text
 
 
-def seeds_needed(
+def count_seeds_needed(
     gain: float,
     *,
     images: int,
@@ -108,29 +108,35 @@ def seeds_needed(
     `champion_seeds` is None where the champion is trained as often as the finalist. Where `most` seeds are not
     enough, they are what comes back, with the power they reach. Raises ValueError for settings out of range.
     """
-    _check(gain, images, seed_images, comparisons, champion_seeds, most)
+    _check_arguments(gain, images, seed_images, comparisons, champion_seeds, most)
     for name, value in (("min_gain", min_gain), ("seed_sd", seed_sd), ("interaction", interaction)):
-        not_negative(name, value)
+        check_not_negative(name, value)
     for name, value in (("class_drop", class_drop or 0.0), *(("recall_sds", sd) for sd in recall_sds)):
-        not_negative(name, value)
-    checked_level(level)
+        check_not_negative(name, value)
+    check_level(level)
     for name, value in (("power", power), ("disagreement", disagreement)):
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
     # A spread that images alone account for leaves nothing to the seeds.
-    net = math.sqrt(max(0.0, seed_sd**2 - disagreement / 2 / seed_images))
-    luck = _Luck(net**2, disagreement / 2 / images, interaction / images, images)
+    net_sd = math.sqrt(max(0.0, seed_sd**2 - disagreement / 2 / seed_images))
+    components = _VarianceComponents(net_sd**2, disagreement / 2 / images, interaction / images, images)
     error = (1 - level) / comparisons
 
-    def reached(seeds: int) -> float:
+    def compute_power(seeds: int) -> float:
         counts = (seeds, champion_seeds or seeds)
-        found = _found(gain, min_gain, luck.variance(counts), luck.freedom(counts), error)
-        return found if class_drop is None else found * _spared(gain + class_drop, recall_sds, counts)
+        gain_power = _compute_gain_power(
+            gain, min_gain, components.compute_variance(counts), components.compute_freedom(counts), error
+        )
+        return (
+            gain_power
+            if class_drop is None
+            else gain_power * _compute_recall_power(gain + class_drop, recall_sds, counts)
+        )
 
-    seeds = next((count for count in range(2, most) if reached(count) >= power), most)
+    seeds = next((count for count in range(2, most) if compute_power(count) >= power), most)
     return Power(
         seeds=seeds,
-        power=reached(seeds),
+        power=compute_power(seeds),
         wanted=power,
         gain=gain,
         min_gain=min_gain,
@@ -138,7 +144,7 @@ def seeds_needed(
         images=images,
         comparisons=comparisons,
         level=level,
-        net_sd=net,
+        net_sd=net_sd,
         disagreement=disagreement,
         interaction=interaction,
         champion_seeds=champion_seeds,
@@ -146,7 +152,7 @@ def seeds_needed(
 
 
 @dataclass(frozen=True)
-class _Luck:
+class _VarianceComponents:
     """What the variance of a difference is made of: per training by its seed and by single images, and for all."""
 
     by_seed: float
@@ -154,25 +160,27 @@ class _Luck:
     by_configuration: float
     images: int
 
-    def variance(self, counts: tuple[int, int]) -> float:
+    def compute_variance(self, counts: tuple[int, int]) -> float:
         """That of the difference of means over so many trainings of either configuration."""
-        return self.by_seed * _share(counts) + self._over_images(counts)
+        return self.by_seed * _sum_reciprocals(counts) + self._compute_image_variance(counts)
 
-    def freedom(self, counts: tuple[int, int]) -> float:
+    def compute_freedom(self, counts: tuple[int, int]) -> float:
         """The degrees of freedom with which `over_seeds` estimates it."""
         single = self.by_seed + self.by_image
-        wobble = sum((single / count) ** 2 / (count - 1) for count in counts)
-        return self.variance(counts) ** 2 / (wobble + self._over_images(counts) ** 2 / self.images)
+        seed_terms = sum((single / count) ** 2 / (count - 1) for count in counts)
+        return self.compute_variance(counts) ** 2 / (
+            seed_terms + self._compute_image_variance(counts) ** 2 / self.images
+        )
 
-    def _over_images(self, counts: tuple[int, int]) -> float:
-        return self.by_image * _share(counts) + self.by_configuration
+    def _compute_image_variance(self, counts: tuple[int, int]) -> float:
+        return self.by_image * _sum_reciprocals(counts) + self.by_configuration
 
 
-def _share(counts: tuple[int, int]) -> float:
+def _sum_reciprocals(counts: tuple[int, int]) -> float:
     return sum(1 / count for count in counts)
 
 
-def _found(gain: float, min_gain: float, variance: float, freedom: float, error: float) -> float:
+def _compute_gain_power(gain: float, min_gain: float, variance: float, freedom: float, error: float) -> float:
     """The probability that the estimate is at least `min_gain` and its interval above 0.
 
     Without `min_gain` it is the upper tail of the noncentral t. With it the estimate, normal, has to exceed
@@ -187,20 +195,22 @@ def _found(gain: float, min_gain: float, variance: float, freedom: float, error:
     return float(ndtr((gain - bounds) / math.sqrt(variance)).mean())
 
 
-def _spared(fall: float, recall_sds: Sequence[float], counts: tuple[int, int]) -> float:
+def _compute_recall_power(fall: float, recall_sds: Sequence[float], counts: tuple[int, int]) -> float:
     """The probability that no recall comes out lower by `fall` or more than it truly is, beside the champion's."""
     from scipy.special import ndtr
 
-    scale = math.sqrt(_share(counts))
+    scale = math.sqrt(_sum_reciprocals(counts))
     return math.prod(float(ndtr(fall / (sd * scale))) for sd in recall_sds if sd > 0)
 
 
-def _cut(power: float) -> str:
+def _truncate_power(power: float) -> str:
     """Two decimals, not rounded up: a power just short of the one wanted never reads like it."""
     return f"{math.floor(100 * power) / 100:.2f}"
 
 
-def _check(gain: float, images: int, seed_images: int, comparisons: int, champion_seeds: int | None, most: int) -> None:
+def _check_arguments(
+    gain: float, images: int, seed_images: int, comparisons: int, champion_seeds: int | None, most: int
+) -> None:
     if not 0 < gain < 1:
         raise ValueError(f"gain must lie between 0 and 1, as 0.005 does, but is {gain}")
     for name, value in (("images", images), ("seed_images", seed_images), ("comparisons", comparisons)):

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.comparison.checks import Booleans, checked, checked_level, fractions, same_images
+from fmnist_sweep.analysis.comparison.checks import (
+    Booleans,
+    check_accuracies,
+    check_correctness,
+    check_level,
+    check_same_images,
+)
 from fmnist_sweep.analysis.comparison.differences import Difference
 
 # The sd of one configuration's accuracy over training seeds, assumed where no configuration was repeated. Measured:
@@ -31,16 +37,16 @@ class Repeats:
     low: float | None
     high: float | None
 
-    def text(self) -> str:
+    def format_text(self) -> str:
         """The mean, the sd of a single training and the count, as in `0.9123 ± 0.0021 (n=3)`."""
         spread = "" if self.sd is None else f" ± {self.sd:.4f}"
         return f"{self.mean:.4f}{spread} (n={self.n})"
 
     def __str__(self) -> str:
-        return self.text()
+        return self.format_text()
 
 
-def repeats(values: Sequence[float], *, level: float = 0.95) -> Repeats:
+def summarize_repeats(values: Sequence[float], *, level: float = 0.95) -> Repeats:
     """Sum up one configuration's accuracies over training seeds.
 
     `values` are accuracies in 0..1, one a seed, at least one. Raises ValueError otherwise. The interval is that
@@ -48,8 +54,8 @@ def repeats(values: Sequence[float], *, level: float = 0.95) -> Repeats:
     """
     from scipy.special import stdtrit
 
-    array = fractions(values)
-    checked_level(level)
+    array = check_accuracies(values)
+    check_level(level)
     n, mean = len(array), float(array.mean())
     if n == 1:
         return Repeats(1, mean, None, None, None)
@@ -58,23 +64,23 @@ def repeats(values: Sequence[float], *, level: float = 0.95) -> Repeats:
     return Repeats(n, mean, sd, mean - half, mean + half)
 
 
-def pooled_sd(groups: Iterable[Sequence[float]]) -> float | None:
+def pool_sd(groups: Iterable[Sequence[float]]) -> float | None:
     """The sd of an accuracy over training seeds, pooled over configurations trained with several.
 
     Each group holds one configuration's accuracies; groups of one say nothing and are passed over. None where
     there is no other. Measured on one set of images, it holds a part of their noise too: two trainings disagree
     on single images even where their accuracies on all images there are would be the same.
     """
-    squares, freedom = _within(groups)
+    squares, freedom = _sum_squares(groups)
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def pooled_freedom(groups: Iterable[Sequence[float]]) -> int:
+def pool_freedom(groups: Iterable[Sequence[float]]) -> int:
     """The degrees of freedom behind `pooled_sd(groups)`: trainings less configurations, 0 where it is None."""
-    return _within(groups)[1]
+    return _sum_squares(groups)[1]
 
 
-def over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
+def compare_over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
     """Compare two configurations, each trained with several seeds and scored on the same images.
 
     `a` and `b` have shapes (seeds, images), with at least two seeds each, not necessarily as many. The verdict
@@ -89,20 +95,20 @@ def over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
     """
     from scipy.special import stdtr, stdtrit
 
-    a, b = checked(a, "(seeds, images)"), checked(b, "(seeds, images)")
-    same_images(a.shape[1], b.shape[1])
-    checked_level(level)
+    a, b = check_correctness(a, "(seeds, images)"), check_correctness(b, "(seeds, images)")
+    check_same_images(a.shape[1], b.shape[1])
+    check_level(level)
     if min(len(a), len(b)) < 2:
         raise ValueError(
             f"a configuration's luck shows only in two seeds or more, but got {len(a)} and {len(b)}; "
             "compare single trainings with paired(..., seed_sd=...)"
         )
-    centre, image_variance = _over_images(a.mean(axis=0) - b.mean(axis=0))
-    raw_a, net_a = _seed_variance(a)
-    raw_b, net_b = _seed_variance(b)
+    centre, image_variance = _average_over_images(a.mean(axis=0) - b.mean(axis=0))
+    raw_a, net_a = _compute_seed_variance(a)
+    raw_b, net_b = _compute_seed_variance(b)
     se = math.sqrt(image_variance + net_a + net_b)
-    wobble = raw_a**2 / (len(a) - 1) + raw_b**2 / (len(b) - 1) + image_variance**2 / a.shape[1]
-    freedom = se**4 / wobble
+    denominator = raw_a**2 / (len(a) - 1) + raw_b**2 / (len(b) - 1) + image_variance**2 / a.shape[1]
+    freedom = se**4 / denominator
     half = float(stdtrit(freedom, (1 + level) / 2)) * se
     return Difference(
         value=float(a.mean() - b.mean()),
@@ -114,21 +120,21 @@ def over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
     )
 
 
-def _within(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
-    several = [fractions(group) for group in groups if len(group) > 1]
-    return sum(float(((group - group.mean()) ** 2).sum()) for group in several), sum(len(g) - 1 for g in several)
+def _sum_squares(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    arrays = [check_accuracies(group) for group in groups if len(group) > 1]
+    return sum(float(((group - group.mean()) ** 2).sum()) for group in arrays), sum(len(g) - 1 for g in arrays)
 
 
-def _over_images(differences: NDArray[np.float64]) -> tuple[float, float]:
+def _average_over_images(differences: NDArray[np.float64]) -> tuple[float, float]:
     """Mean and its variance over images, with one image more for either side as in `_difference`."""
     padded = np.append(differences, [1.0, -1.0])
     return float(padded.mean()), float(padded.var()) / len(padded)
 
 
-def _seed_variance(correct: Booleans) -> tuple[float, float]:
+def _compute_seed_variance(correct: Booleans) -> tuple[float, float]:
     """The variance of a mean over seeds, as seen between them and less the part that single images explain."""
     seeds, images = correct.shape
-    between = float(correct.mean(axis=1).var(ddof=1))
-    within_images = float(correct.var(axis=0, ddof=1).mean())
-    residual = max(0.0, within_images - between) / max(1, images - 1)
-    return between / seeds, max(0.0, between - residual) / seeds
+    seed_variance = float(correct.mean(axis=1).var(ddof=1))
+    image_variance = float(correct.var(axis=0, ddof=1).mean())
+    residual = max(0.0, image_variance - seed_variance) / max(1, images - 1)
+    return seed_variance / seeds, max(0.0, seed_variance - residual) / seeds

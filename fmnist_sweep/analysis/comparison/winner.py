@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.comparison.checks import Booleans, checked, fractions, not_negative
+from fmnist_sweep.analysis.comparison.checks import Booleans, check_accuracies, check_correctness, check_not_negative
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Optimism:
     trials: int
 
 
-def optimism(correct: Booleans, *, repeats: int = 1000, seed: int = 0) -> Optimism:
+def estimate_optimism(correct: Booleans, *, repeats: int = 1000, seed: int = 0) -> Optimism:
     """Estimate by how much the highest of several accuracies exceeds what its model scores on other images.
 
     `correct` has shape (trials, images). Each of `repeats` resamples of the images elects a winner, and
@@ -40,32 +40,32 @@ def optimism(correct: Booleans, *, repeats: int = 1000, seed: int = 0) -> Optimi
     tenth of a second on one core.
     Raises ValueError for another shape, fewer than 2 images and fewer than 100 repeats.
     """
-    correct = checked(correct, "(trials, images)")
+    correct = check_correctness(correct, "(trials, images)")
     trials, images = correct.shape
     if images < 2 or repeats < 100:
         raise ValueError(f"optimism needs at least 2 images and 100 repeats, but got {images} and {repeats}")
     random = np.random.default_rng(seed)
     scores = correct.mean(axis=1)
     best = int(scores.argmax())
-    as_numbers = correct.astype(np.float32).T
+    matrix = correct.astype(np.float32).T
     winners, champions = [], []
     for start in range(0, repeats, 100):
-        weights = _resampled(images, min(100, repeats - start), random)
+        weights = _resample_images(images, min(100, repeats - start), random)
         left_out = weights == 0
         # A resample of a handful of images may leave none out; it has nothing to say.
-        kept = left_out.any(axis=1)
-        elected = (weights @ as_numbers).argmax(axis=1)
-        sizes = left_out.sum(axis=1)[kept]
-        winners.append((correct[elected] & left_out).sum(axis=1)[kept] / sizes)
-        champions.append((correct[best] & left_out).sum(axis=1)[kept] / sizes)
-    outside = np.concatenate(winners)
+        is_usable = left_out.any(axis=1)
+        winner_indices = (weights @ matrix).argmax(axis=1)
+        sizes = left_out.sum(axis=1)[is_usable]
+        winners.append((correct[winner_indices] & left_out).sum(axis=1)[is_usable] / sizes)
+        champions.append((correct[best] & left_out).sum(axis=1)[is_usable] / sizes)
+    winner_scores = np.concatenate(winners)
     # Both on the same images: what these have of hard ones cancels. Of a single trial exactly 0 remains.
-    value = float((np.concatenate(champions) - outside).mean())
+    value = float((np.concatenate(champions) - winner_scores).mean())
     highest = float(scores[best])
-    return Optimism(value, float(outside.std(ddof=1)), highest, highest - value, trials)
+    return Optimism(value, float(winner_scores.std(ddof=1)), highest, highest - value, trials)
 
 
-def shrunk(accuracies: Sequence[float], noise_sd: float) -> float:
+def shrink_best_accuracy(accuracies: Sequence[float], noise_sd: float) -> float:
     """Estimate the true accuracy behind the highest of `accuracies`, as for training its configuration again.
 
     Each accuracy is taken as true plus independent normal noise of sd `noise_sd`, and the true ones as normal
@@ -75,19 +75,19 @@ def shrunk(accuracies: Sequence[float], noise_sd: float) -> float:
     the distance to the centre is the share of the spread that is not noise. A few winners far above many equals
     are shrunk too much. Raises ValueError for no accuracies, accuracies outside 0..1 and a negative noise.
     """
-    values = fractions(accuracies)
-    not_negative("noise_sd", noise_sd)
+    values = check_accuracies(accuracies)
+    check_not_negative("noise_sd", noise_sd)
     highest = float(values.max())
     if len(values) == 1:
         return highest
     centre = float(np.median(values))
     upper = values[values >= centre]
     spread = float(((upper - centre) ** 2).mean()) * len(values) / (len(values) - 1)
-    kept = max(0.0, 1 - noise_sd**2 / spread) if spread > 0 else 0.0
-    return centre + kept * (highest - centre)
+    kept_share = max(0.0, 1 - noise_sd**2 / spread) if spread > 0 else 0.0
+    return centre + kept_share * (highest - centre)
 
 
-def _resampled(images: int, repeats: int, random: np.random.Generator) -> NDArray[np.float32]:
+def _resample_images(images: int, repeats: int, random: np.random.Generator) -> NDArray[np.float32]:
     """How often each image is drawn when as many are drawn with replacement; shape (repeats, images)."""
-    drawn = random.integers(0, images, (repeats, images)) + np.arange(repeats)[:, None] * images
-    return np.bincount(drawn.ravel(), minlength=repeats * images).reshape(repeats, images).astype(np.float32)
+    draws = random.integers(0, images, (repeats, images)) + np.arange(repeats)[:, None] * images
+    return np.bincount(draws.ravel(), minlength=repeats * images).reshape(repeats, images).astype(np.float32)

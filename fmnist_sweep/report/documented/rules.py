@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_sweep.analysis import comparison, per_class
+from fmnist_sweep.analysis import comparison, score_classes
 from fmnist_sweep.analysis.comparison import Repeats
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
@@ -138,7 +138,7 @@ def _check_above(
     accuracies = [float(predictions.correct_mask.mean()) for predictions in recipe_results.select_predictions()]
     verdict = _judge_count(sum(value > statement["value"] for value in accuracies), len(accuracies))
     return ConclusionVerdict(
-        f"accuracy on the {recipe_results.image_source}: {compute_spread(accuracies).text()}", verdict
+        f"accuracy on the {recipe_results.image_source}: {compute_spread(accuracies).format_text()}", verdict
     )
 
 
@@ -187,7 +187,7 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
         np.stack([_select_predictions(run, is_tested).correct_mask for run in side.runs])
         for side in (first_results, second_results)
     )
-    estimate = comparison.over_seeds(first, second)
+    estimate = comparison.compare_over_seeds(first, second)
     split_name = "test" if is_tested else "validation"
     difference = f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}], p={estimate.p:.2g}"
     seeds = f"n={len(first)}" if len(first) == len(second) else f"n={len(first)} and {len(second)}"
@@ -207,7 +207,7 @@ def _check_lowest_f1(
     lowest = [min(scores, key=lambda name: scores[name]) for scores in compute_f1(recipe_results)]
     label = statement["label"]
     label_f1 = compute_spread([scores[label] for scores in compute_f1(recipe_results)])
-    text = f"F1 of {label} on the {recipe_results.image_source}: {label_f1.text()}; lowest of the ten: {_tally(lowest)}"
+    text = f"F1 of {label} on the {recipe_results.image_source}: {label_f1.format_text()}; lowest of the ten: {_tally(lowest)}"
     return ConclusionVerdict(text, _judge_count(lowest.count(label), len(lowest)))
 
 
@@ -252,7 +252,7 @@ _CHECKS: dict[str, _Check] = {
 def compute_f1(recipe_results: RecipeResults) -> list[dict[str, float]]:
     """Of each run, the F1 of each label."""
     return [
-        {score.label: score.f1 for score in per_class(predictions.labels, predictions.predicted_labels, LABELS)}
+        {score.label: score.f1 for score in score_classes(predictions.labels, predictions.predicted_labels, LABELS)}
         for predictions in recipe_results.select_predictions()
     ]
 
@@ -290,6 +290,6 @@ def format_spread(values: Sequence[float], decimals: int = 4) -> str:
         return "–"
     statistics = compute_spread(values)
     if decimals == 4:
-        return statistics.text()
+        return statistics.format_text()
     sd_text = "" if statistics.sd is None else f" ± {statistics.sd:,.{decimals}f}"
     return f"{statistics.mean:,.{decimals}f}{sd_text} (n={statistics.n})"

@@ -16,7 +16,7 @@ from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.job import flatten_config
-from fmnist_sweep.data import DataConfig, Split, load, open_test
+from fmnist_sweep.data import DataConfig, Split, load_splits, open_test
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
@@ -252,7 +252,7 @@ def read_finished_trials(store: Store) -> list[StoredTrial]:
 
 
 def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
-    data = {f"data.{key}": value for key, value in job.config.data.content().items()}
+    data = {f"data.{key}": value for key, value in job.config.data.describe_content().items()}
     expected = {**flatten_config(job.config.settings), **data}
     free_keys = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
     for trial in trials:
@@ -310,7 +310,7 @@ def score_write_ups(
 
 
 def _load_validation_split(data: DataConfig, runs: Sequence[RecipeRun]) -> Split:
-    splits = load(data)
+    splits = load_splits(data)
     for run in runs:
         expected = run.trial.tags["fmnist.data"]
         if splits.tag != expected:

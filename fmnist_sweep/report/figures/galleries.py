@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import Calibration, Pair, Suspects
+from fmnist_sweep.analysis import Calibration, ConfusedPair, Suspects
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
@@ -41,7 +41,7 @@ _CELL_WIDTH = 37  # image pixels from one image to the next
 _LEFT = (PAGE_WIDTH - _COLUMNS * _CELL_WIDTH * ZOOM) // 2
 
 
-def draw_confused_pairs(pairs: Sequence[Pair], images: NDArray[np.uint8], title: str) -> Figure:
+def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8], title: str) -> Figure:
     """A row of examples for each pair, up to eight, and above it what was taken for what, and how often.
 
     The share is of the true label's images. Raises ValueError where a pair's rows are not in `images`.
@@ -66,7 +66,7 @@ def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, lim
 
     In the order of `suspects`, at most `most`. Raises ValueError where a row is not in `images`.
     """
-    selection = suspects.suspected[:limit]
+    selection = suspects.label_suspects[:limit]
     if not suspects.can_tell:
         return draw_message(title, str(suspects))
     if not selection:
@@ -79,8 +79,8 @@ def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, lim
         row, column = divmod(place, _COLUMNS)
         x = _LEFT + (column + 0.5) * _CELL_WIDTH * ZOOM
         y = TITLE_HEIGHT + (row * cell_height + IMAGE_SIDE) * ZOOM
-        lines.append((x, y + 13, suspect.given))
-        lines.append((x, y + 27, f"→ {suspect.agreed}"))
+        lines.append((x, y + 13, suspect.label))
+        lines.append((x, y + 27, f"→ {suspect.alternative}"))
         lines.append((x, y + 41, f"{suspect.agreement}/{suspects.trials}, {suspect.confidence:.0%}"))
     draw_texts(figure, lines, size=7.5, colour=INK)
     return figure
@@ -122,7 +122,7 @@ def _draw_gallery(
     return figure
 
 
-def _format_pair(pair: Pair) -> str:
+def _format_pair(pair: ConfusedPair) -> str:
     return f"{pair.true} taken for {pair.predicted}: {pair.count:,} ({pair.share:.1%})"
 
 

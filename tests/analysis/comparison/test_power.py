@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from fmnist_sweep.analysis.comparison import Power, seeds_needed
+from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
 
 
 def _needed(gain: float = 0.005, **settings: Any) -> Power:
     """For a spread of 0.003 on 6,000 images, 0.002 without their luck."""
-    return seeds_needed(gain, **{"images": 10_000, "seed_sd": 0.003, "seed_images": 6000, **settings})
+    return count_seeds_needed(gain, **{"images": 10_000, "seed_sd": 0.003, "seed_images": 6000, **settings})
 
 
 def _noncentral(gain: float, seeds: int, champion_seeds: int, error: float) -> float:
@@ -54,7 +54,7 @@ def test_a_least_gain_cuts_off_what_would_be_found_below_it() -> None:
     # Of estimates around the least gain itself just half are high enough, however many seeds there are.
     at_bound = _needed(0.01, min_gain=0.01)
     assert at_bound.power == pytest.approx(0.5, abs=1e-3)
-    assert (at_bound.seeds, at_bound.enough) == (30, False)
+    assert (at_bound.seeds, at_bound.is_sufficient) == (30, False)
 
 
 def test_a_recall_that_may_fall_little_asks_for_seeds_of_its_own() -> None:
@@ -93,7 +93,7 @@ def test_the_luck_of_images_is_taken_off_the_spread_that_was_measured_on_them() 
 
 
 def test_by_default_the_spread_is_the_one_measured_over_the_documented_models() -> None:
-    assert seeds_needed(0.005, images=10_000).net_sd == pytest.approx(0.0030, abs=5e-5)
+    assert count_seeds_needed(0.005, images=10_000).net_sd == pytest.approx(0.0030, abs=5e-5)
 
 
 def test_two_seeds_are_the_least_and_the_first_that_suffice_are_taken() -> None:
@@ -101,13 +101,13 @@ def test_two_seeds_are_the_least_and_the_first_that_suffice_are_taken() -> None:
     need = _needed()
     assert _needed(most=need.seeds) == need
     short = _needed(most=need.seeds - 1)
-    assert (short.seeds, short.enough) == (need.seeds - 1, False)
+    assert (short.seeds, short.is_sufficient) == (need.seeds - 1, False)
     assert short.power < 0.8 <= need.power
 
 
 def test_it_says_what_it_found_and_what_it_assumed() -> None:
     need = _needed(min_gain=0.001, comparisons=3)
-    assert (need.seeds, need.enough) == (11, True)
+    assert (need.seeds, need.is_sufficient) == (11, True)
     assert (
         str(need)
         == need.text
@@ -122,7 +122,7 @@ def test_it_says_what_it_found_and_what_it_assumed() -> None:
 
 def test_it_says_that_the_most_allowed_falls_short() -> None:
     short = _needed(champion_seeds=3)
-    assert (short.seeds, short.enough) == (30, False)
+    assert (short.seeds, short.is_sufficient) == (30, False)
     assert short.text.startswith("30 seeds beside the champion's 3 find a true gain of 0.5 points with a power of 0.5")
     assert short.text.endswith("This falls short of the 0.80 wanted, and more seeds are not allowed.")
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from fmnist_sweep.analysis.comparison import SEED_SD, optimism, over_seeds, paired, repeats, shrunk, standings
+from fmnist_sweep.analysis.comparison import (
+    SEED_SD,
+    compare_models,
+    compare_over_seeds,
+    compare_with_best,
+    estimate_optimism,
+    shrink_best_accuracy,
+    summarize_repeats,
+)
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 Booleans = NDArray[np.bool_]
@@ -71,7 +79,7 @@ def test_the_interval_of_two_models_holds_the_true_difference(one: float, other:
     studies, covered = 2000, 0
     for _ in range(studies):
         a, b = _answers(np.array([one, other]), images, random)
-        found = paired(a, b)
+        found = compare_models(a, b)
         covered += found.low <= one - other <= found.high
     _at_least(covered, studies, 0.93)
 
@@ -82,7 +90,7 @@ def test_with_seed_luck_the_interval_holds_the_difference_of_the_configurations(
     studies, covered = 2000, 0
     for _ in range(studies):
         a, b = _answers(np.array([0.92, 0.9]) + seed_sd * random.standard_normal(2), 1000, random)
-        found = paired(a, b, seed_sd=seed_sd)
+        found = compare_models(a, b, seed_sd=seed_sd)
         covered += found.low <= 0.02 <= found.high
     _at_least(covered, studies, 0.93)
 
@@ -94,7 +102,7 @@ def test_among_equals_hardly_ever_is_anyone_told_apart(trials: int, seed_luck: f
     studies, wrong = 600, 0
     for _ in range(studies):
         correct = _answers(0.9 + seed_luck * random.standard_normal(trials), 2000, random)
-        found = standings(list(correct.mean(axis=1)), 2000, _lookup(correct), seed_sd=seed_luck)
+        found = compare_with_best(list(correct.mean(axis=1)), 2000, _lookup(correct), seed_sd=seed_luck)
         wrong += not all(standing.tied for standing in found)
     _at_most(wrong, studies, 0.05)
 
@@ -106,7 +114,7 @@ def test_luck_of_seeds_passes_for_skill_where_it_is_left_out() -> None:
     for _ in range(studies):
         correct = _answers(0.9 + 0.005 * random.standard_normal(10), 6000, random)
         for seed_sd in wrong:
-            found = standings(list(correct.mean(axis=1)), 6000, _lookup(correct), seed_sd=seed_sd)
+            found = compare_with_best(list(correct.mean(axis=1)), 6000, _lookup(correct), seed_sd=seed_sd)
             wrong[seed_sd] += not all(standing.tied for standing in found)
     assert wrong[0.0] > 40
     _at_most(wrong[0.005], studies, 0.05)
@@ -120,7 +128,7 @@ def test_two_points_on_six_thousand_images_are_told_apart(trials: int, seed_sd: 
         true = np.full(trials, 0.92)
         true[-1] = 0.9
         correct = _answers(true + seed_sd * random.standard_normal(trials), 6000, random)
-        found += not standings(list(correct.mean(axis=1)), 6000, _lookup(correct), seed_sd=seed_sd)[-1].tied
+        found += not compare_with_best(list(correct.mean(axis=1)), 6000, _lookup(correct), seed_sd=seed_sd)[-1].tied
     _at_least(found, studies, power)
 
 
@@ -133,10 +141,12 @@ def test_deciding_without_looking_never_contradicts_looking() -> None:
             asked: list[int] = []
             best = int(correct.mean(axis=1).argmax())
             settings = {"seed_sd": seed_sd, "comparisons": 30 * 29 // 2}
-            for standing in standings(list(correct.mean(axis=1)), 3000, _noting(correct, asked), seed_sd=seed_sd):
+            for standing in compare_with_best(
+                list(correct.mean(axis=1)), 3000, _noting(correct, asked), seed_sd=seed_sd
+            ):
                 if standing.index == best:
                     continue
-                looked = paired(correct[standing.index], correct[best], **settings)  # type: ignore[arg-type]
+                looked = compare_models(correct[standing.index], correct[best], **settings)  # type: ignore[arg-type]
                 assert standing.tied == (looked.verdict != "worse")
                 unlooked += standing.index not in asked
     assert unlooked > 200
@@ -154,7 +164,7 @@ def test_of_a_thousand_trials_far_apart_few_are_looked_at() -> None:
     random = np.random.default_rng(8)
     correct = _answers(random.uniform(0.5, 0.93, 1000), 6000, random)
     asked: list[int] = []
-    standings(list(correct.mean(axis=1)), 6000, _noting(correct, asked), seed_sd=SEED_SD)
+    compare_with_best(list(correct.mean(axis=1)), 6000, _noting(correct, asked), seed_sd=SEED_SD)
     assert len(asked) == len(set(asked)) < 120
 
 
@@ -167,7 +177,7 @@ def _flattery(spread: float, studies: int, trials: int = 30, images: int = 1500)
         correct = _answers(abilities, images, random)
         scores = correct.mean(axis=1)
         winner = int(scores.argmax())
-        found = optimism(correct, repeats=200, seed=study)
+        found = estimate_optimism(correct, repeats=200, seed=study)
         true[study] = scores[winner] - abilities[winner]
         estimated[study] = found.value
         missed[study] = (found.expected - abilities[winner]) / found.sd
@@ -202,7 +212,7 @@ def test_the_shrunk_best_is_nearer_the_truth_than_the_raw_best(trials: int, spre
         true[random.random(trials) < failed] = 0.1
         seen = true + 0.004 * random.standard_normal(trials)
         raw[study] = seen.max() - true[seen.argmax()]
-        better[study] = shrunk(list(np.clip(seen, 0, 1)), 0.004) - true[seen.argmax()]
+        better[study] = shrink_best_accuracy(list(np.clip(seen, 0, 1)), 0.004) - true[seen.argmax()]
     assert abs(better.mean()) < raw.mean()
     assert np.sqrt((better**2).mean()) < 1.1 * np.sqrt((raw**2).mean())
 
@@ -212,7 +222,7 @@ def test_the_interval_over_seeds_holds_the_true_mean(seeds: int) -> None:
     random = np.random.default_rng(11)
     covered = 0
     for _ in range(4000):
-        found = repeats(list(0.9 + 0.0025 * random.standard_normal(seeds)))
+        found = summarize_repeats(list(0.9 + 0.0025 * random.standard_normal(seeds)))
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 0.9 <= found.high
@@ -227,7 +237,7 @@ def _promotions(seeds: tuple[int, int], luck: tuple[float, float], gain: float, 
         difficulty = random.standard_normal(1500)
         a = _configuration(0.9 + gain + luck[0] * random.standard_normal(seeds[0]), difficulty, random)
         b = _configuration(0.9 + luck[1] * random.standard_normal(seeds[1]), difficulty, random)
-        found = over_seeds(a, b)
+        found = compare_over_seeds(a, b)
         better += found.verdict == "better"
         covered += found.low <= gain <= found.high
     return better, covered

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from fmnist_sweep.analysis import (
     Calibration,
     ClassScore,
-    Pair,
+    ConfusedPair,
     Proportion,
     Suspect,
     Suspects,
-    calibration,
-    per_class,
+    measure_calibration,
+    score_classes,
 )
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures.canvas import encode_png
@@ -59,13 +59,13 @@ def _suspects(count: int, trials: int = 12) -> Suspects:
 
 def _calibration(n: int = 500) -> Calibration:
     random = np.random.default_rng(0)
-    return calibration(random.integers(0, 10, n), random.dirichlet(np.full(10, 0.3), n))
+    return measure_calibration(random.integers(0, 10, n), random.dirichlet(np.full(10, 0.3), n))
 
 
 def _scores() -> list[ClassScore]:
     random = np.random.default_rng(0)
     labels = random.integers(0, 9, 400)  # and no ankle boot
-    return per_class(labels, np.where(random.random(400) < 0.02 * labels, 9, labels), LABELS)
+    return score_classes(labels, np.where(random.random(400) < 0.02 * labels, 9, labels), LABELS)
 
 
 def _inside(figure: Figure) -> bool:
@@ -78,7 +78,10 @@ def _inside(figure: Figure) -> bool:
 
 
 def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> None:
-    pairs = [Pair("Shirt", "T-shirt/top", 41, 41 / 600, 30, (5, 2)), Pair("Coat", "Shirt", 1200, 0.2, 0, (7,))]
+    pairs = [
+        ConfusedPair("Shirt", "T-shirt/top", 41, 41 / 600, 30, (5, 2)),
+        ConfusedPair("Coat", "Shirt", 1200, 0.2, 0, (7,)),
+    ]
     figure = draw_confused_pairs(pairs, IMAGES, "a trial")
 
     assert _written(figure) == [
@@ -96,13 +99,15 @@ def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> Non
 
 
 def test_a_pair_shows_eight_examples_at_most() -> None:
-    mosaic = _mosaic(draw_confused_pairs([Pair("Coat", "Shirt", 20, 0.1, 0, tuple(range(20)))], IMAGES, "a trial"))
+    mosaic = _mosaic(
+        draw_confused_pairs([ConfusedPair("Coat", "Shirt", 20, 0.1, 0, tuple(range(20)))], IMAGES, "a trial")
+    )
     assert np.array_equal(mosaic[:28, 4 + 7 * 37 : 32 + 7 * 37], IMAGES[7, :, :, 0])
     assert mosaic.shape == (39, 8 * 37)
 
 
 def test_captions_of_confused_pairs_lie_within_the_figure_and_off_the_images() -> None:
-    pairs = [Pair("T-shirt/top", "Ankle boot", 6000, 1.0, 6000, tuple(range(8)))] * 6
+    pairs = [ConfusedPair("T-shirt/top", "Ankle boot", 6000, 1.0, 6000, tuple(range(8)))] * 6
     figure = draw_confused_pairs(pairs, IMAGES, "a trial")
     assert _inside(figure)
     pixels = _pixels(figure)
@@ -159,14 +164,14 @@ def test_reliability_says_its_figures_within_its_page() -> None:
 
 
 def test_reliability_of_a_single_image_can_be_drawn() -> None:
-    found = calibration(np.array([1]), np.array([[0.1, 0.9]]))
+    found = measure_calibration(np.array([1]), np.array([[0.1, 0.9]]))
     figure = draw_reliability(found, "a trial")
     assert "underconfident by 0.1000" in " ".join(_written(figure))
     assert _pixels(figure).shape == (640, 900, 4)
 
 
 def test_what_is_empty_is_said_instead_of_drawn() -> None:
-    nothing = Calibration((), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Proportion.of(0, 0))
+    nothing = Calibration((), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Proportion.from_counts(0, 0))
     assert "No mistakes" in _said(draw_confused_pairs([], IMAGES, "a trial"))
     assert "No predictions" in _said(draw_reliability(nothing, "a trial"))
     assert "No image on which 12 trials agree against its label" in _said(
@@ -183,7 +188,7 @@ def test_rows_beyond_the_images_and_images_of_another_shape_are_refused() -> Non
     with pytest.raises(ValueError, match="reach to row 9, but there are 5 images"):
         draw_suspects(_suspects(10), IMAGES[:5], "a study")
     with pytest.raises(ValueError, match=r"\(60, 784\)"):
-        draw_confused_pairs([Pair("Coat", "Shirt", 1, 0.1, 0, (1,))], IMAGES.reshape(60, 784), "a trial")
+        draw_confused_pairs([ConfusedPair("Coat", "Shirt", 1, 0.1, 0, (1,))], IMAGES.reshape(60, 784), "a trial")
 
 
 def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:

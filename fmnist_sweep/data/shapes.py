@@ -27,46 +27,46 @@ class Dice:
         self.generator = generator
         self.count = count
 
-    def between(self, low: float, high: float) -> Values:
+    def draw_uniform(self, low: float, high: float) -> Values:
         """Uniform values."""
         draw = self.generator.random((self.count, 1, 1), dtype=np.float32)
         return draw * np.float32(high - low) + np.float32(low)
 
-    def around(self, middle: float, spread: float) -> Values:
+    def draw_bell(self, middle: float, spread: float) -> Values:
         """Bell-shaped values within two spreads of the middle: the mean of three uniform ones."""
         draw = self.generator.random((self.count, 1, 1, 3), dtype=np.float32)
         mean = (draw[..., 0] + draw[..., 1] + draw[..., 2]) / np.float32(3)
         return (mean * np.float32(2) - np.float32(1)) * np.float32(2 * spread) + np.float32(middle)
 
-    def chance(self, probability: float) -> Values:
+    def draw_indicator(self, probability: float) -> Values:
         """1 with this probability, else 0."""
         return (self.generator.random((self.count, 1, 1), dtype=np.float32) < probability).astype(np.float32)
 
-    def either(self, probability: float, first: Values, second: Values) -> Values:
+    def choose(self, probability: float, first: Values, second: Values) -> Values:
         """The first value with this probability, else the second."""
-        return either(self.chance(probability), first, second)
+        return select_values(self.draw_indicator(probability), first, second)
 
-    def grain(self, cells: int) -> Map:
+    def draw_noise(self, cells: int) -> Map:
         """Smooth noise in -1..1 of cells x cells random values, or of single pixels with cells=SIDE."""
         noise = self.generator.random((self.count, cells, cells), dtype=np.float32) * np.float32(2) - np.float32(1)
         if cells == SIDE:
             return noise
-        low, weight = _interpolation(cells)
+        low, weight = _interpolate_cells(cells)
         rows = noise[:, low] * (1 - weight[:, None]) + noise[:, low + 1] * weight[:, None]
         return rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
 
 
-def either(which: Values, first: Values, second: Values) -> Values:
+def select_values(which: Values, first: Values, second: Values) -> Values:
     """The first value where `which` is 1, the second where it is 0."""
-    chosen: Values = np.where(which > 0, first, second).astype(np.float32, copy=False)
-    return chosen
+    values: Values = np.where(which > 0, first, second).astype(np.float32, copy=False)
+    return values
 
 
-def _interpolation(cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _interpolate_cells(cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """For each pixel: the cell before it, and how far it is towards the next."""
-    place = np.arange(SIDE) * (cells - 1) / (SIDE - 1)
-    low = np.minimum(place.astype(np.int64), cells - 2)
-    return low, (place - low).astype(np.float32)
+    position = np.arange(SIDE) * (cells - 1) / (SIDE - 1)
+    low = np.minimum(position.astype(np.int64), cells - 2)
+    return low, (position - low).astype(np.float32)
 
 
 class Grid(NamedTuple):
@@ -79,54 +79,54 @@ class Grid(NamedTuple):
     y: Map
 
 
-def jittered(dice: Dice, *, shift: float, stretch: float, shear: float) -> Grid:
+def make_grid(dice: Dice, *, shift: float, stretch: float, shear: float) -> Grid:
     """A grid for each image, moved, scaled and slanted by a little."""
-    line = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
-    y = (line[None, :, None] - dice.around(0, shift)) / dice.around(1, stretch)
-    x = (line[None, None, :] - dice.around(0, shift)) / dice.around(1, stretch)
-    return Grid(x + y * dice.around(0, shear), y)
+    positions = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
+    y = (positions[None, :, None] - dice.draw_bell(0, shift)) / dice.draw_bell(1, stretch)
+    x = (positions[None, None, :] - dice.draw_bell(0, shift)) / dice.draw_bell(1, stretch)
+    return Grid(x + y * dice.draw_bell(0, shear), y)
 
 
-def inside(distance: Map) -> Map:
+def cover_inside(distance: Map) -> Map:
     """Coverage 0..1 of a pixel this far inside an edge (negative: outside)."""
-    covered: Map = np.clip(distance + np.float32(0.5), 0, 1)
-    return covered
+    coverage: Map = np.clip(distance + np.float32(0.5), 0, 1)
+    return coverage
 
 
-def soft_or(first: Map, second: Map) -> Map:
+def unite_coverages(first: Map, second: Map) -> Map:
     """The union of two coverages."""
     return np.maximum(first, second)
 
 
-def profile(at: Map, knots: list[float | Values], values: list[float | Values]) -> Map:
+def draw_profile(positions: Map, knots: list[float | Values], values: list[float | Values]) -> Map:
     """A smooth curve through (knot, value) pairs, flat beyond both ends; evaluated at `at`."""
-    curve = np.zeros_like(at) + values[0]
+    curve = np.zeros_like(positions) + values[0]
     for k in range(len(knots) - 1):
-        t = np.clip((at - knots[k]) / (knots[k + 1] - knots[k]), 0, 1)
+        t = np.clip((positions - knots[k]) / (knots[k + 1] - knots[k]), 0, 1)
         curve = curve + (values[k + 1] - values[k]) * (t * t * (np.float32(3) - np.float32(2) * t))
     return curve
 
 
-def limb(
-    x: Map, y: Map, start: tuple[Values, Values], reach: tuple[Values, Values], radii: tuple[Values, Values]
+def draw_limb(
+    x: Map, y: Map, start: tuple[Values, Values], extent: tuple[Values, Values], radii: tuple[Values, Values]
 ) -> Map:
     """Coverage of a straight limb from `start` by `reach`, tapering from the first radius to the second."""
-    (x0, y0), (dx, dy), (thick, thin) = start, reach, radii
+    (x0, y0), (dx, dy), (thick, thin) = start, extent, radii
     px, py = x - x0, y - y0
-    along = np.clip((px * dx + py * dy) / (dx * dx + dy * dy), 0, 1)
-    ox, oy = px - along * dx, py - along * dy
+    fraction = np.clip((px * dx + py * dy) / (dx * dx + dy * dy), 0, 1)
+    ox, oy = px - fraction * dx, py - fraction * dy
     distance: Map = np.sqrt(ox * ox + oy * oy)
-    return inside(thick + (thin - thick) * along - distance)
+    return cover_inside(thick + (thin - thick) * fraction - distance)
 
 
-def wave(at: Map, period: Values, phase: Values) -> Map:
+def draw_wave(positions: Map, period: Values, phase: Values) -> Map:
     """A triangle wave 0..1."""
-    turns = at / period + phase
-    folded: Map = np.abs((turns - np.floor(turns)) * np.float32(2) - np.float32(1))
-    return folded
+    turns = positions / period + phase
+    triangle: Map = np.abs((turns - np.floor(turns)) * np.float32(2) - np.float32(1))
+    return triangle
 
 
-def line(distance: Map, width: float | Values) -> Map:
+def draw_line(distance: Map, width: float | Values) -> Map:
     """Coverage of a line of this half-width, where `distance` is that from its middle."""
-    away: Map = np.abs(distance)
-    return inside(width - away)
+    offset: Map = np.abs(distance)
+    return cover_inside(width - offset)

@@ -31,9 +31,9 @@ class DataConfig(BaseModel):
     images: int = Field(ge=20)
     drawn_seed: int = Field(ge=0)
 
-    def content(self) -> dict[str, Any]:
+    def describe_content(self) -> dict[str, Any]:
         """What says which images they are, not where they come from; as trials are described by."""
-        found = self.model_dump(exclude={"dir", "download", "fallback"})
+        settings = self.model_dump(exclude={"dir", "download", "fallback"})
         if not self.include_validation:  # as trials were described before there was that choice
-            del found["include_validation"]
-        return found
+            del settings["include_validation"]
+        return settings
