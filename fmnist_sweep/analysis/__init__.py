@@ -19,10 +19,8 @@ from fmnist_sweep.analysis.mistakes import (
     score_without_images,
 )
 from fmnist_sweep.analysis.proportions import Proportion
-from fmnist_sweep.data.twins import TWIN_DISTANCE, find_near_twins
 
 __all__ = [
-    "TWIN_DISTANCE",
     "UPPER_BODY",
     "Calibration",
     "CalibrationBin",
@@ -33,7 +31,6 @@ __all__ = [
     "Suspect",
     "Suspects",
     "find_confused_pairs",
-    "find_near_twins",
     "find_suspects",
     "measure_calibration",
     "score_classes",

@@ -37,7 +37,7 @@ def _render_scores(pair: TrialComparison) -> Iterator[RenderableType]:
     table.add_row("name", *(side.trial.name for side in sides))
     table.add_row("validation accuracy", *map(format_side_accuracy, sides))
     if any(side.seeds is not None and side.seeds.n > 1 for side in sides):
-        table.add_row("over its seeds", *("–" if side.seeds is None else side.seeds.text() for side in sides))
+        table.add_row("over its seeds", *("–" if side.seeds is None else side.seeds.format_text() for side in sides))
     table.add_row("best epoch", *map(_format_best_epoch, sides))
     table.add_row("training − validation there", *("–" if side.gap is None else f"{side.gap:+.4f}" for side in sides))
     table.add_row("parameters", *(_format_metric(side.trial, "parameters") for side in sides))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import analysis
 from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import findings
+from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking import runs as tracking
@@ -47,7 +47,7 @@ def prepare_validation_images(splits: Splits) -> ValidationImages:
     """What a report shows of a data set; looked up once a process, as the twins take a second to find."""
     if splits.tag not in _cache:
         _cache[splits.tag] = ValidationImages(
-            splits.validation.images, analysis.near(splits.validation.images, splits.train.images)
+            splits.validation.images, find_near_twins(splits.validation.images, splits.train.images)
         )
     return _cache[splits.tag]
 

@@ -16,12 +16,12 @@ import pytest
 from mlflow.entities import Metric, Param
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import near
 from fmnist_sweep.config import identity as study
 from fmnist_sweep.config.folders import find_experiments_folder, read_recipes
 from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
+from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented import page as documented_page
 from fmnist_sweep.report.documented import rules as verdicts
@@ -420,7 +420,7 @@ def test_the_test_accuracy_is_that_of_the_saved_model_on_the_test_images(trained
     (place,) = (trained / "mlruns" / "artifacts" / "models").glob(f"{run.outputs.model_outputs[0].model_id}/**/*.keras")
     said = trial.load_model(place).predict(test.images, verbose=0).argmax(axis=1)
     assert run.data.metrics["test_accuracy"] == pytest.approx(float((said == test.labels).mean()), abs=2e-3)
-    seen = int(near(test.images, train.images).sum())
+    seen = int(find_near_twins(test.images, train.images).sum())
     page = (trained / "experiments" / "004_39f1803ac50da150.md").read_text()
     assert f"{seen} of the 10,000 test images are nearly" in page
     accuracies = [run.data.metrics["test_accuracy"] for run in trials(trained)]

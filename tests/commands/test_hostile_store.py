@@ -165,7 +165,7 @@ def test_an_error_that_names_a_trial_is_one_line(store: Store) -> None:
 
 def test_labels_of_studies_steer_no_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     study = StudyProgress("a", EVIL, f"running: {EVIL}", "1", None, f"command {EVIL}".replace("\n", ""), EVIL)
-    monkeypatch.setattr(progress, "listed", lambda _: [study])
+    monkeypatch.setattr(progress, "list_study_progress", lambda _: [study])
     done = invoked(store, "studies")
     assert done.exit_code == 0
     assert harmless(done.output)
@@ -175,11 +175,11 @@ def test_labels_of_studies_steer_no_terminal(store: Store, monkeypatch: pytest.M
 def test_versions_and_moves_steer_no_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     tags = {"fmnist.name": EVIL, "fmnist.verdict": EVIL, "fmnist.test_accuracy": EVIL}
     version = SimpleNamespace(version=1, creation_timestamp=0, tags=tags, run_id="a")
-    monkeypatch.setattr(versions, "every", lambda _: [version])
-    monkeypatch.setattr(versions, "registered", lambda _: None)
-    monkeypatch.setattr(versions, "aliases", lambda _: {EVIL: "1"})
-    monkeypatch.setattr(moves, "every", lambda _: [])
-    monkeypatch.setattr(moves, "current", lambda _: {})
+    monkeypatch.setattr(versions, "list_versions", lambda _: [version])
+    monkeypatch.setattr(versions, "get_registered_model", lambda _: None)
+    monkeypatch.setattr(versions, "map_aliases", lambda _: {EVIL: "1"})
+    monkeypatch.setattr(moves, "list_moves", lambda _: [])
+    monkeypatch.setattr(moves, "read_alias_states", lambda _: {})
     done = invoked(store, "history")
     assert done.exit_code == 0, done.output
     assert not any(character in done.output for character in STEERING)
@@ -195,8 +195,8 @@ def test_a_prediction_names_its_version_harmlessly(monkeypatch: pytest.MonkeyPat
     picture = Image.new("L", (28, 28))
     picture.paste(200, (6, 6, 20, 22))
     picture.save(tmp_path / "a.png")
-    monkeypatch.setattr(stores, "open_existing", lambda *_: None)
-    monkeypatch.setattr(versions, "resolve", refused)
+    monkeypatch.setattr(stores, "open_existing_store", lambda *_: None)
+    monkeypatch.setattr(versions, "resolve_version", refused)
     done = CliRunner().invoke(main, ["predict", str(tmp_path / "a.png")])
     assert done.exit_code == ExitCode.STORE
     assert harmless(done.output)

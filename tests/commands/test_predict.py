@@ -173,7 +173,7 @@ def test_one_bad_file_among_good_ones_ends_it_before_a_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(versions, "load", never)
+    monkeypatch.setattr(versions, "load_version", never)
     done = _predict("bag.png", str(tmp_path / "none.png"), "--picture", str(tmp_path / "answer.png"))
     assert done.exit_code == ExitCode.DATA and done.stdout == ""
     assert (

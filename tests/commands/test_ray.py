@@ -199,7 +199,7 @@ def test_a_killed_worker_is_a_lost_one(here: RayExecutor) -> None:
 
 def test_another_version_on_a_node_is_named(here: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = ray_task.read_node_versions() | {"numpy": "1.2.3"}
-    monkeypatch.setattr(ray_task, "versions", lambda: expected)
+    monkeypatch.setattr(ray_task, "read_node_versions", lambda: expected)
     here.submit(spec(TINY))
     with pytest.raises(ConfigError, match=r"numpy \S+ instead of 1\.2\.3; .*\.$"):
         events(here)
@@ -210,7 +210,7 @@ def test_a_fault_of_a_task_that_is_no_trials_is_raised_here(here: RayExecutor, m
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(ray_task, "train", full)
+    monkeypatch.setattr(ray_task, "train_trial", full)
     here.submit(spec(TINY))
     with pytest.raises(OSError, match="No space left") as raised:
         events(here)

@@ -99,7 +99,7 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     _train_pair(tmp_path / "idx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "read_test", read_test)
-    monkeypatch.setattr(idx, "read_part", open_)
+    monkeypatch.setattr(idx, "read_idx_part", open_)
     clear_splits_cache()
     yield asked
     clear_splits_cache()

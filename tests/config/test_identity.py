@@ -94,7 +94,7 @@ def test_whatever_decides_the_results_is_in_the_name() -> None:
 
 def test_other_versions_of_the_libraries_give_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before = named().id
-    monkeypatch.setattr(study, "versions", lambda: {"keras": "99"})
+    monkeypatch.setattr(study, "read_library_versions", lambda: {"keras": "99"})
     assert named().id != before
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import NEAR, near
 from fmnist_sweep.data import DataConfig, load_splits
+from fmnist_sweep.data.twins import TWIN_DISTANCE, find_near_twins
 
 
 def images(count: int, seed: int) -> NDArray[np.uint8]:
@@ -29,7 +29,7 @@ def moved(image: NDArray[np.uint8], distance: float) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(("distance", "expected"), [(0, True), (150, True), (195, True), (210, False), (600, False)])
 def test_a_picture_is_a_twin_up_to_the_distance(distance: float, expected: bool) -> None:
     others = images(50, 0)
-    assert near(moved(others[7], distance)[None], others).tolist() == [expected]
+    assert find_near_twins(moved(others[7], distance)[None], others).tolist() == [expected]
 
 
 def test_what_is_found_is_what_comparing_all_pixels_of_all_pairs_finds() -> None:
@@ -39,12 +39,16 @@ def test_what_is_found_is_what_comparing_all_pixels_of_all_pairs_finds() -> None
         some[row] = moved(others[twin], distance)
     differences = some[:, None].astype(float) - others[None].astype(float)
     smallest = np.sqrt((differences**2).sum(axis=(2, 3, 4))).min(axis=1)
-    assert np.flatnonzero(near(some, others)).tolist() == np.flatnonzero(smallest <= NEAR).tolist() == rows
+    assert (
+        np.flatnonzero(find_near_twins(some, others)).tolist()
+        == np.flatnonzero(smallest <= TWIN_DISTANCE).tolist()
+        == rows
+    )
 
 
 def test_of_nothing_or_beside_nothing_there_are_no_twins() -> None:
-    assert near(images(0, 0), images(5, 0)).tolist() == []
-    assert near(images(3, 0), images(0, 0)).tolist() == [False] * 3
+    assert find_near_twins(images(0, 0), images(5, 0)).tolist() == []
+    assert find_near_twins(images(3, 0), images(0, 0)).tolist() == [False] * 3
 
 
 @pytest.mark.skipif(
@@ -65,4 +69,4 @@ def test_five_validation_images_of_the_real_data_have_a_twin_among_the_training_
         drawn_seed=0,
     )
     splits = load_splits(data)
-    assert int(near(splits.validation.images, splits.train.images).sum()) == 5
+    assert int(find_near_twins(splits.validation.images, splits.train.images).sum()) == 5

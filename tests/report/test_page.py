@@ -111,7 +111,7 @@ def test_tables_and_pictures_are_there_without_scripts(whole: str, study: Findin
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in images)
     assert all(image["alt"] for image in images)
     assert len(images) >= 3
-    assert outline.text.count("≈") >= len(study.tied)
+    assert outline.text.count("≈") >= len(study.tied_places)
 
 
 def test_the_page_needs_nothing_from_elsewhere(whole: str) -> None:

@@ -250,7 +250,7 @@ def simulated(
             yield executor, Placement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
 
     with ExitStack() as changed:
-        changed.enter_context(mock.patch.object(arranging, "arranged", arranged))
+        changed.enter_context(mock.patch.object(arranging, "open_executor", arranged))
         if not stored:
             changed.enter_context(mock.patch.object(sweep, "Delivery", Unstored))
         if not drawn:

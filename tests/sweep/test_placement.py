@@ -34,7 +34,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda number: monkeypatch.setattr(backend, "usable_cores", lambda: number)
+    return lambda number: monkeypatch.setattr(backend, "count_usable_cores", lambda: number)
 
 
 def view() -> tuple[View, io.StringIO]:
@@ -84,7 +84,7 @@ def test_there_are_no_more_workers_than_memory_has_room_for(
     cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores(64)
-    monkeypatch.setattr(arranging, "_free_bytes", lambda: 7e9)
+    monkeypatch.setattr(arranging, "_read_free_bytes", lambda: 7e9)
     assert settled("executor=local") == Placement("local", 4, 16)
 
 
@@ -158,7 +158,7 @@ def test_what_takes_less_time_is_taken(
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
     monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
-    monkeypatch.setattr(arranging, "_slowest", lambda executor, planned: TrainingCost(seconds, 1000))
+    monkeypatch.setattr(arranging, "_measure_in_workers", lambda executor, planned: TrainingCost(seconds, 1000))
     shown, said = view()
     plan = planned()
     config = plan[0].study.job.config

@@ -171,7 +171,7 @@ def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytes
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(datasets, "log", broken)
+    monkeypatch.setattr(datasets, "log_datasets", broken)
     with pytest.raises(ZeroDivisionError):
         _run("train.epochs=1", "search.max_trials=1")
     assert [run.info.status for run in _runs("sweep")] == ["KILLED"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import Splits
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import optimization as training
-from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult
+from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, TrialResult
 from tests.support.small import TINY, events, failed, finished, spec, splits
 
 DATA = splits()
@@ -287,7 +287,7 @@ def test_a_failed_trial_leaves_nothing_to_the_next(baseline: TrialResult) -> Non
 
 
 def test_what_a_user_interrupts_is_no_failure_of_the_trial() -> None:
-    running = cast("Generator[Event, None, None]", trial.run_trial(spec([*TINY, "train.epochs=3"]), DATA))
+    running = cast("Generator[TrialEvent, None, None]", trial.run_trial(spec([*TINY, "train.epochs=3"]), DATA))
     next(running)
     with pytest.raises(KeyboardInterrupt):
         running.throw(KeyboardInterrupt)
