@@ -26,7 +26,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal, Search
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.training import backend
 
 PLAIN = "--plain-script"
@@ -51,7 +51,7 @@ def sweep(given: Sequence[str], executor: Sequence[str]) -> tuple[float, list[fl
             time.sleep(0.5)
         if process.returncode:
             raise SystemExit(f"the sweep ended with code {process.returncode}")
-        store = stores.open_existing_store(stores.build_default_uri(Path(folder)), "fashion-mnist")
+        store = open_existing_store(build_default_uri(Path(folder)), "fashion-mnist")
         found = store.client.search_runs([store.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
         begun = min(run.info.start_time for run in found)
         ended = max(run.info.end_time for run in found)
@@ -104,7 +104,7 @@ def plain_script(configs: Sequence[dict[str, Any]], given: Sequence[str], thread
     import keras
 
     from fmnist_sweep.training import models
-    from fmnist_sweep.training import optimization as training
+    from fmnist_sweep.training.optimization import build_optimizer
 
     splits = load_splits(compose_job(given).config.data)
     print("ready", flush=True)
@@ -116,7 +116,7 @@ def plain_script(configs: Sequence[dict[str, Any]], given: Sequence[str], thread
         keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
         model = models.build_model(config["model"], config["regularization"])
         model.compile(
-            optimizer=training.build_optimizer(config["optimizer"]),
+            optimizer=build_optimizer(config["optimizer"]),
             loss=train["loss"],
             metrics=["accuracy"],
             jit_compile=False,

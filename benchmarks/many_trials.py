@@ -24,7 +24,7 @@ from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.sweep import run as sweeps
+from fmnist_sweep.sweep.run import run_sweep
 from tests.support.simulated import simulated
 
 ORIGINALS = 10
@@ -54,9 +54,7 @@ def originals(folder: Path, images: int) -> None:
     data = ("data=drawn", f"data.images={images}", "data.validation=0.5")
     given = (*data, "train.precision=float32", "train.epochs=3", f"search.max_trials={ORIGINALS}")
     with _within(folder), simulated(2, lambda spec: 0.0):
-        sweeps.run_sweep(
-            [compose_job([*given, *tuned])], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None)
-        )
+        run_sweep([compose_job([*given, *tuned])], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None))
 
 
 @contextmanager

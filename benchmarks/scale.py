@@ -49,10 +49,10 @@ from fmnist_sweep.study.journal import Journal
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep import closing as rollup
 from fmnist_sweep.sweep import parcels as handover
-from fmnist_sweep.sweep import run as sweeps
 from fmnist_sweep.sweep import supervisor
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.proposals import Proposals
+from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
@@ -135,7 +135,7 @@ class Session:
             mock.patch.object(time, "sleep", self._sleep),
             _view(terminal) as view,
         ):
-            sweeps.run_sweep([job], "python -m fmnist_sweep", view)
+            run_sweep([job], "python -m fmnist_sweep", view)
 
     def _heard(self, event: TrialEvent) -> None:
         if not self.begun:

@@ -30,10 +30,10 @@ from pathlib import Path
 import many_trials
 
 import fmnist_sweep
-from fmnist_sweep.analysis import table as trial_table
-from fmnist_sweep.report import publish as publishing
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.analysis.table import build_table
+from fmnist_sweep.report.publish import encode_report, read_findings
+from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
+from fmnist_sweep.tracking.trials import read_trials
 
 Seconds = tuple[float, float]  # on the clock, of the processor
 _TRIALS = "tags.`fmnist.kind` = 'trial'"
@@ -53,20 +53,20 @@ def _processor() -> float:
 
 def questions(folder: Path) -> dict[str, Callable[[], object]]:
     """What is asked of the store in a folder."""
-    uri = stores.build_default_uri(folder)
-    store = stores.open_existing_store(uri, "fashion-mnist")
-    real = [trial for trial in evidence.read_trials(store, {}) if not trial.name.startswith("copy")]
+    uri = build_default_uri(folder)
+    store = open_existing_store(uri, "fashion-mnist")
+    real = [trial for trial in read_trials(store, {}) if not trial.name.startswith("copy")]
     best, *_, worst = sorted(real, key=lambda trial: -(trial.accuracy or 0.0))
 
-    study = next(trial.study_id for trial in evidence.read_trials(store, {}) if trial.name.startswith("copy"))
+    study = next(trial.study_id for trial in read_trials(store, {}) if trial.name.startswith("copy"))
 
     def verb(name: str, *words: str) -> Callable[[], object]:
         command = [sys.executable, "-m", "fmnist_sweep.cli.main", name, *words, "--uri", uri]
         return lambda: subprocess.run(command, check=True, capture_output=True, cwd=folder)
 
     def report_of_all() -> None:
-        journals = dict.fromkeys(trial.tags["fmnist.journal"] for trial in evidence.read_trials(store, {}))
-        publishing.encode_report(publishing.read_findings(store, list(journals), {}), "All", None, "", "")
+        journals = dict.fromkeys(trial.tags["fmnist.journal"] for trial in read_trials(store, {}))
+        encode_report(read_findings(store, list(journals), {}), "All", None, "", "")
 
     return {
         "trials()": lambda: fmnist_sweep.trials(uri),
@@ -112,7 +112,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def reading(folder: Path, rounds: int) -> None:
     """Ways to ask MLflow for all trials, in turn."""
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
 
     def pages(size: int) -> int:
         count, token = 0, None
@@ -126,15 +126,15 @@ def reading(folder: Path, rounds: int) -> None:
         studies = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'study'", max_results=50_000)
         marks = [{"fmnist.journal": study.data.tags["fmnist.journal"]} for study in studies]
         with ThreadPoolExecutor(2) as threads:
-            return sum(len(found) for found in threads.map(lambda mark: evidence.read_trials(store, mark), marks))
+            return sum(len(found) for found in threads.map(lambda mark: read_trials(store, mark), marks))
 
     ways: dict[str, Callable[[], object]] = {}
     for size in (200, 1000, 50_000):
         ways[f"pages of {size}"] = lambda size=size: pages(size)  # type: ignore[misc]
         ways[f"pages of {size}, collector off"] = lambda size=size: _without_collector(lambda: pages(size))  # type: ignore[misc]
     ways["a search a study, two threads, collector off"] = by_study
-    found = evidence.read_trials(store, {})
-    ways["the table of what was read"] = lambda: trial_table.build_table(found)
+    found = read_trials(store, {})
+    ways["the table of what was read"] = lambda: build_table(found)
     times: dict[str, list[Seconds]] = defaultdict(list)
     for _ in range(rounds):
         for name, way in ways.items():

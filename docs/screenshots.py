@@ -21,10 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from selenium.webdriver.remote.webelement import WebElement
 
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.runs import list_newest_runs, search_runs
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
+from fmnist_sweep.tracking.trials import read_trials_of_journals
 from tests.support.browser import Page, chromium
 from tests.support.served import Served
 
@@ -108,7 +107,7 @@ LOOKS: tuple[Callable[[Shown], None], ...] = (sweeps, trial, curves, confusion_m
 
 def look(folder: Path, out: Path) -> list[str]:
     """Take every picture; returns what the pages complained about."""
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     sweep, studies, trials = _latest(store)
     out.mkdir(parents=True, exist_ok=True)
     complaints = []
@@ -131,9 +130,9 @@ def look(folder: Path, out: Path) -> list[str]:
 
 
 def _latest(store: Store) -> tuple[str, list[str], list[str]]:
-    sweep = tracking.list_newest_runs(store, {"fmnist.kind": "sweep", "attributes.status": "FINISHED"}, 1)[0]
-    studies = tracking.search_runs(store, {"fmnist.kind": "study", "mlflow.parentRunId": sweep.info.run_id})
-    trials = evidence.read_trials_of_journals(store, sweep.data.tags["fmnist.journals"].split())
+    sweep = list_newest_runs(store, {"fmnist.kind": "sweep", "attributes.status": "FINISHED"}, 1)[0]
+    studies = search_runs(store, {"fmnist.kind": "study", "mlflow.parentRunId": sweep.info.run_id})
+    trials = read_trials_of_journals(store, sweep.data.tags["fmnist.journals"].split())
     finished = sorted((t for t in trials if t.accuracy is not None), key=lambda t: -(t.accuracy or 0.0))
     ids = [str(study.info.run_id) for study in studies]
     return str(sweep.info.run_id), ids, [trial.run_id for trial in finished]

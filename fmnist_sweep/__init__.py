@@ -45,11 +45,11 @@ def trials(
     Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,
     study or key.
     """
-    from fmnist_sweep.analysis import table as trial_table
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.analysis.table import build_table, filter_rows, parse_condition, select_trials
+    from fmnist_sweep.tracking.store import open_existing_store
 
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     studies = (study,) if isinstance(study, str) else tuple(study or ())
-    conditions = [trial_table.parse_condition(text) for text in ((where,) if isinstance(where, str) else where)]
-    selection = trial_table.select_trials(store, sweep=sweep, studies=studies, kinds=kinds)
-    return trial_table.filter_rows(trial_table.build_table(selection), conditions).reset_index(drop=True)
+    conditions = [parse_condition(text) for text in ((where,) if isinstance(where, str) else where)]
+    selection = select_trials(store, sweep=sweep, studies=studies, kinds=kinds)
+    return filter_rows(build_table(selection), conditions).reset_index(drop=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep import files as packed
+from fmnist_sweep.files import DamagedContent, pack_arrays, unpack_arrays, write_file_atomically
 
 VALUES = {"history": [{"loss": 0.1 + 0.2, "epoch": 1.0}], "name": "a trial", "none": None}
 ARRAYS: dict[str, NDArray[Any]] = {
@@ -23,12 +23,12 @@ ARRAYS: dict[str, NDArray[Any]] = {
     "seed": np.array([1, 2**32 - 1], np.uint32),
     "empty": np.empty((0, 10), np.float32),
 }
-CONTENT = packed.pack_arrays(VALUES, ARRAYS)
+CONTENT = pack_arrays(VALUES, ARRAYS)
 HEAD = CONTENT.index(b"PK")  # before the archive: what it is, and its checksum
 
 
 def test_what_was_packed_comes_back_bit_for_bit() -> None:
-    values, arrays = packed.unpack_arrays(CONTENT)
+    values, arrays = unpack_arrays(CONTENT)
     assert values == VALUES
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -38,7 +38,7 @@ def test_what_was_packed_comes_back_bit_for_bit() -> None:
 
 
 def test_figures_that_are_no_numbers_survive() -> None:
-    values, arrays = packed.unpack_arrays(packed.pack_arrays({"loss": float("inf")}, {"nan": np.array([np.nan, -0.0])}))
+    values, arrays = unpack_arrays(pack_arrays({"loss": float("inf")}, {"nan": np.array([np.nan, -0.0])}))
     assert values == {"loss": float("inf")}
     assert arrays["nan"].tobytes() == np.array([np.nan, -0.0]).tobytes()
 
@@ -48,8 +48,8 @@ def test_figures_that_are_no_numbers_survive() -> None:
     [0, 1, HEAD - 33, HEAD - 32, HEAD - 1, HEAD, HEAD + 1, len(CONTENT) // 2, len(CONTENT) - 22, len(CONTENT) - 1],
 )
 def test_torn_bytes_are_damaged(length: int) -> None:
-    with pytest.raises(packed.DamagedContent):
-        packed.unpack_arrays(CONTENT[:length])
+    with pytest.raises(DamagedContent):
+        unpack_arrays(CONTENT[:length])
 
 
 def test_a_flipped_bit_anywhere_is_damage() -> None:
@@ -57,31 +57,31 @@ def test_a_flipped_bit_anywhere_is_damage() -> None:
     for place in places:
         altered = bytearray(CONTENT)
         altered[place] ^= 1 << place % 8
-        with pytest.raises(packed.DamagedContent):
-            packed.unpack_arrays(bytes(altered))
+        with pytest.raises(DamagedContent):
+            unpack_arrays(bytes(altered))
 
 
 @pytest.mark.parametrize("content", [CONTENT + b"\0", CONTENT * 2, b"\0" * len(CONTENT), CONTENT[HEAD:], b"{}"])
 def test_anything_else_is_damaged(content: bytes) -> None:
-    with pytest.raises(packed.DamagedContent):
-        packed.unpack_arrays(content)
+    with pytest.raises(DamagedContent):
+        unpack_arrays(content)
 
 
 @pytest.mark.parametrize("array", [np.array([{}], dtype=object), np.zeros(2, "V2")], ids=["objects", "bfloat16"])
 def test_what_would_not_come_back_as_it_is_is_not_packed(array: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match="the array weights of"):
-        packed.pack_arrays({}, {"weights": array})
+        pack_arrays({}, {"weights": array})
 
 
 def test_the_name_of_the_values_is_taken() -> None:
     with pytest.raises(ValueError, match="values"):
-        packed.pack_arrays({}, {"values": np.zeros(1)})
+        pack_arrays({}, {"values": np.zeros(1)})
 
 
 def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "one" / "two" / "file"
-    packed.write_file_atomically(path, b"old")
-    packed.write_file_atomically(path, b"new")
+    write_file_atomically(path, b"old")
+    write_file_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
 
@@ -100,7 +100,7 @@ except OSError as error:
 
 def test_a_write_that_finds_no_room_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    packed.write_file_atomically(path, b"old")
+    write_file_atomically(path, b"old")
     done = subprocess.run([sys.executable, "-c", NO_ROOM, path], capture_output=True, text=True, timeout=60)
     assert done.stdout == "OSError\n", done.stderr
     assert path.read_bytes() == b"old"
@@ -111,7 +111,7 @@ def test_a_write_that_cannot_take_its_place_leaves_no_other_file(tmp_path: Path)
     path = tmp_path / "file"
     path.mkdir()
     with pytest.raises(OSError, match="file"):
-        packed.write_file_atomically(path, b"new")
+        write_file_atomically(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -128,7 +128,7 @@ while True:
 
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    packed.write_file_atomically(path, b"a" * 3_000_000)
+    write_file_atomically(path, b"a" * 3_000_000)
     waits = random.Random(1)
     for _ in range(5):
         with subprocess.Popen([sys.executable, "-c", FOREVER, path], stdout=subprocess.PIPE) as process:

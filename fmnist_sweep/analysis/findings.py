@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison, importance
-from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.analysis.comparison import Difference, Optimism, Repeats, TrialStanding
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
 from fmnist_sweep.analysis.peers import MOST_READ, Peers, PredictionReader
-from fmnist_sweep.analysis.settings import VariedSetting
+from fmnist_sweep.analysis.settings import (
+    VariedSetting,
+    find_varied_settings,
+    number_configurations,
+    select_distinct_settings,
+)
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
-from fmnist_sweep.training import evaluation as evaluate
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 CurveReader = Callable[[str], list[dict[str, float]]]
 
@@ -134,7 +138,7 @@ class Findings:
     @cached_property
     def distinct_settings(self) -> list[VariedSetting]:
         """What varied, without settings that only changed together with another."""
-        return varied.select_distinct_settings(self.varied_settings)
+        return select_distinct_settings(self.varied_settings)
 
 
 def compute_findings(
@@ -173,7 +177,7 @@ def compute_findings(
         varied_settings=ranking.settings,
         repeated_configurations=ranking.repeated_configurations,
         importance=importance.measure_importance(
-            varied.select_distinct_settings(ranking.settings), accuracies, configuration_numbers
+            select_distinct_settings(ranking.settings), accuracies, configuration_numbers
         ),
         cost_points=_accumulate_costs(ranked_trials),
         curves=_read_curves(ranked_trials, read_curves),
@@ -194,8 +198,8 @@ class _Ranking:
 
     def __init__(self, trials: Sequence[StoredTrial], read_predictions: PredictionReader) -> None:
         self.trials = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
-        self.settings = tuple(varied.find_varied_settings(self.trials))
-        self.configuration_numbers = varied.number_configurations(self.trials, self.settings)
+        self.settings = tuple(find_varied_settings(self.trials))
+        self.configuration_numbers = number_configurations(self.trials, self.settings)
         self.repeated_configurations = _find_repeated_configurations(self.trials, self.configuration_numbers)
         spreads = [
             [self.trials[place].accuracy or 0.0 for place in group.places] for group in self.repeated_configurations
@@ -246,7 +250,7 @@ def _make_row(
 ) -> LeaderboardRow:
     if trial.accuracy is None:
         return LeaderboardRow(trial.run_id, None, None, None, None, None, number)
-    low, high = evaluate.compute_wilson_interval(round(trial.accuracy * images), images) if images else (None, None)
+    low, high = compute_wilson_interval(round(trial.accuracy * images), images) if images else (None, None)
     difference = None if standing is None else standing.difference
     # Where the trial's images were not looked at, a worst case that leaves it tied says nothing.
     is_unknown = standing is None or (standing.tied and difference is not None and difference.only_a is None)

@@ -11,15 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import ClassScore, comparison, score_classes
-from fmnist_sweep.analysis import settings as varied
-from fmnist_sweep.analysis import table as trial_table
 from fmnist_sweep.analysis.comparison import Difference, Repeats
 from fmnist_sweep.analysis.findings import LEAST_FREEDOM
+from fmnist_sweep.analysis.settings import find_varied_settings, number_configurations
+from fmnist_sweep.analysis.table import compute_interval
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial, parse_parameter
+from fmnist_sweep.tracking.trials import (
+    Predictions,
+    StoredTrial,
+    filter_trials,
+    has_same_validation_images,
+    parse_parameter,
+    read_curves,
+    read_predictions,
+    read_trials,
+)
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -159,12 +167,12 @@ def find_trial(store: Store, name: str) -> StoredTrial:
 def _search_trials(store: Store, name: str) -> list[StoredTrial]:
     trials: list[StoredTrial] = []
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", name):
-        trials = evidence.filter_trials(store, [f"attributes.run_id LIKE '{name}%'"])
+        trials = filter_trials(store, [f"attributes.run_id LIKE '{name}%'"])
     elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
         study, trial = name.split("/")
-        trials = evidence.read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
+        trials = read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
     if not trials and name and "'" not in name:
-        trials = evidence.filter_trials(store, [f"attributes.run_name = '{name}'"])
+        trials = filter_trials(store, [f"attributes.run_name = '{name}'"])
     return trials
 
 
@@ -179,14 +187,14 @@ def compare_trials(store: Store, a: StoredTrial, b: StoredTrial) -> TrialCompari
     if isinstance(predictions_a, Predictions) and isinstance(predictions_b, Predictions):
         no_comparison_reason = (
             None
-            if evidence.has_same_validation_images(a, predictions_a, b, predictions_b)
+            if has_same_validation_images(a, predictions_a, b, predictions_b)
             else (
                 f"they were scored on different validation images ({_describe_data(a)}, {len(predictions_a.labels):,}, and {_describe_data(b)}, "
                 f"{len(predictions_b.labels):,}), so that their accuracies differ by the luck of the images, too"
             )
         )
     seeds_a, seeds_b = _find_seed_trials(store, a), _find_seed_trials(store, b)
-    number_a, number_b = varied.number_configurations([a, b], varied.find_varied_settings([a, b]))
+    number_a, number_b = number_configurations([a, b], find_varied_settings([a, b]))
     same_configuration = number_a == number_b
     verdicts: Verdicts | None = None
     labels: tuple[LabelComparison, ...] = ()
@@ -225,7 +233,7 @@ def _read_predictions(store: Store, trial: StoredTrial) -> Predictions | str:
     if trial.accuracy is None:
         return f"is {trial.state}{f' ({trial.failure})' if trial.failure else ''}, without a score"
     try:
-        predictions = evidence.read_predictions(store, trial.run_id)
+        predictions = read_predictions(store, trial.run_id)
     except ValueError:
         return "has a damaged predictions.npz"
     return predictions or "has no predictions.npz any more"
@@ -240,9 +248,9 @@ def _describe_data(trial: StoredTrial) -> str:
 
 
 def _make_side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
-    low, high = trial_table.compute_interval(trial)
+    low, high = compute_interval(trial)
     repeats = comparison.summarize_repeats([seed_trial.accuracy or 0.0 for seed_trial in seeds]) if seeds else None
-    return Side(trial, low, high, tuple(evidence.read_curves(store, trial.run_id)), repeats)
+    return Side(trial, low, high, tuple(read_curves(store, trial.run_id)), repeats)
 
 
 def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
@@ -253,9 +261,9 @@ def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     criteria |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
     # What cannot be asked for in quotes is compared below, as all of it is.
     conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
-    trials = [trial, *evidence.filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
-    settings = varied.find_varied_settings(trials)
-    numbers = varied.number_configurations(trials, settings)
+    trials = [trial, *filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
+    settings = find_varied_settings(trials)
+    numbers = number_configurations(trials, settings)
     by_seed: dict[str | None, StoredTrial] = {}
     for candidate, number in zip(trials, numbers, strict=True):
         if number == numbers[0] and candidate.accuracy is not None:
@@ -297,7 +305,7 @@ def _stack_correct(store: Store, data: _TrialData) -> NDArray[np.bool_]:
         if (
             other.run_id != trial.run_id
             and isinstance(other_predictions, Predictions)
-            and evidence.has_same_validation_images(trial, predictions, other, other_predictions)
+            and has_same_validation_images(trial, predictions, other, other_predictions)
         ):
             rows.append(other_predictions.correct_mask)
     return np.stack(rows)

@@ -8,9 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial
-from fmnist_sweep.training import evaluation as evaluate
+from fmnist_sweep.tracking.trials import Predictions, StoredTrial, has_same_validation_images
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 PredictionReader = Callable[[str], Predictions | None]
 
@@ -50,7 +49,7 @@ class Peers:
         return predictions is not None and self._has_same_images(predictions, self._trials[place])
 
     def _has_same_images(self, predictions: Predictions, trial: StoredTrial) -> bool:
-        return self.best_predictions is not None and evidence.has_same_validation_images(
+        return self.best_predictions is not None and has_same_validation_images(
             self._trials[0], self.best_predictions, trial, predictions
         )
 
@@ -71,9 +70,9 @@ class Peers:
         best = self._trials[0].accuracy or 0.0
         min_accuracy = min(
             best - GOOD_WITHIN,
-            evaluate.compute_wilson_interval(
-                int(self.best_predictions.correct_mask.sum()), len(self.best_predictions.labels)
-            )[0],
+            compute_wilson_interval(int(self.best_predictions.correct_mask.sum()), len(self.best_predictions.labels))[
+                0
+            ],
         )
         numbers = [
             number for number, place in enumerate(self.places) if (self._trials[place].accuracy or 0.0) >= min_accuracy

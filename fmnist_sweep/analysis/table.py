@@ -13,15 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import comparison
-from fmnist_sweep.analysis import settings as varied
+from fmnist_sweep.analysis.settings import find_varied_settings, number_configurations
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
-from fmnist_sweep.training import evaluation as evaluate
+from fmnist_sweep.tracking.runs import list_newest_runs
+from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter, read_trials
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,27 +41,25 @@ def select_trials(
     there is no such sweep or study.
     """
     if not studies and sweep is None:
-        return evidence.read_trials(store, {}, kinds)
+        return read_trials(store, {}, kinds)
     trials_by_id = {trial.run_id: trial for study in studies for trial in _read_study(store, study, kinds)}
     if sweep is None:
         return list(trials_by_id.values())
-    (run,) = tracking.list_newest_runs(
-        store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _check_identifier(sweep)}, 1
-    ) or (None,)
+    (run,) = list_newest_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _check_identifier(sweep)}, 1) or (
+        None,
+    )
     if run is None:
         raise _make_missing_error(store, "sweep", sweep)
     # By its studies: one that was begun in another sweep is below that one's run.
     journals = run.data.tags["fmnist.journals"].split()
-    sweep_trials = [
-        trial for name in journals for trial in evidence.read_trials(store, {"fmnist.journal": name}, kinds)
-    ]
+    sweep_trials = [trial for name in journals for trial in read_trials(store, {"fmnist.journal": name}, kinds)]
     return [trial for trial in sweep_trials if not studies or trial.run_id in trials_by_id]
 
 
 def _read_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
     marks = {"fmnist.study_id": _check_identifier(study)}
-    trials = evidence.read_trials(store, marks, kinds)
-    if not trials and not tracking.list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
+    trials = read_trials(store, marks, kinds)
+    if not trials and not list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
         raise _make_missing_error(store, "study", study)
     return trials
 
@@ -127,7 +124,7 @@ def compute_interval(trial: StoredTrial) -> tuple[float, float]:
     """Wilson's 95 % interval of a trial's accuracy; NaN where it has none, or its number of images is not known."""
     if trial.accuracy is None or not trial.images:
         return math.nan, math.nan
-    return evaluate.compute_wilson_interval(round(trial.accuracy * trial.images), trial.images)
+    return compute_wilson_interval(round(trial.accuracy * trial.images), trial.images)
 
 
 def _convert_to_int(value: float | None) -> int | None:
@@ -281,9 +278,9 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     import pandas as pd
 
     finished = [trial for trial in trials if trial.accuracy is not None]
-    settings = varied.find_varied_settings(finished)
+    settings = find_varied_settings(finished)
     groups: dict[int, dict[Any, int]] = {}
-    for place, number in enumerate(varied.number_configurations(finished, settings)):
+    for place, number in enumerate(number_configurations(finished, settings)):
         groups.setdefault(number, {}).setdefault(finished[place].params.get("seed"), place)
     rows = []
     for seeds in groups.values():
@@ -322,7 +319,7 @@ def export_table(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
     try:
-        packed.write_file_atomically(path, _encode_table(frame, path.suffix.lower()))
+        write_file_atomically(path, _encode_table(frame, path.suffix.lower()))
     except OSError as error:
         raise ConfigError(f"--export={path}: cannot be written ({error.strerror}).") from None
 

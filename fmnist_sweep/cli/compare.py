@@ -89,7 +89,7 @@ def compare(two: tuple[str, ...], uri: str | None, experiment: str, **options: A
     A and B: run ids or their beginnings (6 characters or more), STUDY/TRIAL, or names. Keys are those of
     fmnist_sweep.trials(): best_val_accuracy, cpu_seconds, state, model.filters, val_f1.Shirt, ...
     """
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import open_existing_store
 
     if len(two) not in (0, 2):
         raise ConfigError(f"compare takes two trials, or none to list them, but was given {len(two)}: {' '.join(two)}.")
@@ -102,7 +102,7 @@ def compare(two: tuple[str, ...], uri: str | None, experiment: str, **options: A
         names = {"studies": "study", "conditions": "where", "out": "export", "by_config": "by-config"}
         reason = "is for lists, without A and B" if two else "needs two trials, A and B"
         raise ConfigError(f"--{names.get(misplaced_options[0], misplaced_options[0])} {reason}.")
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     if two:
         _explain_pair(store, *two, **{name: options[name] for name in ("as_json", "picture", "data_dir", "force")})
     else:
@@ -124,28 +124,37 @@ def _list_trials(
     force: bool,
     as_json: bool,
 ) -> None:
-    from fmnist_sweep.analysis import table as trial_table
+    from fmnist_sweep.analysis.table import (
+        SCORE_COLUMN,
+        build_table,
+        check_key,
+        encode_json_rows,
+        export_table,
+        filter_rows,
+        group_by_configuration,
+        parse_condition,
+        select_trials,
+        sort_rows,
+    )
 
-    filters = [trial_table.parse_condition(text) for text in conditions]
-    trials = trial_table.select_trials(store, sweep=sweep, studies=studies)
-    frame = trial_table.filter_rows(trial_table.build_table(trials), filters)
+    filters = [parse_condition(text) for text in conditions]
+    trials = select_trials(store, sweep=sweep, studies=studies)
+    frame = filter_rows(build_table(trials), filters)
     matches = [trials[position] for position in frame.index]
     if by_config:
-        frame = trial_table.group_by_configuration(matches)
-    key = sort or ("mean" if by_config else trial_table.SCORE_COLUMN)
-    frame = trial_table.sort_rows(
-        frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-")
-    )
+        frame = group_by_configuration(matches)
+    key = sort or ("mean" if by_config else SCORE_COLUMN)
+    frame = sort_rows(frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-"))
     column_names = [name.strip() for name in (columns or "").split(",") if name.strip()]
     for name in column_names:
-        trial_table.check_key(frame, name, f"--columns {name}")
+        check_key(frame, name, f"--columns {name}")
     selection = frame[column_names] if column_names else frame
     table = selection if limit is None else selection.head(limit)
     if out is not None:
-        trial_table.export_table(table, out, force=force)
+        export_table(table, out, force=force)
         echo(f"{out}: {len(table):,} rows, {len(table.columns)} columns")
     elif as_json:
-        echo(trial_table.encode_json_rows(table))
+        echo(encode_json_rows(table))
     else:
         _print_trials(
             store, frame.head(limit or _DEFAULT_LIMIT), len(frame), len(trials), column_names, matches, by_config
@@ -161,7 +170,7 @@ def _print_trials(
     trials: Sequence[StoredTrial],
     by_config: bool,
 ) -> None:
-    from fmnist_sweep.report import listing as trial_listing
+    from fmnist_sweep.report.listing import build_column_table, build_configuration_table, build_trial_table
     from fmnist_sweep.text import mask_credentials
 
     if not len(frame):
@@ -171,11 +180,9 @@ def _print_trials(
         return
     screen, hidden_columns = _create_screen(), list[str]()
     if column_names:
-        table = trial_listing.build_column_table(frame, column_names)
+        table = build_column_table(frame, column_names)
     else:
-        table, hidden_columns = (
-            trial_listing.build_configuration_table if by_config else trial_listing.build_trial_table
-        )(frame, trials, screen)
+        table, hidden_columns = (build_configuration_table if by_config else build_trial_table)(frame, trials, screen)
     screen.print(table)
     noun = "configurations" if by_config else "trials"
     echo(
@@ -199,20 +206,20 @@ def _create_screen() -> Console:
 def _explain_pair(
     store: Store, a: str, b: str, *, as_json: bool, picture: Path | None, data_dir: str | None, force: bool
 ) -> None:
-    from fmnist_sweep.analysis import pair as side_by_side
-    from fmnist_sweep.report import pair_text as side_by_side_text
+    from fmnist_sweep.analysis.pair import compare_trials, find_trial, serialize_comparison
+    from fmnist_sweep.report.pair_text import render_pair
 
     if picture is not None:
         _check_picture(picture, force)
-    one, other = side_by_side.find_trial(store, a), side_by_side.find_trial(store, b)
+    one, other = find_trial(store, a), find_trial(store, b)
     if one.run_id == other.run_id:
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
-    comparison = side_by_side.compare_trials(store, one, other)
+    comparison = compare_trials(store, one, other)
     if as_json:
-        echo(json.dumps(_replace_non_finite(side_by_side.serialize_comparison(comparison)), indent=1))
+        echo(json.dumps(_replace_non_finite(serialize_comparison(comparison)), indent=1))
     else:
         screen = _create_screen()
-        for part in side_by_side_text.render_pair(comparison):
+        for part in render_pair(comparison):
             screen.print(part)
     if picture is not None:
         _draw_disagreements(store, comparison, picture, data_dir)
@@ -235,20 +242,18 @@ def _check_picture(path: Path, force: bool) -> None:
 
 
 def _draw_disagreements(store: Store, comparison: TrialComparison, path: Path, data_dir: str | None) -> None:
-    from fmnist_sweep import files as packed
-    from fmnist_sweep.report.figures import pair as side_by_side_figure
-    from fmnist_sweep.tracking import trials as evidence
+    from fmnist_sweep.files import write_file_atomically
+    from fmnist_sweep.report.figures.pair import draw_disagreements
+    from fmnist_sweep.tracking.trials import load_trial_splits
 
     if comparison.disagreement is None:
         raise DataError(
             f"--picture: nothing to draw, as the two cannot be compared image by image: {comparison.no_comparison_reason}."
         )
-    split = evidence.load_trial_splits(store, comparison.a.trial, data_dir).validation
+    split = load_trial_splits(store, comparison.a.trial, data_dir).validation
     title = " | ".join(
         f"{name}: {side.trial.run_id[:8]}, {side.trial.name}"
         for name, side in (("A", comparison.a), ("B", comparison.b))
     )
-    packed.write_file_atomically(
-        path, encode_png(side_by_side_figure.draw_disagreements(comparison.disagreement, split.images, title))
-    )
+    write_file_atomically(path, encode_png(draw_disagreements(comparison.disagreement, split.images, title)))
     echo(f"{path}: the images on which they differ", err=True)

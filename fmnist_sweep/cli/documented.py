@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep import text as printing
 from fmnist_sweep.cli.options import EXPERIMENT, EXPERIMENT_NAME, URI
+from fmnist_sweep.text import echo
 
 
 @click.group()
@@ -53,8 +53,8 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
         *store_overrides,
         *overrides,
     ]
-    printing.echo(shlex.join(["python", *sweep]))
-    printing.echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
+    echo(shlex.join(["python", *sweep]))
+    echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sweep])  # noqa: S606 - no shell is wanted
 
@@ -71,19 +71,19 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     there is anything to score, which mlruns/test_openings.jsonl records.
     """
     from fmnist_sweep.report.documented import write_ups
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
 
     names, overrides = write_ups.split_words(words)
     selection = write_ups.read_write_ups(names)
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     trials = write_ups.read_finished_trials(store)
     reproductions = [write_ups.find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
-    scored_runs = write_ups.score_write_ups(store, reproductions, data_dir, stores.locate_ledger(), printing.echo)
+    scored_runs = write_ups.score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
     drawn_count = sum(run.is_drawn for reproduction in reproductions for run in reproduction.all_runs)
     if drawn_count:
-        printing.echo(f"passed over, on drawn images: {drawn_count} runs")
+        echo(f"passed over, on drawn images: {drawn_count} runs")
     run_count = sum(len(reproduction.all_runs) for reproduction in reproductions)
-    printing.echo(
+    echo(
         f"{len(scored_runs)} of {run_count} runs scored on the test images now; {run_count - drawn_count - len(scored_runs)} were before."
     )
 
@@ -104,15 +104,15 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
 
     Nothing is trained and no test image opened. The same store gives the same bytes.
     """
-    from fmnist_sweep.report.documented import page as documented_page
     from fmnist_sweep.report.documented import write_ups
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.report.documented.page import WriteUpPage, render_page, write_page
+    from fmnist_sweep.tracking.store import open_existing_store
 
     names, overrides = write_ups.split_words(words)
     selection = write_ups.read_write_ups(names)
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     trials = write_ups.read_finished_trials(store)
     for write_up in selection:
         reproduction = write_ups.find_write_up_runs(store, trials, write_up, overrides)
-        page = documented_page.render_page(documented_page.WriteUpPage(store, write_up, reproduction, overrides))
-        printing.echo(f"{documented_page.write_page(out, write_up.name, page)}: {len(reproduction.all_runs)} runs")
+        page = render_page(WriteUpPage(store, write_up, reproduction, overrides))
+        echo(f"{write_page(out, write_up.name, page)}: {len(reproduction.all_runs)} runs")

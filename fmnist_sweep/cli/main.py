@@ -48,15 +48,15 @@ def main() -> None:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="On 127.0.0.1.")
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import build_runs_page_path, open_existing_store, resolve_store_uri
 
-    address = stores.resolve_store_uri(uri)
+    address = resolve_store_uri(uri)
     if address.startswith("http"):
         raise ConfigError(f"--uri={uri}: a tracking server has a UI of its own; open that address in a browser.")
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     if not _is_free(port):
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
-    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{stores.build_runs_page_path(store)}  (Ctrl-C ends it)")
+    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{build_runs_page_path(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
     hosts = f"127.0.0.1:{port},localhost:{port}"
     arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
@@ -93,17 +93,15 @@ def report(
 
     Every finished study and sweep has its report in MLflow and in mlruns/reports/; this makes it anew.
     """
-    from fmnist_sweep.report import publish as publishing
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.report.publish import rebuild_report
+    from fmnist_sweep.tracking.store import open_existing_store
 
     if study_id is not None and sweep_id is not None:
         raise ConfigError("--study and --sweep exclude each other: give one of them, or none.")
     if out is not None and out.exists():
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
-    store = stores.open_existing_store(uri, experiment)
-    path, missing_pictures = publishing.rebuild_report(
-        store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out
-    )
+    store = open_existing_store(uri, experiment)
+    path, missing_pictures = rebuild_report(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
     if missing_pictures:
         echo(f"without pictures: {make_printable(missing_pictures)}", err=True)
     echo(path)
@@ -113,12 +111,12 @@ def report(
 @URI
 def studies(uri: str | None) -> None:
     """List the studies begun here: how far each is, who runs it, the command that continues it."""
-    from fmnist_sweep.cli import studies as progress
+    from fmnist_sweep.cli.studies import list_study_progress
     from fmnist_sweep.study.journal import JournalDamaged
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import locate_state_folder
 
-    state = stores.locate_state_folder(uri)
-    entries = list(progress.list_study_progress(state))
+    state = locate_state_folder(uri)
+    entries = list(list_study_progress(state))
     if not entries:
         echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
     for entry in entries:
@@ -145,7 +143,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     """
     from fmnist_sweep.config.compose import compose_data
     from fmnist_sweep.data import draw_examples, format_fallback_banner, load_splits, render_summary, summarize_data
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import locate_ledger
 
     if picture is not None and picture.exists():
         raise ConfigError(f"--picture={picture}: there is a file already; name a new one.")
@@ -154,8 +152,8 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     screen = create_console()
     if splits.origin.fallback_reason:
         screen.print(format_fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
-    screen.print(render_summary(summarize_data(config, stores.locate_ledger())))
-    path = picture or stores.locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
+    screen.print(render_summary(summarize_data(config, locate_ledger())))
+    path = picture or locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(draw_examples(splits)))
     echo(f"examples of the ten labels: {path}")

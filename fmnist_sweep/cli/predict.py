@@ -53,15 +53,15 @@ def predict(
     of Fashion-MNIST were; what that took is printed beneath the labels.
     """
     from fmnist_sweep.data import photographs
-    from fmnist_sweep.tracking import registry as versions
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.registry import load_version, resolve_version
+    from fmnist_sweep.tracking.store import open_existing_store
 
     if picture is not None:
         _check_picture(picture, len(images))
     photos = [photographs.read_photograph(path) for path in images]
-    store = stores.open_existing_store(uri, experiment)
-    version = versions.resolve_version(store, address)
-    rows = predict_probabilities(versions.load_version(store, version), photos)
+    store = open_existing_store(uri, experiment)
+    version = resolve_version(store, address)
+    rows = predict_probabilities(load_version(store, version), photos)
     if picture is not None:
         _draw_predictions(picture, photos, rows, _describe_model(version))
     if as_json:
@@ -157,12 +157,12 @@ def _check_picture(path: Path, count: int) -> None:
 
 
 def _draw_predictions(path: Path, photos: Sequence[Photograph], rows: NDArray[np.float64], title: str) -> None:
-    from fmnist_sweep import files as packed
-    from fmnist_sweep.report.figures import predictions as prediction_figure
+    from fmnist_sweep.files import write_file_atomically
+    from fmnist_sweep.report.figures.predictions import draw_predictions
 
-    content = encode_png(prediction_figure.draw_predictions(photos, rows, title))
+    content = encode_png(draw_predictions(photos, rows, title))
     try:
-        packed.write_file_atomically(path, content)
+        write_file_atomically(path, content)
     except OSError as error:
         raise ConfigError(f"--picture={path} cannot be written ({error.strerror or error}): name another.") from None
     echo(f"{path}: each picture, the pixels that the model saw, its probabilities", err=True)

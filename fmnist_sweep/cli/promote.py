@@ -46,13 +46,13 @@ def promote(
     from fmnist_sweep.promotion.candidates import PromotionTarget
     from fmnist_sweep.promotion.pipeline import Promotion, PromotionRequest, format_command
     from fmnist_sweep.report.terminal import open_view
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import open_existing_store
 
     if sum(option is not None for option in (run_id, study_id, sweep_id)) > 1:
         raise ConfigError("--run, --study and --sweep exclude each other: give one of them, or none.")
     _refuse_other_overrides(overrides)
     base = compose_job(["search=grid", *overrides]).config
-    store = stores.open_existing_store(uri, experiment)
+    store = open_existing_store(uri, experiment)
     command = format_command(sys.argv[1:])
     request = PromotionRequest(
         PromotionTarget(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command

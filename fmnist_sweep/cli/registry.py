@@ -38,21 +38,19 @@ _UNBROKEN_COLUMNS = (
 @EXPERIMENT
 def history(uri: str | None, experiment: str) -> None:
     """List the registered versions, and every move of their aliases with its reason and command."""
-    from fmnist_sweep.tracking import aliases as moves
-    from fmnist_sweep.tracking import registry as versions
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
+    from fmnist_sweep.tracking.registry import MODEL_NAME, get_registered_model, list_versions, map_aliases
+    from fmnist_sweep.tracking.store import open_existing_store
 
-    store = stores.open_existing_store(uri, experiment)
-    model_versions = versions.list_versions(store)
-    alias_moves = moves.list_moves(store)
+    store = open_existing_store(uri, experiment)
+    model_versions = list_versions(store)
+    alias_moves = list_moves(store)
     if not model_versions and not alias_moves:
-        echo(f"nothing is registered as models:/{versions.MODEL_NAME} yet: fmnist-sweep promote does that.")
+        echo(f"nothing is registered as models:/{MODEL_NAME} yet: fmnist-sweep promote does that.")
         return
-    alias_states = moves.read_alias_states(store)
+    alias_states = read_alias_states(store)
     screen = create_console(highlight=False, markup=False)
-    screen.print(
-        _build_version_table(store, model_versions, versions.map_aliases(versions.get_registered_model(store)))
-    )
+    screen.print(_build_version_table(store, model_versions, map_aliases(get_registered_model(store))))
     screen.print(_build_move_table(alias_moves) if alias_moves else "no command of fmnist-sweep has moved an alias yet")
     for line in _list_irregularities(alias_states):
         screen.print(line)
@@ -72,12 +70,12 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
 
     Typed twice, it goes two steps back. fmnist-sweep history shows the steps.
     """
-    from fmnist_sweep.tracking import aliases as moves
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.aliases import roll_back_champion
     from fmnist_sweep.tracking.registry import CHAMPION, MODEL_NAME
+    from fmnist_sweep.tracking.store import open_existing_store
 
-    store = stores.open_existing_store(uri, experiment)
-    alias_move = moves.roll_back_champion(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
+    store = open_existing_store(uri, experiment)
+    alias_move = roll_back_champion(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
     previous = f"version {alias_move.previous}" if alias_move.previous else "nothing"
     echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {alias_move.version} (before: {previous})")
     echo(f"  {alias_move.why}")

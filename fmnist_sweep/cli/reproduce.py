@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep import text as printing
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, ExitCode
+from fmnist_sweep.text import echo
 
 
 @click.command()
@@ -28,30 +28,28 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     weights are the same bit for bit; elsewhere the accuracy must agree within the noise of training seeds. Exit code
     10 where it does not.
     """
-    from fmnist_sweep import files as packed
     from fmnist_sweep.config.compose import compose_job
-    from fmnist_sweep.promotion import reproduction as rebuilding
-    from fmnist_sweep.tracking import registry as versions
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.files import write_file_atomically
+    from fmnist_sweep.promotion.reproduction import read_version_record, reproduce_version
+    from fmnist_sweep.tracking.registry import resolve_version
+    from fmnist_sweep.tracking.store import open_existing_store
 
     if out is not None and out.exists():
         raise ConfigError(f"--out={out}: there is a file already; name a new one.")
-    store = stores.open_existing_store(uri, experiment)
-    version = versions.resolve_version(store, model)
-    record = rebuilding.read_version_record(version)
-    printing.echo(f"version {version.version}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
-    reproduction = rebuilding.reproduce_version(record, compose_job(["search=grid"]).config, data_dir, printing.echo)
+    store = open_existing_store(uri, experiment)
+    version = resolve_version(store, model)
+    record = read_version_record(version)
+    echo(f"version {version.version}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
+    reproduction = reproduce_version(record, compose_job(["search=grid"]).config, data_dir, echo)
     if out is not None:
-        packed.write_file_atomically(out, reproduction.model)
-    printing.echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")
+        write_file_atomically(out, reproduction.model)
+    echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")
     if reproduction.is_exact:
-        printing.echo("the same model bit for bit: every weight, every predicted probability")
+        echo("the same model bit for bit: every weight, every predicted probability")
     else:
-        printing.echo(
-            f"not the same bits: {'; '.join(reproduction.differences) or 'and nothing that is known to differ does'}"
-        )
+        echo(f"not the same bits: {'; '.join(reproduction.differences) or 'and nothing that is known to differ does'}")
         relation = "within" if reproduction.is_equivalent else "MORE THAN"
-        printing.echo(
+        echo(
             f"the accuracies differ by {abs(reproduction.accuracy - record.accuracy):.4f}, {relation} the {record.noise:.4f} that "
             f"two training seeds differ by in 95% of the cases (sd {record.accuracy_sd:.4f} over {record.seeds} seeds)"
         )

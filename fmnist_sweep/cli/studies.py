@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study.folder import Place, StudyFolder
+from fmnist_sweep.study.folder import Place, StudyFolder, list_study_folders
 from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.study.record import StudyRecord
 
@@ -27,7 +26,7 @@ class StudyProgress:
 
 def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]:
     """Every study begun below a state folder, the oldest first; in the place of one that cannot be read, why not."""
-    study_folders = folders.list_study_folders(state)
+    study_folders = list_study_folders(state)
     for folder in study_folders:
         try:
             progress, place = _read_progress(folder), folder.read_place()

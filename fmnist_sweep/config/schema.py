@@ -22,7 +22,7 @@ from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
 from fmnist_sweep.search.tunable import TUNABLE
 from fmnist_sweep.training import models
-from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -217,13 +217,9 @@ def _choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> t
                 _look_up(models.BUILDERS, "model.builder", value.get("builder"), locate), "builder"
             )
         case "optimizer":
-            return _make_function_schema(
-                _look_up(training.OPTIMIZERS, "optimizer.name", value.get("name"), locate), "name"
-            )
+            return _make_function_schema(_look_up(OPTIMIZERS, "optimizer.name", value.get("name"), locate), "name")
         case "train.schedule":
-            return _make_function_schema(
-                _look_up(training.SCHEDULES, "train.schedule.name", value.get("name"), locate), "name"
-            )
+            return _make_function_schema(_look_up(SCHEDULES, "train.schedule.name", value.get("name"), locate), "name")
         case "regularization":
             return _make_regularization_schema()
         case "train":

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, read_intact_predictions
+from fmnist_sweep.tracking.runs import filter_runs, search_runs
+from fmnist_sweep.tracking.trials import (
+    StoredTrial,
+    build_trials,
+    read_intact_predictions,
+    read_trials,
+    read_trials_of_journals,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -81,10 +86,10 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
 def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
     """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
     if target.study_id is not None:
-        study_trials = _select_finished(evidence.read_trials(store, {"fmnist.study_id": check_id(target.study_id)}))
+        study_trials = _select_finished(read_trials(store, {"fmnist.study_id": check_id(target.study_id)}))
         return study_trials, f"study {target.study_id}", ()
     if target.sweep_id is not None:
-        sweeps = tracking.search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": check_id(target.sweep_id)})
+        sweeps = search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": check_id(target.sweep_id)})
         return [trial for sweep in sweeps for trial in _read_sweep_trials(store, sweep)], f"sweep {target.sweep_id}", ()
     skipped_sweeps: list[str] = []
     trials: list[StoredTrial] = []
@@ -109,12 +114,12 @@ def _has_seen_validation(trial: StoredTrial) -> bool:
 
 def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
-    return _select_finished(evidence.read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
+    return _select_finished(read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
 
 
 def _read_ended_sweeps(store: Store) -> list[Run]:
     """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
-    runs = tracking.filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
+    runs = filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
     return sorted(runs, key=lambda run: -(run.info.end_time or 0))
 
 
@@ -134,7 +139,7 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
         raise PromotionRefused(
             f"run {run_id} is a {status} {kind or 'run of something else'}; a FINISHED trial is needed."
         )
-    return evidence.build_trials([run])[0]
+    return build_trials([run])[0]
 
 
 def _is_fashion_mnist(trial: StoredTrial) -> bool:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion import configuration as configurations
-from fmnist_sweep.promotion.configuration import TrialConfiguration
+from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
+from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -36,7 +35,7 @@ class Champion:
 
 def read_champion(store: Store) -> Champion | None:
     """The champion of a store; None where the alias points nowhere. Errors: PromotionRefused where it is unknown."""
-    version = versions.find_aliased_version(store, versions.CHAMPION)
+    version = find_aliased_version(store, CHAMPION)
     if version is None:
         return None
     configuration = _read_champion_configuration(store, version)
@@ -55,7 +54,7 @@ def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialCo
     text = version.tags.get(CONFIGURATION)
     if text is not None:
         try:
-            return configurations.parse_configuration(text)
+            return parse_configuration(text)
         except ValueError as error:
             raise PromotionRefused(f"version {version.version}, the champion, says {error}: {_NEXT_STEP}") from None
     try:
@@ -69,7 +68,7 @@ def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialCo
             f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "
             f"with it: {_NEXT_STEP}"
         )
-    return configurations.read_trial_configuration(store, evidence.build_trials([run])[0])
+    return read_trial_configuration(store, build_trials([run])[0])
 
 
 _NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."

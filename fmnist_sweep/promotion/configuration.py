@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job, is_override_of
 from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import read_artifact
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -51,7 +51,7 @@ class TrialConfiguration:
     def key(self) -> str:
         """The same for trainings that differ in their seed alone."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return studies.hash_content([settings, self.has_validation_images, self.data_tag, self.objective])
+        return hash_content([settings, self.has_validation_images, self.data_tag, self.objective])
 
     @property
     def has_validation_images(self) -> bool:
@@ -125,7 +125,7 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
 
 
 def _read_artifact(store: Store, trial: StoredTrial, name: str) -> str:
-    content = tracking.read_artifact(store, trial.run_id, name)
+    content = read_artifact(store, trial.run_id, name)
     if content is None:
         raise PromotionRefused(f"{trial.name} (run {trial.run_id}) has no {name} any more: train it again.")
     return content.decode()

@@ -10,13 +10,12 @@ from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.promotion.configuration import CONFIG_HASH
-from fmnist_sweep.sweep import plan as plans
+from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.runs import search_all_experiments
+from fmnist_sweep.tracking.store import locate_state_folder
+from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
+from fmnist_sweep.tracking.trials import StoredTrial, build_data_config, build_trials
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.configuration import TrialConfiguration
@@ -51,7 +50,7 @@ class Confirmations:
     @property
     def scored_runs(self) -> list[StoredTrial]:
         """Those that have their test predictions."""
-        return [run for run in self.finished_runs if tested.TEST_OPENED_TAG in run.tags]
+        return [run for run in self.finished_runs if TEST_OPENED_TAG in run.tags]
 
     @property
     def failed_runs(self) -> list[StoredTrial]:
@@ -60,7 +59,7 @@ class Confirmations:
     @property
     def openings(self) -> set[str]:
         """The openings of the test images that any of them was scored in."""
-        scored_runs = [run for run in (*self.runs, *self.other_runs) if tested.TEST_OPENED_TAG in run.tags]
+        scored_runs = [run for run in (*self.runs, *self.other_runs) if TEST_OPENED_TAG in run.tags]
         return {run.tags.get(TEST_OPENING, "one without a name") for run in scored_runs}
 
 
@@ -76,7 +75,7 @@ def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: 
     """DataError where the data at hand is not what a finalist was chosen on."""
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
-        splits = load_splits(evidence.build_data_config(content, data_dir, configuration.name))
+        splits = load_splits(build_data_config(content, data_dir, configuration.name))
         if splits.tag != configuration.data_tag:
             raise DataError(
                 f"{splits.origin.location} is {splits.tag}, but {configuration.name} was scored on "
@@ -94,7 +93,7 @@ class EarlierPlan:
 
 def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
     """What earlier commands planned for each finalist."""
-    plan = plans.plan_studies(jobs, stores.locate_state_folder(jobs[0].config.tracking.uri), view)
+    plan = plan_studies(jobs, locate_state_folder(jobs[0].config.tracking.uri), view)
     descriptions = [planned.record.about if planned.record else {} for planned in plan]
     return [EarlierPlan(int(description.get("planned") or 0), description.get("token")) for description in descriptions]
 
@@ -116,11 +115,11 @@ def read_confirmations(store: Store, configuration: TrialConfiguration, journal:
     own_runs = _read_runs(store, {"fmnist.journal": journal}) if journal is not None else []
     matching_runs = _read_runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
     other_runs = [
-        run for run in matching_runs if run.tags.get("fmnist.journal") != journal and tested.TEST_OPENED_TAG in run.tags
+        run for run in matching_runs if run.tags.get("fmnist.journal") != journal and TEST_OPENED_TAG in run.tags
     ]
     return Confirmations(configuration, journal or "", tuple(own_runs), tuple(other_runs))
 
 
 def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:
-    runs = evidence.build_trials(tracking.search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **tags}))
+    runs = build_trials(search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **tags}))
     return sorted(runs, key=lambda run: int(run.params["seed"]))

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.report.figures import promotion as figures
 from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.report.figures.promotion import draw_test_accuracies, draw_test_recalls
 from fmnist_sweep.text import mask_credentials
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class Dossier:
             for standing, each in zip(standings, confirmations, strict=True)
         ]
         return {
-            "accuracies.png": encode_png(figures.draw_test_accuracies(accuracies)),
-            "recalls.png": encode_png(figures.draw_test_recalls([(each.name, each.recalls) for each in standings])),
+            "accuracies.png": encode_png(draw_test_accuracies(accuracies)),
+            "recalls.png": encode_png(draw_test_recalls([(each.name, each.recalls) for each in standings])),
         }
 
     def format_description(self, version_tags: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from fmnist_sweep.analysis.comparison.checks import (
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import opening
-from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
@@ -332,9 +332,7 @@ class _TestScores:
 
     def __init__(self, store: Store, confirmations: Confirmations) -> None:
         self.name = confirmations.configuration.name
-        self._predictions = [
-            tested.read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored_runs
-        ]
+        self._predictions = [read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored_runs]
         self.labels = self._predictions[0].labels
 
     @cached_property

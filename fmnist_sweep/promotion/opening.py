@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.data import DataConfig, open_test
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import TEST_OPENING, Confirmations
-from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
+from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, find_training_twins, log_test_predictions
+from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, parse_parameter, read_predictions
 from fmnist_sweep.training import trial
 
 if TYPE_CHECKING:
@@ -62,10 +61,10 @@ def score_confirmations(
         say(f"{sentence}: {len(pending_runs)} models are scored on them, once each")
         reason = f"{sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
         images = open_test(data, reason=reason, ledger=purpose.ledger)
-        twins = tested.find_training_twins(data, images)
+        twins = find_training_twins(data, images)
         for run, file in zip(pending_runs, files, strict=True):
-            loss = str(evidence.parse_parameter(run.params["train.loss"]))
-            accuracy = tested.log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, twins)
+            loss = str(parse_parameter(run.params["train.loss"]))
+            accuracy = log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, twins)
             say(f"  {run.name}: test accuracy {accuracy:.4f}")
 
 
@@ -74,7 +73,7 @@ Say = Callable[[str], None]
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:
     """The trainings to score; more: also those that were added after figures of the others were seen."""
-    unscored_runs = [run for run in confirmations.finished_runs if tested.TEST_OPENED_TAG not in run.tags]
+    unscored_runs = [run for run in confirmations.finished_runs if TEST_OPENED_TAG not in run.tags]
     if not confirmations.scored_runs or include_added:
         return unscored_runs
     return [run for run in unscored_runs if TEST_OPENING in run.tags]
@@ -117,14 +116,14 @@ def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, fo
 
     Errors: PromotionRefused, DataError.
     """
-    validation = evidence.load_trial_splits(store, run, data_dir).validation
-    predictions = evidence.read_predictions(store, run.run_id)
+    validation = load_trial_splits(store, run, data_dir).validation
+    predictions = read_predictions(store, run.run_id)
     if predictions is None:
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
     folder.mkdir()
     try:
-        model_id, file = logged_model.download_model(store, store.client.get_run(run.run_id), folder)
-        logged_model.load_verified_model(run.name, file, validation.images, predictions.probabilities)
-    except logged_model.UnusableModel as error:
+        model_id, file = download_model(store, store.client.get_run(run.run_id), folder)
+        load_verified_model(run.name, file, validation.images, predictions.probabilities)
+    except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     return model_id, file

@@ -10,30 +10,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import DataConfig
 from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion import candidates, confirmation, opening
-from fmnist_sweep.promotion import champion as champions
-from fmnist_sweep.promotion import configuration as configurations
-from fmnist_sweep.promotion import registration as enrolment
 from fmnist_sweep.promotion.candidates import Candidates, PromotionTarget
-from fmnist_sweep.promotion.champion import Champion
-from fmnist_sweep.promotion.configuration import TrialConfiguration
+from fmnist_sweep.promotion.champion import Champion, read_champion
+from fmnist_sweep.promotion.configuration import TrialConfiguration, list_keys, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.entrants import Entrant, plan_entrants
 from fmnist_sweep.promotion.gate import Rule, judge_confirmations
-from fmnist_sweep.promotion.registration import Outcome
+from fmnist_sweep.promotion.registration import (
+    AGAINST,
+    CONFIG_HASH,
+    DECISION,
+    RULE,
+    SEEDS,
+    WHY,
+    Outcome,
+    register_winner,
+)
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import aliases as moves
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.aliases import list_moves
+from fmnist_sweep.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    MODEL_NAME,
+    acquire_store_lock,
+    get_registered_model,
+    list_versions,
+    map_aliases,
+)
+from fmnist_sweep.tracking.store import LEDGER_FILE, locate_state_folder
+from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
+from fmnist_sweep.tracking.trials import StoredTrial, build_data_config
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import Config
@@ -84,10 +97,10 @@ class Promotion:
             distinct_configurations.setdefault(configuration.key, configuration)
         self._configurations = list(distinct_configurations.values())
         # What this is a decision about, whoever is champion.
-        self.decision = studies.hash_content(configurations.list_keys(self._configurations))
+        self.decision = hash_content(list_keys(self._configurations))
 
     def _read_configuration(self, trial: StoredTrial) -> TrialConfiguration:
-        configuration = configurations.read_trial_configuration(self._store, trial)
+        configuration = read_trial_configuration(self._store, trial)
         return (
             configuration.include_validation_images(int(trial.metrics["best_epoch"]))
             if self._rules.include_validation
@@ -97,7 +110,7 @@ class Promotion:
     def run(self) -> Outcome:
         """Train, judge and register what is left to be. Errors: PromotionRefused, and all that a sweep raises."""
         self._announce()
-        champion = champions.read_champion(self._store)
+        champion = read_champion(self._store)
         self._refuse_rolled_back()
         outcome = self._find_earlier_outcome(champion)
         if outcome is not None:
@@ -118,9 +131,9 @@ class Promotion:
         code = run_sweep(self._make_jobs(entrants), self._request.command, self._view, self._stop)
         if code not in _TRAINED_CODES or self._request.base.plan:
             return Outcome(code)
-        with versions.acquire_store_lock(self._store, "the test images"):
+        with acquire_store_lock(self._store, "the test images"):
             gate_input = self._score_entrants(entrants, champion)
-        with versions.acquire_store_lock(self._store):
+        with acquire_store_lock(self._store):
             return self._decide(gate_input, champion)
 
     def _announce(self) -> None:
@@ -144,18 +157,18 @@ class Promotion:
 
     def _find_earlier_outcome(self, champion: Champion | None) -> Outcome | None:
         """What was decided about these finalists by the same rule before, where it still stands."""
-        alias_versions = versions.map_aliases(versions.get_registered_model(self._store))
+        alias_versions = map_aliases(get_registered_model(self._store))
         min_seeds, champion_number = self._rules.seeds or 0, "nobody" if champion is None else champion.number
-        for version in versions.list_versions(self._store):
+        for version in list_versions(self._store):
             number, tags = str(version.version), version.tags
-            is_same = (tags.get(enrolment.DECISION), tags.get(enrolment.RULE)) == (self.decision, self._rule_json)
-            if self._request.open_again or not is_same or min_seeds > int(tags.get(enrolment.SEEDS, "0")):
+            is_same = (tags.get(DECISION), tags.get(RULE)) == (self.decision, self._rule_json)
+            if self._request.open_again or not is_same or min_seeds > int(tags.get(SEEDS, "0")):
                 continue
-            if alias_versions.get(versions.CHAMPION) == number and champion is not None:
-                return Outcome(ExitCode.DONE, (_describe_unchanged(champion), f"  {tags[enrolment.WHY]}"), number)
-            if alias_versions.get(versions.CHALLENGER) == number and tags.get(enrolment.AGAINST) == champion_number:
-                sentence = f"models:/{versions.MODEL_NAME}@{versions.CHALLENGER} is still version {number}"
-                return Outcome(ExitCode.NOT_BETTER, (sentence, f"  {tags[enrolment.WHY]}"), number)
+            if alias_versions.get(CHAMPION) == number and champion is not None:
+                return Outcome(ExitCode.DONE, (_describe_unchanged(champion), f"  {tags[WHY]}"), number)
+            if alias_versions.get(CHALLENGER) == number and tags.get(AGAINST) == champion_number:
+                sentence = f"models:/{MODEL_NAME}@{CHALLENGER} is still version {number}"
+                return Outcome(ExitCode.NOT_BETTER, (sentence, f"  {tags[WHY]}"), number)
         return None
 
     @property
@@ -166,14 +179,14 @@ class Promotion:
     def _refuse_rolled_back(self) -> None:
         """PromotionRefused where somebody went back from one of these configurations, and promoted nothing since."""
         rollback_times: dict[str, str] = {}
-        for move in reversed([move for move in moves.list_moves(self._store) if move.alias == versions.CHAMPION]):
+        for move in reversed([move for move in list_moves(self._store) if move.alias == CHAMPION]):
             if move.kind != "rolled back":
                 break
             rollback_times[str(move.previous)] = move.time[:16]
         keys = {configuration.key for configuration in self._configurations}
-        for version in versions.list_versions(self._store) if rollback_times and not self._request.open_again else ():
+        for version in list_versions(self._store) if rollback_times and not self._request.open_again else ():
             number = str(version.version)
-            if number in rollback_times and version.tags.get(enrolment.CONFIG_HASH) in keys:
+            if number in rollback_times and version.tags.get(CONFIG_HASH) in keys:
                 raise PromotionRefused(
                     f"version {number}, which is of one of these configurations, was rolled back on {rollback_times[number]}: "
                     f"fmnist-sweep rollback --to {number} makes it champion again."
@@ -262,7 +275,7 @@ class Promotion:
 
     def _decide(self, gate_input: _GateInput, previous_champion: Champion | None) -> Outcome:
         """Judge and register; the caller holds the registry."""
-        champion = champions.read_champion(self._store)
+        champion = read_champion(self._store)
         if (champion.number if champion else None) != (previous_champion.number if previous_champion else None):
             outcome = self._find_earlier_outcome(champion)  # by the same command, typed twice
             if outcome is not None:
@@ -285,18 +298,16 @@ class Promotion:
             rule=self._rule_json,
             remarks=(*gate_input.exclusions, *self._list_remarks()),
         )
-        return enrolment.register_winner(
-            self._store, dossier, gate_input.run_id, self._request.data_dir, self._view.say
-        )
+        return register_winner(self._store, dossier, gate_input.run_id, self._request.data_dir, self._view.say)
 
     def _make_data_config(self, finalists: Sequence[Confirmations]) -> DataConfig:
-        return evidence.build_data_config(
+        return build_data_config(
             finalists[0].configuration.data, self._request.data_dir, finalists[0].configuration.name
         )
 
     @property
     def _ledger(self) -> Path:
-        return stores.locate_state_folder(self._store.uri) / stores.LEDGER_FILE
+        return locate_state_folder(self._store.uri) / LEDGER_FILE
 
     def _list_remarks(self) -> list[str]:
         """What a reader of the evidence should know beside."""
@@ -305,12 +316,12 @@ class Promotion:
         matches = [(_OPENING_NAME.search(line), number) for number, line in enumerate(lines)]
         openings = {name[1] if name else number for name, number in matches}
         remarks = [f"Openings of the test images in {self._ledger.name}, these included: {len(openings)}."]
-        known_names = [trial.name for trial in self._candidates.finalists if tested.TEST_OPENED_TAG in trial.tags]
+        known_names = [trial.name for trial in self._candidates.finalists if TEST_OPENED_TAG in trial.tags]
         return remarks + [f"The test accuracy of {name} itself was known before it was chosen." for name in known_names]
 
 
 def _describe_unchanged(champion: Champion) -> str:
-    return f"models:/{versions.MODEL_NAME}@{versions.CHAMPION} is still version {champion.number}"
+    return f"models:/{MODEL_NAME}@{CHAMPION} is still version {champion.number}"
 
 
 def _set_store(base: Config, store: Store) -> Config:

@@ -17,13 +17,28 @@ from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion import opening
 from fmnist_sweep.promotion.champion import CONFIGURATION, FINALIST
-from fmnist_sweep.tracking import aliases as moves
-from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking import trials as evidences
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.aliases import MoveKind, move_alias
+from fmnist_sweep.tracking.models import (
+    SHA256_TAG,
+    UnusableModel,
+    hash_file,
+    hash_predictions,
+    hash_weights,
+    refuse_other_predictions,
+)
+from fmnist_sweep.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    MODEL_NAME,
+    get_registered_model,
+    list_versions,
+    load_version,
+    map_aliases,
+    register_version,
+)
+from fmnist_sweep.tracking.runs import log_files, read_artifact
+from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
+from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
 
 if TYPE_CHECKING:
     import keras
@@ -65,19 +80,17 @@ def register_winner(
         store, dossier, chosen_run, promotion_run, data_dir
     )
     _log_dossier(store, dossier, promotion_run, version.tags)
-    alias = versions.CHAMPION if dossier.judgement.promotes else versions.CHALLENGER
-    kind: moves.MoveKind = "promoted" if dossier.judgement.promotes else "challenger"
+    alias = CHAMPION if dossier.judgement.promotes else CHALLENGER
+    kind: MoveKind = "promoted" if dossier.judgement.promotes else "challenger"
     number = str(version.version)
-    alias_versions = versions.map_aliases(versions.get_registered_model(store))
-    if (
-        alias_versions.get(versions.CHAMPION) or "nobody"
-    ) != dossier.champion_number:  # on a server others may decide, too
+    alias_versions = map_aliases(get_registered_model(store))
+    if (alias_versions.get(CHAMPION) or "nobody") != dossier.champion_number:  # on a server others may decide, too
         raise Locked(
             "the champion was changed by another command meanwhile: type the command again; what was scored is kept."
         )
-    moves.move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
+    move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
     previous_version = f"version {alias_versions[alias]}" if alias in alias_versions else "nothing"
-    address = f"models:/{versions.MODEL_NAME}@{alias}"
+    address = f"models:/{MODEL_NAME}@{alias}"
     is_unchanged = alias_versions.get(alias) == number
     sentence = (
         f"{address} is still version {number}"
@@ -112,13 +125,13 @@ def _choose_run(confirmations: Confirmations) -> StoredTrial:
 
 def _find_former_champion(store: Store, dossier: Dossier, chosen_run: StoredTrial) -> ModelVersion | None:
     """The version of this model that was promoted by an earlier decision: what was said of it then stays."""
-    run_versions = [version for version in versions.list_versions(store) if version.run_id == chosen_run.run_id]
+    run_versions = [version for version in list_versions(store) if version.run_id == chosen_run.run_id]
     champion_version = next(
         (version for version in run_versions if version.tags.get(VERDICT) in ("first", "better")), None
     )
     if champion_version is None or dossier.judgement.promotes:
         return None
-    versions.load_version(store, champion_version)
+    load_version(store, champion_version)
     return champion_version
 
 
@@ -128,22 +141,22 @@ def _register_checked_version(
     """The version of the chosen model, loaded from the registry and found to predict what was scored."""
     with tempfile.TemporaryDirectory() as folder:
         model_id, file = opening.fetch_checked_model(store, chosen_run, data_dir, Path(folder, chosen_run.run_id))
-        validation = evidences.load_trial_splits(store, chosen_run, data_dir).validation
-        predictions = evidences.read_predictions(store, chosen_run.run_id)
+        validation = load_trial_splits(store, chosen_run, data_dir).validation
+        predictions = read_predictions(store, chosen_run.run_id)
         assert predictions is not None, "checked"
         tags = _make_tags(store, dossier, chosen_run, promotion_run, predictions)
-        tags |= {logged_model.SHA256_TAG: logged_model.hash_file(file), "fmnist.size_bytes": str(file.stat().st_size)}
+        tags |= {SHA256_TAG: hash_file(file), "fmnist.size_bytes": str(file.stat().st_size)}
     description = dossier.format_description(tags)
-    version = versions.register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
-    model = versions.load_version(store, version)
+    version = register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
+    model = load_version(store, version)
     try:
-        logged_model.refuse_other_predictions(chosen_run.name, model, validation.images, predictions.probabilities)
-    except logged_model.UnusableModel as error:
+        refuse_other_predictions(chosen_run.name, model, validation.images, predictions.probabilities)
+    except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     if "fmnist.latency_ms" not in version.tags:
         tags |= {"fmnist.latency_ms": f"{_measure_latency(model, validation.images[:1]):.3f}"}
-    tags |= {WEIGHTS: logged_model.hash_weights(model)}
-    return versions.register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
+    tags |= {WEIGHTS: hash_weights(model)}
+    return register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
 
 
 def _make_tags(
@@ -155,8 +168,8 @@ def _make_tags(
         dossier.judgement.standings[dossier.judgement.winner].accuracy,
     )
     source = _find_source_trial(dossier)
-    identity = tracking.read_artifact(store, chosen_run.tags["mlflow.parentRunId"], "identity.json")
-    command = tracking.read_artifact(store, chosen_run.run_id, "overrides.txt")
+    identity = read_artifact(store, chosen_run.tags["mlflow.parentRunId"], "identity.json")
+    command = read_artifact(store, chosen_run.run_id, "overrides.txt")
     run_tags = {
         f"fmnist.{key}": chosen_run.tags[f"fmnist.{key}"] for key in _RUN_TAGS if f"fmnist.{key}" in chosen_run.tags
     }
@@ -183,12 +196,12 @@ def _make_tags(
         "fmnist.command": (command or b"").decode().strip(),
         ACCURACY: repr(chosen_run.metrics["best_val_accuracy"]),
         SPREAD: repr(statistics.stdev(accuracies)),
-        PREDICTIONS: logged_model.hash_predictions(predictions.probabilities),
+        PREDICTIONS: hash_predictions(predictions.probabilities),
         "fmnist.parameters": f"{chosen_run.metrics['parameters']:.0f}",
         "fmnist.test_accuracy": repr(chosen_run.metrics["test_accuracy"]),
         "fmnist.test_accuracy_mean": repr(accuracy.mean),
         "fmnist.test_accuracy_sd": repr(accuracy.sd),
-        tested.TEST_OPENED_TAG: chosen_run.tags[tested.TEST_OPENED_TAG],
+        TEST_OPENED_TAG: chosen_run.tags[TEST_OPENED_TAG],
         "fmnist.test_openings": str(len(dossier.openings)),
     }
 
@@ -201,7 +214,7 @@ def _find_source_trial(dossier: Dossier) -> StoredTrial:
 
 def _log_dossier(store: Store, dossier: Dossier, promotion_run: str, version_tags: Mapping[str, Any] | None) -> None:
     """The evidence, with the promotion's run."""
-    tracking.log_files(store, promotion_run, dossier.render_files(version_tags))
+    log_files(store, promotion_run, dossier.render_files(version_tags))
     store.client.set_tag(promotion_run, VERDICT, dossier.judgement.verdict)
     note = "\n".join(
         ["**Promotion**: " + dossier.judgement.verdict, "", *(f"- {line}" for line in dossier.judgement.reasons)]

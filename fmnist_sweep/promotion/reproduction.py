@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.identity import read_library_versions
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.errors import DataError, StoreError
-from fmnist_sweep.promotion import configuration as configurations
-from fmnist_sweep.promotion import registration as enrolment
 from fmnist_sweep.promotion.champion import CONFIGURATION
-from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
+from fmnist_sweep.promotion.registration import (
+    ACCURACY,
+    MACHINE,
+    PREDICTIONS,
+    SEED,
+    SEEDS,
+    SPREAD,
+    THREADS,
+    VERSIONS,
+    WEIGHTS,
+)
+from fmnist_sweep.tracking.models import hash_predictions, hash_weights
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import environment as machine
 from fmnist_sweep.training.environment import read_source_commit
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 class VersionRecord:
     """What a version says of its training. spread: sd of its configuration's validation accuracy over `seeds` seeds."""
 
-    configuration: configurations.TrialConfiguration
+    configuration: TrialConfiguration
     seed: int
     threads: int
     data_tag: str
@@ -82,17 +92,17 @@ def read_version_record(version: ModelVersion) -> VersionRecord:
     tags = version.tags
     try:
         record = VersionRecord(
-            configuration=configurations.parse_configuration(tags[CONFIGURATION]),
-            seed=int(tags[enrolment.SEED]),
-            threads=int(tags[enrolment.THREADS]),
+            configuration=parse_configuration(tags[CONFIGURATION]),
+            seed=int(tags[SEED]),
+            threads=int(tags[THREADS]),
             data_tag=tags["fmnist.data"],
-            accuracy=float(tags[enrolment.ACCURACY]),
-            accuracy_sd=float(tags[enrolment.SPREAD]),
-            seeds=int(tags[enrolment.SEEDS]),
-            weights_sha256=tags[enrolment.WEIGHTS],
-            predictions_sha256=tags[enrolment.PREDICTIONS],
-            machine=tags.get(enrolment.MACHINE, "a machine that is not known"),
-            versions={**json.loads(tags[enrolment.VERSIONS])},
+            accuracy=float(tags[ACCURACY]),
+            accuracy_sd=float(tags[SPREAD]),
+            seeds=int(tags[SEEDS]),
+            weights_sha256=tags[WEIGHTS],
+            predictions_sha256=tags[PREDICTIONS],
+            machine=tags.get(MACHINE, "a machine that is not known"),
+            versions={**json.loads(tags[VERSIONS])},
             git=tags.get("fmnist.git", ""),
         )
         if record.threads < 1 or record.seeds < 2:
@@ -125,7 +135,7 @@ def reproduce_version(
         record=record,
         accuracy=float(correct.mean()),
         same_weights=_hash_weights(result.model) == record.weights_sha256,
-        same_predictions=logged_model.hash_predictions(result.probabilities) == record.predictions_sha256,
+        same_predictions=hash_predictions(result.probabilities) == record.predictions_sha256,
         differences=tuple(_list_differences(record, threads)),
         model=result.model,
     )
@@ -158,7 +168,7 @@ def _hash_weights(model: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.keras")
         file.write_bytes(model)
-        return logged_model.hash_weights(trial.load_model(file))
+        return hash_weights(trial.load_model(file))
 
 
 def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
@@ -167,7 +177,7 @@ def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
         yield f"machine: {record.machine}; here {machine.describe_machine()}"
     if record.threads != threads:
         yield f"threads: {record.threads}; here {threads}"
-    current_versions: dict[str, Any] = studies.read_library_versions()
+    current_versions: dict[str, Any] = read_library_versions()
     for name in sorted({*record.versions, *current_versions}):
         if record.versions.get(name) != current_versions.get(name):
             yield f"{name}: {record.versions.get(name, 'none')}; here {current_versions.get(name, 'none')}"

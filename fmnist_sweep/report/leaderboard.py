@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.config import identity as studies
+from fmnist_sweep.config.identity import make_trial_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ class TrialRecord:
 def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
     """What a trial is called wherever it is shown."""
     proposal = history.proposal
-    return str(about["mark"]) + studies.make_trial_name(about["label"], proposal.values, proposal.epochs)
+    return str(about["mark"]) + make_trial_name(about["label"], proposal.values, proposal.epochs)
 
 
 def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.analysis import settings as varied
+from fmnist_sweep.analysis.settings import find_varied_settings, format_value, select_distinct_settings
 from fmnist_sweep.analysis.table import SCORE_COLUMN, is_missing
 from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -87,7 +87,7 @@ def build_column_table(frame: pd.DataFrame, names: Sequence[str]) -> Table:
 
 
 def _list_varied_keys(trials: Sequence[StoredTrial]) -> list[str]:
-    return [setting.key for setting in varied.select_distinct_settings(varied.find_varied_settings(trials))]
+    return [setting.key for setting in select_distinct_settings(find_varied_settings(trials))]
 
 
 def _make_setting_column(key: str) -> Column:
@@ -133,7 +133,7 @@ def format_cell(value: Any) -> str:
         return "–"
     if hasattr(value, "isoformat"):
         return str(value.isoformat(sep=" ", timespec="seconds"))
-    return varied.format_value(value)
+    return format_value(value)
 
 
 def _format_fixed(value: Any, digits: int) -> str:

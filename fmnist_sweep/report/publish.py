@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
+from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.trials import StoredTrial, read_intact_predictions
+from fmnist_sweep.tracking.runs import list_newest_runs
+from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
+from fmnist_sweep.tracking.trials import (
+    StoredTrial,
+    load_trial_splits,
+    read_curves,
+    read_intact_predictions,
+    read_trials_of_journals,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +65,7 @@ def read_findings(
     order: run ids; of equals the first is the best. Without it, that is the one that began first. kind: of these runs.
     """
     places = {run_id: place for place, run_id in enumerate(order)}
-    trials = evidence.read_trials_of_journals(store, journals, kind)
+    trials = read_trials_of_journals(store, journals, kind)
     return _analyze_trials(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
 
 
@@ -75,7 +80,7 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
     return findings.compute_findings(
         trials,
         read_predictions=lambda run_id: read_intact_predictions(store, run_id),
-        read_curves=lambda run_id: evidence.read_curves(store, run_id),
+        read_curves=lambda run_id: read_curves(store, run_id),
         validation_images=None if validation_images is None else validation_images.images,
         twins=None if validation_images is None else validation_images.twins,
     )
@@ -83,11 +88,9 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
 
 def encode_report(findings: Findings, title: str, banner: str | None, command: str, search_summary: str) -> bytes:
     """The page of a study or sweep. searched: what was searched, in a sentence."""
-    from fmnist_sweep.report import page as pages
+    from fmnist_sweep.report.page import render_report
 
-    return pages.render_report(
-        findings, title=title, banner=banner, command=command, search_summary=search_summary
-    ).encode()
+    return render_report(findings, title=title, banner=banner, command=command, search_summary=search_summary).encode()
 
 
 def rebuild_report(
@@ -100,7 +103,7 @@ def rebuild_report(
     parent = _find_parent_run(store, study_id, sweep_id)
     tags = parent.data.tags
     journals = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
-    trials = evidence.read_trials_of_journals(store, journals)
+    trials = read_trials_of_journals(store, journals)
     images, missing_reason = _load_images(store, _find_best_trial(trials), data_dir)
     findings = _analyze_trials(store, trials, images)
     title = f"{tags['fmnist.kind'].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
@@ -108,7 +111,7 @@ def rebuild_report(
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
     content = encode_report(findings, title, banner, tags["mlflow.source.name"], "")
     path = out or locate_report(store, f"{tags['fmnist.kind']}-{_read_id(tags)}-again")
-    packed.write_file_atomically(path, content)
+    write_file_atomically(path, content)
     return path, missing_reason
 
 
@@ -128,7 +131,7 @@ def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -
             f"--{kind}={requested_id}: an id has letters and digits only; fmnist-sweep studies lists them."
         )
     tags = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": requested_id} if requested_id is not None else {})
-    runs = tracking.list_newest_runs(store, tags, 1)
+    runs = list_newest_runs(store, tags, 1)
     if not runs:
         raise ConfigError(
             f"{mask_credentials(store.uri)} has no {kind}{'' if requested_id is None else f' {requested_id}'}: fmnist-sweep studies lists "
@@ -141,7 +144,7 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
     if best is None:
         return {}, None
     try:
-        splits = evidence.load_trial_splits(store, best, data_dir)
+        splits = load_trial_splits(store, best, data_dir)
     except DataError as error:
         return {}, str(error)
     return {splits.tag: prepare_validation_images(splits)}, None
@@ -149,7 +152,7 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
 
 def locate_report(store: Store, name: str) -> Path:
     """Where a report is at hand; name: of the study or sweep, as in keep_here."""
-    return stores.locate_state_folder(store.uri) / "reports" / f"{name}.html"
+    return locate_state_folder(store.uri) / "reports" / f"{name}.html"
 
 
 def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
@@ -158,10 +161,10 @@ def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
     run_id: the run that it was logged to. name: of the study's or sweep's folder. OSError where neither can be made.
     """
     path = locate_report(store, name)
-    logged = stores.locate_local_artifacts(store, run_id)
+    logged = locate_local_artifacts(store, run_id)
     if logged is not None and _try_link(path, logged / REPORT_FILE):
         return path
-    packed.write_file_atomically(path, content)
+    write_file_atomically(path, content)
     return path
 
 

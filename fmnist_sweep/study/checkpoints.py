@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fmnist_sweep import files as packed
+from fmnist_sweep.files import DamagedContent, unpack_arrays, write_file_atomically
 
 _KEPT_COUNT = 2  # the newest, and the one before should the newest turn out damaged
 
@@ -20,7 +20,7 @@ class Checkpoints:
     def save(self, trial_id: str, epoch: int, content: bytes) -> None:
         """Keep the state after an epoch (from 1) and the one before it, and drop all others of the trial."""
         newest = self._folder / trial_id / f"{epoch:06d}.npz"
-        packed.write_file_atomically(newest, content)
+        write_file_atomically(newest, content)
         # Those of later epochs were passed over as damaged when the trial began again before them.
         older = [path for path in self._list_paths(trial_id) if path < newest]
         for path in set(self._list_paths(trial_id)) - {newest, *older[-_KEPT_COUNT + 1 :]}:
@@ -31,8 +31,8 @@ class Checkpoints:
         for path in reversed(self._list_paths(trial_id)):
             content = path.read_bytes()
             try:
-                packed.unpack_arrays(content)
-            except packed.DamagedContent as error:
+                unpack_arrays(content)
+            except DamagedContent as error:
                 self._say(f"{path} is damaged ({error}): what was before it is used, and trained on from there")
             else:
                 return content

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.study import journal as journals
 from fmnist_sweep.study.checkpoints import Checkpoints
-from fmnist_sweep.study.journal import Journal, JournalDamaged
+from fmnist_sweep.study.journal import Journal, JournalDamaged, read_events, read_first_and_last
 from fmnist_sweep.study.lock import Owner, find_owner, lock_folder
 from fmnist_sweep.study.record import StudyRecord
 
@@ -54,15 +53,15 @@ class StudyFolder:
         return False
 
     def read_place(self) -> Place:
-        return _extract_place(journals.read_first_and_last(self.path / _JOURNAL_FILE)[0].body)
+        return _extract_place(read_first_and_last(self.path / _JOURNAL_FILE)[0].body)
 
     def has_clean_end(self) -> bool:
         """Whether its last session ended in good order: all its runs are closed."""
-        return journals.read_first_and_last(self.path / _JOURNAL_FILE)[1].kind in ("closed", "interrupted")
+        return read_first_and_last(self.path / _JOURNAL_FILE)[1].kind in ("closed", "interrupted")
 
     def read_record(self) -> StudyRecord:
         """What its journal says at this moment."""
-        return StudyRecord.from_events(journals.read_events(self.path / _JOURNAL_FILE))
+        return StudyRecord.from_events(read_events(self.path / _JOURNAL_FILE))
 
     def find_owner(self, patience: float = 0) -> Owner | None:
         """Who is running it, or None; patience: seconds to wait for one who only looks at it."""
@@ -212,7 +211,7 @@ def lock_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], must_exist:
 def is_sweep_closed(state: Path, sweep_id: str) -> bool:
     """Whether a sweep's run needs no closing: it is closed with its figures, or was never opened."""
     path = state / "sweeps" / sweep_id / _JOURNAL_FILE
-    return not path.exists() or journals.read_first_and_last(path)[1].kind == "closed"
+    return not path.exists() or read_first_and_last(path)[1].kind == "closed"
 
 
 def read_sweep_run_id(state: Path, sweep_id: str) -> str | None:
@@ -221,7 +220,7 @@ def read_sweep_run_id(state: Path, sweep_id: str) -> str | None:
     if not path.exists():
         return None
     record = SweepRecord({})
-    for event in journals.read_events(path):
+    for event in read_events(path):
         _apply_event(record, event.kind, event.body)
     return record.run_id
 
@@ -234,7 +233,7 @@ def list_sweep_ids(state: Path) -> list[str]:
 def is_sweep_unfinished(state: Path, sweep_id: str, place: Place) -> bool:
     """Whether a sweep is in `place`, nobody holds it, and its last session did not end in good order."""
     path = state / "sweeps" / sweep_id
-    first, last = journals.read_first_and_last(path / _JOURNAL_FILE)
+    first, last = read_first_and_last(path / _JOURNAL_FILE)
     return (
         _extract_place(first.body) == place and last.kind not in ("closed", "interrupted") and find_owner(path) is None
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fmnist_sweep import files as packed
+from fmnist_sweep.files import pack_arrays, unpack_arrays
 from fmnist_sweep.training.events import Epoch, TrialResult
 
 
@@ -21,12 +21,12 @@ def pack_result(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
         "fit_seconds": result.fit_seconds,
     }
     model = np.frombuffer(result.model, np.uint8)
-    return packed.pack_arrays(values, {"probabilities": result.probabilities, "model": model})
+    return pack_arrays(values, {"probabilities": result.probabilities, "model": model})
 
 
 def unpack_result(content: bytes) -> tuple[TrialResult, list[Epoch]]:
     """What was packed; packed.Damaged when it is not that any more."""
-    values, arrays = packed.unpack_arrays(content)
+    values, arrays = unpack_arrays(content)
     end_times = values.pop("ended")
     result = TrialResult(**values, probabilities=arrays["probabilities"], model=arrays["model"].tobytes())
     epochs = [

@@ -7,22 +7,36 @@ from dataclasses import dataclass
 
 from fmnist_sweep.config.job import SEARCH, RunKinds
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.report import leaderboard as report
-from fmnist_sweep.report import publish as publishing
-from fmnist_sweep.report.leaderboard import TrialRecord
-from fmnist_sweep.report.publish import ImagesByDataset
+from fmnist_sweep.report.leaderboard import (
+    TrialRecord,
+    build_leaderboard,
+    build_trial_record,
+    count_states,
+    find_best_record,
+    format_note,
+    mark_ties,
+)
+from fmnist_sweep.report.publish import (
+    REPORT_FILE,
+    ImagesByDataset,
+    encode_report,
+    locate_report,
+    prepare_validation_images,
+    read_findings,
+    save_report,
+)
 from fmnist_sweep.study.folder import OpenStudy, OpenSweep
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import close_parent_run, is_run_active, read_artifacts
 
 
 def list_trial_records(record: StudyRecord) -> list[TrialRecord]:
     """A study's trials as tables and pages show them."""
-    return [report.build_trial_record(history, record.about) for history in record.trained_trials]
+    return [build_trial_record(history, record.about) for history in record.trained_trials]
 
 
 def close_study(sweep: Sweep, planned: PlannedStudy, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
@@ -42,8 +56,8 @@ def close_study(sweep: Sweep, planned: PlannedStudy, opened: OpenStudy, seconds:
         records=records,
         description=description,
         journal_tokens=[opened.token],
-        images={planned.splits.tag: publishing.prepare_validation_images(planned.splits)},
-        failed=bool(records) and report.find_best_record(records) is None,
+        images={planned.splits.tag: prepare_validation_images(planned.splits)},
+        failed=bool(records) and find_best_record(records) is None,
     )
     close_run(sweep, opened, summary, seconds=seconds)
     return records
@@ -52,7 +66,7 @@ def close_study(sweep: Sweep, planned: PlannedStudy, opened: OpenStudy, seconds:
 def refuse_deleted_run(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """StoreError when somebody deleted the run of a study or sweep, of which its journal knows."""
     store, run_id = sweep.store, str(opened.record.run_id)
-    if not sweep.delivery.call_with_retries(lambda: tracking.is_run_active(store, run_id), sweep.stop.sleep):
+    if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id), sweep.stop.sleep):
         raise StoreError(
             f"{mask_credentials(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
             "it there, or type the command with fresh=true to begin anew."
@@ -85,12 +99,12 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
     more: of the journal's last event.
     """
     records, store, run_id = summary.records, sweep.store, str(opened.record.run_id)
-    winner = report.find_best_record(records)
+    winner = find_best_record(records)
     refuse_deleted_run(sweep, opened)
     opened.append_event("closing")
     # Settled before the first try: said again, a figure of the same step and time is not logged twice.
     step, end_time = opened.record.closings - 1, read_clock_ms()
-    tags, metrics = {}, report.count_states(records)
+    tags, metrics = {}, count_states(records)
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
             "best_trial": winner.trial_id,
@@ -101,26 +115,26 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
     status = "FAILED" if summary.failed else "FINISHED"
 
     def close_in_store() -> None:
-        figures = {} if winner is None else tracking.read_artifacts(store, winner.run_id)
-        findings = publishing.read_findings(
+        figures = {} if winner is None else read_artifacts(store, winner.run_id)
+        findings = read_findings(
             store, summary.journal_tokens, summary.images, [record.run_id for record in records], summary.kinds.trial
         )
-        report.mark_ties(records, findings)
+        mark_ties(records, findings)
         paragraphs = [summary.description, f"Command: `{sweep.command}`"]
-        tags["mlflow.note.content"] = report.format_note(summary.title, summary.banner, records, paragraphs)
-        page = publishing.encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
+        tags["mlflow.note.content"] = format_note(summary.title, summary.banner, records, paragraphs)
+        page = encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
         files = {
-            "leaderboard.csv": report.build_leaderboard(records).to_csv(index=False).encode(),
-            publishing.REPORT_FILE: page,
+            "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),
+            REPORT_FILE: page,
             **{f"best/{name}": content for name, content in figures.items()},
         }
-        tracking.close_parent_run(
+        close_parent_run(
             store, run_id, status=status, metrics=metrics, step=step, ended=end_time, tags=tags, files=files
         )
         try:
-            publishing.save_report(store, run_id, summary.report_name, page)
+            save_report(store, run_id, summary.report_name, page)
         except OSError as error:  # the run has it all the same, and nothing is to be trained again for it
-            path = publishing.locate_report(store, summary.report_name)
+            path = locate_report(store, summary.report_name)
             sweep.view.say(
                 f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow"
             )

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.runs import describe_run, is_run_active, link_attempts, log_epochs, start_run
+from fmnist_sweep.tracking.store import explain_outage
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -63,7 +63,7 @@ class Parcel:
             self._deliver(store)
         except Exception as error:
             run_id = self.attempt.run_id
-            if run_id is None or stores.explain_outage(error) is not None or tracking.is_run_active(store, run_id):
+            if run_id is None or explain_outage(error) is not None or is_run_active(store, run_id):
                 raise
             if self.closer is not None:
                 self.on_delivered()
@@ -71,14 +71,14 @@ class Parcel:
     def _deliver(self, store: Store) -> None:
         is_retry, self.is_retry = self.is_retry, True
         if self.attempt.run_id is None:
-            self.on_run_id(tracking.start_run(store, self.info, may_exist=is_retry, start_time=self.start_time))
+            self.on_run_id(start_run(store, self.info, may_exist=is_retry, start_time=self.start_time))
         run_id = str(self.attempt.run_id)
         if not self._has_description:
             # Its files at once, because whoever looks at a failed or killed trial wants to repeat it.
-            tracking.describe_run(store, run_id, self.params, self.splits, self.files)
+            describe_run(store, run_id, self.params, self.splits, self.files)
             self._link_attempts(store)
             self._has_description = True
-        tracking.log_epochs(store, run_id, self.epochs[self._logged_count :])
+        log_epochs(store, run_id, self.epochs[self._logged_count :])
         self._logged_count = len(self.epochs)
         if self.closer is not None:
             self.closer(run_id, is_retry)
@@ -87,9 +87,9 @@ class Parcel:
 
     def _link_attempts(self, store: Store) -> None:
         """Link each dead attempt's run with the next one: one that died at once had no time to link those before it."""
-        attempts = [attempt for attempt in self.dead_attempts if tracking.is_run_active(store, str(attempt.run_id))]
+        attempts = [attempt for attempt in self.dead_attempts if is_run_active(store, str(attempt.run_id))]
         for dead, follower in pairwise((*attempts, self.attempt)):
-            tracking.link_attempts(store, str(dead.run_id), str(follower.run_id), follower.number)
+            link_attempts(store, str(dead.run_id), str(follower.run_id), follower.number)
 
 
 class Delivery:
@@ -119,7 +119,7 @@ class Delivery:
             try:
                 self._queue[0].deliver(self._store)
             except Exception as error:
-                reason = stores.explain_outage(error)
+                reason = explain_outage(error)
                 if reason is None:
                     raise
                 self._back_off(reason)
@@ -161,7 +161,7 @@ class Delivery:
         try:
             call()
         except Exception as error:
-            reason = stores.explain_outage(error)
+            reason = explain_outage(error)
             if reason is None:
                 raise
             self._back_off(reason)
@@ -175,7 +175,7 @@ class Delivery:
             try:
                 answer = call()
             except Exception as error:
-                reason = stores.explain_outage(error)
+                reason = explain_outage(error)
                 if reason is None:
                     raise
                 self._back_off(reason)

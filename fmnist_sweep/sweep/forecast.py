@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
+from fmnist_sweep.search.ask_and_tell import compute_hyperband_rungs
 from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
@@ -116,7 +116,7 @@ def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[i
     """Epochs that each trial really trains, in the order in which a single slot is given them."""
     factor = oracle["factor"]
     trial_epochs = []
-    for bracket in reversed(search.compute_hyperband_rungs(max_epochs, factor)):
+    for bracket in reversed(compute_hyperband_rungs(max_epochs, factor)):
         trained_epochs = 0
         for rung, size in enumerate(bracket):
             epochs = math.ceil(max_epochs / factor ** (len(bracket) - 1 - rung))

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.report.artifacts import make_trial_artifacts
 from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.search import space
@@ -21,12 +21,11 @@ from fmnist_sweep.study.record import Attempt, TrialHistory
 from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import Parcel, RunCloser
 from fmnist_sweep.sweep.plan import PlannedStudy
-from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.models import delete_model
 from fmnist_sweep.tracking.runs import RunEnd
-from fmnist_sweep.training import environment as machine
-from fmnist_sweep.training.environment import read_source_commit
+from fmnist_sweep.tracking.store import explain_outage
+from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.evaluation import evaluate_predictions
 from fmnist_sweep.training.events import Epoch, TrialResult
 
@@ -102,7 +101,7 @@ class StudyParcels:
                 "executor": str(self._sweep.placement),
                 "threads": str(self._sweep.placement.threads),
                 # Of a cluster's node nothing is known here.
-                **({} if self._sweep.placement.name == "ray" else {"machine": machine.describe_machine()}),
+                **({} if self._sweep.placement.name == "ray" else {"machine": describe_machine()}),
                 **continues_tag,
                 **self._study.job.extra_tags,
             },
@@ -151,7 +150,7 @@ class StudyParcels:
         try:
             tracking.kill_run(self._sweep.store, attempt.run_id)
         except Exception as error:
-            if stores.explain_outage(error) is None:
+            if explain_outage(error) is None:
                 raise
 
     def close_dead_run(self, history: TrialHistory, attempt: Attempt, *, wait: bool = True) -> None:
@@ -187,7 +186,7 @@ class StudyParcels:
             path = self._opened.result_path(history.trial_id)
             try:
                 _, epochs = results.unpack_result(path.read_bytes() if path.exists() else b"")
-            except packed.DamagedContent:
+            except DamagedContent:
                 if not self._is_finished(history.attempts[-1]):
                     raise
                 # Its run is closed last: the store has all of it, and only the word of it was lost.
@@ -225,7 +224,7 @@ class StudyParcels:
         for history in [
             history for history in self._surplus_trials if history.is_settled and not history.is_model_dropped
         ]:
-            drop = partial(logged_model.delete_model, sweep.store, str(history.attempts[-1].run_id))
+            drop = partial(delete_model, sweep.store, str(history.attempts[-1].run_id))
             if wait:
                 sweep.delivery.call_with_retries(drop, sweep.stop.sleep)
             elif not sweep.delivery.try_call(drop):

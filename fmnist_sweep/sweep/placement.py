@@ -16,9 +16,8 @@ from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.sweep import plan as plans
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.sweep.plan import PlannedStudy
+from fmnist_sweep.sweep.plan import PlannedStudy, forecast_studies, hash_workload
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
 
@@ -60,7 +59,7 @@ def open_executor(
         view.say(f"executor: {placement}")
         if not config.plan and placement.name == "local":
             probes = _probe_in_workers(plan, executor)
-        yield executor, placement, plans.forecast_studies(plan, probes, max(1, placement.workers))
+        yield executor, placement, forecast_studies(plan, probes, max(1, placement.workers))
 
 
 def dump_placement(placement: Placement) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def _choose_by_measuring(
     cores = backend.count_usable_cores()
     single = Placement("in_process", 1, config.executor.threads or cores)
     single_executor = executors.make_executor(single, config.executor, stop)
-    single_forecast = plans.forecast_studies(plan, _probe_in_process(plan), 1)
+    single_forecast = forecast_studies(plan, _probe_in_process(plan), 1)
     if config.plan or backend.has_gpu() or not single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE:
         may_use_workers = single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE and config.plan
         view.say(f"executor: {single}{', or workers where they are found to be quicker' if may_use_workers else ''}")
@@ -148,7 +147,7 @@ def _choose_by_measuring(
     try:
         with ExitStack() as parallel_stack:
             parallel_executor = parallel_stack.enter_context(executors.make_executor(parallel, config.executor, stop))
-            parallel_forecast = plans.forecast_studies(
+            parallel_forecast = forecast_studies(
                 plan, _probe_in_workers(plan, parallel_executor), parallel_executor.slots
             )
             speedup = _compute_speedup(single_forecast, parallel_forecast)
@@ -190,6 +189,6 @@ def _probe_each_workload(plan: Sequence[PlannedStudy], measure: Any) -> Mapping[
     """One probe for each kind of study that is not over."""
     probes: dict[str, TrainingCost] = {}
     for planned in plan:
-        if not planned.is_done and plans.hash_workload(planned) not in probes:
-            probes[plans.hash_workload(planned)] = measure(planned)
+        if not planned.is_done and hash_workload(planned) not in probes:
+            probes[hash_workload(planned)] = measure(planned)
     return probes

@@ -9,20 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.config import identity as studies
-from fmnist_sweep.config.identity import Study
+from fmnist_sweep.config.identity import Study, hash_content, identify_study, label_studies
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import space
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study.folder import Place, StudyFolder
+from fmnist_sweep.search.ask_and_tell import count_possible_trials, estimate_epochs, explain_infeasible_search
+from fmnist_sweep.study.folder import Place, StudyFolder, find_study_folder, find_unused_folder, list_study_places
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep import forecast
 from fmnist_sweep.text import format_trial_count, mask_credentials
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import has_store_file, is_server, locate_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.probe import TrainingCost
 
@@ -52,7 +50,7 @@ class PlannedStudy:
         config = self.study.job.config
         if config.search.name == "grid":
             backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
-        trials = search.count_possible_trials(config.search.name, config.oracle, self.study.settings)
+        trials = count_possible_trials(config.search.name, config.oracle, self.study.settings)
         return min(trials, _find_trial_limit(self.study))
 
     @property
@@ -93,7 +91,7 @@ class PlannedStudy:
 def locate_runs(job: Job) -> Place:
     """The store and the experiment that a job's runs go to; without the user and password of an address."""
     tracking = job.config.tracking
-    return {"uri": mask_credentials(stores.resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
+    return {"uri": mask_credentials(resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
 
 
 def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedStudy]:
@@ -102,7 +100,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedSt
     TensorFlow is not imported here, so that a mistake, or that there is nothing to do, is told at once.
     """
     studies_by_id: dict[str, tuple[Study, Splits]] = {}
-    for job, label in zip(jobs, studies.label_studies(jobs), strict=True):
+    for job, label in zip(jobs, label_studies(jobs), strict=True):
         train = job.config.settings["train"]
         settings = {
             **job.config.settings,
@@ -110,7 +108,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedSt
         }
         _refuse_endless_search(job, settings)
         splits = load_splits(job.config.data)
-        study = studies.identify_study(job, label, settings, splits.sha256)
+        study = identify_study(job, label, settings, splits.sha256)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]
         if first is not study:
             view.say(f"{label} is the same study as {first.label}: it is run once", "yellow")
@@ -122,18 +120,18 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedSt
 def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
     """Where a study stands; Locked when another process is running it."""
     fresh = study.job.config.fresh
-    folder = None if fresh else folders.find_study_folder(state, study.id, locate_runs(study.job))
+    folder = None if fresh else find_study_folder(state, study.id, locate_runs(study.job))
     if folder is None:
         if not fresh:
             _refuse_moved_store(state, study)
-        return PlannedStudy(study, splits, folders.find_unused_folder(state, study.id), None)
+        return PlannedStudy(study, splits, find_unused_folder(state, study.id), None)
     owner = folder.find_owner(patience=1.0)
     if owner is not None:
         raise Locked(
             f"study {folder.name} ({study.label}) is being run by {owner}: wait for it or end it; type the command "
             "again afterwards and it continues."
         )
-    if not stores.has_store_file(study.job.config.tracking.uri):
+    if not has_store_file(study.job.config.tracking.uri):
         raise StoreError(
             f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job)['uri']}, which is gone: put it "
             "back, or type the command with fresh=true to begin anew."
@@ -144,17 +142,13 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
 def _refuse_moved_store(state: Path, study: Study) -> None:
     """StoreError where a study was recorded in this folder when it, and with it the store, was somewhere else."""
     current_place = locate_runs(study.job)
-    for recorded_place in folders.list_study_places(state, study.id):
+    for recorded_place in list_study_places(state, study.id):
         recorded_uri = recorded_place["uri"]
-        if (
-            recorded_uri == current_place["uri"]
-            or stores.is_server(recorded_uri)
-            or stores.is_server(current_place["uri"])
-        ):
+        if recorded_uri == current_place["uri"] or is_server(recorded_uri) or is_server(current_place["uri"]):
             continue
         recorded_file, current_file = (
-            stores.locate_store_file(recorded_uri),
-            stores.locate_store_file(current_place["uri"]),
+            locate_store_file(recorded_uri),
+            locate_store_file(current_place["uri"]),
         )
         if recorded_file.name == current_file.name and (
             not recorded_file.is_file() or (current_file.is_file() and recorded_file.samefile(current_file))
@@ -173,7 +167,7 @@ def _find_trial_limit(study: Study) -> float:
 
 def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
     config = job.config
-    problem = search.explain_infeasible_search(config.search.name, config.oracle, settings)
+    problem = explain_infeasible_search(config.search.name, config.oracle, settings)
     if problem:
         raise ConfigError(f"search={config.search.name}: {problem}.")
     budgets = (config.search.max_trials, config.search.max_minutes)
@@ -226,7 +220,7 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
 def hash_workload(planned: PlannedStudy) -> str:
     """What studies have alike that take the same time to train; optimizers and seeds make little difference."""
     settings = planned.study.settings
-    return studies.hash_content(
+    return hash_content(
         [*(settings[section] for section in ("model", "regularization", "train")), planned.splits.sha256]
     )
 
@@ -261,4 +255,4 @@ def forecast_studies(plan: Sequence[PlannedStudy], probes: Mapping[str, Training
 def estimate_epochs_left(planned: PlannedStudy) -> float:
     """About how many epochs a study has still to train, for the time that is left."""
     config = planned.study.job.config
-    return search.estimate_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)
+    return estimate_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)

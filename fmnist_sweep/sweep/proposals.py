@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from fmnist_sweep.search import ask_and_tell as search
+from fmnist_sweep.search.ask_and_tell import Search, Wait
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.plan import PlannedStudy
@@ -24,7 +24,7 @@ class Proposals:
     def __init__(self, planned: PlannedStudy, opened: OpenStudy, seconds: Callable[[], float]) -> None:
         config = planned.study.job.config
         self._config, self._opened, self._record, self._seconds = config.search, opened, opened.record, seconds
-        self._search = search.Search(config.search.name, config.oracle, planned.study.settings, config.search.objective)
+        self._search = Search(config.search.name, config.oracle, planned.study.settings, config.search.objective)
         self._lookahead = config.search.lookahead
         self._queue: deque[TrialHistory] = deque()
         self._unreported: deque[TrialHistory] = deque()  # in the order proposed
@@ -45,7 +45,7 @@ class Proposals:
             else:
                 self._search.replay(exchange)
         last = self._record.exchanges[-1:]
-        self._has_told_since_wait = not any(isinstance(exchange, search.Wait) for exchange in last)
+        self._has_told_since_wait = not any(isinstance(exchange, Wait) for exchange in last)
         self._unreported.extend(history for history in self._record.trials.values() if not history.is_reported)
 
     def enqueue(self, histories: Iterable[TrialHistory]) -> None:
@@ -90,7 +90,7 @@ class Proposals:
         if not self._has_told_since_wait or (self._lookahead is not None and len(self._unreported) >= self._lookahead):
             return self._tell_next()
         answer = self._search.ask()
-        if isinstance(answer, search.Wait):
+        if isinstance(answer, Wait):
             self._opened.append_event("waited")  # it is an exchange too: Hyperband may have opened a bracket
             self._has_told_since_wait = False
             return True

@@ -6,10 +6,17 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fmnist_sweep.errors import Locked
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study.folder import OpenStudy, Place
+from fmnist_sweep.study.folder import (
+    OpenStudy,
+    Place,
+    is_sweep_unfinished,
+    list_study_folders,
+    list_sweep_ids,
+    lock_study,
+    lock_sweep,
+)
 from fmnist_sweep.study.journal import JournalDamaged
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import kill_run, list_newest_runs, search_runs
 from fmnist_sweep.tracking.store import Store
 
 _NEWEST_RUNS = 50  # of a study's newest runs
@@ -19,26 +26,26 @@ def close_dead_runs(
     store: Store, state: Path, place: Place, own_names: Collection[str], say: Callable[[str, str], None]
 ) -> None:
     """Close as KILLED the runs of studies and sweeps whose process died and that nobody has taken up since."""
-    for folder in folders.list_study_folders(state):
+    for folder in list_study_folders(state):
         if folder.name in own_names:
             continue
         try:
             if folder.read_place() != place or folder.has_clean_end() or folder.find_owner() is not None:
                 continue
-            with folders.lock_study(folder, {}, lambda text: None) as study:
+            with lock_study(folder, {}, lambda text: None) as study:
                 _close_dead_attempts(store, study)
         except Locked:
             continue
         except JournalDamaged as error:
             say(f"{error} (not a study of this command; left as it is)", "yellow")
-    for sweep_id in folders.list_sweep_ids(state):
+    for sweep_id in list_sweep_ids(state):
         if sweep_id in own_names:
             continue
         try:
-            if folders.is_sweep_unfinished(state, sweep_id, place):
-                with folders.lock_sweep(state, sweep_id, {}) as sweep:
-                    for run in tracking.search_runs(store, {"fmnist.journal": sweep.record.about["token"]}):
-                        tracking.kill_run(store, run.info.run_id)
+            if is_sweep_unfinished(state, sweep_id, place):
+                with lock_sweep(state, sweep_id, {}) as sweep:
+                    for run in search_runs(store, {"fmnist.journal": sweep.record.about["token"]}):
+                        kill_run(store, run.info.run_id)
                     sweep.append_event("interrupted")
         except Locked:
             continue
@@ -57,10 +64,10 @@ def _close_dead_attempts(store: Store, study: OpenStudy) -> None:
         for attempt in history.attempts
         if attempt.state in ("finished", "failed") and not attempt.is_delivered
     }
-    for run in tracking.search_runs(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
+    for run in search_runs(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
         key = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
         if key not in undelivered_attempts:  # those are still to be delivered, by the command that continues
-            tracking.kill_run(store, run.info.run_id)
+            kill_run(store, run.info.run_id)
     study.append_event("interrupted")
 
 
@@ -74,7 +81,7 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
         for history in study.record.trials.values()
         for attempt in history.attempts
     }
-    for run in tracking.list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _NEWEST_RUNS):
+    for run in list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _NEWEST_RUNS):
         tags = run.data.tags
         if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
             raise JournalDamaged(

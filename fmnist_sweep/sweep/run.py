@@ -15,31 +15,44 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.commands import build_continuing_command, build_study_command
+from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import SEARCH, Job, RunKinds, flatten_config
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.report import leaderboard as report
-from fmnist_sweep.report import publish as publishing
-from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.leaderboard import TrialRecord, find_best_record
+from fmnist_sweep.report.publish import locate_report, prepare_validation_images
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study.folder import OpenStudy, OpenSweep, StudyFolder
-from fmnist_sweep.sweep import closing as rollup
+from fmnist_sweep.study.folder import (
+    OpenStudy,
+    OpenSweep,
+    StudyFolder,
+    find_unused_folder,
+    is_sweep_closed,
+    lock_study,
+    lock_sweep,
+    read_sweep_run_id,
+)
 from fmnist_sweep.sweep import forecast
-from fmnist_sweep.sweep import placement as arranging
-from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep import recovery as reaping
+from fmnist_sweep.sweep.closing import (
+    RunSummary,
+    close_run,
+    close_study,
+    find_exit_code,
+    list_trial_records,
+    refuse_deleted_run,
+)
 from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.sweep.plan import PlannedStudy
+from fmnist_sweep.sweep.placement import dump_placement, open_executor, open_idle_executor
+from fmnist_sweep.sweep.plan import PlannedStudy, announce_studies, estimate_epochs_left, locate_runs, plan_studies
+from fmnist_sweep.sweep.recovery import close_dead_runs, refuse_unknown_runs
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
 from fmnist_sweep.tracking import datasets
-from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.runs import RunInfo, describe_platform, describe_run, kill_run, reopen_run, start_run
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.environment import read_source_commit
 
@@ -52,21 +65,19 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     config, command, stop = jobs[0].config, build_continuing_command(command), stop or Stop()
     _refuse_several_stores(jobs)
     state_folder = stores.locate_state_folder(config.tracking.uri)
-    plan = plans.plan_studies(jobs, state_folder, view)
-    plans.announce_studies(plan, view)
+    plan = plan_studies(jobs, state_folder, view)
+    announce_studies(plan, view)
     is_done = all(planned.is_done for planned in plan)
-    if is_done and folders.is_sweep_closed(state_folder, _compute_sweep_id(plan)):
+    if is_done and is_sweep_closed(state_folder, _compute_sweep_id(plan)):
         return _show_earlier_results(plan, view)
     with ExitStack() as executor_stack:
         if is_done:  # only the sweep's own run is still to be closed
-            executor, placement = executor_stack.enter_context(arranging.open_idle_executor(stop))
+            executor, placement = executor_stack.enter_context(open_idle_executor(stop))
         else:
             view.say("starting TensorFlow ...")
             backend.import_tensorflow()
             with _explain_disk_errors(Path(tempfile.gettempdir())):  # workers' images
-                executor, placement, expected = executor_stack.enter_context(
-                    arranging.open_executor(plan, config, stop, view)
-                )
+                executor, placement, expected = executor_stack.enter_context(open_executor(plan, config, stop, view))
             _say_costs(expected, config.tracking.uri, state_folder, view)
         if config.plan:
             return ExitCode.DONE
@@ -90,8 +101,8 @@ class SweepRun:
 def find_sweep_run(jobs: Sequence[Job], view: View) -> SweepRun:
     """Where the runs of jobs are that were run before, in this order. Errors: StoreError where they were not."""
     state_folder = stores.locate_state_folder(jobs[0].config.tracking.uri)
-    plan = plans.plan_studies(jobs, state_folder, view)
-    run_id = folders.read_sweep_run_id(state_folder, _compute_sweep_id(plan))
+    plan = plan_studies(jobs, state_folder, view)
+    run_id = read_sweep_run_id(state_folder, _compute_sweep_id(plan))
     tokens = [planned.record.about["token"] for planned in plan if planned.record is not None]
     if run_id is None or len(tokens) < len(jobs):
         raise StoreError(f"{state_folder} does not know of these studies: type the command again.")
@@ -111,7 +122,7 @@ def _compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:
     sweep_ids = {planned.record.sweep_id if planned.record else None for planned in plan}
     sweep_id = sweep_ids.pop() if len(sweep_ids) == 1 else None
     names = sorted(planned.folder.name for planned in plan)
-    return sweep_id or studies.hash_content([*names, *sorted(plans.locate_runs(plan[0].study.job).items())])
+    return sweep_id or hash_content([*names, *sorted(locate_runs(plan[0].study.job).items())])
 
 
 def _refuse_several_stores(jobs: Sequence[Job]) -> None:
@@ -127,13 +138,13 @@ def _refuse_several_stores(jobs: Sequence[Job]) -> None:
 
 def _show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
     """Show what a finished sweep found; neither TensorFlow nor the tracking store is touched."""
-    results = {planned.folder.name: rollup.list_trial_records(planned.record) for planned in plan if planned.record}
+    results = {planned.folder.name: list_trial_records(planned.record) for planned in plan if planned.record}
     for planned in plan:
         view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].study.job.kinds is SEARCH:
         view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it,")
         view.say("fresh=true begins anew beside it.")
-    return rollup.find_exit_code(results)
+    return find_exit_code(results)
 
 
 @contextmanager
@@ -177,22 +188,22 @@ def _lock_studies(sweep: Sweep, plan: Sequence[PlannedStudy], state_folder: Path
             "data": planned.splits.tag,
             "identity": planned.study.identity,
             "command": build_study_command(planned.study.job),
-            **plans.locate_runs(planned.study.job),
+            **locate_runs(planned.study.job),
         }
-        study = stack.enter_context(folders.lock_study(planned.folder, about, sweep.view.say))
+        study = stack.enter_context(lock_study(planned.folder, about, sweep.view.say))
         if planned.study.job.config.fresh and study.record.sweep_id is not None:
             # Another command with fresh=true has begun and left it since: this one begins the next.
-            planned.folder = folders.find_unused_folder(state_folder, planned.study.id)
-            study = stack.enter_context(folders.lock_study(planned.folder, about, sweep.view.say))
+            planned.folder = find_unused_folder(state_folder, planned.study.id)
+            study = stack.enter_context(lock_study(planned.folder, about, sweep.view.say))
         open_studies[planned.folder.name] = study
         planned.record = open_studies[planned.folder.name].record  # as it is now that nobody else changes it
-    place, sweep_id = plans.locate_runs(plan[0].study.job), _compute_sweep_id(plan)
+    place, sweep_id = locate_runs(plan[0].study.job), _compute_sweep_id(plan)
     has_begun = any(study.record.sweep_id == sweep_id for study in open_studies.values())
     members = {"studies": sorted(open_studies), "journals": [open_studies[name].token for name in sorted(open_studies)]}
-    open_sweep = stack.enter_context(folders.lock_sweep(state_folder, sweep_id, {**members, **place}, has_begun))
+    open_sweep = stack.enter_context(lock_sweep(state_folder, sweep_id, {**members, **place}, has_begun))
     own_names = {*open_studies, sweep_id}
     sweep.delivery.call_with_retries(
-        lambda: reaping.close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say), sweep.stop.sleep
+        lambda: close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say), sweep.stop.sleep
     )
     return _SweepSession(sweep, plan, open_studies, open_sweep, state_folder)
 
@@ -200,7 +211,7 @@ def _lock_studies(sweep: Sweep, plan: Sequence[PlannedStudy], state_folder: Path
 def _run_studies(session: _SweepSession) -> ExitCode:
     sweep, plan = session.sweep, session.plan
     with _open_sweep_run(session):
-        sweep.view.begin_sweep(sum(plans.estimate_epochs_left(planned) for planned in plan), sweep.executor.slots)
+        sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in plan), sweep.executor.slots)
         for number, planned in enumerate(plan, 1):
             open_study = session.open_studies[planned.folder.name]
             if not planned.is_done:
@@ -208,9 +219,9 @@ def _run_studies(session: _SweepSession) -> ExitCode:
                 with _open_study_run(session, planned, open_study):
                     supervisor = Supervisor(sweep, planned, open_study)
                     supervisor.run()
-                    records = rollup.close_study(sweep, planned, open_study, supervisor.count_seconds())
+                    records = close_study(sweep, planned, open_study, supervisor.count_seconds())
             else:
-                records = rollup.list_trial_records(open_study.record)
+                records = list_trial_records(open_study.record)
             session.results[planned.folder.name] = records
             sweep.view.show_leaderboard(
                 f"{planned.study.label}: {format_trial_count(len(open_study.record.trained_trials))}",
@@ -226,7 +237,7 @@ def _open_sweep_run(session: _SweepSession) -> Iterator[None]:
     sweep, open_sweep = session.sweep, session.open_sweep
     labels = " | ".join(planned.study.label for planned in session.plan)
     kind = session.kinds.sweep
-    info = tracking.RunInfo(
+    info = RunInfo(
         kind=kind,
         name=f"{max(planned.name_prefix for planned in session.plan)}{kind} · {labels}"[:250],
         tags={
@@ -236,7 +247,7 @@ def _open_sweep_run(session: _SweepSession) -> Iterator[None]:
             "journal": open_sweep.record.about["token"],
             "data": ", ".join(dict.fromkeys(planned.splits.tag for planned in session.plan)),
             "git": read_source_commit(),
-            **tracking.describe_platform(),
+            **describe_platform(),
         },
         command=sweep.command,
     )
@@ -266,7 +277,7 @@ def _open_study_run(session: _SweepSession, planned: PlannedStudy, open_study: O
         }
     else:
         sweep_ids = {"sweep_id": record.sweep_id, "sweep_run_id": record.sweep_run_id}
-    info = tracking.RunInfo(
+    info = RunInfo(
         kind=session.kinds.study,
         name=f"{planned.name_prefix}{session.kinds.study} · {record.about['label']}"[:250],
         tags={
@@ -282,7 +293,7 @@ def _open_study_run(session: _SweepSession, planned: PlannedStudy, open_study: O
         parent=sweep_ids["sweep_run_id"],
     )
     trial_limit = None if math.isinf(planned.trial_count) else planned.trial_count
-    executor_fields = arranging.dump_placement(sweep.placement)
+    executor_fields = dump_placement(sweep.placement)
     open_study.append_event(
         "opened", command=build_study_command(study.job), planned=trial_limit, executor=executor_fields, **sweep_ids
     )
@@ -290,7 +301,7 @@ def _open_study_run(session: _SweepSession, planned: PlannedStudy, open_study: O
         _open_run(sweep, info, open_study)
         trial_kind = session.kinds.trial
         sweep.delivery.call_with_retries(
-            lambda: reaping.refuse_unknown_runs(sweep.store, open_study, trial_kind), sweep.stop.sleep
+            lambda: refuse_unknown_runs(sweep.store, open_study, trial_kind), sweep.stop.sleep
         )
         sweep.delivery.call_with_retries(lambda: _describe_study(sweep, planned, str(record.run_id)), sweep.stop.sleep)
         yield
@@ -303,9 +314,7 @@ def _describe_study(sweep: Sweep, planned: PlannedStudy, run_id: str) -> None:
     study, config = planned.study, planned.study.job.config
     search_params = {f"search.{key}": value for key, value in _list_search_params(config).items()}
     identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
-    tracking.describe_run(
-        sweep.store, run_id, {**flatten_config(study.settings), **search_params}, planned.splits, identity
-    )
+    describe_run(sweep.store, run_id, {**flatten_config(study.settings), **search_params}, planned.splits, identity)
 
 
 def _list_search_params(config: Any) -> dict[str, Any]:
@@ -314,24 +323,22 @@ def _list_search_params(config: Any) -> dict[str, Any]:
     return {**arguments, **config.oracle}
 
 
-def _open_run(sweep: Sweep, info: tracking.RunInfo, opened: OpenStudy | OpenSweep) -> None:
+def _open_run(sweep: Sweep, info: RunInfo, opened: OpenStudy | OpenSweep) -> None:
     store, run_id = sweep.store, opened.record.run_id
     if run_id is None:
         # It may exist all the same, made by a process that died before it could write that down.
-        new_run_id = sweep.delivery.call_with_retries(
-            lambda: tracking.start_run(store, info, may_exist=True), sweep.stop.sleep
-        )
+        new_run_id = sweep.delivery.call_with_retries(lambda: start_run(store, info, may_exist=True), sweep.stop.sleep)
         opened.append_event("run", run_id=new_run_id)
         return
-    rollup.refuse_deleted_run(sweep, opened)
-    sweep.delivery.call_with_retries(lambda: tracking.reopen_run(store, run_id, info.command), sweep.stop.sleep)
+    refuse_deleted_run(sweep, opened)
+    sweep.delivery.call_with_retries(lambda: reopen_run(store, run_id, info.command), sweep.stop.sleep)
 
 
 def _kill_run(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """Close a run that is broken off. Where the store is away, the next start does it."""
     if opened.record.run_id is not None:
         try:
-            tracking.kill_run(sweep.store, opened.record.run_id)
+            kill_run(sweep.store, opened.record.run_id)
         except Exception as error:
             if stores.explain_outage(error) is None:
                 raise
@@ -346,13 +353,13 @@ def _close_sweep(session: _SweepSession) -> None:
         StudyFolder(session.state_folder / "studies" / name) for name in names if name not in session.results
     ]
     for folder in other_folders:
-        session.results[folder.name] = rollup.list_trial_records(folder.read_record())
+        session.results[folder.name] = list_trial_records(folder.read_record())
     records = [record for name in names for record in session.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in session.plan))
     failed_count = sum(record.state == "failed" for record in records)
     count_text = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
     banner = next((planned.banner for planned in session.plan if planned.banner), None)
-    summary = rollup.RunSummary(
+    summary = RunSummary(
         report_name=_make_report_name(session),
         title=f"{session.kinds.sweep.capitalize()} {labels}",
         kinds=session.kinds,
@@ -360,10 +367,10 @@ def _close_sweep(session: _SweepSession) -> None:
         records=records,
         description=f"{count_text}, {format_trial_count(len(records))}, {failed_count} failed.",
         journal_tokens=session.open_sweep.record.about["journals"],
-        images={planned.splits.tag: publishing.prepare_validation_images(planned.splits) for planned in session.plan},
-        failed=rollup.find_exit_code(session.results) is ExitCode.ALL_FAILED,
+        images={planned.splits.tag: prepare_validation_images(planned.splits) for planned in session.plan},
+        failed=find_exit_code(session.results) is ExitCode.ALL_FAILED,
     )
-    rollup.close_run(session.sweep, session.open_sweep, summary)
+    close_run(session.sweep, session.open_sweep, summary)
     if len(names) > 1:
         session.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(records))} of {count_text}", records)
 
@@ -382,7 +389,7 @@ def _announce_results(session: _SweepSession) -> ExitCode:
     view.say(f"store: {mask_credentials(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
     if session.kinds is SEARCH:
         _suggest_commands(session, records)
-    return rollup.find_exit_code(session.results)
+    return find_exit_code(session.results)
 
 
 def _suggest_commands(session: _SweepSession, records: Sequence[TrialRecord]) -> None:
@@ -394,7 +401,7 @@ def _suggest_commands(session: _SweepSession, records: Sequence[TrialRecord]) ->
     }
     folder = plan[0].study.job.config.data.dir
     data_options = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
-    report_path = publishing.locate_report(sweep.store, _make_report_name(session))
+    report_path = locate_report(sweep.store, _make_report_name(session))
     if report_path.is_file():
         view.say(f"report: {report_path}")
     view.say(
@@ -404,7 +411,7 @@ def _suggest_commands(session: _SweepSession, records: Sequence[TrialRecord]) ->
     )
     if all(planned.splits.origin.source == "drawn" for planned in plan):
         view.say("drawn images: nothing of this sweep can be promoted.")
-    elif report.find_best_record(records):
+    elif find_best_record(records):
         view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options | data_options)}")
 
 

@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.files import DamagedContent, write_file_atomically
 from fmnist_sweep.report.leaderboard import build_trial_record
 from fmnist_sweep.study import results
 from fmnist_sweep.study.folder import OpenStudy
@@ -180,7 +180,7 @@ class Supervisor:
     def _deliver_late(self, history: TrialHistory) -> None:
         try:
             self._parcels.deliver_late(history)
-        except packed.DamagedContent as error:
+        except DamagedContent as error:
             path, attempt = self._opened.result_path(history.trial_id), history.attempts[-1]
             self._sweep.view.say(f"{path} is damaged ({error}): this trial is trained again", "yellow")
             self._note("lost", trial_id=history.trial_id, attempt=attempt.number)
@@ -258,9 +258,7 @@ class Supervisor:
         history, validation = live.history, self._planned.splits.validation
         evaluation = evaluate_predictions(validation.labels, result.probabilities, LABELS)
         correct_count = round(evaluation.accuracy * len(validation.labels))
-        packed.write_file_atomically(
-            self._opened.result_path(result.trial_id), results.pack_result(result, live.epochs)
-        )
+        write_file_atomically(self._opened.result_path(result.trial_id), results.pack_result(result, live.epochs))
         end_time = read_clock_ms()
         self._record_end(
             "finished",

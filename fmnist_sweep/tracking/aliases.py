@@ -18,9 +18,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    MODEL_NAME,
+    acquire_store_lock,
+    get_registered_model,
+    list_versions,
+    load_version,
+    map_aliases,
+    resolve_version,
+    shorten_text,
+)
+from fmnist_sweep.tracking.runs import get_user_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -78,13 +88,13 @@ _MOVE_ADAPTER = TypeAdapter(Move)
 
 def list_moves(store: Store) -> list[Move]:
     """All moves, the oldest first; StoreError where a tag with a move's name holds no move."""
-    return _read_moves(store, versions.get_registered_model(store))
+    return _read_moves(store, get_registered_model(store))
 
 
 def read_alias_states(store: Store) -> dict[str, AliasState]:
     """Where champion, challenger and each other alias with a history stand, by alias."""
-    model = versions.get_registered_model(store)
-    alias_versions, moves = versions.map_aliases(model), _read_moves(store, model)
+    model = get_registered_model(store)
+    alias_versions, moves = map_aliases(model), _read_moves(store, model)
     newest = {move.alias: move for move in moves}
     return {
         alias: AliasState(alias_versions.get(alias), newest.get(alias))
@@ -97,9 +107,9 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
 
     The caller holds `versions.locked`. StoreError where there is no such version.
     """
-    version = str(versions.resolve_version(store, version).version)
-    model = versions.get_registered_model(store)
-    current_version = versions.map_aliases(model).get(alias)
+    version = str(resolve_version(store, version).version)
+    model = get_registered_model(store)
+    current_version = map_aliases(model).get(alias)
     records = _read_records(store, model)
     last = next((record for record in reversed(records) if record.alias == alias), None)
     if last is not None and last.version == version == current_version:
@@ -115,7 +125,7 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
             kind,
             mask_credentials(why),
             mask_credentials(command),
-            tracking.get_user_name(),
+            get_user_name(),
         )
         _write_move(store, last)
     store.client.set_registered_model_alias(MODEL_NAME, alias, version)
@@ -128,14 +138,14 @@ def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
     Two in a row go two steps back. The model is verified and loaded before the alias moves; PromotionRefused where it
     cannot be, or where there is nothing to go back to.
     """
-    with versions.acquire_store_lock(store):
-        model = versions.get_registered_model(store)
-        requested = None if to is None else str(versions.resolve_version(store, to).version)
-        current_version = versions.map_aliases(model).get(CHAMPION)
+    with acquire_store_lock(store):
+        model = get_registered_model(store)
+        requested = None if to is None else str(resolve_version(store, to).version)
+        current_version = map_aliases(model).get(CHAMPION)
         target = _find_interrupted_rollback(_read_records(store, model), current_version, requested)
         if target is None:
             target = _choose_earlier_champion(store, _read_moves(store, model), current_version, requested)
-        versions.load_version(store, versions.resolve_version(store, target))
+        load_version(store, resolve_version(store, target))
         previous = (
             f"the champion before version {current_version}" if current_version else "the last champion there was"
         )
@@ -156,7 +166,7 @@ def _find_interrupted_rollback(
 def _choose_earlier_champion(
     store: Store, moves: Sequence[Move], current_version: str | None, requested: str | None
 ) -> str:
-    registered_numbers = {str(version.version) for version in versions.list_versions(store)}
+    registered_numbers = {str(version.version) for version in list_versions(store)}
     champion_moves = [move for move in moves if move.alias == CHAMPION and move.completed]
     former_champions = {
         number for move in champion_moves for number in (move.previous, move.version) if number in registered_numbers
@@ -213,7 +223,7 @@ def _move_line_to(line: list[str], version: str | None) -> None:
 
 def _read_moves(store: Store, model: RegisteredModel | None) -> list[Move]:
     """The moves; one is completed, too, when the alias was seen to have arrived, though nobody could mark it."""
-    records, alias_versions = _read_records(store, model), versions.map_aliases(model)
+    records, alias_versions = _read_records(store, model), map_aliases(model)
     moves: list[Move] = []
     for record in reversed(records):
         # Where the alias is now, or was when it was next moved.
@@ -246,7 +256,7 @@ def _write_move(store: Store, record: Move) -> None:
     content = asdict(record)
     del content["number"]
     for key, max_length in _MAX_LENGTHS.items():  # a command's bytes need not be text, a database's must
-        content[key] = versions.shorten_text(content[key].encode(errors="replace").decode(), max_length)
+        content[key] = shorten_text(content[key].encode(errors="replace").decode(), max_length)
     text = json.dumps(content, ensure_ascii=False)
     if len(text) > _MAX_RECORD_LENGTH:  # of characters that JSON writes as several
         text = json.dumps({**content, "why": "", "command": ""}, ensure_ascii=False)

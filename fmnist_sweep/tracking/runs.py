@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import datasets
-from fmnist_sweep.tracking import models as logged_model
+from fmnist_sweep.tracking.models import (
+    MODEL_NOT_KEPT,
+    MODEL_TAG,
+    delete_model,
+    fail_pending_models,
+    find_ready_model,
+    log_model,
+)
 from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
 
@@ -233,18 +240,18 @@ def finish_trial(
     run = store.client.get_run(run_id)
     if run.info.status == "FINISHED":  # only the word of it was lost
         return
-    model_id, existing_model = None, logged_model.find_ready_model(store, run) if closing.is_retry else None
+    model_id, existing_model = None, find_ready_model(store, run) if closing.is_retry else None
     if keep_model:
-        model_id = (existing_model or logged_model.log_model(store, run, result.model, example)).model_id
+        model_id = (existing_model or log_model(store, run, result.model, example)).model_id
     elif existing_model is not None:
-        logged_model.delete_model(store, run_id)
+        delete_model(store, run_id)
     metrics = [
         *_build_metrics(scores, closing.ended, model_id=model_id, dataset=_find_validation_dataset(run)),
         *_build_metrics(costs, closing.ended, model_id=model_id),
     ]
     tags = [RunTag("mlflow.note.content", _compose_trial_note(result, evaluation))]
     if not keep_model:
-        tags.append(RunTag(logged_model.MODEL_TAG, logged_model.MODEL_NOT_KEPT))
+        tags.append(RunTag(MODEL_TAG, MODEL_NOT_KEPT))
     store.client.log_batch(run_id, metrics=metrics, tags=tags)
     store.client.set_terminated(run_id, "FINISHED", closing.ended)
 
@@ -283,7 +290,7 @@ def kill_run(store: Store, run_id: str) -> None:
     if not is_run_active(store, run_id):
         return
     if store.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
-        logged_model.fail_pending_models(store, run_id)
+        fail_pending_models(store, run_id)
         store.client.set_terminated(run_id, "KILLED")
 
 

@@ -15,7 +15,7 @@ from fmnist_sweep.data import DataConfig, Split, load_splits
 from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import log_files, read_artifact
 from fmnist_sweep.tracking.trials import Predictions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TestPredictions(Predictions):
 
 def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredictions:
     """The test predictions of a run that has the tag; title: what it is called. Errors: StoreError."""
-    content = tracking.read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
+    content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
     if content is None:
         raise StoreError(f"{title} has no {TEST_PREDICTIONS_FILE} any more: delete that run and train it again.")
     try:
@@ -69,10 +69,10 @@ def log_test_predictions(
     import keras
     from mlflow.entities import Metric, RunTag
 
-    from fmnist_sweep.training import optimization as training
+    from fmnist_sweep.training.optimization import encode_targets
 
     probabilities = np.asarray(model.predict(images.images, batch_size=_BATCH_SIZE, verbose=0), np.float32)
-    per_image = keras.losses.get(loss)(training.encode_targets(loss, images.labels), probabilities)
+    per_image = keras.losses.get(loss)(encode_targets(loss, images.labels), probabilities)
     scores = {
         "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
         # With the penalties on the weights, as a trial's val_loss.
@@ -81,7 +81,7 @@ def log_test_predictions(
     content = io.BytesIO()
     np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
     now = datetime.now(UTC)
-    tracking.log_files(store, run_id, {TEST_PREDICTIONS_FILE: content.getvalue()})
+    log_files(store, run_id, {TEST_PREDICTIONS_FILE: content.getvalue()})
     # The tag last, with the figures: a run that has it has the file. MLflow commits figures before tags, so that a kill
     # may have left them alone; logged again they would be second values, as their time is another.
     logged_metrics = store.client.get_run(run_id).data.metrics

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import make_printable
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import filter_runs, read_artifact, search_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -130,15 +130,13 @@ def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("
     kinds: of runs, as their tag fmnist.kind says.
     """
     with _pause_garbage_collection():
-        return build_trials(
-            [run for kind in kinds for run in tracking.search_runs(store, {"fmnist.kind": kind, **tags})]
-        )
+        return build_trials([run for kind in kinds for run in search_runs(store, {"fmnist.kind": kind, **tags})])
 
 
 def filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
     """The trials that meet conditions in MLflow's own language, the first begun first."""
     with _pause_garbage_collection():
-        return build_trials(tracking.filter_runs(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
+        return build_trials(filter_runs(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
 
 
 @contextmanager
@@ -207,7 +205,7 @@ def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
 
 def read_predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
-    content = tracking.read_artifact(store, run_id, "predictions.npz")
+    content = read_artifact(store, run_id, "predictions.npz")
     return None if content is None else unpack_predictions(content)
 
 
@@ -231,7 +229,7 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
     the data is not at hand, or other data is.
     """
     owner_name = f"{trial.name} (run {trial.run_id})"
-    content = tracking.read_artifact(store, trial.run_id, "config.yaml")
+    content = read_artifact(store, trial.run_id, "config.yaml")
     if content is None:
         raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
     expected = trial.tags.get("fmnist.data")
@@ -305,7 +303,7 @@ def unpack_predictions(content: bytes) -> Predictions:
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
     """A trial's predictions; None where the store has none, or a damaged file."""
     # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
-    content = tracking.read_artifact(store, run_id, "predictions.npz")
+    content = read_artifact(store, run_id, "predictions.npz")
     try:
         return None if content is None else unpack_predictions(content)
     except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.training import backend, models
-from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training.optimization import (
+    augment_images,
+    build_optimizer,
+    draw_epoch_order,
+    encode_targets,
+    make_accuracy_metric,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -134,15 +140,13 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
     """Seconds of tracing, and of an epoch with its validation."""
     train = config["train"]
     batch = min(train["batch_size"], _LARGEST_BATCH)
-    order = training.draw_epoch_order(len(splits.train.labels), config["seed"], 1)
-    targets = training.encode_targets(train["loss"], splits.train.labels)
+    order = draw_epoch_order(len(splits.train.labels), config["seed"], 1)
+    targets = encode_targets(train["loss"], splits.train.labels)
     model = _build_compiled_model(config)
 
     def fit(count: int) -> None:
         indices = order[:count]
-        images = training.augment_images(
-            splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"]
-        )
+        images = augment_images(splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"])
         model.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
 
     def predict(count: int) -> None:
@@ -166,9 +170,9 @@ def _build_compiled_model(config: Mapping[str, Any]) -> keras.Model:
     finally:
         keras.config.set_dtype_policy(previous_policy)
     model.compile(
-        optimizer=training.build_optimizer(config["optimizer"]),
+        optimizer=build_optimizer(config["optimizer"]),
         loss=train["loss"],
-        metrics=[training.make_accuracy_metric(train["loss"])],
+        metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,
     )
     return model

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import files as packed
+from fmnist_sweep.files import DamagedContent, pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -48,14 +48,14 @@ def pack_snapshot(snapshot: Snapshot) -> bytes:
     }
     arrays = {f"state.{number}": array for number, (_, array) in enumerate(snapshot.state)}
     arrays |= {f"best.{number}": array for number, array in enumerate(best_weights or ())}
-    return packed.pack_arrays(values, {**arrays, "probabilities": snapshot.best_probabilities})
+    return pack_arrays(values, {**arrays, "probabilities": snapshot.best_probabilities})
 
 
 def unpack_snapshot(content: bytes) -> Snapshot:
     """The snapshot of packed bytes; packed.Damaged when they are torn, altered or something else."""
-    values, arrays = packed.unpack_arrays(content)
+    values, arrays = unpack_arrays(content)
     if values.get("kind") != _KIND:
-        raise packed.DamagedContent("it is no checkpoint of a trial")
+        raise DamagedContent("it is no checkpoint of a trial")
     weight_count = values["best_weights"]
     return Snapshot(
         history=values["history"],

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.errors import DISK_ERRORS
+from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.training import models, snapshot
-from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.optimization import (
+    History,
+    augment_images,
+    build_optimizer,
+    compute_learning_rate,
+    draw_epoch_order,
+    encode_targets,
+    find_best_epoch,
+    make_accuracy_metric,
+    should_stop,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +52,7 @@ def run_trial(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool] =
     """
     try:
         yield from _train_epochs(spec, splits, is_stopping)
-    except (packed.DamagedContent, snapshot.CheckpointMismatch) as error:
+    except (DamagedContent, snapshot.CheckpointMismatch) as error:
         yield CheckpointRefused(spec.trial_id, str(error))
 
 
@@ -104,8 +114,8 @@ class _Fit:
         self._seed: int = spec.config["seed"]
         self._splits = splits
         loss = self._train["loss"]
-        self._targets = training.encode_targets(loss, splits.train.labels)
-        self._validation_targets = training.encode_targets(loss, splits.validation.labels)
+        self._targets = encode_targets(loss, splits.train.labels)
+        self._validation_targets = encode_targets(loss, splits.validation.labels)
         self._best_weights: list[NDArray[Any]] = []
         self._best_probabilities = np.empty((0, 10), np.float32)
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
@@ -118,9 +128,9 @@ class _Fit:
             keras.config.set_dtype_policy("float32")
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._model.compile(
-            optimizer=training.build_optimizer(spec.config["optimizer"]),
+            optimizer=build_optimizer(spec.config["optimizer"]),
             loss=loss,
-            metrics=[training.make_accuracy_metric(loss)],
+            metrics=[make_accuracy_metric(loss)],
             jit_compile=False,  # XLA takes two to three times longer on a CPU
         )
         self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
@@ -159,25 +169,25 @@ class _Fit:
         self._checkpoint_time = time.monotonic()
         return content
 
-    def _find_best_epoch(self, history: training.History) -> int:
+    def _find_best_epoch(self, history: History) -> int:
         """The epoch to keep: images that were trained on choose none, so beside them it is the last."""
         if self._spec.data.include_validation:
             return len(history)
-        return training.find_best_epoch(history, self._spec.objective)
+        return find_best_epoch(history, self._spec.objective)
 
-    def is_finished(self, history: training.History) -> bool:
+    def is_finished(self, history: History) -> bool:
         stopping = self._train["early_stopping"]
         if len(history) >= self._train["epochs"]:
             return True
-        return bool(stopping) and bool(history) and training.should_stop(history, **stopping)
+        return bool(stopping) and bool(history) and should_stop(history, **stopping)
 
-    def train_epoch(self, history: training.History) -> dict[str, float]:
+    def train_epoch(self, history: History) -> dict[str, float]:
         """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
         epoch, start, cpu_start = len(history) + 1, time.perf_counter(), time.process_time()
-        rate = training.compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
+        rate = compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
         self._model.optimizer.learning_rate = rate
-        order = training.draw_epoch_order(len(self._targets), self._seed, epoch)
-        images = training.augment_images(
+        order = draw_epoch_order(len(self._targets), self._seed, epoch)
+        images = augment_images(
             self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
         )
         keras_history = self._model.fit(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.analysis import findings, peers
-from fmnist_sweep.analysis import settings as varied
 from fmnist_sweep.analysis.comparison import SEED_SD
 from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.analysis.settings import find_varied_settings, select_distinct_settings
 from fmnist_sweep.report import wording
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
 from fmnist_sweep.training.evaluation import compute_wilson_interval
@@ -63,20 +63,20 @@ def test_rows_say_interval_and_tie_by_run() -> None:
 def test_what_varied_leaves_out_what_did_not_and_bookkeeping_and_the_seed() -> None:
     given: dict[str, Any] = {"model__filters": 32, "data__dir": "/a", "seed": 1, "optimizer__momentum": 0}
     other = given | {"model__filters": 64, "data__dir": "/b", "seed": 2, "optimizer__momentum": 0.0}
-    (only,) = varied.find_varied_settings([trial(1, 0.9, **given), trial(2, 0.8, **other)])
+    (only,) = find_varied_settings([trial(1, 0.9, **given), trial(2, 0.8, **other)])
     assert (only.key, only.values) == ("model.filters", (32, 64))
 
 
 def test_a_setting_that_some_trials_lack_varied() -> None:
-    (only,) = varied.find_varied_settings([trial(1, 0.9, optimizer__momentum=0.9), trial(2, 0.9)])
+    (only,) = find_varied_settings([trial(1, 0.9, optimizer__momentum=0.9), trial(2, 0.9)])
     assert only.values == (0.9, None) and only.numeric
     assert only.levels == [0.9, None]
 
 
 def test_an_axis_is_logarithmic_where_values_span_factors() -> None:
-    rates = varied.find_varied_settings([trial(1, 0.9, rate=1e-4, units=128), trial(2, 0.9, rate=1e-2, units=64)])
+    rates = find_varied_settings([trial(1, 0.9, rate=1e-4, units=128), trial(2, 0.9, rate=1e-2, units=64)])
     assert {setting.key: setting.log for setting in rates} == {"rate": True, "units": False}
-    assert not varied.find_varied_settings([trial(1, 0.9, rate=0.0), trial(2, 0.9, rate=1.0)])[0].log
+    assert not find_varied_settings([trial(1, 0.9, rate=0.0), trial(2, 0.9, rate=1.0)])[0].log
 
 
 def test_settings_that_changed_together_are_one() -> None:
@@ -84,7 +84,7 @@ def test_settings_that_changed_together_are_one() -> None:
         trial(n, 0.9, builder=b, epochs=e, x=x)
         for n, b, e, x in ((1, "cnn", 10, 1), (2, "mlp", 20, 1), (3, "mlp", 20, 2))
     ]
-    first, second = varied.select_distinct_settings(varied.find_varied_settings(trials))
+    first, second = select_distinct_settings(find_varied_settings(trials))
     assert (first.key, first.same_as, second.key) == ("builder", ("epochs",), "x")
 
 

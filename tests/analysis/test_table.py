@@ -22,7 +22,7 @@ from fmnist_sweep.analysis.table import (
     sort_rows,
 )
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.training import evaluation as evaluate
+from fmnist_sweep.training.evaluation import compute_wilson_interval
 from tests.support.stored import trial
 
 TRIALS = [
@@ -53,7 +53,7 @@ def test_parameters_come_back_as_what_they_were_and_missing_ones_are_missing() -
 def test_only_finished_trials_have_an_accuracy_and_its_interval_is_wilsons() -> None:
     frame = build_table([replace(each, images=200) for each in TRIALS])
     assert frame[SCORE_COLUMN].isna().tolist() == [False, False, True, True]
-    assert (frame["low"][0], frame["high"][0]) == evaluate.compute_wilson_interval(180, 200)
+    assert (frame["low"][0], frame["high"][0]) == compute_wilson_interval(180, 200)
     assert math.isnan(frame["low"][2])
     assert build_table(TRIALS)["low"].isna().all()  # without a number of images
 

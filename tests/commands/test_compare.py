@@ -17,14 +17,18 @@ from click.testing import CliRunner, Result
 
 import fmnist_sweep
 from fmnist_sweep.analysis import comparison
-from fmnist_sweep.analysis import pair as side_by_side
+from fmnist_sweep.analysis.pair import compare_trials, find_trial
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
-from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.runs import RunInfo, kill_run, link_attempts, start_run
+from fmnist_sweep.tracking.store import (
+    Store,
+    build_default_uri,
+    locate_local_artifacts,
+    open_existing_store,
+    open_store,
+)
+from fmnist_sweep.tracking.trials import StoredTrial, read_predictions, read_trials
 from tests.conftest import Command
 
 TINY = (
@@ -49,21 +53,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
 
 @pytest.fixture
 def store(folder: Path) -> Store:
-    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    return open_existing_store(build_default_uri(folder), "fashion-mnist")
 
 
 def trial_of(store: Store, filters: int, seed: int = 1, state: str = "finished") -> StoredTrial:
     """The trial with so many filters."""
     (found,) = (
         each
-        for each in evidence.read_trials(store, {})
+        for each in read_trials(store, {})
         if (each.parse_value("model.filters"), each.parse_value("seed"), each.state) == (filters, seed, state)
     )
     return found
 
 
 def predictions_file(store: Store, trial: StoredTrial) -> Path:
-    artifacts = stores.locate_local_artifacts(store, trial.run_id)
+    artifacts = locate_local_artifacts(store, trial.run_id)
     assert artifacts is not None
     return artifacts / "predictions.npz"
 
@@ -81,7 +85,7 @@ def replaced(path: Path, content: bytes | None) -> Iterator[None]:
 
 def compare(folder: Path, *words: str) -> Result:
     """The verb, in this process, on the folder's store and a wide terminal."""
-    arguments = ["compare", *words, "--uri", stores.build_default_uri(folder)]
+    arguments = ["compare", *words, "--uri", build_default_uri(folder)]
     return CliRunner().invoke(main, arguments, env={"COLUMNS": "250"})
 
 
@@ -128,16 +132,14 @@ def test_trials_of_a_sweep_a_study_or_a_condition_are_those_alone(folder: Path, 
 
 
 def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
-    store = stores.open_store(stores.build_default_uri(tmp_path), "fashion-mnist")
+    store = open_store(build_default_uri(tmp_path), "fashion-mnist")
     tags = {"study_id": "s", "trial_id": "0000"}
     dead, last = (
-        tracking.start_run(
-            store, tracking.RunInfo("trial", "one", tags | {"attempt": attempt}, "none"), may_exist=False
-        )
+        start_run(store, RunInfo("trial", "one", tags | {"attempt": attempt}, "none"), may_exist=False)
         for attempt in "12"
     )
-    tracking.kill_run(store, dead)
-    tracking.link_attempts(store, dead, last, 2)
+    kill_run(store, dead)
+    link_attempts(store, dead, last, 2)
     frame = fmnist_sweep.trials(store.uri)
     assert frame["run_id"].tolist() == [last]
     assert frame["attempt"].tolist() == [2]
@@ -146,7 +148,7 @@ def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
 def test_the_list_has_the_best_first_and_columns_for_what_varies_alone(folder: Path, store: Store) -> None:
     done = compare(folder)
     assert done.exit_code == 0, done.output
-    scored = [trial for trial in evidence.read_trials(store, {}) if trial.accuracy is not None]
+    scored = [trial for trial in read_trials(store, {}) if trial.accuracy is not None]
     lines = [line for line in done.stdout.splitlines() if "/0000" in line]
     assert len(lines) == 6
     accuracies = [trial_accuracy(line, scored) for line in lines[: len(scored)]]
@@ -164,7 +166,7 @@ def trial_accuracy(line: str, trials: list[StoredTrial]) -> float:
 
 
 def test_a_narrow_terminal_loses_columns_and_says_which(folder: Path, store: Store) -> None:
-    done = CliRunner().invoke(main, ["compare", "--uri", stores.build_default_uri(folder)], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(main, ["compare", "--uri", build_default_uri(folder)], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     assert "no room here for" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if trial_of(store, 8).run_id[:8] in line)
@@ -206,7 +208,7 @@ def test_the_exported_table_is_the_listed_one(folder: Path, store: Store, tmp_pa
 def test_two_trials_are_explained_by_what_their_predictions_say(folder: Path, store: Store) -> None:
     a, b = trial_of(store, 8), trial_of(store, 2)
     found = explained(folder, a, b)
-    told_a, told_b = evidence.read_predictions(store, a.run_id), evidence.read_predictions(store, b.run_id)
+    told_a, told_b = read_predictions(store, a.run_id), read_predictions(store, b.run_id)
     assert told_a is not None and told_b is not None
     assert found["settings"] == {"model.filters": {"a": 8, "b": 2}}
     models = found["verdicts"]["models"]
@@ -232,7 +234,7 @@ def test_two_trials_are_explained_by_what_their_predictions_say(folder: Path, st
 def test_the_difference_on_each_label_is_that_of_its_images(folder: Path, store: Store) -> None:
     a, b = trial_of(store, 8), trial_of(store, 2)
     labels = explained(folder, a, b)["labels"]
-    told_a, told_b = evidence.read_predictions(store, a.run_id), evidence.read_predictions(store, b.run_id)
+    told_a, told_b = read_predictions(store, a.run_id), read_predictions(store, b.run_id)
     assert told_a is not None and told_b is not None
     for number, label in enumerate(labels):
         mine = told_a.labels == number
@@ -251,10 +253,10 @@ def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Sto
 
 
 def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(store: Store) -> None:
-    from fmnist_sweep.report import pair_text as side_by_side_text
+    from fmnist_sweep.report.pair_text import render_pair
 
-    found = side_by_side.compare_trials(store, trial_of(store, 8), trial_of(store, 8))
-    said = [part for part in side_by_side_text.render_pair(found) if isinstance(part, str)]
+    found = compare_trials(store, trial_of(store, 8), trial_of(store, 8))
+    said = [part for part in render_pair(found) if isinstance(part, str)]
     assert "  Their configurations: the same, with the same seed." in said
 
 
@@ -311,17 +313,14 @@ def test_lost_or_damaged_predictions_are_said_and_the_rest_is_shown(
 def test_a_trial_is_named_by_its_run_its_beginning_its_study_or_its_name(folder: Path, store: Store) -> None:
     wanted = trial_of(store, 8)
     for word in (wanted.run_id, wanted.run_id[:8], f"{wanted.study_id}/{wanted.trial_id}", wanted.name):
-        assert side_by_side.find_trial(store, word).run_id == wanted.run_id
+        assert find_trial(store, word).run_id == wanted.run_id
 
 
 def test_a_name_of_several_trials_lists_them(store: Store) -> None:
-    both = [
-        tracking.start_run(store, tracking.RunInfo("trial", "twice", {"study_id": "s"}, "none"), may_exist=False)
-        for _ in range(2)
-    ]
+    both = [start_run(store, RunInfo("trial", "twice", {"study_id": "s"}, "none"), may_exist=False) for _ in range(2)]
     try:
         with pytest.raises(ConfigError) as refused:
-            side_by_side.find_trial(store, "twice")
+            find_trial(store, "twice")
         assert all(run in str(refused.value) for run in both)
     finally:
         for run in both:
@@ -331,7 +330,7 @@ def test_a_name_of_several_trials_lists_them(store: Store) -> None:
 @pytest.mark.parametrize("word", ["abc", "0" * 32, "no such name", "o'clock", "", "a/b", "%%%%%%", "______"])
 def test_a_word_that_names_no_trial_is_refused(store: Store, word: str) -> None:
     with pytest.raises(ConfigError, match="names no trial"):
-        side_by_side.find_trial(store, word)
+        find_trial(store, word)
 
 
 def test_the_picture_shows_the_images_and_replaces_no_file(folder: Path, store: Store, tmp_path: Path) -> None:
@@ -400,7 +399,7 @@ def test_the_collector_is_on_again_after_reading(store: Store) -> None:
     import gc
 
     assert gc.isenabled()
-    assert evidence.read_trials(store, {})
+    assert read_trials(store, {})
     assert gc.isenabled()
 
 

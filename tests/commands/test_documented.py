@@ -16,24 +16,33 @@ import pytest
 from mlflow.entities import Metric, Param
 from numpy.typing import NDArray
 
-from fmnist_sweep.config import identity as study
 from fmnist_sweep.config.folders import find_experiments_folder, read_recipes
+from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.report.documented import page as documented_page
-from fmnist_sweep.report.documented import rules as verdicts
-from fmnist_sweep.report.documented import write_ups as documented
-from fmnist_sweep.report.documented.write_ups import StatedFigure
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.report.documented.page import WriteUpPage, render_page
+from fmnist_sweep.report.documented.rules import is_credible, judge_figure
+from fmnist_sweep.report.documented.write_ups import (
+    RecipeRun,
+    StatedFigure,
+    WriteUp,
+    WriteUpRuns,
+    compose_recipe,
+    find_write_up_runs,
+    read_finished_trials,
+    read_write_ups,
+    score_write_ups,
+)
 from fmnist_sweep.tracking import store
-from fmnist_sweep.tracking import test_predictions as tested
+from fmnist_sweep.tracking.runs import log_files, search_runs
+from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
 
-WRITE_UPS = documented.read_write_ups()
+WRITE_UPS = read_write_ups()
 SHIRT, TSHIRT, COAT, BAG = (LABELS.index(name) for name in ("Shirt", "T-shirt/top", "Coat", "Bag"))
 IMAGES = 2000
 
@@ -48,7 +57,7 @@ def test_every_recipe_is_in_one_write_up_and_no_write_up_is_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
-def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.WriteUp) -> None:
+def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: WriteUp) -> None:
     for recipe, stated in write_up.figures.items():
         comment = (find_experiments_folder() / f"{recipe}.yaml").read_text().splitlines()[1]
         assert f"Write-up {write_up.number}" in comment
@@ -58,8 +67,8 @@ def test_a_stated_figure_is_the_one_that_its_recipe_says(write_up: documented.Wr
 
 
 @pytest.mark.parametrize("write_up", WRITE_UPS, ids=lambda write_up: write_up.number)
-def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented.WriteUp) -> None:
-    configs = [documented.compose_recipe(recipe, []).config for recipe in write_up.figures]
+def test_what_was_left_open_is_filled_by_settings_there_are(write_up: WriteUp) -> None:
+    configs = [compose_recipe(recipe, []).config for recipe in write_up.figures]
     known = {key for config in configs for key in flatten_config({**config.settings, "data": config.data.model_dump()})}
     assert {key for entry in write_up.omissions for key in entry.keys} <= known
 
@@ -87,19 +96,19 @@ def test_what_was_left_open_is_filled_by_settings_there_are(write_up: documented
 def test_a_verdict_follows_from_the_figures(
     stated: str, kind: str, values: list[float], reached: bool, words: str
 ) -> None:
-    found = verdicts.judge_figure(StatedFigure(stated), kind, values)
+    found = judge_figure(StatedFigure(stated), kind, values)
     assert found.is_reached is reached
     assert words in found.text
 
 
 def test_two_trainings_are_too_few_for_a_verdict() -> None:
-    assert verdicts.judge_figure(StatedFigure("0.5"), "accuracy", [0.9, 0.9]).is_reached is None
+    assert judge_figure(StatedFigure("0.5"), "accuracy", [0.9, 0.9]).is_reached is None
 
 
 def test_half_a_unit_of_the_last_digit_is_leeway_for_a_rounded_figure() -> None:
-    assert verdicts.judge_figure(StatedFigure("0.92"), "accuracy", [0.9151] * 3).is_reached
-    assert not verdicts.judge_figure(StatedFigure("0.9200"), "accuracy", [0.9151] * 3).is_reached
-    assert not verdicts.judge_figure(StatedFigure("0.92"), "accuracy", [0.9149] * 3).is_reached
+    assert judge_figure(StatedFigure("0.92"), "accuracy", [0.9151] * 3).is_reached
+    assert not judge_figure(StatedFigure("0.9200"), "accuracy", [0.9151] * 3).is_reached
+    assert not judge_figure(StatedFigure("0.92"), "accuracy", [0.9149] * 3).is_reached
 
 
 def test_the_figures_of_one_write_up_alone_are_not_credible_as_test_accuracies() -> None:
@@ -108,7 +117,7 @@ def test_the_figures_of_one_write_up_alone_are_not_credible_as_test_accuracies()
         for write_up in WRITE_UPS
         for stated in write_up.figures.values()
         for kind, figure in stated.items()
-        if kind != "epochs" and not verdicts.is_credible(figure)
+        if kind != "epochs" and not is_credible(figure)
     }
     assert hopeless == {("004", "0.97238"), ("004", "0.9864")}
 
@@ -148,12 +157,12 @@ class Written:
         objective: str = "val_accuracy",
         epochs: int = 2,
     ) -> str:
-        job = documented.compose_recipe(recipe, [*overrides, f"seed={seed}", f"search.objective={objective}"])
+        job = compose_recipe(recipe, [*overrides, f"seed={seed}", f"search.objective={objective}"])
         settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": precision}}
-        made = study.identify_study(job, "", settings, "0" * 64)
+        made = identify_study(job, "", settings, "0" * 64)
         client, experiment = self.store.client, self.store.experiment_id
         parent = client.create_run(experiment, tags={"fmnist.kind": "study"}).info.run_id
-        tracking.log_files(self.store, parent, {"identity.json": json.dumps(made.identity).encode()})
+        log_files(self.store, parent, {"identity.json": json.dumps(made.identity).encode()})
         marks = {
             "fmnist.kind": "trial",
             "fmnist.study_id": made.id,
@@ -191,11 +200,9 @@ class Written:
         return run_id
 
     def page(self, number: str, overrides: Sequence[str] = ()) -> str:
-        (write_up,) = documented.read_write_ups([number])
-        found = documented.find_write_up_runs(
-            self.store, documented.read_finished_trials(self.store), write_up, overrides
-        )
-        return documented_page.render_page(documented_page.WriteUpPage(self.store, write_up, found, overrides))
+        (write_up,) = read_write_ups([number])
+        found = find_write_up_runs(self.store, read_finished_trials(self.store), write_up, overrides)
+        return render_page(WriteUpPage(self.store, write_up, found, overrides))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +230,7 @@ def test_a_page_without_runs_says_so_with_the_command(written: Written) -> None:
     page = written.page("003")
     assert "Not run yet: model_1, model_2, model_3, model_4" in page
     assert "fmnist-sweep documented run 003 --seeds 1,2,3" in page
-    assert page.count("too few runs for a verdict") == 2 * len(documented.read_write_ups(["003"])[0].conclusions)
+    assert page.count("too few runs for a verdict") == 2 * len(read_write_ups(["003"])[0].conclusions)
 
 
 def test_figures_are_of_the_last_epoch_with_spread_and_count(written: Written) -> None:
@@ -274,7 +281,7 @@ def test_the_best_model_is_confirmed_contradicted_or_not_told_apart(
         written.run("model_2", seed + 10, right=0.7)
         written.run("model_3", seed, right=best)
         written.run("model_4", seed + 20, right=0.9)
-    claim = documented.read_write_ups(["003"])[0].conclusions[0]["claim"]
+    claim = read_write_ups(["003"])[0].conclusions[0]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -284,7 +291,7 @@ def test_the_commonest_confusion_is_confirmed_or_contradicted(written: Written, 
     for seed in (1, 2, 3):
         run_id = written.run("model_3", seed)
         replace(written, run_id, labels, np.where((labels == SHIRT) & (np.arange(IMAGES) < 1000), other, labels))
-    claim = documented.read_write_ups(["003"])[0].conclusions[1]["claim"]
+    claim = read_write_ups(["003"])[0].conclusions[1]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -298,7 +305,7 @@ def test_what_a_shirt_is_mostly_taken_for_is_confirmed_or_contradicted(
     said = np.where(shirts & (np.arange(IMAGES) > 1500), second, said)
     for seed in (1, 2, 3):
         replace(written, written.run("model_3", seed), labels, said)
-    claim = documented.read_write_ups(["003"])[0].conclusions[2]["claim"]
+    claim = read_write_ups(["003"])[0].conclusions[2]["claim"]
     assert verdict in cells(written.page("003"), claim)[2]
 
 
@@ -307,14 +314,14 @@ def test_test_images_that_stand_in_the_training_file_are_counted_and_left_out_on
     seen = np.arange(1000) < 100
     # Right on what was seen, and on half of the rest.
     said = np.where(seen | (np.arange(1000) % 20 < 10), labels, (labels + 1) % 10)
-    file = written.folder / tested.TEST_PREDICTIONS_FILE
+    file = written.folder / TEST_PREDICTIONS_FILE
     np.savez(file, index=np.arange(1000), labels=labels, probabilities=np.eye(10, dtype=np.float32)[said], seen=seen)
     for seed in (1, 2, 3):
         run_id = written.run("bn_dropout", seed, right=0.95)
         assert "test images were not opened for all of these runs yet" in written.page("000")
         written.store.client.log_artifact(run_id, str(file))
         written.store.client.log_metric(run_id, "test_accuracy", 0.55)
-        written.store.client.set_tag(run_id, tested.TEST_OPENED_TAG, "2026-01-01")
+        written.store.client.set_tag(run_id, TEST_OPENED_TAG, "2026-01-01")
     page = written.page("000")
     assert "100 of the 1,000 test images are nearly an image of the training file" in page
     assert cells(page, "`bn_dropout`", "test accuracy (best epoch)")[2:4] == ["above 0.90", "0.5500 ± 0.0000 (n=3)"]
@@ -338,7 +345,7 @@ def test_the_label_with_the_lowest_f1_is_counted_over_the_runs(written: Written,
         run_id = written.run("regularized", seed)
         worst = SHIRT if seed <= shirts else BAG
         replace(written, run_id, labels, np.where((labels == worst) & (np.arange(IMAGES) < 1000), TSHIRT, labels))
-    claim = documented.read_write_ups(["002"])[0].conclusions[0]["claim"]
+    claim = read_write_ups(["002"])[0].conclusions[0]["claim"]
     assert verdict in cells(written.page("002"), claim)[2]
 
 
@@ -380,9 +387,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, verb: Command) -> Path:
 
 def trials(folder: Path) -> list[Any]:
     opened = connected(folder)
-    return sorted(
-        tracking.search_runs(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.info.start_time, run.info.run_id)
-    )
+    return sorted(search_runs(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def pages(folder: Path) -> dict[str, bytes]:
@@ -439,7 +444,7 @@ def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, verb:
     opening = json.loads(line)
     assert opening["images"] == 10_000
     assert all(run.info.run_id in opening["reason"] for run in trials(trained))
-    assert all(run.data.tags[tested.TEST_OPENED_TAG] >= opening["time"] for run in trials(trained))
+    assert all(run.data.tags[TEST_OPENED_TAG] >= opening["time"] for run in trials(trained))
 
 
 @pytest.mark.slow
@@ -461,12 +466,12 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     trained: Path, tmp_path: Path
 ) -> None:
     opened = connected(trained)
-    (write_up,) = documented.read_write_ups(["004"])
-    found = documented.find_write_up_runs(opened, documented.read_finished_trials(opened), write_up, SMALL[:2])
+    (write_up,) = read_write_ups(["004"])
+    found = find_write_up_runs(opened, read_finished_trials(opened), write_up, SMALL[:2])
     run = found.runs["simple"][0]
     original, other = run.validation, found.runs["simple"][1].validation
-    untested = {key: value for key, value in run.trial.tags.items() if key != tested.TEST_OPENED_TAG}
-    fresh = documented.RecipeRun(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
+    untested = {key: value for key, value in run.trial.tags.items() if key != TEST_OPENED_TAG}
+    fresh = RecipeRun(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
     file = tmp_path / "predictions.npz"
 
     def score(predictions: Any) -> None:
@@ -477,9 +482,7 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     score(other)
     try:
         with pytest.raises(StoreError, match="does not predict what was scored"):
-            documented.score_write_ups(
-                opened, [documented.WriteUpRuns({"simple": [fresh]}, found.jobs, [])], None, ledger, lambda _: None
-            )
+            score_write_ups(opened, [WriteUpRuns({"simple": [fresh]}, found.jobs, [])], None, ledger, lambda _: None)
     finally:
         score(original)
     assert not ledger.exists()

@@ -21,9 +21,9 @@ from rich.console import Console
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import build_default_uri, locate_state_folder, open_existing_store
 from fmnist_sweep.training.events import EpochEnd
 from tests.conftest import Command
 
@@ -52,7 +52,7 @@ def _run(*commands: tuple[str, ...]) -> tuple[ExitCode, str]:
 
 
 def _runs(kind: str) -> list[Any]:
-    store = stores.open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, "fashion-mnist")
     found = store.client.search_runs([store.experiment_id], filter_string=f"tags.`fmnist.kind` = '{kind}'")
     return sorted(found, key=lambda run: run.info.start_time)
 
@@ -95,13 +95,13 @@ def test_a_larger_budget_trains_only_the_difference() -> None:
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
     assert runs[0].info.run_id == first.info.run_id
     assert runs[0].info.end_time == first.info.end_time
-    store = stores.open_existing_store(None, "whole")
+    store = open_existing_store(None, "whole")
     planned = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
     assert _filters() == [run.data.params["model.filters"] for run in reversed(planned)]
     (study,), (sweep_run,) = _runs("study"), _runs("sweep")
     assert study.info.status == sweep_run.info.status == "FINISHED"
     assert study.data.metrics["trials_finished"] == sweep_run.data.metrics["trials_finished"] == 3
-    client = stores.open_existing_store(None, "fashion-mnist").client
+    client = open_existing_store(None, "fashion-mnist").client
     history = client.get_metric_history(study.info.run_id, "trials_finished")
     assert [(entry.step, entry.value) for entry in history] == [(0, 1), (1, 3)]
 
@@ -114,13 +114,13 @@ def test_a_smaller_budget_is_a_finished_study() -> None:
 
 def test_fresh_begins_anew_and_never_touches_the_old_one() -> None:
     assert _run(("search.max_trials=2",))[0] is ExitCode.DONE
-    state = stores.locate_state_folder(None)
-    (old,) = folders.list_study_folders(state)
+    state = locate_state_folder(None)
+    (old,) = list_study_folders(state)
     content = {path: path.read_bytes() for path in old.path.rglob("*") if path.suffix == ".db"}
     code, _ = _run(("search.max_trials=1", "fresh=true"))
     assert code is ExitCode.DONE
     assert {path: path.read_bytes() for path in content} == content
-    assert [folder.name for folder in folders.list_study_folders(state)] == [old.name, f"{old.name}-2"]
+    assert [folder.name for folder in list_study_folders(state)] == [old.name, f"{old.name}-2"]
     trials = _runs("trial")
     assert len(trials) == 3
     assert trials[2].data.params == trials[0].data.params
@@ -164,7 +164,7 @@ def test_extending_one_study_of_a_sweep_goes_on_below_that_sweep() -> None:
 def test_another_place_for_the_runs_is_a_record_of_its_own() -> None:
     assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
     assert _run(("search.max_trials=1", "tracking.experiment=other"))[0] is ExitCode.DONE
-    store = stores.open_existing_store(None, "other")
+    store = open_existing_store(None, "other")
     assert len(store.client.search_runs([store.experiment_id])) == 3
     assert len(_runs("trial")) == 1
 
@@ -172,7 +172,7 @@ def test_another_place_for_the_runs_is_a_record_of_its_own() -> None:
 def test_only_the_best_models_are_kept_and_all_figures() -> None:
     code, _ = _run(("search.max_trials=4", "tracking.keep_models=2"))
     assert code is ExitCode.DONE
-    store = stores.open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, "fashion-mnist")
     runs = _runs("trial")
     assert len(runs) == 4
     scores = sorted((run.data.metrics["best_val_accuracy"] for run in runs), reverse=True)
@@ -185,13 +185,13 @@ def test_only_the_best_models_are_kept_and_all_figures() -> None:
         assert {"curves.png", "confusion_matrix.json", "predictions.npz"} <= names
         is_kept = any(model.source_run_id == run.info.run_id for model in kept)
         assert ("fmnist.model" in run.data.tags) is not is_kept
-    files = list((stores.locate_state_folder(None) / "artifacts").rglob("model.keras"))
+    files = list((locate_state_folder(None) / "artifacts").rglob("model.keras"))
     assert len(files) == 2
 
 
 def test_a_finished_study_leaves_no_checkpoint_and_no_result_behind() -> None:
     assert _run(("search.max_trials=2", "train.epochs=2"))[0] is ExitCode.DONE
-    (folder,) = folders.list_study_folders(stores.locate_state_folder(None))
+    (folder,) = list_study_folders(locate_state_folder(None))
     left = [path for path in folder.path.rglob("*") if path.is_file() and path.suffix == ".npz"]
     assert left == []
 
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(tmp_pa
         process.communicate(timeout=120)
     finally:
         process.kill()
-    (folder,) = folders.list_study_folders(stores.locate_state_folder(None))
+    (folder,) = list_study_folders(locate_state_folder(None))
     kept = sorted(folder.path.glob("checkpoints/*/*.npz"))
     assert kept
     given = replace(spec((*TINY[:-1], "train.epochs=2", "model.filters=61")), checkpoint_seconds=0)
@@ -225,16 +225,16 @@ def test_a_run_that_somebody_deletes_is_missed_by_nobody(tmp_path: Path) -> None
     arguments = ("tracking.keep_models=1", "train.epochs=2")
     assert _run((*arguments, "search.max_trials=1"))[0] is ExitCode.DONE
     (first,) = _runs("trial")
-    stores.open_existing_store(None, "fashion-mnist").client.delete_run(first.info.run_id)
+    open_existing_store(None, "fashion-mnist").client.delete_run(first.info.run_id)
     assert _run((*arguments, "search.max_trials=5"))[0] is ExitCode.DONE
     assert [run.info.status for run in _runs("trial")] == ["FINISHED"] * 4
-    assert len(list((stores.locate_state_folder(None) / "artifacts").rglob("model.keras"))) == 1
+    assert len(list((locate_state_folder(None) / "artifacts").rglob("model.keras"))) == 1
 
 
 def test_a_deleted_study_run_is_said_in_one_sentence() -> None:
     assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
     (study,) = _runs("study")
-    stores.open_existing_store(None, "fashion-mnist").client.delete_run(study.info.run_id)
+    open_existing_store(None, "fashion-mnist").client.delete_run(study.info.run_id)
     with pytest.raises(StoreError, match=f"no run {study.info.run_id} any more.*fresh=true"):
         _run(("search.max_trials=2",))
     assert _run(("search.max_trials=2", "fresh=true"))[0] is ExitCode.DONE
@@ -243,7 +243,7 @@ def test_a_deleted_study_run_is_said_in_one_sentence() -> None:
 def test_fewer_models_are_kept_when_that_is_asked_for_later() -> None:
     assert _run(("search.max_trials=3",))[0] is ExitCode.DONE
     assert _run(("search.max_trials=3", "tracking.keep_models=1"))[0] is ExitCode.DONE
-    assert len(list((stores.locate_state_folder(None) / "artifacts").rglob("model.keras"))) == 1
+    assert len(list((locate_state_folder(None) / "artifacts").rglob("model.keras"))) == 1
     assert len(_runs("trial")) == 3
     assert "Nothing to do" in _run(("search.max_trials=3", "tracking.keep_models=1"))[1]
 
@@ -261,7 +261,7 @@ def test_a_folder_that_was_moved_is_not_begun_anew_silently(tmp_path: Path) -> N
 def test_a_lost_journal_is_said_and_fresh_is_a_way_out(tmp_path: Path) -> None:
     grid = ("search=grid", "model.filters.max_value=3")
     assert _run(grid)[0] is ExitCode.DONE
-    (folder,) = folders.list_study_folders(stores.locate_state_folder(None))
+    (folder,) = list_study_folders(locate_state_folder(None))
     (folder.path / "results").mkdir(exist_ok=True)
     (folder.path / "journal.db").unlink()
     with pytest.raises(StoreError, match=r"journal\.db is damaged \(it is gone\)"):
@@ -335,7 +335,7 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     for kind in ("sweep", "study", "trial"):
         assert [run.info.status for run in _runs(kind)] == ["KILLED"]
     (killed,) = _runs("trial")
-    store = stores.open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, "fashion-mnist")
     logged = len(store.client.get_metric_history(killed.info.run_id, "loss"))
     assert 2 <= logged < 12
     done = sweep(*LONG, cwd=tmp_path)
@@ -350,7 +350,7 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     other = tmp_path / "undisturbed"
     other.mkdir()
     assert sweep(*LONG, cwd=other).returncode == 0
-    whole = stores.open_existing_store(stores.build_default_uri(other), "fashion-mnist")
+    whole = open_existing_store(build_default_uri(other), "fashion-mnist")
     same = f"tags.`fmnist.kind` = 'trial' and tags.`fmnist.trial_id` = '{second.data.tags['fmnist.trial_id']}'"
     (reference,) = whole.client.search_runs([whole.experiment_id], same)
     for name in ("loss", "val_loss", "val_accuracy"):
@@ -431,5 +431,5 @@ def test_studies_are_listed_with_state_progress_and_the_command_that_continues(v
 def test_the_bytes_of_a_model_carry_no_optimizer(tmp_path: Path) -> None:
     assert _run(("search.max_trials=1", "optimizer=adam"))[0] is ExitCode.DONE
     (run,) = _runs("trial")
-    (file,) = (stores.locate_state_folder(None) / "artifacts").rglob("model.keras")
+    (file,) = (locate_state_folder(None) / "artifacts").rglob("model.keras")
     assert file.stat().st_size < 4 * run.data.metrics["parameters"] * 1.5 + 30_000

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.study import journal as journals
+from fmnist_sweep.study.journal import JournalEvent, read_events
 from tests.support import ROOT
 from tests.support.disks import disk
 from tests.support.servers import Server
@@ -116,11 +116,11 @@ def _wait(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def _events(folder: Path) -> list[journals.JournalEvent]:
+def _events(folder: Path) -> list[JournalEvent]:
     """What the journal of the one study in a folder holds at this moment."""
     try:
         (path,) = folder.glob("mlruns/studies/*/journal.db")
-        return journals.read_events(path)
+        return read_events(path)
     except (ValueError, StoreError):
         return []
 
@@ -502,7 +502,7 @@ def _begins_anew(sweep: Interrupted, undisturbed: audit.Found, named: Path) -> N
     assert ended.code == 0, ended.output
     (new,) = set(sweep.folder.glob("mlruns/studies/*")) - studies
     metrics = audit._metric_rows(sweep.folder / "mlruns" / "mlflow.db")
-    runs = [event.body["run_id"] for event in journals.read_events(new / "journal.db") if event.kind == "attempt_run"]
+    runs = [event.body["run_id"] for event in read_events(new / "journal.db") if event.kind == "attempt_run"]
     (reference,) = undisturbed["studies"].values()
     assert _figures(metrics, runs) == _figures(undisturbed["metrics"], _final_runs(reference))
     assert max(Counter(row[:3] for row in metrics).values()) == 1

@@ -14,20 +14,19 @@ from click.testing import CliRunner, Result
 from mlflow.entities import Run
 from rich.text import Text
 
-from fmnist_sweep import text as printing
 from fmnist_sweep.cli import studies as progress
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.cli.studies import StudyProgress
 from fmnist_sweep.errors import DataError, ExitCode, StoreError
 from fmnist_sweep.report import terminal
 from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.text import create_console, make_lines_printable, make_printable
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.runs import RunInfo, log_files, start_run
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.trials import StoredTrial, build_data_config, build_trials, load_trial_splits, read_trials
 from tests.conftest import Command
 
 # Clears the screen, sets the window's title, goes back over the line, begins one of its own, turns the text round.
@@ -46,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = stores.open_store(stores.build_default_uri(tmp_path_factory.mktemp("hostile")), "fashion-mnist")
     for number in range(2):
         ids = {"study_id": "s1", "trial_id": f"000{number}"}
-        run_id = tracking.start_run(made, tracking.RunInfo("trial", EVIL, ids, "a test"), may_exist=False)
+        run_id = start_run(made, RunInfo("trial", EVIL, ids, "a test"), may_exist=False)
         made.client.set_tag(run_id, "fmnist.data", "drawn:0ce7efdbf3a4")
         made.client.set_tag(run_id, "fmnist.failure", EVIL)
         made.client.log_param(run_id, "model.builder", f"{number}{EVIL}")
@@ -56,7 +55,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def trial(store: Store) -> StoredTrial:
-    return evidence.read_trials(store, {})[0]
+    return read_trials(store, {})[0]
 
 
 DAMAGED: dict[str, tuple[bytes, str]] = {
@@ -85,9 +84,9 @@ def test_a_foreign_config_yaml_is_one_sentence_that_names_the_trial(
 ) -> None:
     content, said = DAMAGED[damage]
     monkeypatch.chdir(tmp_path)
-    tracking.log_files(store, trial.run_id, {"config.yaml": content})
+    log_files(store, trial.run_id, {"config.yaml": content})
     with pytest.raises(DataError) as refused:
-        evidence.load_trial_splits(store, trial, None)
+        load_trial_splits(store, trial, None)
     told = str(refused.value)
     assert said in told
     assert trial.run_id in told or "limit" in said
@@ -96,10 +95,10 @@ def test_a_foreign_config_yaml_is_one_sentence_that_names_the_trial(
 
 
 def test_a_config_yaml_as_a_sweep_writes_it_is_read(store: Store, trial: StoredTrial) -> None:
-    tracking.log_files(store, trial.run_id, {"config.yaml": yaml.safe_dump({"data": SECTION}).encode()})
+    log_files(store, trial.run_id, {"config.yaml": yaml.safe_dump({"data": SECTION}).encode()})
     with pytest.raises(DataError, match="was scored on drawn:0ce7efdbf3a4"):  # so that the section was taken
-        evidence.load_trial_splits(store, trial, None)
-    assert evidence.build_data_config(SECTION, "here").dir == "here"
+        load_trial_splits(store, trial, None)
+    assert build_data_config(SECTION, "here").dir == "here"
 
 
 @pytest.mark.parametrize("profile", ["", "{", "[]", "7", '{"images": "many"}', '{"images": -1}', '{"images": true}'])
@@ -108,7 +107,7 @@ def test_a_damaged_dataset_says_nothing_of_how_many_images_there_were(profile: s
     info = SimpleNamespace(run_id="a", run_name="b", status="FINISHED", start_time=1, end_time=2)
     data = SimpleNamespace(params={}, metrics={}, tags={})
     run = SimpleNamespace(info=info, data=data, inputs=SimpleNamespace(dataset_inputs=[logged]))
-    assert evidence.build_trials([cast(Run, run)])[0].images is None
+    assert build_trials([cast(Run, run)])[0].images is None
 
 
 # --- names on a terminal
@@ -119,17 +118,17 @@ def harmless(shown: str) -> bool:
 
 
 def test_a_text_is_printed_with_its_control_characters_spelled_out() -> None:
-    assert printing.make_printable(EVIL) == SPELLED
-    assert printing.make_lines_printable(EVIL) == SPELLED.replace(r"\n", "\n")
+    assert make_printable(EVIL) == SPELLED
+    assert make_lines_printable(EVIL) == SPELLED.replace(r"\n", "\n")
     for plain in ("T-shirt/top · cnn", "0.9000 ± 0.0100", "日本 ✓", "a\u00a0b", ""):
-        assert printing.make_printable(plain) == plain
+        assert make_printable(plain) == plain
 
 
 def test_the_console_prints_no_control_character_but_its_own_styles() -> None:
     from rich.table import Table
 
     shown = io.StringIO()
-    console = printing.create_console(file=shown, force_terminal=True, color_system="standard", width=200)
+    console = create_console(file=shown, force_terminal=True, color_system="standard", width=200)
     table = Table("name")
     table.add_row(Text(EVIL))
     for part in (EVIL, Text(EVIL), table):
@@ -145,7 +144,7 @@ def invoked(store: Store, *words: str) -> Result:
 
 
 def test_names_parameters_and_failures_steer_no_terminal(store: Store, trial: StoredTrial) -> None:
-    other = evidence.read_trials(store, {})[1]
+    other = read_trials(store, {})[1]
     listed = invoked(store, "compare", "--columns", "name,failure,model.builder")
     explained = invoked(store, "compare", trial.run_id, other.run_id)
     for done in (listed, explained):

@@ -24,9 +24,9 @@ from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions
-from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.models import SHA256_TAG, log_model
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
 from tests.conftest import run
 from tests.support.small import splits
 
@@ -45,10 +45,10 @@ def _network() -> Any:
     return model
 
 
-def _register(store: stores.Store, content: bytes, **tags: str) -> str:
+def _register(store: Store, content: bytes, **tags: str) -> str:
     made = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = logged_model.log_model(store, made, content, splits().validation)
-    tags = {logged_model.SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
+    model = log_model(store, made, content, splits().validation)
+    tags = {SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
     with versions.acquire_store_lock(store):
         version = versions.register_version(store, made.info.run_id, model.model_id, tags=tags, description="a test")
     return str(version.version)
@@ -58,7 +58,7 @@ def _register(store: stores.Store, content: bytes, **tags: str) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two versions, the first of them the champion, and pictures of a bag and a dress."""
     folder = tmp_path_factory.mktemp("predict")
-    store = stores.open_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_store(build_default_uri(folder), "fashion-mnist")
     _network().save(folder / "model.keras")
     content = (folder / "model.keras").read_bytes()
     first = _register(store, content, **{"fmnist.test_accuracy": "0.9123"})

@@ -27,12 +27,11 @@ import requests
 import yaml
 
 from fmnist_sweep.data import LABELS, load_splits
-from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking.models import SHA256_TAG
+from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, hash_file
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
+from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
 
 HERE = ("executor=in_process",)
@@ -84,8 +83,8 @@ class Step:
         return self.error
 
 
-def opened(folder: Path) -> stores.Store:
-    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+def opened(folder: Path) -> Store:
+    return open_existing_store(build_default_uri(folder), "fashion-mnist")
 
 
 def look(folder: Path) -> State:
@@ -126,7 +125,7 @@ def model_id(run: Any) -> str:
 
 def model_file(folder: Path, run: Any) -> Path:
     location = opened(folder).client.get_logged_model(model_id(run)).artifact_location
-    return Path(location.removeprefix("file://")) / logged_model.KERAS_FILE
+    return Path(location.removeprefix("file://")) / KERAS_FILE
 
 
 def best_trial(state: State) -> Any:
@@ -386,7 +385,7 @@ def test_the_test_images_are_opened_once_for_all_that_is_compared(folder: Path, 
     for run in confirmations:
         assert run.data.tags["fmnist.test_opening"] == name
         assert run.data.tags["fmnist.test_opened"]
-        told = tested.read_test_predictions(store, run.info.run_id, run.info.run_name)
+        told = read_test_predictions(store, run.info.run_id, run.info.run_name)
         assert told.probabilities.shape == (10_000, len(LABELS))
         assert run.data.metrics["test_accuracy"] == told.correct_mask.mean()
     for trial in promoted.after.kind("trial"):
@@ -404,7 +403,7 @@ def test_what_is_champion_already_is_promoted_again_by_nothing(
         "the sweep": (),
         "the run": ("--run", trial.info.run_id),
         "the study": ("--study", trial.data.tags["fmnist.study_id"]),
-        "from elsewhere": ("--uri", stores.build_default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
+        "from elsewhere": ("--uri", build_default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
     }
     cwd = tmp_path if asked == "from elsewhere" else folder
     again = step(folder, verb, "promote", *arguments[asked], *TWO, cwd=cwd)
@@ -419,7 +418,7 @@ def _registered(folder: Path, images: Any) -> Any:
     """What the registered champion predicts, as MLflow loads it."""
     import mlflow
 
-    with stores.point_mlflow_at(opened(folder)):
+    with point_mlflow_at(opened(folder)):
         return mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}@{CHAMPION}").predict(images)
 
 
@@ -466,7 +465,7 @@ def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment = {
         **inherited,
-        "MLFLOW_TRACKING_URI": stores.build_default_uri(folder),
+        "MLFLOW_TRACKING_URI": build_default_uri(folder),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
     }
@@ -739,7 +738,7 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
 ) -> None:
     swept(tmp_path, sweep, *SWEEP)
     store, trial = opened(tmp_path), worst_trial(look(tmp_path))
-    tags = {SHA256_TAG: logged_model.hash_file(model_file(tmp_path, trial))}
+    tags = {SHA256_TAG: hash_file(model_file(tmp_path, trial))}
     with versions.acquire_store_lock(store):
         versions.register_version(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")

@@ -75,18 +75,18 @@ def completed(folder: Path) -> str:
 
 
 def _typed(folder: Path, arguments: list[str]) -> int:
-    from fmnist_sweep.cli import main as cli
-    from fmnist_sweep.tracking import test_predictions as tested
+    from fmnist_sweep.cli.main import main
+    from fmnist_sweep.tracking.test_predictions import find_training_twins
 
     kept = folder / "seen.npy"
     if kept.is_file():  # the same for all of them, and two seconds' work
         import numpy as np
 
         seen = np.load(kept)
-        tested.find_training_twins = lambda data, images: seen
+        find_training_twins = lambda data, images: seen
     sys.argv = ["fmnist-sweep", *arguments]
     try:
-        cli.main()
+        main()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
@@ -191,19 +191,26 @@ def keep_seen(folder: Path) -> str:
 
 def look(folder: Path) -> Found:
     """All that promotions left in a folder."""
-    from fmnist_sweep.tracking import aliases as moves
-    from fmnist_sweep.tracking import registry as versions
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
     from fmnist_sweep.tracking.models import hash_weights
+    from fmnist_sweep.tracking.registry import (
+        CHAMPION,
+        find_aliased_version,
+        get_registered_model,
+        list_versions,
+        load_version,
+        map_aliases,
+    )
+    from fmnist_sweep.tracking.store import build_default_uri, locate_ledger, open_existing_store
 
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
-    points = versions.map_aliases(versions.get_registered_model(store))
-    champion = versions.find_aliased_version(store, versions.CHAMPION)
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
+    points = map_aliases(get_registered_model(store))
+    champion = find_aliased_version(store, CHAMPION)
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
-    ledger = stores.locate_ledger(folder)
+    ledger = locate_ledger(folder)
     return {
         "aliases": points,
-        "loaded": None if champion is None else hash_weights(versions.load_version(store, champion)),
+        "loaded": None if champion is None else hash_weights(load_version(store, champion)),
         "versions": {
             str(version.version): {
                 "run": version.run_id,
@@ -212,10 +219,10 @@ def look(folder: Path) -> Found:
                 "description": version.description,
                 "tags": version.tags,
             }
-            for version in versions.list_versions(store)
+            for version in list_versions(store)
         },
-        "moves": [{**vars(move)} for move in moves.list_moves(store)],
-        "by_hand": [alias for alias, standing in moves.read_alias_states(store).items() if standing.is_manual],
+        "moves": [{**vars(move)} for move in list_moves(store)],
+        "by_hand": [alias for alias, standing in read_alias_states(store).items() if standing.is_manual],
         "confirmations": {
             run.info.run_id: _confirmation(store, run)
             for run in runs
@@ -232,14 +239,14 @@ def look(folder: Path) -> Found:
 
 def _confirmation(store: Any, run: Any) -> Found:
     from fmnist_sweep.promotion.confirmation import TEST_OPENING
-    from fmnist_sweep.tracking import runs as tracking
-    from fmnist_sweep.tracking import test_predictions as tested
+    from fmnist_sweep.tracking.runs import read_artifact
+    from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE, read_test_predictions
 
     tags, run_id = run.data.tags, run.info.run_id
-    scored = tested.TEST_OPENED_TAG in tags
-    values = tested.read_test_predictions(store, run_id, run_id) if scored else None
+    scored = TEST_OPENED_TAG in tags
+    values = read_test_predictions(store, run_id, run_id) if scored else None
     history = store.client.get_metric_history
-    content = tracking.read_artifact(store, run_id, tested.TEST_PREDICTIONS_FILE) if scored else None
+    content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE) if scored else None
     return {
         "status": run.info.status,
         "stage": run.info.lifecycle_stage,
@@ -271,10 +278,10 @@ def _arrays_sha256(content: bytes) -> str:
 
 def _evidence(store: Any, run_id: str) -> Found:
     """What a promotion's run says of its verdict, and whether each file of its evidence is whole."""
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import locate_local_artifacts
 
     run = store.client.get_run(run_id)
-    root = stores.locate_local_artifacts(store, run_id)
+    root = locate_local_artifacts(store, run_id)
     assert root is not None
     files = [path for path in sorted((root / "promotion").rglob("*")) if path.is_file()]
     return {
@@ -657,8 +664,8 @@ def _two_runs_at_once(base: Base) -> None:
 
 def good_runs(folder: Path) -> list[str]:
     """The ids of the runs of the better sweep's trials."""
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
     return sorted(run.info.run_id for run in runs if run.data.params["model.filters"] != "4")

@@ -18,8 +18,8 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fmnist_sweep.analysis import pair as side_by_side
-from fmnist_sweep.analysis import table as trial_table
+from fmnist_sweep.analysis.pair import find_trial
+from fmnist_sweep.analysis.table import build_table, select_trials
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import clear_splits_cache, idx, open_test, sources
 from fmnist_sweep.data.drawn import draw_images
@@ -27,12 +27,20 @@ from fmnist_sweep.data.splits import ImageTable
 from fmnist_sweep.errors import ExitCode, StoreError, UserError
 from fmnist_sweep.promotion import candidates
 from fmnist_sweep.promotion.candidates import PromotionTarget
-from fmnist_sweep.report import publish as publishing
+from fmnist_sweep.report.publish import rebuild_report
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.runs import RunInfo, log_files, read_artifact, start_run
+from fmnist_sweep.tracking.store import (
+    Store,
+    build_default_uri,
+    locate_ledger,
+    locate_state_folder,
+    locate_store_file,
+    open_existing_store,
+    open_store,
+    resolve_store_uri,
+)
 from tests.conftest import Command
 from tests.support import ROOT
 from tests.support.served import Served
@@ -112,12 +120,10 @@ def test_a_search_and_its_report_never_touch_poisoned_test_images_and_opening_th
     job = compose_job([*SMALL, f"data.dir={tmp_path / 'idx'}", "data.fallback=null"])
     code = run_sweep([job], "python -m fmnist_sweep", View(Console(file=shown), None))
     assert code is ExitCode.DONE, shown.getvalue()
-    store = stores.open_existing_store(None, "fashion-mnist")
-    assert len(trial_table.select_trials(store)) == 2
-    publishing.rebuild_report(
-        store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html"
-    )
-    ledger = stores.locate_ledger()
+    store = open_existing_store(None, "fashion-mnist")
+    assert len(select_trials(store)) == 2
+    rebuild_report(store, study_id=None, sweep_id=None, data_dir=str(tmp_path / "idx"), out=tmp_path / "again.html")
+    ledger = locate_ledger()
     assert poisoned == []
     assert not ledger.exists()
     with pytest.raises(Touched):  # else the poison would be harmless
@@ -262,19 +268,19 @@ class Bomb:
 
 
 def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp_path: Path) -> None:
-    from fmnist_sweep import files as packed
-    from fmnist_sweep.tracking import trials as evidence
+    from fmnist_sweep.files import pack_arrays
+    from fmnist_sweep.tracking.trials import unpack_predictions
 
     mark, content = tmp_path / "ran", io.BytesIO()
     bomb: NDArray[Any] = np.array([Bomb(mark)], dtype=object)
     np.savez(content, index=bomb, labels=bomb, probabilities=bomb)
     with pytest.raises(ValueError):
-        evidence.unpack_predictions(content.getvalue())
+        unpack_predictions(content.getvalue())
     assert not mark.exists()
     np.load(io.BytesIO(content.getvalue()), allow_pickle=True)["index"]  # else the bomb would be harmless
     assert mark.exists()
     with pytest.raises(ValueError):
-        packed.pack_arrays({}, {"index": bomb})
+        pack_arrays({}, {"index": bomb})
 
 
 # --- servers
@@ -283,11 +289,11 @@ def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store without runs, in a folder of its own."""
-    return stores.open_store(stores.build_default_uri(tmp_path_factory.mktemp("store")), "fashion-mnist")
+    return open_store(build_default_uri(tmp_path_factory.mktemp("store")), "fashion-mnist")
 
 
 def test_the_ui_listens_on_this_machine_alone_and_refuses_every_other_name_for_it(empty_store: Store) -> None:
-    folder = stores.locate_store_file(empty_store.uri).parent.parent
+    folder = locate_store_file(empty_store.uri).parent.parent
     with Served(folder) as (root, _):
         port = int(root.rpartition(":")[2])
         assert _listening(port) == {"127.0.0.1"}
@@ -370,13 +376,13 @@ def test_a_guarded_server_answers_nobody_without_a_password(guarded: str, monkey
     for user in (("admin", "password1234"), ("admin", ""), ("ann", PASSWORD)):
         assert requests.post(f"{guarded}/{api[0]}", json=body, auth=user, timeout=30).status_code == 401
     with pytest.raises(StoreError, match="MLFLOW_TRACKING_USERNAME"):
-        stores.open_store(guarded, "fashion-mnist")
+        open_store(guarded, "fashion-mnist")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    store = stores.open_store(guarded, "fashion-mnist")
-    run_id = tracking.start_run(store, tracking.RunInfo("sweep", "a sweep", {}, "a test"), may_exist=False)
-    tracking.log_files(store, run_id, {"a.txt": b"1"})
-    assert tracking.read_artifact(store, run_id, "a.txt") == b"1"
+    store = open_store(guarded, "fashion-mnist")
+    run_id = start_run(store, RunInfo("sweep", "a sweep", {}, "a test"), may_exist=False)
+    log_files(store, run_id, {"a.txt": b"1"})
+    assert read_artifact(store, run_id, "a.txt") == b"1"
 
 
 @pytest.mark.slow
@@ -385,10 +391,10 @@ def test_an_experiment_that_would_write_into_a_folder_of_this_machine_is_refused
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    client = stores.open_store(guarded, "fashion-mnist").client
+    client = open_store(guarded, "fashion-mnist").client
     for name, place in {"uri": tmp_path.as_uri(), "path": str(tmp_path)}.items():
         client.create_experiment(name, artifact_location=place)
-        for opened in (stores.open_store, stores.open_existing_store):
+        for opened in (open_store, open_existing_store):
             with pytest.raises(StoreError, match="folder of this machine"):
                 opened(guarded, name)
     assert list(tmp_path.iterdir()) == []
@@ -407,23 +413,23 @@ HOSTILE = (
 def test_a_name_from_the_command_line_finds_nothing_and_is_refused_in_one_sentence(
     name: str, empty_store: Store
 ) -> None:
-    before = _files(stores.locate_state_folder(empty_store.uri))
+    before = _files(locate_state_folder(empty_store.uri))
     asked: list[Callable[[], object]] = [
-        lambda: side_by_side.find_trial(empty_store, name),
-        lambda: trial_table.select_trials(empty_store, studies=[name]),
-        lambda: trial_table.select_trials(empty_store, sweep=name),
-        lambda: publishing.rebuild_report(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
-        lambda: publishing.rebuild_report(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
+        lambda: find_trial(empty_store, name),
+        lambda: select_trials(empty_store, studies=[name]),
+        lambda: select_trials(empty_store, sweep=name),
+        lambda: rebuild_report(empty_store, study_id=name, sweep_id=None, data_dir=None, out=None),
+        lambda: rebuild_report(empty_store, study_id=None, sweep_id=name, data_dir=None, out=None),
         lambda: candidates.find_candidates(empty_store, PromotionTarget(run_id=name), 3, False),
         lambda: candidates.find_candidates(empty_store, PromotionTarget(study_id=name), 3, False),
         lambda: candidates.find_candidates(empty_store, PromotionTarget(sweep_id=name), 3, False),
-        lambda: stores.open_existing_store(empty_store.uri, name),
+        lambda: open_existing_store(empty_store.uri, name),
     ]
     for ask in asked:
         with pytest.raises(UserError) as refused:
             ask()
         assert len(str(refused.value)) > 20
-    assert _files(stores.locate_state_folder(empty_store.uri)) == before
+    assert _files(locate_state_folder(empty_store.uri)) == before
 
 
 def _files(folder: Path) -> set[Path]:
@@ -443,7 +449,7 @@ def _files(folder: Path) -> set[Path]:
 def test_an_option_or_value_that_is_a_path_is_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=override.split("=")[0].split(".")[0]):
         config = compose_job(["data=drawn", override]).config
-        stores.resolve_store_uri(config.tracking.uri)
+        resolve_store_uri(config.tracking.uri)
 
 
 def test_a_config_of_a_users_own_folder_may_not_name_one_outside_either(sweep: Command, tmp_path: Path) -> None:
@@ -459,9 +465,9 @@ def test_a_config_of_a_users_own_folder_may_not_name_one_outside_either(sweep: C
 @pytest.mark.parametrize("name", ["../../x", "x' OR tags.a = 'b"])
 def test_an_experiments_name_is_a_name_and_no_path(name: str, tmp_path: Path) -> None:
     state = tmp_path / "a" / "mlruns"
-    store = stores.open_store(f"sqlite:///{state / 'mlflow.db'}", name)
-    run_id = tracking.start_run(store, tracking.RunInfo("sweep", name, {}, "a test"), may_exist=False)
-    tracking.log_files(store, run_id, {"a.txt": b"1"})
+    store = open_store(f"sqlite:///{state / 'mlflow.db'}", name)
+    run_id = start_run(store, RunInfo("sweep", name, {}, "a test"), may_exist=False)
+    log_files(store, run_id, {"a.txt": b"1"})
     assert (state / "artifacts" / run_id / "artifacts" / "a.txt").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mlruns"]
@@ -494,12 +500,12 @@ def hostile_store(empty_store: Store) -> Iterator[Callable[..., Store]]:
 )
 def test_ids_and_names_from_a_shared_store_lead_nowhere(name: str, hostile_store: Callable[..., Store]) -> None:
     store = hostile_store(**dict.fromkeys(("sweep_id", "study_id", "trial_id", "journal", "journals", "name"), name))
-    state = stores.locate_state_folder(store.uri)
+    state = locate_state_folder(store.uri)
     before = _files(state)
     asked: list[Callable[[], object]] = [
-        lambda: publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),
-        lambda: trial_table.build_table(trial_table.select_trials(store)),
-        lambda: side_by_side.find_trial(store, name),
+        lambda: rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=None),
+        lambda: build_table(select_trials(store)),
+        lambda: find_trial(store, name),
         lambda: candidates.find_candidates(store, PromotionTarget(), 3, False),
     ]
     for ask in asked:
@@ -523,7 +529,7 @@ def test_a_report_of_a_hostile_store_runs_no_script_of_its_names(
     script = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>"
     store = hostile_store(name=script, failure=script, trial_id=script, command=script)
     out = tmp_path / "report.html"
-    publishing.rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=out)
+    rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=out)
     assert "<script>alert" not in out.read_text()
     assert "<img src=x" not in out.read_text()
     assert "alert(1)" in out.read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import open_existing_store, point_mlflow_at
 from tests.conftest import Command
 from tests.support.servers import Server
 
@@ -31,7 +31,7 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep
     reports = {path.name for path in tmp_path.glob("mlruns/reports/*.html")}
     assert len(reports) == 3
     assert here - reports == {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}  # all else is there
-    store = stores.open_existing_store(server, "fashion-mnist")
+    store = open_existing_store(server, "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id])
     kinds = [run.data.tags["fmnist.kind"] for run in runs]
     assert sorted(kinds) == ["study", "study", "sweep", "trial", "trial"]
@@ -39,7 +39,7 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep
     trial = next(run for run in runs if run.data.tags["fmnist.kind"] == "trial")
     files = Path(store.client.download_artifacts(trial.info.run_id, "", str(tmp_path)))
     assert (files / "confusion_matrix.png").is_file()
-    with stores.point_mlflow_at(store):
+    with point_mlflow_at(store):
         model = mlflow.pyfunc.load_model(f"models:/{trial.outputs.model_outputs[0].model_id}")
     assert model.predict(np.zeros((2, 28, 28, 1), np.uint8)).shape == (2, 10)
 

@@ -28,10 +28,10 @@ import pytest
 import requests
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study import journal as journals
+from fmnist_sweep.study.folder import list_study_folders
+from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.tracking import datasets
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import Store, open_existing_store, open_store, point_mlflow_at
 from tests.support import ROOT
 from tests.support.small import DRAWN
 from tests.support.small import splits as small_splits
@@ -212,7 +212,7 @@ def _delivered(folder: Path) -> bool:
         return any(
             event.kind == "delivered"
             for path in folder.glob("mlruns/studies/*/journal.db")
-            for event in journals.read_events(path)
+            for event in read_events(path)
         )
     except StoreError:  # about to be made
         return False
@@ -222,7 +222,7 @@ def _check(
     server: SharedServer, experiment: str, where: set[Path], tmp_path: Path, *, studies: int, trials: int, epochs: int
 ) -> None:
     """All that these sweeps gave is on the server, once and whole, and nothing of it is kept here any more."""
-    store = stores.open_existing_store(server.address, experiment)
+    store = open_existing_store(server.address, experiment)
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
     kinds = Counter((run.data.tags["fmnist.kind"], run.info.status) for run in runs)
     assert kinds == {
@@ -231,7 +231,7 @@ def _check(
         ("trial", "FINISHED"): studies * trials,
     }
     assert {run.info.lifecycle_stage for run in runs} == {"active"}
-    journaled = [each for folder in where for each in folders.list_study_folders(folder / "mlruns")]
+    journaled = [each for folder in where for each in list_study_folders(folder / "mlruns")]
     assert len(journaled) == studies
     known = {run.info.run_id: run for run in runs}
     for study in journaled:
@@ -247,7 +247,7 @@ def _check(
     _check_files(store, tmp_path, runs)
 
 
-def _check_trial(store: stores.Store, run: Any, parent: str, outcome: dict[str, Any], epochs: int) -> None:
+def _check_trial(store: Store, run: Any, parent: str, outcome: dict[str, Any], epochs: int) -> None:
     assert run.data.tags["mlflow.parentRunId"] == parent
     assert run.data.metrics["best_val_accuracy"] == outcome["best_val_accuracy"]
     for name in run.data.metrics:
@@ -257,14 +257,14 @@ def _check_trial(store: stores.Store, run: Any, parent: str, outcome: dict[str, 
     assert len(run.inputs.dataset_inputs) == 2
 
 
-def _check_models(store: stores.Store, tmp_path: Path, trials: set[str]) -> None:
+def _check_models(store: Store, tmp_path: Path, trials: set[str]) -> None:
     import mlflow
 
     models = store.client.search_logged_models([store.experiment_id], max_results=1000)
     ready = [model for model in models if str(model.status) == "READY"]
     assert sorted(model.source_run_id for model in ready) == sorted(trials)
     assert "PENDING" not in {str(model.status) for model in models}
-    with stores.point_mlflow_at(store):
+    with point_mlflow_at(store):
         for model in ready:
             files = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{model.model_id}", dst_path=str(tmp_path / "models" / model.model_id)
@@ -272,7 +272,7 @@ def _check_models(store: stores.Store, tmp_path: Path, trials: set[str]) -> None
             assert zipfile.ZipFile(Path(files, "data", "model.keras")).testzip() is None
 
 
-def _check_files(store: stores.Store, tmp_path: Path, runs: Sequence[Any]) -> None:
+def _check_files(store: Store, tmp_path: Path, runs: Sequence[Any]) -> None:
     for run in runs:
         listed = {entry.path for entry in store.client.list_artifacts(run.info.run_id) if not entry.is_dir}
         if run.data.tags["fmnist.kind"] == "trial":
@@ -299,11 +299,11 @@ def test_eight_studies_at_once_lose_nothing(
 def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(server: SharedServer) -> None:
     images = small_splits()
     for repeat in range(5):
-        store = stores.open_store(server.address, f"same-images-{repeat}")
+        store = open_store(server.address, f"same-images-{repeat}")
         runs = [store.client.create_run(store.experiment_id).info.run_id for _ in range(12)]
         together = threading.Barrier(len(runs))
 
-        def log(run_id: str, store: stores.Store = store, together: threading.Barrier = together) -> None:
+        def log(run_id: str, store: Store = store, together: threading.Barrier = together) -> None:
             together.wait(30)
             datasets.log_datasets(store, run_id, images)
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from fmnist_sweep.data import LABELS, load_splits
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
+from fmnist_sweep.tracking.trials import build_data_config
 from tests.conftest import Command
 
 EPOCHS, TRIALS, LIMIT = 2, 2, 400
@@ -53,12 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(folder: Path) -> stores.Store:
-    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+def store(folder: Path) -> Store:
+    return open_existing_store(build_default_uri(folder), "fashion-mnist")
 
 
 @pytest.fixture(scope="module")
-def runs(store: stores.Store) -> dict[str, list[Any]]:
+def runs(store: Store) -> dict[str, list[Any]]:
     """All runs of the store by kind."""
     found: dict[str, list[Any]] = {}
     for run in store.client.search_runs([store.experiment_id], max_results=1000):
@@ -112,7 +112,7 @@ def test_every_trial_has_its_resolved_config_as_parameters_and_none_twice(runs: 
         assert {"optimizer.learning_rate", "train.batch_size", "seed"} <= params.keys()
 
 
-def test_every_trial_has_one_value_per_metric_and_epoch(runs: dict[str, list[Any]], store: stores.Store) -> None:
+def test_every_trial_has_one_value_per_metric_and_epoch(runs: dict[str, list[Any]], store: Store) -> None:
     for run in runs["trial"]:
         for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds"):
             history = store.client.get_metric_history(run.info.run_id, name)
@@ -128,7 +128,7 @@ def test_every_trial_has_one_value_per_metric_and_epoch(runs: dict[str, list[Any
 
 
 def test_every_trial_has_its_artifacts_and_the_confusion_matrix_counts_every_validation_image(
-    runs: dict[str, list[Any]], store: stores.Store, tmp_path: Path
+    runs: dict[str, list[Any]], store: Store, tmp_path: Path
 ) -> None:
     for run in runs["trial"]:
         files = Path(store.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
@@ -148,7 +148,7 @@ def test_every_trial_has_its_artifacts_and_the_confusion_matrix_counts_every_val
 
 
 def test_every_model_loads_and_predicts_what_was_scored(
-    runs: dict[str, list[Any]], store: stores.Store, tmp_path: Path
+    runs: dict[str, list[Any]], store: Store, tmp_path: Path
 ) -> None:
     import mlflow
 
@@ -159,9 +159,9 @@ def test_every_model_loads_and_predicts_what_was_scored(
         files = Path(store.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         config = yaml.safe_load((files / "config.yaml").read_text())
         folder = os.environ.get("FMNIST_DATA_DIR")
-        validation = load_splits(evidence.build_data_config(config["data"], folder)).validation
+        validation = load_splits(build_data_config(config["data"], folder)).validation
         scored = np.load(files / "predictions.npz")["probabilities"]
-        with stores.point_mlflow_at(store):
+        with point_mlflow_at(store):
             served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
         assert served.metadata.signature is not None
         predicted = served.predict(validation.images)  # raw pixels
@@ -170,7 +170,7 @@ def test_every_model_loads_and_predicts_what_was_scored(
 
 
 def test_the_best_trial_is_rolled_up_to_study_and_sweep(
-    runs: dict[str, list[Any]], store: stores.Store, tmp_path: Path
+    runs: dict[str, list[Any]], store: Store, tmp_path: Path
 ) -> None:
     for parent in [*runs["study"], *runs["sweep"]]:
         key = "fmnist.study_id" if parent in runs["study"] else "fmnist.sweep_id"
@@ -217,7 +217,7 @@ def test_only_the_store_is_left_in_the_working_directory(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"mlruns", "stdout.txt", "stderr.txt"}
 
 
-def test_the_store_is_in_wal_mode_and_its_experiment_opens_on_model_training(store: stores.Store) -> None:
+def test_the_store_is_in_wal_mode_and_its_experiment_opens_on_model_training(store: Store) -> None:
     import sqlite3
 
     database = sqlite3.connect(store.uri.removeprefix("sqlite:///"))
@@ -228,7 +228,7 @@ def test_the_store_is_in_wal_mode_and_its_experiment_opens_on_model_training(sto
 
 
 def test_the_recorded_command_repeats_a_trial_bit_for_bit(
-    runs: dict[str, list[Any]], store: stores.Store, sweep: Command, tmp_path: Path
+    runs: dict[str, list[Any]], store: Store, sweep: Command, tmp_path: Path
 ) -> None:
     first = runs["trial"][0]
     command = Path(store.client.download_artifacts(first.info.run_id, "overrides.txt", str(tmp_path))).read_text()
@@ -236,7 +236,7 @@ def test_the_recorded_command_repeats_a_trial_bit_for_bit(
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
     done = sweep(*words[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    again = stores.open_existing_store(stores.build_default_uri(tmp_path), "fashion-mnist")
+    again = open_existing_store(build_default_uri(tmp_path), "fashion-mnist")
     (repeat,) = again.client.search_runs([again.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
     assert repeat.data.params == first.data.params
     for name in ("loss", "val_loss", "val_accuracy"):
@@ -259,7 +259,7 @@ def test_a_trial_that_diverges_is_marked_and_the_study_goes_on(sweep: Command, t
 
 
 def _by_kind(folder: Path) -> dict[str, list[Any]]:
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     found: dict[str, list[Any]] = {}
     for run in store.client.search_runs([store.experiment_id], max_results=1000):
         found.setdefault(run.data.tags["fmnist.kind"], []).append(run)

@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from tests.support import ROOT
 from tests.support.browser import MARKS, Page
 from tests.support.browser import chromium as started
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
     sweep = ["data=drawn", "data.images=300", "train.epochs=2", "search.max_trials=2", "model.dense_units=16"]
     subprocess.run([sys.executable, "-m", "fmnist_sweep", *sweep], cwd=folder, check=True, timeout=240)
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     found = store.client.search_runs([store.experiment_id], order_by=["metrics.best_val_accuracy ASC"])
     runs = {run.data.tags["fmnist.kind"]: run for run in found}  # of the trials the best
     accuracy = runs["trial"].data.metrics["best_val_accuracy"]

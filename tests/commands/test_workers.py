@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study.folder import list_study_folders
 from tests.support import ROOT
 from tests.support.servers import Server
 from tests.support.small import DRAWN
@@ -124,7 +124,7 @@ def lost(folder: Path) -> list[str]:
     """Why each lost worker was lost, as the journals say."""
     attempts = [
         attempt
-        for study in folders.list_study_folders(folder / "mlruns")
+        for study in list_study_folders(folder / "mlruns")
         for history in study.read_record().trials.values()
         for attempt in history.attempts
     ]
@@ -286,7 +286,7 @@ def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_th
             assert "answers again" not in running.said()
             server.start()
             assert running.end() == 0, running.said()
-    (study,) = folders.list_study_folders(tmp_path / "sweep" / "mlruns")
+    (study,) = list_study_folders(tmp_path / "sweep" / "mlruns")
     trials = study.read_record().trials.values()
     assert all(history.is_settled for history in trials)
     assert sorted(len(history.attempts) for history in trials) == [1, 1, 1, 2]

@@ -14,10 +14,10 @@ from fmnist_sweep.config.compose import ValueOrigins, compose_data, compose_job
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
 from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.search import ask_and_tell as search
 from fmnist_sweep.search import tunable
+from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.training import models
-from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training.optimization import OPTIMIZERS
 
 
 def message(*overrides: str) -> str:
@@ -116,9 +116,9 @@ def test_what_is_not_allowed_is_told_with_its_key_and_the_allowed_values(overrid
 def test_every_keyword_of_a_named_function_can_be_set_and_no_other() -> None:
     for builder in models.BUILDERS:
         assert "unknown key" in message(f"model.builder={builder}", "+model.nonsense=1") or builder != "cnn"
-    for optimizer in training.OPTIMIZERS:
+    for optimizer in OPTIMIZERS:
         assert "unknown key" in message(f"optimizer={optimizer}", "+optimizer.nonsense=1")
-    for oracle in search.ORACLES:
+    for oracle in ORACLES:
         assert "unknown key" in message(f"search={oracle}", "+search.nonsense=1")
 
 

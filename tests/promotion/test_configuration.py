@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep.config import identity as study
 from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.identity import Study
+from fmnist_sweep.config.identity import Study, identify_study
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.promotion.configuration import (
     TrialConfiguration,
@@ -37,7 +36,7 @@ GIVEN = [
 def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, dict[str, Any]]:
     """That of a trial of this command, and the trial's config."""
     job = compose_job([*overrides, f"seed={seed}", "train.precision=float32"])
-    found = study.identify_study(job, "", job.config.settings, "sha")
+    found = identify_study(job, "", job.config.settings, "sha")
     config = resolved(job)
     flags, words = parse_repeat_command(build_trial_command(found, config, None, 2))
     settings = {key: value for key, value in config.items() if key != "seed"}
@@ -50,7 +49,7 @@ def configuration(*overrides: str, seed: int = 1) -> tuple[TrialConfiguration, d
 
 def trained_again(of: TrialConfiguration, seeds: int = 3) -> Study:
     job = of.make_job(compose_job(["search=grid"]).config, seeds, "/data", "fmnist-sweep promote")
-    return study.identify_study(job, job.label or "", job.config.settings, "sha")
+    return identify_study(job, job.label or "", job.config.settings, "sha")
 
 
 @pytest.mark.parametrize("overrides", GIVEN, ids=" ".join)
@@ -101,7 +100,7 @@ def test_more_seeds_continue_the_same_study_and_it_is_no_study_of_a_sweep() -> N
     made, config = configuration()
     assert trained_again(made, 3).id == trained_again(made, 9).id
     plain = compose_job(["search=grid", "train.precision=float32"])
-    single = study.identify_study(plain, "", {**config, "seed": 10001}, "sha")
+    single = identify_study(plain, "", {**config, "seed": 10001}, "sha")
     assert trained_again(made).id != single.id
 
 

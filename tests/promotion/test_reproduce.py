@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.promotion import registration as enrolment
-from fmnist_sweep.promotion import reproduction as rebuilding
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.registry import MODEL_NAME
+from fmnist_sweep.promotion.registration import ACCURACY, MACHINE, SEED, SEEDS, SPREAD, THREADS, VERSIONS, WEIGHTS
+from fmnist_sweep.promotion.reproduction import read_version_record
+from fmnist_sweep.tracking.registry import MODEL_NAME, list_versions, load_version, resolve_version
+from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.training import backend
 from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
 
@@ -42,14 +41,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command, verb: Comma
 
 
 def _version(folder: Path) -> Any:
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
-    return versions.resolve_version(store, "champion")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
+    return resolve_version(store, "champion")
 
 
 @contextmanager
 def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
     """The version with other tags, None for one that is gone; put right again afterwards."""
-    client = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist").client
+    client = open_existing_store(build_default_uri(folder), "fashion-mnist").client
     before = _version(folder).tags
     try:
         for key, value in tags.items():
@@ -71,29 +70,29 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     from fmnist_sweep.training import trial
 
     new = tmp_path / "again.keras"
-    runs = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    runs = open_existing_store(build_default_uri(folder), "fashion-mnist")
     before = len(runs.client.search_runs([runs.experiment_id]))
     done = verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same model bit for bit: every weight, every predicted probability" in done.stdout
     assert done.stderr == ""
-    registered, rebuilt = versions.load_version(runs, _version(folder)), trial.load_model(new)
+    registered, rebuilt = load_version(runs, _version(folder)), trial.load_model(new)
     for one, other in zip(registered.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(runs.client.search_runs([runs.experiment_id])) == before
-    assert len(versions.list_versions(runs)) == 1
+    assert len(list_versions(runs)) == 1
 
 
 @pytest.mark.slow
 @needs_fashion_mnist
 @pytest.mark.skipif(backend.count_usable_cores() < 2, reason="needs two cores, to be given one of them")
 def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within_the_noise(folder: Path) -> None:
-    threads = _version(folder).tags[enrolment.THREADS]
-    kept = json.loads(_version(folder).tags[enrolment.VERSIONS])
+    threads = _version(folder).tags[THREADS]
+    kept = json.loads(_version(folder).tags[VERSIONS])
     elsewhere = {
-        enrolment.MACHINE: "Another processor, Linux x86_64",
-        enrolment.VERSIONS: json.dumps({**kept, "tensorflow": "2.0.0"}),
-        enrolment.WEIGHTS: "0" * 64,
+        MACHINE: "Another processor, Linux x86_64",
+        VERSIONS: json.dumps({**kept, "tensorflow": "2.0.0"}),
+        WEIGHTS: "0" * 64,
     }
     core = min(os.sched_getaffinity(0))
     with _saying(folder, elsewhere):
@@ -118,7 +117,7 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, verb: Command) -> None:
-    other = {enrolment.WEIGHTS: "0" * 64, enrolment.ACCURACY: "0.999", enrolment.SPREAD: "0.0001"}
+    other = {WEIGHTS: "0" * 64, ACCURACY: "0.999", SPREAD: "0.0001"}
     with _saying(folder, other):
         done = verb("reproduce", cwd=folder)
     assert done.returncode == 10, done.stdout + done.stderr
@@ -129,7 +128,7 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
 
 
 @needs_fashion_mnist
-@pytest.mark.parametrize("missing", [enrolment.SEED, "fmnist.configuration"])
+@pytest.mark.parametrize("missing", [SEED, "fmnist.configuration"])
 def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(
     folder: Path, verb: Command, missing: str
 ) -> None:
@@ -145,12 +144,12 @@ def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_senten
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (enrolment.SEED, "one"),
-        (enrolment.THREADS, "two"),
-        (enrolment.THREADS, "0"),
-        (enrolment.SEEDS, "1"),
-        (enrolment.VERSIONS, "[]"),
-        (enrolment.VERSIONS, "no JSON"),
+        (SEED, "one"),
+        (THREADS, "two"),
+        (THREADS, "0"),
+        (SEEDS, "1"),
+        (VERSIONS, "[]"),
+        (VERSIONS, "no JSON"),
         ("fmnist.configuration", "[]"),
         ("fmnist.configuration", "{}"),
         ("fmnist.configuration", "SETTINGS"),
@@ -162,7 +161,7 @@ def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path
         value = json.dumps({**json.loads(version.tags[key]), "settings": 3})
     version.tags[key] = value
     with pytest.raises(StoreError, match="version 1 does not say how it was trained"):
-        rebuilding.read_version_record(version)
+        read_version_record(version)
 
 
 @needs_fashion_mnist

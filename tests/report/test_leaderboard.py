@@ -8,8 +8,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fmnist_sweep.report import leaderboard as report
-from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.leaderboard import (
+    TrialRecord,
+    build_leaderboard,
+    count_states,
+    find_best_record,
+    format_note,
+    format_record_accuracy,
+    summarize_ties,
+)
 
 
 def record(number: int, accuracy: float | None = None, **given: Any) -> TrialRecord:
@@ -31,21 +38,21 @@ RECORDS = [record(1, 0.85), record(2), record(3, 0.91), record(4, 0.91)]
 
 
 def test_the_best_is_the_first_of_the_highest_and_never_a_failed_one() -> None:
-    assert report.find_best_record(RECORDS) is RECORDS[2]
-    assert report.find_best_record([record(1)]) is None
-    assert report.find_best_record([]) is None
+    assert find_best_record(RECORDS) is RECORDS[2]
+    assert find_best_record([record(1)]) is None
+    assert find_best_record([]) is None
     nothing_right = [record(1), record(2, 0.0)]
-    assert report.find_best_record(nothing_right) is nothing_right[1]
+    assert find_best_record(nothing_right) is nothing_right[1]
 
 
 def test_trials_are_counted_by_state() -> None:
-    counted = report.count_states(RECORDS)
+    counted = count_states(RECORDS)
     assert (counted["trials_finished"], counted["trials_failed"], counted["trials_running"]) == (3, 1, 0)
     assert sum(counted.values()) == len(RECORDS)
 
 
 def test_the_leaderboard_has_the_best_first_and_the_failed_last() -> None:
-    table = report.build_leaderboard(RECORDS)
+    table = build_leaderboard(RECORDS)
     assert table["trial_id"].tolist() == ["0003", "0004", "0001", "0002"]
     assert table["rank"].tolist() == [1, 2, 3, 4]
     assert table["model.filters"].tolist() == [96, 128, 32, 64]
@@ -53,31 +60,31 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last() -> None:
 
 
 def test_the_leaderboard_survives_being_a_csv() -> None:
-    again = pd.read_csv(io.StringIO(report.build_leaderboard(RECORDS).to_csv(index=False)), dtype={"trial_id": str})
+    again = pd.read_csv(io.StringIO(build_leaderboard(RECORDS).to_csv(index=False)), dtype={"trial_id": str})
     assert again["best_val_accuracy"].dropna().tolist() == [0.91, 0.91, 0.85]
     assert again["run_id"].tolist() == ["run3", "run4", "run1", "run2"]
 
 
 def test_a_leaderboard_of_several_studies_has_the_tuned_values_of_all() -> None:
     other = record(5, 0.9, values={"optimizer.momentum": 0.9})
-    table = report.build_leaderboard([RECORDS[0], other])
+    table = build_leaderboard([RECORDS[0], other])
     assert {"model.filters", "optimizer.momentum"} <= set(table.columns)
     assert table["optimizer.momentum"].isna().tolist() == [False, True]
 
 
 def test_a_leaderboard_of_nothing_is_empty_and_has_its_columns() -> None:
-    table = report.build_leaderboard([])
+    table = build_leaderboard([])
     assert len(table) == 0
     assert {"rank", "name", "best_val_accuracy", "run_id"} <= set(table.columns)
 
 
 def test_an_accuracy_is_told_with_its_interval_or_as_a_dash() -> None:
-    assert report.format_record_accuracy(RECORDS[0]) == "0.8500 [0.8400, 0.8600]"
-    assert report.format_record_accuracy(RECORDS[1]) == "–"
+    assert format_record_accuracy(RECORDS[0]) == "0.8500 [0.8400, 0.8600]"
+    assert format_record_accuracy(RECORDS[1]) == "–"
 
 
 def test_the_note_names_the_best_and_the_luck_of_the_draw() -> None:
-    text = report.format_note("Study x", None, RECORDS, ["Command: `python`"])
+    text = format_note("Study x", None, RECORDS, ["Command: `python`"])
     assert "rmsprop · 96 filters" in text
     assert "0.9100 [0.9000, 0.9200]" in text
     assert "optimistic" in text
@@ -86,18 +93,18 @@ def test_the_note_names_the_best_and_the_luck_of_the_draw() -> None:
 
 
 def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
-    text = report.format_note("Sweep", None, [record(number, 0.5) for number in range(1, 51)], [])
+    text = format_note("Sweep", None, [record(number, 0.5) for number in range(1, 51)], [])
     assert "30 more in leaderboard.csv" in text
     assert len(text.splitlines()) < 40
 
 
 @pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
 def test_without_a_finished_trial_the_note_says_so(records: list[TrialRecord]) -> None:
-    assert "no trial finished" in report.format_note("Study", None, records, []).lower()
+    assert "no trial finished" in format_note("Study", None, records, []).lower()
 
 
 def test_a_warning_stands_on_the_note() -> None:
-    assert "DRAWN" in report.format_note("Study", "DRAWN images", RECORDS, [])
+    assert "DRAWN" in format_note("Study", "DRAWN images", RECORDS, [])
 
 
 def marked(*tied: bool | None) -> list[TrialRecord]:
@@ -106,22 +113,22 @@ def marked(*tied: bool | None) -> list[TrialRecord]:
 
 def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted() -> None:
     records = marked(True, True, False, None)
-    text = report.format_note("Study", None, records, [])
+    text = format_note("Study", None, records, [])
     assert "1 of the other 3 cannot be told apart from it (≈); 1 could not be compared with it." in text
     assert text.count("≈ 0.") == 1
     assert "≈ 0.9400 [0.9300, 0.9500]" in text
-    assert report.build_leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
+    assert build_leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
 
 
 def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out_nothing() -> None:
-    assert report.summarize_ties(marked(True, False)) == "All others are distinguishably worse."
-    text = report.summarize_ties(marked(True, False, None))
+    assert summarize_ties(marked(True, False)) == "All others are distinguishably worse."
+    text = summarize_ties(marked(True, False, None))
     assert text == "None is known to be as good; 1 could not be compared with it."
-    assert report.summarize_ties(marked(None, None)) == ""
-    assert report.summarize_ties([]) == ""
+    assert summarize_ties(marked(None, None)) == ""
+    assert summarize_ties([]) == ""
 
 
 def test_the_leaderboard_has_the_interval_of_every_accuracy() -> None:
-    table = report.build_leaderboard(RECORDS)
+    table = build_leaderboard(RECORDS)
     assert table["low"].dropna().tolist() == pytest.approx([0.90, 0.90, 0.84])
     assert table["high"].dropna().tolist() == pytest.approx([0.92, 0.92, 0.86])

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep.report import publish as publishing
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.report.publish import read_findings, save_report
+from fmnist_sweep.tracking.runs import read_artifact, search_runs
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from tests.support.servers import Server
 
 SWEEP = ["-m", "optimizer=rmsprop,adam", "data=drawn", "data.images=400", "train.epochs=1", "search.max_trials=2"]
@@ -38,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Store:
-    return stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    return open_existing_store(build_default_uri(folder), "fashion-mnist")
 
 
 def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_the_store(
@@ -46,13 +45,13 @@ def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_t
 ) -> None:
     found = sorted((folder / "mlruns" / "reports").iterdir())
     assert [path.name.partition("-")[0] for path in found] == ["study", "study", "sweep"]
-    logged = {tracking.read_artifact(store, run.info.run_id, "report.html") for run in parents(store)}
+    logged = {read_artifact(store, run.info.run_id, "report.html") for run in parents(store)}
     assert {path.read_bytes() for path in found} == logged
     assert len(logged) == 3
 
 
 def parents(store: Store) -> list[Any]:
-    return [run for kind in ("study", "sweep") for run in tracking.search_runs(store, {"fmnist.kind": kind})]
+    return [run for kind in ("study", "sweep") for run in search_runs(store, {"fmnist.kind": kind})]
 
 
 def test_a_report_at_hand_survives_that_the_folder_is_moved(folder: Path, tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_the_verb_makes_the_report_of_the_latest_sweep_anew_with_pictures(folder
 def test_the_verb_makes_the_report_of_one_study_as_a_file_of_its_own(
     folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    study = tracking.search_runs(store, {"fmnist.kind": "study"})[0]
+    study = search_runs(store, {"fmnist.kind": "study"})[0]
     out = tmp_path / "study.html"
     verb(folder, "--study", study.data.tags["fmnist.study_id"], "--out", str(out))
     assert "Best of 2 trials" in out.read_text()
@@ -104,13 +103,13 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder: Path, words: list[str
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no archive"], ids=["empty", "torn", "other"])
 def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store: Store, content: bytes) -> None:
-    (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
+    (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
     best = sweep.data.tags["fmnist.best_run"]
     (path,) = (folder / "mlruns" / "artifacts").glob(f"{best}/artifacts/predictions.npz")
     kept = path.read_bytes()
     path.write_bytes(content)
     try:
-        found = publishing.read_findings(store, sweep.data.tags["fmnist.journals"].split(), {})
+        found = read_findings(store, sweep.data.tags["fmnist.journals"].split(), {})
     finally:
         path.write_bytes(kept)
     assert found.best is not None and found.best.run_id == best and not found.is_comparable
@@ -124,8 +123,8 @@ def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_pa
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
     assert "report: " not in done.stdout
-    store = stores.open_existing_store(stores.build_default_uri(tmp_path), "fashion-mnist")
-    assert all(tracking.read_artifact(store, run.info.run_id, "report.html") for run in parents(store))
+    store = open_existing_store(build_default_uri(tmp_path), "fashion-mnist")
+    assert all(read_artifact(store, run.info.run_id, "report.html") for run in parents(store))
 
 
 def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
@@ -135,8 +134,8 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refused)
-    (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
-    path = publishing.save_report(store, sweep.info.run_id, "unlinked", b"the page")
+    (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
+    path = save_report(store, sweep.info.run_id, "unlinked", b"the page")
     assert path.read_bytes() == b"the page" and not path.is_symlink()
     path.unlink()
 
@@ -147,9 +146,9 @@ def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp
         where = [f"tracking.uri={server.address}", "search.max_trials=1", "executor=in_process"]
         command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], *where]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
-        store = stores.open_existing_store(server.address, "fashion-mnist")
-        (sweep,) = tracking.search_runs(store, {"fmnist.kind": "sweep"})
-        logged = tracking.read_artifact(store, sweep.info.run_id, "report.html")
+        store = open_existing_store(server.address, "fashion-mnist")
+        (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
+        logged = read_artifact(store, sweep.info.run_id, "report.html")
     (path,) = (tmp_path / "mlruns" / "reports").glob("sweep-*")
     assert not path.is_symlink()
     assert path.read_bytes() == logged

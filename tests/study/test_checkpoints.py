@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_sweep import files as packed
+from fmnist_sweep.files import pack_arrays
 from fmnist_sweep.study.checkpoints import Checkpoints
 
 
 def content(epoch: int) -> bytes:
-    return packed.pack_arrays({"epoch": epoch}, {"weights": np.full(100, epoch, np.float32)})
+    return pack_arrays({"epoch": epoch}, {"weights": np.full(100, epoch, np.float32)})
 
 
 class Kept:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fmnist_sweep.study import folder as folders
-from fmnist_sweep.study import journal as journals
+from fmnist_sweep.study.folder import StudyFolder, list_study_folders
+from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.training import snapshot
 
 Found = dict[str, Any]  # plain values: it comes from another process
@@ -26,16 +26,16 @@ _ALWAYS_THERE = {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}
 
 def look(folder: Path) -> Found:
     """All that is left of the sweeps run in a folder."""
-    from fmnist_sweep.tracking import store as stores
+    from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 
     state = folder / "mlruns"
-    store = stores.open_existing_store(stores.build_default_uri(folder), "fashion-mnist")
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
     models = store.client.search_logged_models([store.experiment_id], max_results=1000)
     return {
-        "studies": {each.name: _study(each) for each in folders.list_study_folders(state)},
+        "studies": {each.name: _study(each) for each in list_study_folders(state)},
         "sweeps": {
-            path.name: {"state": journals.read_events(path / "journal.db")[-1].kind, "leftovers": _leftovers(path)}
+            path.name: {"state": read_events(path / "journal.db")[-1].kind, "leftovers": _leftovers(path)}
             for path in sorted((state / "sweeps").iterdir())
         },
         "runs": {run.info.run_id: _run(run) for run in runs},
@@ -48,7 +48,7 @@ def look(folder: Path) -> Found:
     }
 
 
-def _study(folder: folders.StudyFolder) -> Found:
+def _study(folder: StudyFolder) -> Found:
     record = folder.read_record()
     return {
         "state": record.state,

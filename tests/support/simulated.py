@@ -30,9 +30,9 @@ from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
 from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart
+from fmnist_sweep.training.optimization import find_best_epoch
 from tests.support.small import TINY, events, resolved
 from tests.support.small import splits as small_splits
 
@@ -188,11 +188,11 @@ class Simulated:
         )
         if not due and not is_last:
             return None
-        best = training.find_best_epoch(history, spec.objective)
+        best = find_best_epoch(history, spec.objective)
         return snapshot.pack_snapshot(snapshot.Snapshot(history, trained().state, None, probabilities(spec, best)))
 
     def _result(self, spec: TrialSpec, history: list[Metrics]) -> TrialResult:
-        best = training.find_best_epoch(history, spec.objective)
+        best = find_best_epoch(history, spec.objective)
         return TrialResult(
             trial_id=spec.trial_id,
             history=history,

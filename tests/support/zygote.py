@@ -242,18 +242,18 @@ def _call(function: str) -> int:
 
 
 def _sweep(request: dict[str, Any], calls: Path) -> int:
-    from fmnist_sweep import __main__ as application
+    from fmnist_sweep.__main__ import __file__, main
 
     _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
-    sys.argv = [str(application.__file__), *request["arguments"]]
-    return application.main()
+    sys.argv = [str(__file__), *request["arguments"]]
+    return main()
 
 
 def _arm(kill: Kill, calls: Path) -> None:
     """Count every call that leaves something durable, and end this process where the plan says."""
     import mlflow
 
-    from fmnist_sweep import files as packed
+    from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.study.journal import Journal
 
     log = os.open(calls, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -283,7 +283,7 @@ def _arm(kill: Kill, calls: Path) -> None:
     really_replace = Path.replace
     Path.replace = replace  # type: ignore[method-assign, assignment]
     Journal.append = counted(Journal.append, "journal", lambda given: str(given[1]))  # type: ignore[method-assign]
-    packed.write_file_atomically = counted(packed.write_file_atomically, "file", lambda given: _short(given[0]))
+    write_file_atomically = counted(write_file_atomically, "file", lambda given: _short(given[0]))
     for name in STORE_CALLS:
         function = getattr(mlflow.MlflowClient, name)
         setattr(mlflow.MlflowClient, name, counted(function, "store", lambda given, name=name: name))  # type: ignore[misc]

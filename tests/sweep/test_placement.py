@@ -14,11 +14,10 @@ from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study import folder as folders
+from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import placement as arranging
-from fmnist_sweep.sweep import plan as plans
-from fmnist_sweep.sweep.plan import PlannedStudy
+from fmnist_sweep.sweep.plan import PlannedStudy, plan_studies
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.probe import TrainingCost
@@ -43,7 +42,7 @@ def view() -> tuple[View, io.StringIO]:
 
 
 def planned(*overrides: str) -> Sequence[PlannedStudy]:
-    return plans.plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0])
+    return plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0])
 
 
 def settled(*overrides: str) -> Placement | None:
@@ -93,7 +92,7 @@ def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) 
     shown, said = view()
     job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process", "executor.threads=2"])
     assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
-    (folder,) = folders.list_study_folders(Path("mlruns"))
+    (folder,) = list_study_folders(Path("mlruns"))
     assert folder.read_record().about["executor"] == {
         "name": "in_process",
         "workers": 1,

@@ -22,7 +22,7 @@ from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import open_existing_store
 from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec
 from tests.support.simulated import simulated
 
@@ -105,7 +105,7 @@ def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tup
     assert ended != sorted(ended)  # they came in another order than they were begun
     assert {history.state for history in known.trials.values()} == {"finished"}
     assert all(history.is_settled and len(history.attempts) == 1 for history in known.trials.values())
-    store = stores.open_existing_store(None, name)
+    store = open_existing_store(None, name)
     runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
     assert Counter(run.data.tags["fmnist.trial_id"] for run in runs) == Counter(ended)
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -16,7 +16,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.store import open_existing_store, open_store
 
 TINY = (
     *("data=drawn", "data.images=200", "train.precision=float32", "train.batch_size=64", "regularization=none"),
@@ -41,7 +41,7 @@ def _run(*overrides: str) -> tuple[ExitCode, str]:
 
 
 def _runs(kind: str) -> list[Any]:
-    store = stores.open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, "fashion-mnist")
     found = store.client.search_runs([store.experiment_id], filter_string=f"tags.`fmnist.kind` = '{kind}'")
     return sorted(found, key=lambda run: run.info.start_time)
 
@@ -82,7 +82,7 @@ def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None
     trials = _runs("trial")
     for run in trials:
         assert run.info.run_name.endswith(" epochs")
-        store = stores.open_existing_store(None, "fashion-mnist")
+        store = open_existing_store(None, "fashion-mnist")
         steps = [entry.step for entry in store.client.get_metric_history(run.info.run_id, "val_loss")]
         assert steps == list(range(1, int(run.data.params["train.epochs"]) + 1))
     trained = Counter((run.data.params["model.filters"], run.data.params["train.epochs"]) for run in trials)
@@ -120,7 +120,7 @@ def test_a_study_whose_every_trial_failed_ends_with_its_own_exit_code() -> None:
     for run in _runs("trial"):
         assert run.info.status == "FAILED"
         assert "Diverged" in run.data.tags["fmnist.failure"]
-        store = stores.open_existing_store(None, "fashion-mnist")
+        store = open_existing_store(None, "fashion-mnist")
         assert "Traceback" in Path(store.client.download_artifacts(run.info.run_id, "traceback.txt")).read_text()
     (study,) = _runs("study")
     assert study.info.status == "FAILED"
@@ -179,7 +179,7 @@ def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytes
 
 def test_a_failed_trial_leaves_the_command_that_repeats_it() -> None:
     _run(*DIVERGES, "train.batch_size=8", "train.epochs=1", "search=grid", "search.fail_fast=true")
-    store = stores.open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, "fashion-mnist")
     (run,) = _runs("trial")
     files = {entry.path for entry in store.client.list_artifacts(run.info.run_id)}
     assert files == {"config.yaml", "overrides.txt", "traceback.txt"}
@@ -220,6 +220,6 @@ def test_a_folder_that_an_address_cannot_name_is_refused(tmp_path: Path, charact
     folder.mkdir()
     os.chdir(folder)
     with pytest.raises(StoreError, match="something else in its address"):
-        stores.open_store(None, "fashion-mnist")
+        open_store(None, "fashion-mnist")
     assert list(folder.iterdir()) == []
     assert list(tmp_path.iterdir()) == [folder]

@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from fmnist_sweep.cli import registry as registry_verbs
+from fmnist_sweep.cli.registry import history, rollback
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.tracking import aliases as moves
-from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking.aliases import Move, MoveKind
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.aliases import Move, MoveKind, list_moves, move_alias, read_alias_states, roll_back_champion
+from fmnist_sweep.tracking.models import KERAS_FILE
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME, acquire_store_lock, find_aliased_version
 from fmnist_sweep.tracking.store import Store
 from tests.tracking.test_registry import Logged, clear, connected, forked, logged, network, register
 
@@ -42,22 +40,22 @@ def store(filled: tuple[Store, list[Logged]]) -> Iterator[Store]:
 
 
 def _move(store: Store, version: str, alias: str = CHAMPION, kind: MoveKind = "promoted") -> Move:
-    with versions.acquire_store_lock(store):
-        return moves.move_alias(store, alias, version, kind=kind, why="a test.", command="fmnist-sweep promote")
+    with acquire_store_lock(store):
+        return move_alias(store, alias, version, kind=kind, why="a test.", command="fmnist-sweep promote")
 
 
 def _champion(store: Store) -> str | None:
-    version = versions.find_aliased_version(store, CHAMPION)
+    version = find_aliased_version(store, CHAMPION)
     return None if version is None else str(version.version)
 
 
 def _steps(store: Store) -> list[tuple[str | None, str, str]]:
-    return [(move.previous, move.version, move.kind) for move in moves.list_moves(store) if move.completed]
+    return [(move.previous, move.version, move.kind) for move in list_moves(store) if move.completed]
 
 
 def test_a_move_is_told_with_what_the_registry_itself_keeps(store: Store) -> None:
-    with versions.acquire_store_lock(store):
-        moves.move_alias(
+    with acquire_store_lock(store):
+        move_alias(
             store,
             CHAMPION,
             "2",
@@ -65,7 +63,7 @@ def test_a_move_is_told_with_what_the_registry_itself_keeps(store: Store) -> Non
             why="0.9312 on the test images, 0.004 more than version 1.",
             command="fmnist-sweep promote --uri http://ada:secret@host:5000",
         )
-    (told,) = moves.list_moves(store)
+    (told,) = list_moves(store)
     assert (told.number, told.alias, told.version, told.previous, told.completed) == (1, CHAMPION, "2", None, True)
     assert told.why == "0.9312 on the test images, 0.004 more than version 1."
     assert told.command == "fmnist-sweep promote --uri http://***@host:5000"
@@ -85,17 +83,17 @@ def test_what_is_so_already_is_not_told_twice(store: Store) -> None:
     _move(store, "2")
     _move(store, "2", CHALLENGER, "challenger")
     assert _steps(store) == [(None, "1", "promoted"), ("1", "2", "promoted"), (None, "2", "challenger")]
-    assert [move.number for move in moves.list_moves(store)] == [1, 2, 3]
+    assert [move.number for move in list_moves(store)] == [1, 2, 3]
 
 
 def test_more_words_than_the_registrys_database_takes_are_cut(store: Store) -> None:
-    with versions.acquire_store_lock(store):
+    with acquire_store_lock(store):
         for version, words in (("1", "é" * 9000), ("2", "\x01" * 9000), ("3", "\udcff" * 10)):
-            moves.move_alias(store, CHAMPION, version, kind="promoted", why=words, command=words)
+            move_alias(store, CHAMPION, version, kind="promoted", why=words, command=words)
     tags = store.client.get_registered_model(MODEL_NAME).tags
     assert max(len(value) for value in tags.values()) <= 5000
-    assert moves.list_moves(store)[0].why.startswith("ééé")
-    assert len(moves.list_moves(store)) == 3
+    assert list_moves(store)[0].why.startswith("ééé")
+    assert len(list_moves(store)) == 3
 
 
 def test_the_moves_stay_in_order_past_four_digits(store: Store) -> None:
@@ -103,34 +101,34 @@ def test_the_moves_stay_in_order_past_four_digits(store: Store) -> None:
     tags = store.client.get_registered_model(MODEL_NAME).tags
     store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.9999", tags["fmnist.move.0001"])
     _move(store, "2")
-    assert [move.number for move in moves.list_moves(store)] == [1, 9999, 10000]
+    assert [move.number for move in list_moves(store)] == [1, 9999, 10000]
 
 
 def test_a_version_that_is_not_there_leaves_no_move(store: Store) -> None:
     with pytest.raises(StoreError, match="there are versions 4, 3, 2, 1"):
         _move(store, "9")
-    assert moves.list_moves(store) == []
+    assert list_moves(store) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"version": 3}'])
 def test_a_tag_that_holds_no_move_is_named(store: Store, text: str) -> None:
     store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.0007", text)
     with pytest.raises(StoreError, match=r"fmnist\.move\.0007"):
-        moves.list_moves(store)
+        list_moves(store)
 
 
 def test_two_rollbacks_in_a_row_go_two_steps_back(store: Store) -> None:
     for version in ("1", "2", "3"):
         _move(store, version)
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "2"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "2"
     assert _champion(store) == "2"
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
     with pytest.raises(PromotionRefused, match=r"before version 1; name one with --to \(2, 3 can be named\)"):
-        moves.roll_back_champion(store, None, "fmnist-sweep rollback")
+        roll_back_champion(store, None, "fmnist-sweep rollback")
     assert _champion(store) == "1"
     assert _steps(store)[3:] == [("3", "2", "rolled back"), ("2", "1", "rolled back")]
     _move(store, "4")
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
 
 
 def test_a_rollback_to_a_named_version_leads_only_to_one_that_was_champion(store: Store) -> None:
@@ -142,22 +140,22 @@ def test_a_rollback_to_a_named_version_leads_only_to_one_that_was_champion(store
         ("4", "was never champion"),
     ):
         with pytest.raises(PromotionRefused) as refused:
-            moves.roll_back_champion(store, to, "fmnist-sweep rollback")
+            roll_back_champion(store, to, "fmnist-sweep rollback")
         assert told in str(refused.value)
     with pytest.raises(StoreError):
-        moves.roll_back_champion(store, "9", "fmnist-sweep rollback")
-    assert moves.roll_back_champion(store, "1", "fmnist-sweep rollback").previous == "3"
+        roll_back_champion(store, "9", "fmnist-sweep rollback")
+    assert roll_back_champion(store, "1", "fmnist-sweep rollback").previous == "3"
     # A step forward again, to one that was rolled back from: what was before it now is version 1.
-    assert moves.roll_back_champion(store, "models:/fashion-mnist/3", "fmnist-sweep rollback").version == "3"
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, "models:/fashion-mnist/3", "fmnist-sweep rollback").version == "3"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
 
 
 def test_with_no_champion_before_there_is_nothing_to_roll_back_to(store: Store) -> None:
     with pytest.raises(PromotionRefused, match="nothing to roll back to"):
-        moves.roll_back_champion(store, None, "fmnist-sweep rollback")
+        roll_back_champion(store, None, "fmnist-sweep rollback")
     _move(store, "1")
     with pytest.raises(PromotionRefused, match="was champion before version 1"):
-        moves.roll_back_champion(store, None, "fmnist-sweep rollback")
+        roll_back_champion(store, None, "fmnist-sweep rollback")
     assert _champion(store) == "1"
 
 
@@ -165,11 +163,11 @@ def test_a_version_that_was_deleted_is_passed_over(store: Store) -> None:
     for version in ("1", "2", "3"):
         _move(store, version)
     store.client.delete_model_version(MODEL_NAME, "2")
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
     _move(store, "4")
     store.client.delete_model_version(MODEL_NAME, "4")  # and the alias with it
     assert _champion(store) is None
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
 
 
 def test_a_model_that_was_altered_never_becomes_champion_again(
@@ -178,15 +176,15 @@ def test_a_model_that_was_altered_never_becomes_champion_again(
     _move(store, "1")
     _move(store, "2")
     location = store.client.get_logged_model(filled[1][0].model_id).artifact_location.removeprefix("file://")
-    file = Path(location, logged_model.KERAS_FILE)
+    file = Path(location, KERAS_FILE)
     file.write_bytes(filled[1][1].content)
     try:
         with pytest.raises(PromotionRefused, match="was altered"):
-            moves.roll_back_champion(store, None, "fmnist-sweep rollback")
+            roll_back_champion(store, None, "fmnist-sweep rollback")
     finally:
         file.write_bytes(filled[1][0].content)
     assert _champion(store) == "2"
-    assert len(moves.list_moves(store)) == 2
+    assert len(list_moves(store)) == 2
 
 
 def _by_hand(store: Store, version: str) -> None:
@@ -195,19 +193,19 @@ def _by_hand(store: Store, version: str) -> None:
 
 def test_an_alias_moved_by_hand_is_told_apart_and_taken_into_account(store: Store) -> None:
     _by_hand(store, "1")
-    assert moves.list_moves(store) == []
-    assert moves.read_alias_states(store)[CHAMPION].is_manual
-    assert not moves.read_alias_states(store)[CHALLENGER].is_manual
+    assert list_moves(store) == []
+    assert read_alias_states(store)[CHAMPION].is_manual
+    assert not read_alias_states(store)[CHALLENGER].is_manual
     _move(store, "2")
-    assert not moves.read_alias_states(store)[CHAMPION].is_manual
+    assert not read_alias_states(store)[CHAMPION].is_manual
     _by_hand(store, "3")
-    standing = moves.read_alias_states(store)[CHAMPION]
+    standing = read_alias_states(store)[CHAMPION]
     assert (standing.is_manual, standing.version) == (True, "3")
     assert standing.newest_move is not None
     assert standing.newest_move.completed
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "2"
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
-    assert not moves.read_alias_states(store)[CHAMPION].is_manual
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "2"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert not read_alias_states(store)[CHAMPION].is_manual
 
 
 def test_a_champion_moved_back_by_hand_can_be_promoted_again(store: Store) -> None:
@@ -217,7 +215,7 @@ def test_a_champion_moved_back_by_hand_can_be_promoted_again(store: Store) -> No
     _move(store, "2")
     assert _champion(store) == "2"
     assert _steps(store) == [(None, "1", "promoted"), ("1", "2", "promoted"), ("1", "2", "promoted")]
-    assert moves.roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
+    assert roll_back_champion(store, None, "fmnist-sweep rollback").version == "1"
 
 
 # The process is killed before and after each call of the client that changes something; what it reads between them
@@ -335,7 +333,7 @@ def test_a_registration_killed_at_any_step_gives_one_version_a_run(filled: tuple
 
 def _verb(store: Store, verb: str, *arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "160"}).invoke(
-        registry_verbs.history if verb == "history" else registry_verbs.rollback,
+        history if verb == "history" else rollback,
         ["--uri", store.uri, *arguments],
         catch_exceptions=False,
     )

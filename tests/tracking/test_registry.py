@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.tracking import models as logged_model
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.models import SHA256_TAG
+from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, log_model
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
 from tests.support.small import splits
 
 LIMIT_SECONDS = 180
@@ -51,20 +50,20 @@ def network(folder: Path, bias: int) -> bytes:
     return (folder / "model.keras").read_bytes()
 
 
-def logged(store: stores.Store, content: bytes) -> Logged:
+def logged(store: Store, content: bytes) -> Logged:
     """A new finished run with this model, logged as a sweep logs it."""
     run = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = logged_model.log_model(store, run, content, splits().validation)
+    model = log_model(store, run, content, splits().validation)
     store.client.set_terminated(run.info.run_id, "FINISHED")
     return Logged(run.info.run_id, model.model_id, content)
 
 
-def connected(folder: Path) -> stores.Store:
+def connected(folder: Path) -> Store:
     """A store in a folder, made where it is not there."""
-    return stores.open_store(f"sqlite:///{folder}/mlruns/mlflow.db", "fashion-mnist")
+    return open_store(f"sqlite:///{folder}/mlruns/mlflow.db", "fashion-mnist")
 
 
-def register(store: stores.Store, one: Logged, **tags: str) -> str:
+def register(store: Store, one: Logged, **tags: str) -> str:
     """The number of the version of a run's model."""
     with versions.acquire_store_lock(store):
         found = versions.register_version(
@@ -73,14 +72,14 @@ def register(store: stores.Store, one: Logged, **tags: str) -> str:
     return str(found.version)
 
 
-def clear(store: stores.Store) -> None:
+def clear(store: Store) -> None:
     """Forget everything registered; the runs and their models stay."""
     if versions.get_registered_model(store) is not None:
         store.client.delete_registered_model(MODEL_NAME)
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[stores.Store, list[Logged]]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Logged]]:
     """A store with three runs and their models."""
     folder = tmp_path_factory.mktemp("versions")
     store = connected(folder)
@@ -88,24 +87,24 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[stores.Store, list
 
 
 @pytest.fixture
-def store(filled: tuple[stores.Store, list[Logged]]) -> Iterator[stores.Store]:
+def store(filled: tuple[Store, list[Logged]]) -> Iterator[Store]:
     """That store, with nothing registered."""
     clear(filled[0])
     yield filled[0]
 
 
 @pytest.fixture
-def models(filled: tuple[stores.Store, list[Logged]]) -> list[Logged]:
+def models(filled: tuple[Store, list[Logged]]) -> list[Logged]:
     """Its runs."""
     return filled[1]
 
 
-def _location(store: stores.Store, one: Logged) -> Path:
+def _location(store: Store, one: Logged) -> Path:
     return Path(store.client.get_logged_model(one.model_id).artifact_location.removeprefix("file://"))
 
 
 @pytest.fixture
-def altered(store: stores.Store, models: list[Logged]) -> Iterator[Path]:
+def altered(store: Store, models: list[Logged]) -> Iterator[Path]:
     """The folder of the first run's model, put right again afterwards."""
     place = _location(store, models[0])
     shutil.copytree(place, f"{place}.kept")
@@ -114,7 +113,7 @@ def altered(store: stores.Store, models: list[Logged]) -> Iterator[Path]:
     Path(f"{place}.kept").rename(place)
 
 
-def test_a_runs_model_is_one_version_however_often_it_is_registered(store: stores.Store, models: list[Logged]) -> None:
+def test_a_runs_model_is_one_version_however_often_it_is_registered(store: Store, models: list[Logged]) -> None:
     assert versions.list_versions(store) == []
     assert register(store, models[0], verdict="first") == "1"
     assert register(store, models[1]) == "2"
@@ -127,7 +126,7 @@ def test_a_runs_model_is_one_version_however_often_it_is_registered(store: store
 
 
 def test_every_version_is_found_on_however_many_pages(
-    store: stores.Store, models: list[Logged], monkeypatch: pytest.MonkeyPatch
+    store: Store, models: list[Logged], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for one in models:
         register(store, one)
@@ -140,7 +139,7 @@ def test_every_version_is_found_on_however_many_pages(
     assert [str(version.version) for version in versions.list_versions(store)] == ["3", "2", "1"]
 
 
-def test_what_is_too_long_for_the_registrys_databases_is_cut(store: stores.Store, models: list[Logged]) -> None:
+def test_what_is_too_long_for_the_registrys_databases_is_cut(store: Store, models: list[Logged]) -> None:
     one = models[0]
     with versions.acquire_store_lock(store):
         for _ in range(2):
@@ -152,7 +151,7 @@ def test_what_is_too_long_for_the_registrys_databases_is_cut(store: stores.Store
     assert len(found.description) == 5000
 
 
-def test_a_model_that_is_not_complete_is_refused(store: stores.Store, models: list[Logged]) -> None:
+def test_a_model_that_is_not_complete_is_refused(store: Store, models: list[Logged]) -> None:
     run = models[0].run_id
     pending = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run).model_id
     with pytest.raises(PromotionRefused, match="is PENDING"):
@@ -162,7 +161,7 @@ def test_a_model_that_is_not_complete_is_refused(store: stores.Store, models: li
     assert versions.get_registered_model(store) is None
 
 
-def test_a_version_is_found_by_address_alias_and_number(store: stores.Store, models: list[Logged]) -> None:
+def test_a_version_is_found_by_address_alias_and_number(store: Store, models: list[Logged]) -> None:
     assert versions.find_aliased_version(store, CHAMPION) is None
     for one in models[:2]:
         register(store, one)
@@ -194,7 +193,7 @@ def test_a_version_is_found_by_address_alias_and_number(store: stores.Store, mod
     ],
 )
 def test_an_address_of_nothing_is_refused_in_one_sentence(
-    store: stores.Store, models: list[Logged], address: str, told: str
+    store: Store, models: list[Logged], address: str, told: str
 ) -> None:
     for one in models[:2]:
         register(store, one)
@@ -205,33 +204,31 @@ def test_an_address_of_nothing_is_refused_in_one_sentence(
     assert "\n" not in str(refused.value)
 
 
-def test_an_empty_registry_says_how_it_is_filled(store: stores.Store) -> None:
+def test_an_empty_registry_says_how_it_is_filled(store: Store) -> None:
     with pytest.raises(StoreError, match="fmnist-sweep promote"):
         versions.resolve_version(store, "champion")
 
 
-def _first(store: stores.Store, one: Logged, tags: Mapping[str, str] | None = None) -> Any:
+def _first(store: Store, one: Logged, tags: Mapping[str, str] | None = None) -> Any:
     return versions.resolve_version(store, register(store, one, **(tags or {})))
 
 
-def test_a_version_loads_and_is_the_model_that_was_registered(store: stores.Store, models: list[Logged]) -> None:
+def test_a_version_loads_and_is_the_model_that_was_registered(store: Store, models: list[Logged]) -> None:
     for bias, one in enumerate(models):
         model = versions.load_version(store, _first(store, one))
         assert model.predict(np.zeros((1, 28, 28, 1), np.uint8), verbose=0).argmax() == bias
 
 
-def _refusal(store: stores.Store, version: Any) -> str:
+def _refusal(store: Store, version: Any) -> str:
     with pytest.raises(PromotionRefused) as refused:
         versions.load_version(store, version)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
-def test_a_file_that_is_altered_cut_short_or_gone_is_refused(
-    store: stores.Store, models: list[Logged], altered: Path
-) -> None:
+def test_a_file_that_is_altered_cut_short_or_gone_is_refused(store: Store, models: list[Logged], altered: Path) -> None:
     version = _first(store, models[0])
-    file = altered / logged_model.KERAS_FILE
+    file = altered / KERAS_FILE
     for content in (models[1].content, models[0].content[:1000], b""):
         file.write_bytes(content)
         assert "was altered" in _refusal(store, version)
@@ -241,7 +238,7 @@ def test_a_file_that_is_altered_cut_short_or_gone_is_refused(
     assert "is gone" in _refusal(store, version)
 
 
-def test_a_version_without_a_checksum_is_refused(store: stores.Store, models: list[Logged]) -> None:
+def test_a_version_without_a_checksum_is_refused(store: Store, models: list[Logged]) -> None:
     store.client.create_registered_model(MODEL_NAME)
     place = _location(store, models[0])
     version = store.client.create_model_version(MODEL_NAME, place.as_uri(), models[0].run_id)
@@ -260,11 +257,11 @@ def _with_code(folder: Path, marker: Path) -> bytes:
 
 
 def test_a_model_that_carries_code_or_was_torn_when_it_was_registered_is_refused(
-    store: stores.Store, models: list[Logged], altered: Path, tmp_path: Path
+    store: Store, models: list[Logged], altered: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "ran"
     for content in (_with_code(tmp_path, marker), models[0].content[:1000], b"no archive"):
-        (altered / logged_model.KERAS_FILE).write_bytes(content)
+        (altered / KERAS_FILE).write_bytes(content)
         version = _first(store, models[0], {SHA256_TAG: hashlib.sha256(content).hexdigest()})
         assert "cannot be loaded safely" in _refusal(store, version)
     assert not marker.exists()
@@ -282,7 +279,7 @@ class _Runs:
 
 @pytest.mark.parametrize("flavours", [("python_function",), ("keras", "python_function"), ("sklearn",)])
 def test_a_pickled_flavour_is_refused_and_nothing_of_it_runs(
-    store: stores.Store, tmp_path: Path, flavours: tuple[str, ...]
+    store: Store, tmp_path: Path, flavours: tuple[str, ...]
 ) -> None:
     import pickle
 
@@ -321,7 +318,7 @@ def test_a_pickled_flavour_is_refused_and_nothing_of_it_runs(
     ],
 )
 def test_only_the_flavour_that_a_sweep_logs_is_loaded(
-    store: stores.Store, models: list[Logged], altered: Path, change: dict[str, Any], told: str
+    store: Store, models: list[Logged], altered: Path, change: dict[str, Any], told: str
 ) -> None:
     import yaml
 
@@ -335,7 +332,7 @@ def test_only_the_flavour_that_a_sweep_logs_is_loaded(
         assert "MLmodel cannot be read" in _refusal(store, _first(store, models[0]))
 
 
-def test_who_waits_for_a_decision_for_too_long_is_told_so(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_a_decision_for_too_long_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "_PATIENCE_SECONDS", 0.2)
     with (
         versions.acquire_store_lock(store),
@@ -382,7 +379,7 @@ sys.exit(max(ended(process) for process in processes))
 """
 
 
-def forked(store: stores.Store, script: str, told: Any) -> str:
+def forked(store: Store, script: str, told: Any) -> str:
     """What a script of forks printed; it must end well."""
     done = subprocess.run(
         [sys.executable, "-c", FORKS + script, store.uri, json.dumps(told)],
@@ -396,16 +393,14 @@ def forked(store: stores.Store, script: str, told: Any) -> str:
     return done.stdout
 
 
-def test_processes_that_register_and_move_at_once_agree_with_the_history(
-    store: stores.Store, models: list[Logged]
-) -> None:
-    from fmnist_sweep.tracking import aliases as moves
+def test_processes_that_register_and_move_at_once_agree_with_the_history(store: Store, models: list[Logged]) -> None:
+    from fmnist_sweep.tracking.aliases import list_moves
 
     told = [{"run_id": one.run_id, "model_id": one.model_id, "tags": one.tags} for one in models]
     forked(store, _AT_ONCE, told)
     found = versions.list_versions(store)
     assert sorted(version.run_id for version in found) == sorted(one.run_id for one in models)
-    history = moves.list_moves(store)
+    history = list_moves(store)
     assert [move.number for move in history] == list(range(1, len(history) + 1))
     assert len(history) >= len(models)
     assert [move.previous for move in history] == [None, *(move.version for move in history[:-1])]
@@ -423,9 +418,9 @@ def test_mlflow_is_pointed_at_a_store_for_a_while_and_no_process_started_later_g
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////elsewhere.db")
-    store = stores.open_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "fashion-mnist")
+    store = open_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "fashion-mnist")
     before = mlflow.get_tracking_uri()
-    with stores.point_mlflow_at(store):
+    with point_mlflow_at(store):
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == store.uri
     assert mlflow.get_tracking_uri() == before
     assert "MLFLOW_TRACKING_URI" not in os.environ

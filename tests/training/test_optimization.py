@@ -11,7 +11,16 @@ import yaml
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.training import optimization as training
+from fmnist_sweep.training.optimization import (
+    SCHEDULES,
+    augment_images,
+    build_optimizer,
+    compute_learning_rate,
+    encode_targets,
+    find_best_epoch,
+    make_accuracy_metric,
+    should_stop,
+)
 from tests.support.small import TINY
 
 
@@ -33,7 +42,7 @@ def history(*losses: float) -> list[dict[str, float]]:
     ids=lambda section: section.get("name", ""),
 )
 def test_an_optimizer_has_the_arguments_of_its_section(section: dict[str, Any], attributes: dict[str, Any]) -> None:
-    optimizer = training.build_optimizer(section)
+    optimizer = build_optimizer(section)
     assert type(optimizer).__name__.lower() == section["name"]
     assert float(optimizer.learning_rate) == pytest.approx(0.02)
     assert {key: getattr(optimizer, key) for key in attributes} == attributes
@@ -41,7 +50,7 @@ def test_an_optimizer_has_the_arguments_of_its_section(section: dict[str, Any], 
 
 def rates(schedule: dict[str, Any], epochs: int, *losses: float) -> list[float]:
     told = history(*(losses or [1.0] * epochs))
-    return [training.compute_learning_rate(schedule, 1.0, epochs, told[:done]) for done in range(epochs)]
+    return [compute_learning_rate(schedule, 1.0, epochs, told[:done]) for done in range(epochs)]
 
 
 def test_a_constant_rate_is_constant() -> None:
@@ -61,7 +70,7 @@ def test_a_cosine_falls_to_nearly_nothing_and_never_to_zero() -> None:
     assert found == sorted(found, reverse=True)
     assert found[5] == pytest.approx(0.5)
     assert 0 < found[-1] < 0.1
-    assert training.compute_learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
+    assert compute_learning_rate(COSINE, 1.0, 10, history(*[1.0] * 10)) > 0
 
 
 def test_a_warm_up_climbs_to_the_whole_rate() -> None:
@@ -102,7 +111,7 @@ def test_a_plateau_lowers_the_rate_after_patience_epochs_without_a_lower_loss() 
 
 
 def test_every_schedule_is_tried_here() -> None:
-    assert set(training.SCHEDULES) == {"constant", "cosine", "exponential", "plateau"}
+    assert set(SCHEDULES) == {"constant", "cosine", "exponential", "plateau"}
 
 
 @pytest.mark.parametrize(
@@ -121,14 +130,14 @@ def test_every_schedule_is_tried_here() -> None:
 def test_a_fit_stops_when_patience_is_over(
     losses: list[float], patience: int, min_delta: float, stops: bool, monitor: str
 ) -> None:
-    assert training.should_stop(history(*losses), monitor, patience, min_delta) is stops
+    assert should_stop(history(*losses), monitor, patience, min_delta) is stops
 
 
 def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
-    assert training.find_best_epoch(history(0.3, 0.1, 0.1), "val_loss") == 2
-    assert training.find_best_epoch(history(0.3, 0.1, 0.1), "val_accuracy") == 2
+    assert find_best_epoch(history(0.3, 0.1, 0.1), "val_loss") == 2
+    assert find_best_epoch(history(0.3, 0.1, 0.1), "val_accuracy") == 2
     assert (
-        training.find_best_epoch(
+        find_best_epoch(
             [{"val_loss": 0.1, "val_accuracy": 0.2}, {"val_loss": 0.2, "val_accuracy": 0.3}], "val_accuracy"
         )
         == 2
@@ -137,9 +146,9 @@ def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
 
 def test_targets_are_integers_for_the_sparse_loss_and_rows_of_one_for_the_others() -> None:
     labels = np.array([3, 0])
-    assert training.encode_targets("sparse_categorical_crossentropy", labels) is labels
+    assert encode_targets("sparse_categorical_crossentropy", labels) is labels
     for loss in ("categorical_crossentropy", "binary_crossentropy"):
-        rows = training.encode_targets(loss, labels)
+        rows = encode_targets(loss, labels)
         assert rows.shape == (2, 10)
         assert rows.argmax(axis=1).tolist() == [3, 0]
         assert rows.sum() == 2
@@ -149,7 +158,7 @@ IMAGES = np.random.default_rng(0).integers(1, 256, (40, 28, 28, 1)).astype(np.ui
 
 
 def augmented(flip: bool, shift: int, seed: int = 1, epoch: int = 1) -> Any:
-    return training.augment_images(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
+    return augment_images(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
 
 
 def test_without_augmentation_the_images_are_the_same_object() -> None:
@@ -200,8 +209,8 @@ def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:
     probabilities = np.full((2, 10), 0.01, np.float32)
     probabilities[:, 4] = 0.4  # below a half: every bit of the second row but one is right
     for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"):
-        metric = training.make_accuracy_metric(loss)
-        metric.update_state(training.encode_targets(loss, np.array([4, 5])), probabilities)
+        metric = make_accuracy_metric(loss)
+        metric.update_state(encode_targets(loss, np.array([4, 5])), probabilities)
         assert float(metric.result()) == 0.5
         assert metric.name == "accuracy"
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.data import Splits
+from fmnist_sweep.files import DamagedContent, pack_arrays
 from fmnist_sweep.study.checkpoints import Checkpoints
-from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
+from fmnist_sweep.training.optimization import find_best_epoch
 from tests.support import ROOT
 from tests.support.small import TINY, events, failed, spec, splits
 
@@ -148,7 +148,7 @@ def test_the_fits_above_have_what_a_checkpoint_has_to_carry(whole: Fit) -> None:
 
 def test_the_weights_of_a_best_epoch_before_the_last_are_carried(whole: Fit) -> None:
     for event in whole.ended:
-        best = training.find_best_epoch(trial.read_checkpoint_history(checkpoint(event)), whole.spec.objective)
+        best = find_best_epoch(trial.read_checkpoint_history(checkpoint(event)), whole.spec.objective)
         assert (snapshot.unpack_snapshot(checkpoint(event)).best_weights is None) == (best == event.epoch)
     assert whole.result.best_epoch < len(whole.ended), "else the tests above would not show that they are restored"
 
@@ -299,9 +299,9 @@ def test_a_checkpoint_with_more_epochs_than_the_trial_is_refused(final: bytes) -
 def test_damaged_bytes_are_no_failure_of_the_trial_but_an_error(final: bytes) -> None:
     altered = bytearray(final)
     altered[len(altered) // 2] ^= 1
-    for content in (b"", final[:-1], bytes(altered), packed.pack_arrays({"kind": "something else"}, {})):
+    for content in (b"", final[:-1], bytes(altered), pack_arrays({"kind": "something else"}, {})):
         assert refused(short(resume=content), DATA)
-        with pytest.raises(packed.DamagedContent):
+        with pytest.raises(DamagedContent):
             trial.read_checkpoint_history(content)
 
 

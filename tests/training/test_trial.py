@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import Splits
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training import optimization as training
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, TrialResult
+from fmnist_sweep.training.optimization import draw_epoch_order
 from tests.support.small import TINY, events, failed, finished, spec, splits
 
 DATA = splits()
@@ -336,7 +336,7 @@ def test_auto_is_settled_for_this_machine() -> None:
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
-    orders = [training.draw_epoch_order(64, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
+    orders = [draw_epoch_order(64, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
     assert all(sorted(order) == list(range(64)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
 

@@ -11,8 +11,20 @@ from typing import Any
 from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.report.documented import rules as verdicts
-from fmnist_sweep.report.documented.rules import RecipeResults
+from fmnist_sweep.report.documented.rules import (
+    BEST_PUBLISHED,
+    MIN_RUNS,
+    RULES,
+    FigureVerdict,
+    RecipeResults,
+    compute_f1,
+    compute_spread,
+    count_confusions,
+    format_spread,
+    is_credible,
+    judge_conclusion,
+    judge_figure,
+)
 from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp, WriteUpRuns
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.training.evaluation import find_most_confused
@@ -87,7 +99,7 @@ def render_page(page: WriteUpPage) -> str:
         _render_omissions(page),
         *(["## Remarks", _format_list(page.write_up.remarks)] if page.write_up.remarks else []),
         "## How the verdicts come about",
-        _format_list(verdicts.RULES),
+        _format_list(RULES),
         "## Runs",
         *_render_runs(page, results),
     ]
@@ -103,12 +115,12 @@ def _render_warnings(page: WriteUpPage) -> Iterator[str]:
     if page.overrides:
         yield f"> Not the documented set-up: changed by `{shlex.join(page.overrides)}`."
     missing = [recipe for recipe, runs in page.recipe_runs.runs.items() if not runs]
-    incomplete = [recipe for recipe, runs in page.recipe_runs.runs.items() if 0 < len(runs) < verdicts.MIN_RUNS]
+    incomplete = [recipe for recipe, runs in page.recipe_runs.runs.items() if 0 < len(runs) < MIN_RUNS]
     if missing:
         yield f"> Not run yet: {', '.join(missing)}. To run: `{page.format_command('run', '--seeds', SEEDS)}`"
     if incomplete:
         yield (
-            f"> Fewer than {verdicts.MIN_RUNS} seeds: {', '.join(incomplete)}. To run more: "
+            f"> Fewer than {MIN_RUNS} seeds: {', '.join(incomplete)}. To run more: "
             f"`{page.format_command('run', '--seeds', SEEDS)}`"
         )
 
@@ -132,7 +144,7 @@ class _FigureRow:
     name: str
     statement: str
     measurement: str
-    verdict: verdicts.FigureVerdict | None = None
+    verdict: FigureVerdict | None = None
 
 
 def _list_rows(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[_FigureRow]:
@@ -156,14 +168,14 @@ def _list_rows(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Itera
             if kind == "gap":
                 if {"accuracy", "val_accuracy"} <= set(figures):
                     stated_gap = figures["accuracy"].value - figures["val_accuracy"].value
-                    yield _FigureRow(recipe, name, f"{stated_gap:.4f}", verdicts.format_spread(values))
+                    yield _FigureRow(recipe, name, f"{stated_gap:.4f}", format_spread(values))
                 continue
             verdict = None if stated_figure is None else _judge_credible_figure(stated_figure, kind, values)
             yield _FigureRow(
                 recipe,
                 name,
                 _format_figure(stated_figure),
-                verdicts.format_spread(values, _DECIMALS.get(kind, 4)),
+                format_spread(values, _DECIMALS.get(kind, 4)),
                 verdict,
             )
 
@@ -177,10 +189,10 @@ def _format_figure(figure: StatedFigure | None) -> str:
     return "–" if figure is None else figure.text.replace(">", "above")
 
 
-def _judge_credible_figure(figure: StatedFigure, kind: str, values: Sequence[float]) -> verdicts.FigureVerdict:
-    verdict = verdicts.judge_figure(figure, kind, values)
-    if kind == "test_accuracy" and not verdicts.is_credible(figure):
-        return verdicts.FigureVerdict(verdict.is_reached, f"**not credible as a test accuracy**; {verdict.text}")
+def _judge_credible_figure(figure: StatedFigure, kind: str, values: Sequence[float]) -> FigureVerdict:
+    verdict = judge_figure(figure, kind, values)
+    if kind == "test_accuracy" and not is_credible(figure):
+        return FigureVerdict(verdict.is_reached, f"**not credible as a test accuracy**; {verdict.text}")
     return verdict
 
 
@@ -207,10 +219,10 @@ def _render_summary(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> 
         f"{figure.text} of `{recipe}` is not credible as a test accuracy."
         for recipe, statement in page.write_up.figures.items()
         for kind, figure in statement.items()
-        if kind == "unlabelled" and not verdicts.is_credible(figure)
+        if kind == "unlabelled" and not is_credible(figure)
     ]
     lines += [
-        f"*{statement['claim'].rstrip('.')}*: {verdicts.judge_conclusion(statement, results).verdict}."
+        f"*{statement['claim'].rstrip('.')}*: {judge_conclusion(statement, results).verdict}."
         for statement in page.write_up.conclusions
     ]
     return _format_list(lines)
@@ -244,7 +256,7 @@ def _render_readings(page: WriteUpPage, results: Mapping[str, RecipeResults]) ->
     """For figures that cannot be test accuracies: what they may be instead, by the runs."""
     for recipe, figures in page.write_up.figures.items():
         figure, recipe_results = figures.get("unlabelled"), results[recipe]
-        if figure is None or verdicts.is_credible(figure) or not recipe_results.runs:
+        if figure is None or is_credible(figure) or not recipe_results.runs:
             continue
         yield f"**{figure.text} of `{recipe}`** {_describe_reading(figure, recipe_results)}"
 
@@ -256,14 +268,14 @@ def _describe_reading(figure: StatedFigure, recipe_results: RecipeResults) -> st
     gains = [
         run.history[-1]["accuracy"] - run.history[-2]["accuracy"] for run in recipe_results.runs if len(run.history) > 1
     ]
-    test_text = f" This network reaches {verdicts.format_spread(tests)}." if tests else ""
+    test_text = f" This network reaches {format_spread(tests)}." if tests else ""
     epochs_text = f", first in epoch {min(epochs)} to {max(epochs)}," if epochs else ""
-    gain_text = f", which added {verdicts.compute_spread(gains).mean:+.4f}" if gains else ""
+    gain_text = f", which added {compute_spread(gains).mean:+.4f}" if gains else ""
     return (
-        f"lies above {verdicts.BEST_PUBLISHED}, the best published test accuracies: it is not credible as one.{test_text} "
+        f"lies above {BEST_PUBLISHED}, the best published test accuracies: it is not credible as one.{test_text} "
         f"As a training accuracy it is reached in {len(epochs)} of {len(first_epochs)} runs{epochs_text} within {longest} epochs: "
-        f"the last one's is {verdicts.format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The validation accuracy then is "
-        f"{verdicts.format_spread(recipe_results.read_values('val_accuracy'))}."
+        f"the last one's is {format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The validation accuracy then is "
+        f"{format_spread(recipe_results.read_values('val_accuracy'))}."
     )
 
 
@@ -294,13 +306,13 @@ def _format_cost(recipe_results: RecipeResults, kind: str) -> str:
     values = recipe_results.read_values(kind)
     if kind == "parameters" and len(set(values)) == 1:
         return f"{values[0]:,.0f}"
-    return verdicts.format_spread(values, _DECIMALS[kind]) if values else "not measured"
+    return format_spread(values, _DECIMALS[kind]) if values else "not measured"
 
 
 def _render_conclusions(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> str:
     rows = []
     for conclusion in page.write_up.conclusions:
-        judgement = verdicts.judge_conclusion(conclusion, results)
+        judgement = judge_conclusion(conclusion, results)
         rows.append([conclusion["claim"], judgement.measurement, judgement.verdict])
     return _format_table(["the write-up concludes", "measured", "verdict"], rows)
 
@@ -312,18 +324,18 @@ def _render_details(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> 
         recipe_results = results[recipe]
         if not recipe_results.runs:
             continue
-        scores = verdicts.compute_f1(recipe_results)
-        order = sorted(LABELS, key=lambda label: verdicts.compute_spread([score[label] for score in scores]).mean)
-        rows = [[label, verdicts.format_spread([score[label] for score in scores])] for label in order]
+        scores = compute_f1(recipe_results)
+        order = sorted(LABELS, key=lambda label: compute_spread([score[label] for score in scores]).mean)
+        rows = [[label, format_spread([score[label] for score in scores])] for label in order]
         yield f"F1 of each label, `{recipe}` on the {recipe_results.image_source}, the lowest first:"
         yield _format_table(["label", "F1: mean ± sd"], rows, right=(1,))
-        matrices = verdicts.count_confusions(recipe_results)
+        matrices = count_confusions(recipe_results)
         common = find_most_confused(sum(matrices).tolist(), LABELS, _CONFUSION_COUNT)
         pairs = [
             [
                 true,
                 predicted,
-                verdicts.format_spread([float(m[LABELS.index(true), LABELS.index(predicted)]) for m in matrices], 1),
+                format_spread([float(m[LABELS.index(true), LABELS.index(predicted)]) for m in matrices], 1),
             ]
             for true, predicted, _ in common
         ]
@@ -382,11 +394,9 @@ def _render_runs(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Ite
 def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     runs = page.recipe_runs.all_runs
     sweeps = {str(run.trial.tags["fmnist.sweep_id"]) for run in runs}
-    from fmnist_sweep.tracking import runs as tracking
+    from fmnist_sweep.tracking.runs import search_runs
 
-    sweep_tags = [
-        tags.data.tags for sweep in sweeps for tags in tracking.search_runs(page.store, _make_sweep_tags(sweep))
-    ]
+    sweep_tags = [tags.data.tags for sweep in sweeps for tags in search_runs(page.store, _make_sweep_tags(sweep))]
     return {
         "data": {run.trial.tags["fmnist.data"] for run in runs},
         "precision": {run.precision for run in runs},

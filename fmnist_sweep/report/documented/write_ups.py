@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fmnist_sweep.config import identity as studies
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
+from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import DataConfig, Split, load_splits, open_test
 from fmnist_sweep.errors import ConfigError, DataError, StoreError
-from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.tracking import runs as tracking
-from fmnist_sweep.tracking import test_predictions as tested
-from fmnist_sweep.tracking import trials as evidence
+from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
+from fmnist_sweep.tracking.runs import read_artifact
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.test_predictions import TestPredictions
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+from fmnist_sweep.tracking.test_predictions import (
+    TEST_OPENED_TAG,
+    TestPredictions,
+    find_training_twins,
+    log_test_predictions,
+    read_test_predictions,
+)
+from fmnist_sweep.tracking.trials import Predictions, StoredTrial, read_curves, read_predictions, read_trials
 
 if TYPE_CHECKING:
     import keras
@@ -142,7 +146,7 @@ def parse_seeds(text: str) -> list[int]:
 def compose_recipe(recipe: str, overrides: Sequence[str]) -> Job:
     """A recipe with overrides. Errors: ConfigError, also where it is more than a single trial."""
     job = compose_job([f"experiment={recipe}", *overrides])
-    tuned_keys = studies.identify_study(job, "", job.config.settings, "").tuned_keys
+    tuned_keys = identify_study(job, "", job.config.settings, "").tuned_keys
     if tuned_keys:
         raise ConfigError(f"{', '.join(tuned_keys)}: a documented model is a single trial; give each a fixed value.")
     return job
@@ -175,12 +179,12 @@ class RecipeRun:
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        return evidence.read_curves(self.store, self.trial.run_id)
+        return read_curves(self.store, self.trial.run_id)
 
     @cached_property
     def validation(self) -> Predictions:
         """Of its best epoch. Errors: StoreError."""
-        predictions = evidence.read_predictions(self.store, self.trial.run_id)
+        predictions = read_predictions(self.store, self.trial.run_id)
         if predictions is None:
             raise StoreError(f"{self.title} has no predictions.npz any more: delete that run and train it again.")
         return predictions
@@ -188,9 +192,9 @@ class RecipeRun:
     @cached_property
     def test(self) -> TestPredictions | None:
         """Of its saved model, which is its best epoch's; None while the test images were not opened for it."""
-        if tested.TEST_OPENED_TAG not in self.trial.tags:
+        if TEST_OPENED_TAG not in self.trial.tags:
             return None
-        return tested.read_test_predictions(self.store, self.trial.run_id, self.title)
+        return read_test_predictions(self.store, self.trial.run_id, self.title)
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,7 @@ def _select_recipe_runs(first_runs: Mapping[tuple[str, int], RecipeRun], recipe:
 
 def read_finished_trials(store: Store) -> list[StoredTrial]:
     """Every finished trial of a store's experiment, the first begun first."""
-    return evidence.read_trials(store, {"attributes.status": "FINISHED"})
+    return read_trials(store, {"attributes.status": "FINISHED"})
 
 
 def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
@@ -259,7 +263,7 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
         # Cheaper than to read what decided it, which is asked next.
         if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
-        content = tracking.read_artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
+        content = read_artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
         identity = None if content is None else json.loads(content)
         if identity is not None and _has_same_identity(job, identity):
             yield RecipeRun(store, recipe, trial, identity)
@@ -270,7 +274,7 @@ def _has_same_identity(job: Job, identity: Mapping[str, Any]) -> bool:
     settings, train = job.config.settings, job.config.settings["train"]
     precision = identity["settings"]["train"]["precision"] if train["precision"] == "auto" else train["precision"]
     expected = {**settings, "seed": identity["settings"]["seed"], "train": {**train, "precision": precision}}
-    expected_identity = studies.identify_study(job, "", expected, identity["data"]).identity
+    expected_identity = identify_study(job, "", expected, identity["data"]).identity
     return bool({**json.loads(json.dumps(expected_identity)), "versions": identity["versions"]} == identity)
 
 
@@ -289,7 +293,7 @@ def score_write_ups(
     Errors: DataError, StoreError.
     """
     runs = {run.trial.run_id: run for write_up_runs in runs_by_write_up for run in write_up_runs.all_runs}
-    pending_runs = [run for run in runs.values() if not run.is_drawn and tested.TEST_OPENED_TAG not in run.trial.tags]
+    pending_runs = [run for run in runs.values() if not run.is_drawn and TEST_OPENED_TAG not in run.trial.tags]
     if not pending_runs:
         return []
     data = next(iter(runs_by_write_up[0].jobs.values())).config.data
@@ -301,10 +305,10 @@ def score_write_ups(
         models.append(_load_checked_model(store, run, validation))
     reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending_runs)}"
     test_split = open_test(data, reason=reason, ledger=ledger)
-    twins = tested.find_training_twins(data, test_split)
+    twins = find_training_twins(data, test_split)
     for run, model in zip(pending_runs, models, strict=True):
         loss = run.identity["settings"]["train"]["loss"]
-        accuracy = tested.log_test_predictions(store, run.trial.run_id, model, loss, test_split, twins)
+        accuracy = log_test_predictions(store, run.trial.run_id, model, loss, test_split, twins)
         say(f"{run.title}: test accuracy {accuracy:.4f}")
     return pending_runs
 
@@ -325,7 +329,7 @@ def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> kera
     """The saved model of a run, which predicts what was scored. Errors: StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _, file = logged_model.download_model(store, store.client.get_run(run.trial.run_id), Path(folder))
-            return logged_model.load_verified_model(run.title, file, validation.images, run.validation.probabilities)
-        except logged_model.UnusableModel as error:
+            _, file = download_model(store, store.client.get_run(run.trial.run_id), Path(folder))
+            return load_verified_model(run.title, file, validation.images, run.validation.probabilities)
+        except UnusableModel as error:
             raise StoreError(str(error)) from None
