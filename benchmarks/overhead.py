@@ -25,9 +25,9 @@ import keras, keras_tuner, mlflow, numpy as np
 import matplotlib; matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from sklearn.metrics import ConfusionMatrixDisplay
-from fmnist_sweep.data import DataConfig, load
+from fmnist_sweep.data import DataConfig, load_splits
 
-splits = load(DataConfig(source="drawn", dir=None, download=False, limit=None, validation=0.1, split_seed=0,
+splits = load_splits(DataConfig(source="drawn", dir=None, download=False, limit=None, validation=0.1, split_seed=0,
                          fallback=None, images={images}, drawn_seed=0))
 train, val = splits.train, splits.validation
 

@@ -20,16 +20,17 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 ONE_RUN = """
 import json, os, sys
-from fmnist_sweep import backend, trial
+from fmnist_sweep.training import backend, trial
+from fmnist_sweep.training.events import TrialSpec
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 backend.import_tensorflow()
 job = compose_job([
     "data=fashion_mnist" if os.environ.get("FMNIST_DATA_DIR") else "data=drawn", "data.limit=" + sys.argv[2],
     "model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2", "train.epochs=3",
     "train.precision=" + sys.argv[1]])
-spec = trial.TrialSpec("benchmark", "0", 1, job.config.settings, "val_accuracy", job.config.data)
-*epochs, result = trial.run(spec, load(job.config.data))
+spec = TrialSpec("benchmark", "0", 1, job.config.settings, "val_accuracy", job.config.data)
+*epochs, result = trial.run_trial(spec, load_splits(job.config.data))
 print(json.dumps([[epoch.metrics["epoch_seconds"] for epoch in epochs[1:]], epochs[-1].metrics["val_accuracy"]]))
 """
 

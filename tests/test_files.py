@@ -89,10 +89,10 @@ def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None
 NO_ROOM = """
 import resource, signal, sys
 from pathlib import Path
-from fmnist_sweep import packed
+from fmnist_sweep.files import write_file_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as a full disk, for this process
 try:
-    packed.write(Path(sys.argv[1]), b"new" * 1000)
+    write_file_atomically(Path(sys.argv[1]), b"new" * 1000)
 except OSError as error:
     print(type(error).__name__)
 """
@@ -118,11 +118,11 @@ def test_a_write_that_cannot_take_its_place_leaves_no_other_file(tmp_path: Path)
 FOREVER = """
 import sys
 from pathlib import Path
-from fmnist_sweep import packed
+from fmnist_sweep.files import write_file_atomically
 print("begun", flush=True)
 while True:
     for letter in (b"a", b"b"):
-        packed.write(Path(sys.argv[1]), letter * 3_000_000)
+        write_file_atomically(Path(sys.argv[1]), letter * 3_000_000)
 """
 
 

@@ -25,7 +25,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
-from fmnist_sweep.executors import worker
 from fmnist_sweep.executors.messages import (
     DESCRIPTOR_BYTE,
     ErrorMessage,
@@ -36,6 +35,7 @@ from fmnist_sweep.executors.messages import (
     TrainRequest,
 )
 from fmnist_sweep.executors.shared_images import SharedImages
+from fmnist_sweep.executors.worker import build_worker_command
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.probe import TrainingCost
@@ -216,7 +216,7 @@ class LocalExecutor:
         parent_socket, child_socket = socket.socketpair()
         parent_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_SECONDS, 0))
         with child_socket:
-            command = worker.build_worker_command(child_socket.fileno(), self._threads, os.getpid())
+            command = build_worker_command(child_socket.fileno(), self._threads, os.getpid())
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(child_socket.fileno(),))
         numbers = {other.number for other in self._workers}
         number = next(number for number in range(1, self._worker_count + 1) if number not in numbers)

@@ -359,7 +359,7 @@ def test_looking_at_data_that_is_missing_is_told_as_in_a_sweep(empty: Path, tmp_
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store in which no trial has been logged."""
     folder = tmp_path_factory.mktemp("store")
-    code = "from fmnist_sweep import store; store.connect(None, 'fashion-mnist')"
+    code = "from fmnist_sweep.tracking import store; store.open_store(None, 'fashion-mnist')"
     subprocess.run([sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     return folder
 

@@ -56,7 +56,7 @@ def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> aud
     folder = tmp_path_factory.mktemp("undisturbed")
     ended = zygote.run(*TINY, cwd=folder)
     assert ended.code == 0, ended
-    found: audit.Found = zygote.call("audit:look", folder)
+    found: audit.Found = zygote.call("tests.support.audit:look", folder)
     audit.check(found, found)
     return found
 
@@ -258,7 +258,7 @@ def _fill_the_disk(zygote: Zygote, undisturbed: audit.Found, tmp_path: Path, lea
         small.free()
         again = zygote.run(*TINY, cwd=folder)
         assert again.code == 0, again
-        audit.check(zygote.call("audit:look", folder), undisturbed)
+        audit.check(zygote.call("tests.support.audit:look", folder), undisturbed)
 
 
 def test_a_store_that_is_read_only_is_refused_before_anything_is_created(zygote: Zygote, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_clock_that_jumps_in_mid_sweep_and_between_sessions_changes_nothing(
         set_clock(-5)
         done = _end(process)
     assert done.code == 0, done
-    audit.check(zygote.call("audit:look", folder), undisturbed)
+    audit.check(zygote.call("tests.support.audit:look", folder), undisturbed)
 
 
 def _newest_checkpoint(folder: Path) -> int:
@@ -328,7 +328,7 @@ def _newest_checkpoint(folder: Path) -> int:
 _MAKING_STORES = """
 import os, sys, time
 from pathlib import Path
-from fmnist_sweep import store as stores
+from fmnist_sweep.tracking import store as stores
 stores._quiet_mlflow()
 import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, filelock
 rounds, processes = int(sys.argv[1]), int(sys.argv[2])
@@ -345,7 +345,7 @@ for number in range(rounds):
                 os.chdir(folder)
                 os.close(writing)
                 os.read(reading, 1)  # until all are there
-                found = stores.connect(None, "fashion-mnist")
+                found = stores.open_store(None, "fashion-mnist")
                 run = found.client.create_run(found.experiment_id)
                 (folder / f"experiment {each}").write_text(found.experiment_id)
                 code = 0
@@ -390,7 +390,7 @@ def test_of_many_that_begin_a_study_at_once_one_runs_it_and_the_others_say_who(z
         if each.code == 7:
             assert "is being run by process" in each.output
             assert "Traceback" not in each.output
-    found = zygote.call("audit:look", tmp_path / "sweep")
+    found = zygote.call("tests.support.audit:look", tmp_path / "sweep")
     audit.check_whole(found)
     assert _count(tmp_path / "sweep", "attempt") == TRIALS
 
@@ -401,7 +401,7 @@ def test_sweeps_begun_in_the_same_second_never_share_a_folder(zygote: Zygote, tm
     with ThreadPoolExecutor(len(seeds)) as pool:
         ended = list(pool.map(lambda seed: zygote.run(*begin, f"seed={seed}", cwd=folder), seeds))
     assert [each.code for each in ended] == [0] * len(seeds), ended
-    found = zygote.call("audit:look", folder)
+    found = zygote.call("tests.support.audit:look", folder)
     audit.check_whole(found)
     assert len(found["studies"]) == len(found["sweeps"]) == len(seeds)
 
@@ -484,7 +484,7 @@ def _goes_on(sweep: Interrupted, undisturbed: audit.Found) -> Ended:
     """The same command ends as if nothing had been damaged."""
     ended = sweep.run()
     assert ended.code == 0, ended.output
-    audit.check(sweep.zygote.call("audit:look", sweep.folder), undisturbed)
+    audit.check(sweep.zygote.call("tests.support.audit:look", sweep.folder), undisturbed)
     return ended
 
 
@@ -589,7 +589,7 @@ def test_a_result_that_the_store_has_already_is_not_missed(
     result.unlink()
     ended = zygote.run(*TINY, cwd=folder)
     assert ended.code == 0, ended.output
-    audit.check(zygote.call("audit:look", folder), undisturbed)
+    audit.check(zygote.call("tests.support.audit:look", folder), undisturbed)
 
 
 @pytest.mark.parametrize(

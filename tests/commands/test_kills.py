@@ -128,7 +128,7 @@ class Suite:
                 folder = self.folder / f"reference {len(self.references)}"
                 ended = self.zygote.run(*typed.arguments, cwd=folder)
                 assert ended.code == typed.code, ended
-                found = self.zygote.call("audit:look", folder)
+                found = self.zygote.call("tests.support.audit:look", folder)
                 audit.check(found, found)
                 self.references[typed] = Reference(found, ended)
             return self.references[typed]
@@ -182,13 +182,13 @@ class Victim:
         """Go on to the end, hold what is there against the uninterrupted sweep, and find that nothing is left to do."""
         zygote, reference = self.suite.zygote, self.suite.reference(self.typed)
         self.start()
-        found = zygote.call("audit:look", self.folder)
+        found = zygote.call("tests.support.audit:look", self.folder)
         audit.check(found, reference.found)
         again = zygote.run(*self.typed.arguments, cwd=self.folder)
         assert again.code == self.typed.code
         assert "Nothing to do" in again.output
         assert again.calls == []
-        assert zygote.call("audit:look", self.folder) == found
+        assert zygote.call("tests.support.audit:look", self.folder) == found
         with self.suite.totals.lock:
             self.suite.totals.audits += 1
         shutil.rmtree(self.folder)  # one that is as it should be needs no room
@@ -251,7 +251,7 @@ def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Sui
     folder.mkdir()
     ended = sweep(*SMALL_RANDOM.arguments, cwd=folder)
     assert ended.returncode == 0, ended.stderr
-    audit.check(suite.reference(SMALL_RANDOM).found, suite.zygote.call("audit:look", folder))
+    audit.check(suite.reference(SMALL_RANDOM).found, suite.zygote.call("tests.support.audit:look", folder))
 
 
 def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happened(suite: Suite) -> None:
@@ -402,9 +402,9 @@ def test_another_command_closes_what_died_and_the_first_still_continues(suite: S
     )
     ended = suite.zygote.run(*other.arguments, cwd=victim.folder)
     assert ended.code == other.code, ended
-    found = suite.zygote.call("audit:look", victim.folder)
+    found = suite.zygote.call("tests.support.audit:look", victim.folder)
     running = [run for run in found["runs"].values() if run["status"] == "RUNNING"]
     assert len(running) == (call != "store log_batch")  # it is still to be delivered, by the command that continues
     victim.start()
-    found = suite.zygote.call("audit:look", victim.folder)
+    found = suite.zygote.call("tests.support.audit:look", victim.folder)
     audit.check(found, audit.together(*(suite.reference(typed).found for typed in (SMALL_RANDOM, other))))

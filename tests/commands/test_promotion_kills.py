@@ -29,6 +29,7 @@ import pytest
 
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import needs_fashion_mnist
+from tests.support import replace_everywhere
 from tests.support.zygote import Ended, Zygote
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
@@ -83,7 +84,7 @@ def _typed(folder: Path, arguments: list[str]) -> int:
         import numpy as np
 
         seen = np.load(kept)
-        find_training_twins = lambda data, images: seen
+        replace_everywhere(find_training_twins, lambda data, images: seen)
     sys.argv = ["fmnist-sweep", *arguments]
     try:
         main()
@@ -323,12 +324,12 @@ class Strikes(Zygote):
         return told["codes"], told["looked"]
 
     def look(self, cwd: Path) -> Found:
-        found: Found = self.call("test_promotion_kills:look", cwd)
+        found: Found = self.call("tests.commands.test_promotion_kills:look", cwd)
         return found
 
     def _asked(self, cwd: Path, function: str, asked: Found, kill: Found | None = None) -> Ended:
         environment = {"PROMOTION": json.dumps(asked)}
-        name = f"test_promotion_kills:{function}"
+        name = f"tests.commands.test_promotion_kills:{function}"
         return Ended(**self._ask(cwd, function=name, kill=kill, environment=environment))
 
 
@@ -354,7 +355,7 @@ def _made(zygote: Strikes, folder: Path) -> Base:
     """An old champion that learnt nothing, registered in spite of two kills; "sweep": and the sweep that is better."""
     base = Base(zygote, folder)
     folder.mkdir()
-    zygote.call("test_promotion_kills:keep_seen", folder)
+    zygote.call("tests.commands.test_promotion_kills:keep_seen", folder)
     assert zygote.run(*BAD, cwd=folder).code == 0
     for name in ("create_registered_model", "create_model_version"):
         ended = zygote.promote(folder, name=name)
@@ -630,7 +631,10 @@ def test_two_runs_promoted_at_once_take_turns(trained: list[Trained]) -> None:
 
 def _two_runs_at_once(base: Base) -> None:
     base.restore("sweep")
-    commands = [(*PROMOTE, "--run", run) for run in base.zygote.call("test_promotion_kills:good_runs", base.folder)]
+    commands = [
+        (*PROMOTE, "--run", run)
+        for run in base.zygote.call("tests.commands.test_promotion_kills:good_runs", base.folder)
+    ]
     assert len(commands) == 2
     for command in commands:  # both are trained before, so that they race for the test images and the registry
         ended = base.zygote.promote(base.folder, *command, name=OPENING)

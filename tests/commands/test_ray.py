@@ -113,13 +113,13 @@ def gone(pids: Sequence[int], within: float) -> bool:
 
 ALONE = """
 import pickle, sys
-from fmnist_sweep import backend
+from fmnist_sweep.training import backend
 backend.set_threads(1)
 from tests.support.small import finished
-from fmnist_sweep.data import load
+from fmnist_sweep.data import load_splits
 with open(sys.argv[1], "rb") as file:
     given = pickle.load(file)
-result = finished(given, load(given.data))
+result = finished(given, load_splits(given.data))
 with open(sys.argv[1], "wb") as file:
     pickle.dump(result, file)
 """
@@ -456,7 +456,7 @@ class Finder:
 
         def exec_module(module):
             plain(module)
-            epoch = module._Fit.epoch
+            epoch = module._Fit.train_epoch
 
             def bad(self, history):
                 filters = self._spec.config["model"]["filters"]
@@ -466,7 +466,7 @@ class Finder:
                     time.sleep(1000)
                 return epoch(self, history)
 
-            module._Fit.epoch = bad
+            module._Fit.train_epoch = bad
 
         spec.loader.exec_module = exec_module
         return spec

@@ -291,7 +291,7 @@ def test_an_interrupted_sweep_closes_its_runs_as_killed(number: signal.Signals, 
 
 
 def test_processes_that_make_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
-    code = "from fmnist_sweep.tracking.store import connect; print(connect(None, 'fashion-mnist').experiment_id)"
+    code = "from fmnist_sweep.tracking.store import open_store; print(open_store(None, 'fashion-mnist').experiment_id)"
     began = time.monotonic()
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

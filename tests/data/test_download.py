@@ -241,12 +241,12 @@ def test_drawn_test_images_never_join_real_training_images(cache: Path, place: P
 
 CHILD = """
 import json, sys
-from fmnist_sweep.data import DataConfig, download, idx, load
+from fmnist_sweep.data import DataConfig, download, idx, load_splits
 given = json.loads(sys.argv[1])
 download.PLACES = tuple(given["places"])
 for part, kind, *member in given["members"]:
     idx.MEMBERS[part, kind] = idx.Member(*member)
-print(load(DataConfig(**given["config"])).sha256)
+print(load_splits(DataConfig(**given["config"])).sha256)
 """
 
 

@@ -33,7 +33,7 @@ def test_labels_are_shuffled() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process() -> None:
-    code = "import hashlib; from fmnist_sweep.data.drawn import draw; images, labels = draw(500, 3); "
+    code = "import hashlib; from fmnist_sweep.data.drawn import draw_images; images, labels = draw_images(500, 3); "
     code += "print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     images, labels = draw_images(500, 3)

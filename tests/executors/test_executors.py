@@ -171,12 +171,12 @@ def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(local:
     assert isinstance(result, TrialResult)
     code = (
         "import sys, numpy as np\n"
-        "from fmnist_sweep import backend\n"
+        "from fmnist_sweep.training import backend\n"
         "backend.set_threads(1)\n"
         "from tests.support.small import TINY, finished, spec\n"
-        "from fmnist_sweep.data import load\n"
+        "from fmnist_sweep.data import load_splits\n"
         "given = spec([*TINY, 'train.epochs=2', 'regularization.dropout=0.3'])\n"
-        "found = finished(given, load(given.data))\n"
+        "found = finished(given, load_splits(given.data))\n"
         "np.save(sys.argv[1], found.probabilities)\n"
     )
     path = tmp_path / "alone.npy"

@@ -25,8 +25,8 @@ LIMIT_SECONDS = 60
 _HOLDING = """
 import subprocess, sys, time
 from pathlib import Path
-from fmnist_sweep.study.lock import held
-with held(Path(sys.argv[1]), "study abc"):
+from fmnist_sweep.study.lock import lock_folder
+with lock_folder(Path(sys.argv[1]), "study abc"):
     if "child" in sys.argv:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stdout=subprocess.DEVNULL)
         print(child.pid, flush=True)
@@ -116,8 +116,8 @@ def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Pat
         subprocess.Popen(
             [
                 *(sys.executable, "-c"),
-                "import sys; from pathlib import Path; from fmnist_sweep.study.lock import owner\n"
-                "while True: owner(Path(sys.argv[1]))",
+                "import sys; from pathlib import Path; from fmnist_sweep.study.lock import find_owner\n"
+                "while True: find_owner(Path(sys.argv[1]))",
                 str(tmp_path),
             ]
         )

@@ -25,11 +25,12 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.sweep import parcels
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking.runs import RunInfo, log_files, start_run
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart
 from fmnist_sweep.training.optimization import find_best_epoch
@@ -220,9 +221,9 @@ class Unstored(Delivery):
 
     def bring(self, parcel: Parcel) -> None:
         if self._run_id is None:
-            info = tracking.RunInfo("stand-in", "stands for every trial", {}, "none")
-            self._run_id = tracking.start_run(self._store, info, may_exist=False)
-            tracking.log_files(self._store, self._run_id, {"nothing.txt": b"nothing\n"})
+            info = RunInfo("stand-in", "stands for every trial", {}, "none")
+            self._run_id = start_run(self._store, info, may_exist=False)
+            log_files(self._store, self._run_id, {"nothing.txt": b"nothing\n"})
         if parcel.attempt.run_id is None:
             parcel.on_run_id(self._run_id)
         if parcel.closer is not None:
@@ -255,5 +256,5 @@ def simulated(
             changed.enter_context(mock.patch.object(sweep, "Delivery", Unstored))
         if not drawn:
             figure = {"curves.png": b"no figure"}
-            changed.enter_context(mock.patch.object(tracking, "trial_artifacts", lambda *arguments: figure))
+            changed.enter_context(mock.patch.object(parcels, "make_trial_artifacts", lambda *arguments: figure))
         yield

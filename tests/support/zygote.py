@@ -1,6 +1,6 @@
 """The real command as forks of one process that has imported TensorFlow once, killed at a chosen point or moment.
 
-`Zygote` starts `python tests/zygote.py`, which imports everything a sweep needs, runs nothing, and forks a process for
+`Zygote` starts `python -m tests.support.zygote`, which imports everything a sweep needs, runs nothing, and forks a process for
 each request. That one runs `fmnist_sweep.__main__.main()` as `python -m fmnist_sweep` would, in a second instead of
 ten, with the functions that write something durable wrapped: they count, and end their own process by SIGKILL where
 the request says so. Nothing in the project knows of this.
@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support import ROOT
+from tests.support import ROOT, replace_everywhere
 
 LIMIT_SECONDS = 120.0
 
@@ -283,7 +283,8 @@ def _arm(kill: Kill, calls: Path) -> None:
     really_replace = Path.replace
     Path.replace = replace  # type: ignore[method-assign, assignment]
     Journal.append = counted(Journal.append, "journal", lambda given: str(given[1]))  # type: ignore[method-assign]
-    write_file_atomically = counted(write_file_atomically, "file", lambda given: _short(given[0]))
+    wrapped = counted(write_file_atomically, "file", lambda given: _short(given[0]))
+    replace_everywhere(write_file_atomically, wrapped)
     for name in STORE_CALLS:
         function = getattr(mlflow.MlflowClient, name)
         setattr(mlflow.MlflowClient, name, counted(function, "store", lambda given, name=name: name))  # type: ignore[misc]

@@ -377,7 +377,7 @@ def test_an_empty_registrys_history_says_how_it_begins(filled: tuple[Store, list
 
 def test_help_of_the_verbs_needs_neither_mlflow_nor_tensorflow() -> None:
     script = (
-        "import sys; from fmnist_sweep import registry_verbs as verbs\n"
+        "import sys; from fmnist_sweep.cli import registry as verbs\n"
         "for verb in (verbs.history, verbs.rollback):\n"
         "    verb.main(['--help'], standalone_mode=False)\n"
         "assert not {'mlflow', 'tensorflow', 'keras'} & set(sys.modules)\n"

@@ -348,13 +348,13 @@ def test_who_waits_for_a_decision_for_too_long_is_told_so(store: Store, monkeypa
 FORKS = """
 import os, sys, json, signal
 import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
-from fmnist_sweep import moves, store as stores, versions
+from fmnist_sweep.tracking import aliases as moves, registry as versions, store as stores
 uri, told = sys.argv[1], json.loads(sys.argv[2])
 def fork(job):
     process = os.fork()
     if not process:
         try:
-            job(stores.open_existing(uri, "fashion-mnist"))
+            job(stores.open_existing_store(uri, "fashion-mnist"))
         except BaseException:
             import traceback
             traceback.print_exc()
@@ -370,9 +370,9 @@ def one(run):
     def job(store):
         versions.ensure_registered_model(store)
         for _ in range(2):
-            with versions.locked(store):
-                version = versions.register(store, run["run_id"], run["model_id"], tags=run["tags"], description="x")
-                moves.move(store, "champion", str(version.version), kind="promoted", why="a test.", command="x")
+            with versions.acquire_store_lock(store):
+                version = versions.register_version(store, run["run_id"], run["model_id"], tags=run["tags"], description="x")
+                moves.move_alias(store, "champion", str(version.version), kind="promoted", why="a test.", command="x")
     return job
 processes = [fork(one(run)) for run in told * 2]
 sys.exit(max(ended(process) for process in processes))

@@ -173,13 +173,14 @@ def test_the_seconds_of_the_epochs_before_are_counted_and_the_optimizer_counts_o
 CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path
-from fmnist_sweep import trial
+from fmnist_sweep.training import trial
+from fmnist_sweep.training.events import EpochEnd
 from fmnist_sweep.study.checkpoints import Checkpoints
 from tests.support.small import splits
 
 given, kept, killed_after, out = sys.argv[1], Checkpoints(Path(sys.argv[2]), print), int(sys.argv[3]), Path(sys.argv[4])
-for event in trial.run(pickle.loads(Path(given).read_bytes()), splits()):
-    if isinstance(event, trial.EpochEnd):
+for event in trial.run_trial(pickle.loads(Path(given).read_bytes()), splits()):
+    if isinstance(event, EpochEnd):
         kept.save(event.trial_id, event.epoch, event.checkpoint)
         if event.epoch == killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -320,5 +321,5 @@ def test_an_epoch_that_diverged_leaves_no_checkpoint_to_continue_from() -> None:
 
 
 def test_reading_a_checkpoint_does_not_import_tensorflow() -> None:
-    code = "import sys; from fmnist_sweep import checkpoints, trial; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys; from fmnist_sweep.study import checkpoints; from fmnist_sweep.training import trial; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -195,7 +195,7 @@ def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:
     check = (
         "import sys, numpy, fmnist_sweep.report.figures.galleries as g\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "g.confused([], numpy.zeros((0, 28, 28, 1), numpy.uint8), 't')\n"
+        "g.draw_confused_pairs([], numpy.zeros((0, 28, 28, 1), numpy.uint8), 't')\n"
         "sys.exit(bool({'matplotlib.pyplot', 'mlflow', 'keras', 'tensorflow', 'hydra'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
