@@ -5,7 +5,7 @@ it.
 """
 
 from fmnist_sweep.data.data_config import DataConfig
-from fmnist_sweep.data.loading import clear_splits_cache, load_splits, open_test
+from fmnist_sweep.data.loading import clear_splits_cache, load_matching_splits, load_splits, open_test
 from fmnist_sweep.data.splits import LABELS, Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, draw_examples, format_fallback_banner, render_summary, summarize_data
 
@@ -19,6 +19,7 @@ __all__ = [
     "clear_splits_cache",
     "draw_examples",
     "format_fallback_banner",
+    "load_matching_splits",
     "load_splits",
     "open_test",
     "render_summary",

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
-from fmnist_sweep.data import load_splits
-from fmnist_sweep.errors import DataError
+from fmnist_sweep.data import load_matching_splits
 from fmnist_sweep.promotion.configuration import CONFIG_HASH
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
@@ -75,12 +74,8 @@ def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: 
     """DataError where the data at hand is not what a finalist was chosen on."""
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
-        splits = load_splits(build_data_config(content, data_dir, configuration.name))
-        if splits.tag != configuration.data_tag:
-            raise DataError(
-                f"{splits.origin.location} is {splits.tag}, but {configuration.name} was scored on "
-                f"{configuration.data_tag}: name the folder of that data with --data-dir."
-            )
+        data = build_data_config(content, data_dir, configuration.name)
+        load_matching_splits(data, configuration.data_tag, configuration.name)
 
 
 @dataclass(frozen=True)

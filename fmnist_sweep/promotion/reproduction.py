@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.identity import read_library_versions
-from fmnist_sweep.data import DataConfig, Splits, load_splits
-from fmnist_sweep.errors import DataError, StoreError
+from fmnist_sweep.data import Splits, load_matching_splits
+from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion.champion import CONFIGURATION
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
 from fmnist_sweep.promotion.registration import (
@@ -123,7 +123,7 @@ def reproduce_version(
     base: a composed config, of which nothing counts but that it is whole.
     """
     config = record.configuration.make_job(base, 2, data_dir, "").config
-    splits = _load_splits(config.data, record)
+    splits = load_matching_splits(config.data, record.data_tag, "the version")
     backend.import_tensorflow()
     threads = min(record.threads, backend.count_usable_cores())
     backend.set_threads(threads)
@@ -139,16 +139,6 @@ def reproduce_version(
         differences=tuple(_list_differences(record, threads)),
         model=result.model,
     )
-
-
-def _load_splits(data: DataConfig, record: VersionRecord) -> Splits:
-    splits = load_splits(data)
-    if splits.tag != record.data_tag:
-        raise DataError(
-            f"{splits.origin.location} is {splits.tag}, but the version was trained on {record.data_tag}: name the folder "
-            "of that data with --data-dir."
-        )
-    return splits
 
 
 def _train_version(spec: TrialSpec, splits: Splits, say: Callable[[str], None]) -> TrialResult:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import DataConfig, Splits, load_splits
+from fmnist_sweep.data import DataConfig, Splits, load_matching_splits
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.runs import filter_runs, read_artifact, search_runs
@@ -235,13 +235,8 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
     expected = trial.tags.get("fmnist.data")
     if expected is None:
         raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
-    trial_splits = load_splits(build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name))
-    if trial_splits.tag != expected:
-        raise DataError(
-            f"{trial_splits.origin.location} is {trial_splits.tag}, but {trial.name} was scored on {expected}: name the folder of "
-            "that data with --data-dir."
-        )
-    return trial_splits
+    data = build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name)
+    return load_matching_splits(data, expected, trial.name)
 
 
 def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:

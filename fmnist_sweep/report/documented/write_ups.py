@@ -16,8 +16,8 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.job import flatten_config
-from fmnist_sweep.data import DataConfig, Split, load_splits, open_test
-from fmnist_sweep.errors import ConfigError, DataError, StoreError
+from fmnist_sweep.data import DataConfig, Split, load_matching_splits, open_test
+from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
 from fmnist_sweep.tracking.runs import read_artifact
 from fmnist_sweep.tracking.store import Store
@@ -314,15 +314,8 @@ def score_write_ups(
 
 
 def _load_validation_split(data: DataConfig, runs: Sequence[RecipeRun]) -> Split:
-    splits = load_splits(data)
-    for run in runs:
-        expected = run.trial.tags["fmnist.data"]
-        if splits.tag != expected:
-            raise DataError(
-                f"{splits.origin.location} is {splits.tag}, but {run.title} was scored on {expected}: name the folder "
-                "of that data with --data-dir."
-            )
-    return splits.validation
+    splits = [load_matching_splits(data, run.trial.tags["fmnist.data"], run.title) for run in runs]
+    return splits[0].validation
 
 
 def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> keras.Model:
