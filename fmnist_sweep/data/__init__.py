@@ -6,11 +6,12 @@ it.
 
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.loading import clear_splits_cache, load_matching_splits, load_splits, open_test
-from fmnist_sweep.data.splits import LABELS, Origin, Split, Splits
+from fmnist_sweep.data.splits import LABELS, SIDE, Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, draw_examples, format_fallback_banner, render_summary, summarize_data
 
 __all__ = [
     "LABELS",
+    "SIDE",
     "DataConfig",
     "DataSummary",
     "Origin",

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.shapes import SIDE, Dice, make_grid
+from fmnist_sweep.data.shapes import Dice, make_grid
 from fmnist_sweep.data.silhouettes import GARMENTS
+from fmnist_sweep.data.splits import SIDE
 
 # Raised with every change that changes a pixel.
 VERSION = 1

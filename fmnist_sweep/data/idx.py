@@ -12,12 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import LABELS, ImageTable
+from fmnist_sweep.data.splits import LABELS, SIDE, ImageTable
 from fmnist_sweep.errors import DataError
 
 Part = Literal["train", "test"]
 
-SIDE = 28
 IMAGES_MAGIC = 2051
 LABELS_MAGIC = 2049
 KIND_OF_MAGIC = {IMAGES_MAGIC: "an IDX images file", LABELS_MAGIC: "an IDX labels file"}

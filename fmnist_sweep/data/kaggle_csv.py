@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.idx import SIDE, Part
-from fmnist_sweep.data.splits import LABELS, ImageTable
+from fmnist_sweep.data.idx import Part
+from fmnist_sweep.data.splits import LABELS, SIDE, ImageTable
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:

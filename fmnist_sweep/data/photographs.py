@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data.splits import SIDE
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE = 28
 THUMBNAIL = 168  # pixels of a thumbnail's longest edge
 # Few and common: each further decoder is one more to trust with a stranger's file.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 28
+from fmnist_sweep.data.splits import SIDE
 
 # One value an image: (m, 1, 1). A map: broadcasts to (m, SIDE, SIDE). Both are float32; NumPy's stubs lose
 # that in arithmetic with Python numbers.

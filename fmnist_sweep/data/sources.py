@@ -50,7 +50,7 @@ def read_test(data: DataConfig, origin: Origin) -> ImageTable:
 
 
 def _read_from_origin(data: DataConfig, part: Part, origin: Origin) -> ImageTable:
-    if origin.source == "drawn":
+    if origin.is_drawn:
         return _draw_table(data, part)
     return _read_part(data, part)[0]
 

@@ -25,6 +25,8 @@ LABELS: tuple[str, ...] = (
     "Ankle boot",
 )
 
+SIDE = 28  # pixels of an image, across and down
+
 # Every label needs one image to train on and one to validate with.
 SMALLEST_LABEL = 2
 
@@ -62,6 +64,11 @@ class Origin:
     location: str
     canonical: bool
     fallback_reason: str | None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the images are the drawn stand-in, asked for or not."""
+        return self.source == "drawn"
 
 
 @dataclass(frozen=True)

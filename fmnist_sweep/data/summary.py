@@ -96,7 +96,7 @@ def render_summary(summary: DataSummary) -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = [_build_facts_table(summary), _build_labels_table(summary)]
-    if summary.origin.source == "drawn":
+    if summary.origin.is_drawn:
         banner = Text(format_fallback_banner(summary.origin), style="bold")
         parts.insert(0, Panel(banner, border_style="red"))
     return Group(*parts)

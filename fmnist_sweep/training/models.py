@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from fmnist_sweep.data.splits import LABELS, SIDE
+
 if TYPE_CHECKING:
     import keras
 
-IMAGE_SIZE = 28
 MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
-LABEL_COUNT = 10
 
 
 def _check_poolings(poolings: int) -> int:
     if poolings > MAX_POOLINGS:
         raise ValueError(
-            f"each of these is followed by a pooling that halves the {IMAGE_SIZE}-pixel image, "
+            f"each of these is followed by a pooling that halves the {SIDE}-pixel image, "
             f"which allows at most {MAX_POOLINGS} (28 → 14 → 7 → 3 → 1)"
         )
     return poolings
@@ -39,7 +39,7 @@ Widths = Annotated[list[Width], Field(max_length=16)]
 Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
 Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_check_blocks)]
 ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_check_poolings)]
-KernelSize = Annotated[int, Field(ge=1, le=IMAGE_SIZE)]
+KernelSize = Annotated[int, Field(ge=1, le=SIDE)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,7 +71,7 @@ class _Layers:
         self._hidden_count = 0
         self._layers: list[Any] = [
             # uint8 in, because that is what raw pixels are; the rescaling is part of the saved model.
-            keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="uint8", name="pixels"),
+            keras.Input((SIDE, SIDE, 1), dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
 
@@ -99,7 +99,7 @@ class _Layers:
 
     def build_classifier(self) -> "keras.Model":
         # float32 whatever the precision: a softmax in bfloat16 has three significant digits.
-        output = self._keras.layers.Dense(LABEL_COUNT, activation="softmax", dtype="float32", name="probabilities")
+        output = self._keras.layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")
         return self._keras.Sequential([*self._layers, output])
 
     def _add_hidden(self, layer: Any, *, dropout: bool) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fmnist_sweep.data.splits import LABELS
+
 if TYPE_CHECKING:
     import keras
 
@@ -144,7 +146,7 @@ def encode_targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
     """Labels in the form the loss takes: integers for the sparse one, one-hot rows (n, 10) for the others."""
     if loss == "sparse_categorical_crossentropy":
         return labels
-    return np.eye(10, dtype=np.float32)[labels]
+    return np.eye(len(LABELS), dtype=np.float32)[labels]
 
 
 def make_accuracy_metric(loss: str) -> "keras.Metric":

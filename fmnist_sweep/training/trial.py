@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.training import models, snapshot
@@ -117,7 +118,7 @@ class _Fit:
         self._targets = encode_targets(loss, splits.train.labels)
         self._validation_targets = encode_targets(loss, splits.validation.labels)
         self._best_weights: list[NDArray[Any]] = []
-        self._best_probabilities = np.empty((0, 10), np.float32)
+        self._best_probabilities = np.empty((0, len(LABELS)), np.float32)
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
