@@ -228,10 +228,8 @@ def _pad_range(low: float, high: float) -> list[float]:
 def _compute_curve_ranges(histories: Iterable[Sequence[Mapping[str, float]]]) -> tuple[float, float]:
     """Where the axis of accuracy begins and that of loss ends, so that a first epoch does not flatten all others."""
     epochs = [epoch for history in histories for epoch in history]
-    accuracies = [
-        value for epoch in epochs for value in (epoch["accuracy"], epoch["val_accuracy"]) if _mask_nonfinite(value)
-    ]
-    losses = [value for epoch in epochs for value in (epoch["loss"], epoch["val_loss"]) if _mask_nonfinite(value)]
+    accuracies = [epoch[key] for epoch in epochs for key in ("accuracy", "val_accuracy") if math.isfinite(epoch[key])]
+    losses = [epoch[key] for epoch in epochs for key in ("loss", "val_loss") if math.isfinite(epoch[key])]
     if not accuracies or not losses:
         return 0.0, 1.0
     return float(np.quantile(accuracies, 0.03)) - 0.01, 1.05 * float(np.quantile(losses, 0.97))

@@ -26,7 +26,12 @@ def gathered(found: Simulation, images: int | None = None) -> Findings:
 
 
 def html(found: Findings, **given: Any) -> str:
-    words = {"title": "Study x", "banner": None, "command": "python -m fmnist_sweep", "searched": "Searched."} | given
+    words = {
+        "title": "Study x",
+        "banner": None,
+        "command": "python -m fmnist_sweep",
+        "search_summary": "Searched.",
+    } | given
     return page.render_report(found, **words)
 
 
@@ -135,7 +140,7 @@ def test_whatever_comes_from_outside_is_shown_and_not_run() -> None:
         made.params[f"model.<b>{NASTY}"] = str(number)  # type: ignore[index]
         object.__setattr__(made, "name", f"{NASTY} {number}")
     study.trials[-1].tags["fmnist.failure"] = f"{NASTY}: {NASTY}"  # type: ignore[index]
-    given = dict.fromkeys(("title", "banner", "command", "searched"), NASTY)
+    given = dict.fromkeys(("title", "banner", "command", "search_summary"), NASTY)
     content = own(html(gathered(study), **given))
     outline = Outline(content)
     scripts = [attributes for tag, attributes in outline.found if tag == "script"]
@@ -261,3 +266,14 @@ def test_curves_of_a_diverged_trial_have_gaps() -> None:
     losses = [trace for trace in charts.chart_curves(found).to_dict()["data"] if trace["yaxis"] == "y2"]
     assert losses and all(value is None for trace in losses for value in trace["y"])
     assert not re.search(r"\bNaN|Infinity", "".join(figures(html(found))))
+
+
+def test_zeros_count_in_the_ranges_of_the_curves() -> None:
+    rows = [{"accuracy": 0.0, "val_accuracy": 0.0, "loss": 0.0, "val_loss": 0.0}] * 4
+    rows += [{"accuracy": 0.9, "val_accuracy": 0.9, "loss": 2.0, "val_loss": 2.0}]
+    study = simulation(2, 100, failures=0)
+    found = findings.compute_findings(
+        study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
+    )
+    axes = charts.chart_curves(found).to_dict()["layout"]
+    assert axes["yaxis"]["range"][0] == pytest.approx(-0.01)
