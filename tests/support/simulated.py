@@ -26,7 +26,6 @@ from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.sweep import parcels
-from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
 from fmnist_sweep.sweep.forecast import Forecast
@@ -219,7 +218,7 @@ class Unstored(Delivery):
 
     _run_id: str | None = None
 
-    def bring(self, parcel: Parcel) -> None:
+    def deliver(self, parcel: Parcel) -> None:
         if self._run_id is None:
             info = RunInfo("stand-in", "stands for every trial", {}, "none")
             self._run_id = start_run(self._store, info, may_exist=False)
@@ -251,7 +250,7 @@ def simulated(
             yield executor, Placement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
 
     with ExitStack() as changed:
-        changed.enter_context(mock.patch.object(arranging, "open_executor", arranged))
+        changed.enter_context(mock.patch.object(sweep, "open_executor", arranged))
         if not stored:
             changed.enter_context(mock.patch.object(sweep, "Delivery", Unstored))
         if not drawn:

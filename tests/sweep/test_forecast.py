@@ -45,10 +45,10 @@ def forecast_of(job: Job, probed: TrainingCost = MEASURED, **changes: Any) -> Fo
         "oracle": config.oracle,
         "settings": config.settings,
         "trials": min(trials, budget),
-        "done": 0,
+        "ended_trials": 0,
         "max_minutes": config.search.max_minutes,
         "keep_models": config.tracking.keep_models,
-        "images": 100,
+        "validation_images": 100,
     }
     return forecast_study(probed, **given | changes)
 
@@ -88,14 +88,14 @@ def test_trials_and_epochs_are_those_that_the_search_then_asks_for(search: tuple
 def test_what_is_done_is_not_forecast_again(search: tuple[str, ...]) -> None:
     job = compose_job([*SPACE, *search])
     asked = epochs_asked_for(job, forecast_of(job).trials)
-    left = forecast_of(job, done=7)
+    left = forecast_of(job, ended_trials=7)
     assert (left.trials, left.epochs) == (len(asked) - 7, sum(asked[7:]))
 
 
 def test_a_finished_study_costs_nothing() -> None:
     job = compose_job([*SPACE, "search.max_trials=3"])
-    assert forecast_of(job, done=3) == forecast_of(job, done=5) == Forecast(0, 0, 0, 0, 0)
-    assert describe_forecast(forecast_of(job, done=3)) == "nothing is left to train"
+    assert forecast_of(job, ended_trials=3) == forecast_of(job, ended_trials=5) == Forecast(0, 0, 0, 0, 0)
+    assert describe_forecast(forecast_of(job, ended_trials=3)) == "nothing is left to train"
 
 
 def test_a_config_without_tunables_is_one_trial_for_hyperband_too() -> None:
@@ -206,7 +206,7 @@ def test_the_megabytes_are_about_those_of_a_real_sweep(tmp_path: Path, monkeypat
     left = [path for path in tmp_path.rglob("*") if not path.name.endswith(("-wal", "-shm"))]
     megabytes = sum(path.stat().st_blocks * 512 for path in left) / 1e6
     parameters = measure_training_cost(job.config.settings, small.splits()).parameters
-    said = forecast_of(job, TrainingCost(1.0, parameters), images=20)
+    said = forecast_of(job, TrainingCost(1.0, parameters), validation_images=20)
     assert said.megabytes / 2 < megabytes < said.megabytes * 2
 
 

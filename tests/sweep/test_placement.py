@@ -15,7 +15,6 @@ from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
-from fmnist_sweep.sweep import forecast
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep.plan import PlannedStudy, plan_studies
 from fmnist_sweep.sweep.run import run_sweep
@@ -134,7 +133,7 @@ def test_without_workers_one_process_does_it(
     (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
+    monkeypatch.setattr(arranging, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
     shown, said = view()
     plan = planned()
     with arranging.open_executor(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
@@ -156,7 +155,7 @@ def test_what_takes_less_time_is_taken(
     """Real workers train; only the figures of the two probes are given, because a busy machine would give any."""
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(forecast, "probe", lambda settings, splits: TrainingCost(40.0, 1000))
+    monkeypatch.setattr(arranging, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
     monkeypatch.setattr(arranging, "_measure_in_workers", lambda executor, planned: TrainingCost(seconds, 1000))
     shown, said = view()
     plan = planned()

@@ -158,7 +158,7 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(supervisor, "evaluate", broken)
+    monkeypatch.setattr(supervisor, "evaluate_predictions", broken)
     with pytest.raises(ZeroDivisionError):
         _run("train.epochs=1", "search.max_trials=1")
     for kind in ("sweep", "study", "trial"):
