@@ -66,7 +66,7 @@ def close_study(sweep: Sweep, planned: PlannedStudy, opened: OpenStudy, seconds:
 def refuse_deleted_run(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """StoreError when somebody deleted the run of a study or sweep, of which its journal knows."""
     store, run_id = sweep.store, str(opened.record.run_id)
-    if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id), sweep.stop.sleep):
+    if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id)):
         raise StoreError(
             f"{mask_credentials(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
             "it there, or type the command with fresh=true to begin anew."
@@ -139,7 +139,7 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
                 f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow"
             )
 
-    sweep.delivery.call_with_retries(close_in_store, sweep.stop.sleep)
+    sweep.delivery.call_with_retries(close_in_store)
     opened.append_event("closed", **event_fields)
 
 

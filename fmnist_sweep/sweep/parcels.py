@@ -24,7 +24,6 @@ from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.models import delete_model
 from fmnist_sweep.tracking.runs import RunEnd
-from fmnist_sweep.tracking.store import explain_outage
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.evaluation import evaluate_predictions
 from fmnist_sweep.training.events import Epoch, TrialResult
@@ -145,13 +144,8 @@ class StudyParcels:
 
     def kill_run(self, attempt: Attempt) -> None:
         """Close the run of an attempt that is broken off; where the store is away, the next start does it."""
-        if attempt.run_id is None:
-            return
-        try:
-            tracking.kill_run(self._sweep.store, attempt.run_id)
-        except Exception as error:
-            if explain_outage(error) is None:
-                raise
+        if attempt.run_id is not None:
+            self._sweep.delivery.kill_run(attempt.run_id)
 
     def close_dead_run(self, history: TrialHistory, attempt: Attempt, *, wait: bool = True) -> None:
         """Close the run of a dead attempt, which may exist without the journal knowing its id.
@@ -171,7 +165,7 @@ class StudyParcels:
                 tracking.kill_run(store, attempt.run_id)
 
         if wait:
-            self._sweep.delivery.call_with_retries(kill_runs, self._sweep.stop.sleep)
+            self._sweep.delivery.call_with_retries(kill_runs)
         elif not self._sweep.delivery.try_call(kill_runs):
             return
         self._opened.append_event("delivered", **ids)
@@ -202,9 +196,7 @@ class StudyParcels:
         run_id, sweep = attempt.run_id, self._sweep
         if run_id is None:
             return False
-        return bool(
-            sweep.delivery.call_with_retries(lambda: tracking.is_run_finished(sweep.store, run_id), sweep.stop.sleep)
-        )
+        return bool(sweep.delivery.call_with_retries(lambda: tracking.is_run_finished(sweep.store, run_id)))
 
     def _admit_model(self, history: TrialHistory) -> bool:
         """Whether a finished trial's model is among those to keep; the one it drives out is dropped later."""
@@ -226,7 +218,7 @@ class StudyParcels:
         ]:
             drop = partial(delete_model, sweep.store, str(history.attempts[-1].run_id))
             if wait:
-                sweep.delivery.call_with_retries(drop, sweep.stop.sleep)
+                sweep.delivery.call_with_retries(drop)
             elif not sweep.delivery.try_call(drop):
                 return
             self._opened.append_event("model_dropped", trial_id=history.trial_id)

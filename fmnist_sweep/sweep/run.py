@@ -52,7 +52,7 @@ from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.runs import RunInfo, describe_platform, describe_run, kill_run, reopen_run, start_run
+from fmnist_sweep.tracking.runs import RunInfo, describe_platform, describe_run, reopen_run, start_run
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.environment import read_source_commit
 
@@ -84,7 +84,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         store = stores.open_store(config.tracking.uri, config.tracking.experiment)
         # Memory is collected between trials; what is imported by now stays and need not be looked through each time.
         gc.freeze()
-        sweep = Sweep(command, store, executor, placement, view, stop, Delivery(store, view.say))
+        sweep = Sweep(command, store, executor, placement, view, stop, Delivery(store, view.say, stop.sleep))
         with stop.defer(), _explain_disk_errors(state_folder), ExitStack() as lock_stack:
             session = _lock_studies(sweep, plan, state_folder, lock_stack)
             return _run_studies(session)
@@ -203,7 +203,7 @@ def _lock_studies(sweep: Sweep, plan: Sequence[PlannedStudy], state_folder: Path
     open_sweep = stack.enter_context(lock_sweep(state_folder, sweep_id, {**members, **place}, has_begun))
     own_names = {*open_studies, sweep_id}
     sweep.delivery.call_with_retries(
-        lambda: close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say), sweep.stop.sleep
+        lambda: close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say)
     )
     return _SweepSession(sweep, plan, open_studies, open_sweep, state_folder)
 
@@ -254,7 +254,7 @@ def _open_sweep_run(session: _SweepSession) -> Iterator[None]:
     open_sweep.append_event("opened", command=sweep.command)
     try:
         _open_run(sweep, info, open_sweep)
-        sweep.delivery.call_with_retries(lambda: _log_data(session), sweep.stop.sleep)
+        sweep.delivery.call_with_retries(lambda: _log_data(session))
         yield
     except BaseException:
         _kill_run(sweep, open_sweep)
@@ -300,10 +300,8 @@ def _open_study_run(session: _SweepSession, planned: PlannedStudy, open_study: O
     try:
         _open_run(sweep, info, open_study)
         trial_kind = session.kinds.trial
-        sweep.delivery.call_with_retries(
-            lambda: refuse_unknown_runs(sweep.store, open_study, trial_kind), sweep.stop.sleep
-        )
-        sweep.delivery.call_with_retries(lambda: _describe_study(sweep, planned, str(record.run_id)), sweep.stop.sleep)
+        sweep.delivery.call_with_retries(lambda: refuse_unknown_runs(sweep.store, open_study, trial_kind))
+        sweep.delivery.call_with_retries(lambda: _describe_study(sweep, planned, str(record.run_id)))
         yield
     except BaseException:
         _kill_run(sweep, open_study)
@@ -327,23 +325,18 @@ def _open_run(sweep: Sweep, info: RunInfo, opened: OpenStudy | OpenSweep) -> Non
     store, run_id = sweep.store, opened.record.run_id
     if run_id is None:
         # It may exist all the same, made by a process that died before it could write that down.
-        new_run_id = sweep.delivery.call_with_retries(lambda: start_run(store, info, may_exist=True), sweep.stop.sleep)
+        new_run_id = sweep.delivery.call_with_retries(lambda: start_run(store, info, may_exist=True))
         opened.append_event("run", run_id=new_run_id)
         return
     refuse_deleted_run(sweep, opened)
-    sweep.delivery.call_with_retries(lambda: reopen_run(store, run_id, info.command), sweep.stop.sleep)
+    sweep.delivery.call_with_retries(lambda: reopen_run(store, run_id, info.command))
 
 
 def _kill_run(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
     """Close a run that is broken off. Where the store is away, the next start does it."""
-    if opened.record.run_id is not None:
-        try:
-            kill_run(sweep.store, opened.record.run_id)
-        except Exception as error:
-            if stores.explain_outage(error) is None:
-                raise
-            return
-    opened.append_event("interrupted")
+    run_id = opened.record.run_id
+    if run_id is None or sweep.delivery.kill_run(run_id):
+        opened.append_event("interrupted")
 
 
 def _close_sweep(session: _SweepSession) -> None:

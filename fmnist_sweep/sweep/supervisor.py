@@ -83,7 +83,7 @@ class Supervisor:
                 if all(self._may_end(live) for live in self._live_trials.values()):
                     self._raise_if_asked()
             self._raise_if_asked()
-            self._sweep.delivery.flush(self._sweep.stop.sleep)
+            self._sweep.delivery.flush()
             self._close_dead_runs()
             self._parcels.drop_models(wait=True)
         except BaseException:
