@@ -142,7 +142,8 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     counting only, and the opening is recorded in mlruns/test_openings.jsonl.
     """
     from fmnist_sweep.config.compose import compose_data
-    from fmnist_sweep.data import draw_examples, format_fallback_banner, load_splits, render_summary, summarize_data
+    from fmnist_sweep.data import format_fallback_banner, load_splits, summarize_data
+    from fmnist_sweep.report.data_summary import draw_examples, render_summary
     from fmnist_sweep.tracking.store import locate_ledger
 
     if picture is not None and picture.exists():

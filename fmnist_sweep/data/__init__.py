@@ -7,7 +7,7 @@ it.
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.loading import clear_splits_cache, load_matching_splits, load_splits, open_test
 from fmnist_sweep.data.splits import LABELS, SIDE, Origin, Split, Splits
-from fmnist_sweep.data.summary import DataSummary, draw_examples, format_fallback_banner, render_summary, summarize_data
+from fmnist_sweep.data.summary import DataSummary, format_fallback_banner, summarize_data
 
 __all__ = [
     "LABELS",
@@ -18,11 +18,9 @@ __all__ = [
     "Split",
     "Splits",
     "clear_splits_cache",
-    "draw_examples",
     "format_fallback_banner",
     "load_matching_splits",
     "load_splits",
     "open_test",
-    "render_summary",
     "summarize_data",
 ]

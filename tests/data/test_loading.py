@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fmnist_sweep.data import (
-    LABELS,
     DataConfig,
     clear_splits_cache,
-    draw_examples,
     format_fallback_banner,
     load_splits,
     open_test,
-    render_summary,
     summarize_data,
 )
 from fmnist_sweep.data import sources as sources_module
@@ -388,31 +385,10 @@ def test_the_summary_counts_duplicates_within_and_across_files(folder: Path, tmp
     assert "fmnist-sweep data" in (tmp_path / "ledger").read_text()
 
 
-def test_the_summary_of_drawn_data_is_shown_under_a_loud_banner(tmp_path: Path) -> None:
-    from rich.console import Console
-
-    data = config(source="drawn")
-    console = Console(width=120, record=True, file=(tmp_path / "out").open("w"))
-    console.print(render_summary(summarize_data(data, tmp_path / "ledger")))
-    text = console.export_text()
-    assert "DRAWN STAND-IN" in text
-    for label in LABELS:
-        assert label in text
-
-
 def test_the_banner_says_what_why_and_how_to_get_the_real_data() -> None:
     banner = format_fallback_banner(load_splits(config(fallback="drawn")).origin)
     for words in ("NOT Fashion-MNIST", "data.download is false", "FMNIST_DATA_DIR", "data.dir", "promoted"):
         assert words in banner
-
-
-def test_the_example_figure_has_a_row_for_each_label(tmp_path: Path) -> None:
-    figure = draw_examples(load_splits(config(source="drawn")))
-    assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == list(LABELS)
-    figure.savefig(tmp_path / "examples.png", dpi=20)
-
-
-# --- the real data, and what it costs
 
 
 @needs_fashion_mnist

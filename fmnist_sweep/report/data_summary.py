@@ -1,0 +1,95 @@
+"""The summary of the data as tables for a terminal, and examples of each label as a figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.data import LABELS, DataSummary, Split, Splits, format_fallback_banner
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+EXAMPLES_PER_LABEL = 8
+
+
+def render_summary(summary: DataSummary) -> RenderableType:
+    """The summary as tables for a terminal; loud where drawn images stand in for Fashion-MNIST."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_build_facts_table(summary), _build_labels_table(summary)]
+    if summary.origin.is_drawn:
+        banner = Text(format_fallback_banner(summary.origin), style="bold")
+        parts.insert(0, Panel(banner, border_style="red"))
+    return Group(*parts)
+
+
+def _build_facts_table(summary: DataSummary) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(title="Data", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    origin = summary.origin
+    for name, value in {
+        "source": origin.source,
+        "canonical Fashion-MNIST, by checksum": "yes" if origin.canonical else "no",
+        "from": origin.location,
+        "train and validation sha256": summary.sha256,
+        "tag": summary.tag,
+        "train table": _format_shape(summary.train_table),
+        "test table": _format_shape(summary.test_table),
+        "missing values": f"{summary.missing} ({summary.missing_note})",
+        "pixel values": f"{summary.pixel_range[0]} to {summary.pixel_range[1]}",
+        "repeated within the train file": str(summary.train_duplicates),
+        "repeated within the test file": str(summary.test_duplicates),
+        "test images also in the train file": str(summary.test_in_train),
+        "validation images also in the train split": str(summary.validation_in_train),
+        "train images removed for that": str(summary.removed_duplicates),
+    }.items():
+        table.add_row(name, value)
+    return table
+
+
+def _format_shape(shape: tuple[int, int]) -> str:
+    return f"{shape[0]:,} x {shape[1]} (a label and {shape[1] - 1} pixels)"
+
+
+def _build_labels_table(summary: DataSummary) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(title="Images per label")
+    table.add_column("label")
+    for name in summary.images:
+        table.add_column(name, justify="right")
+    for label, name in enumerate(LABELS):
+        table.add_row(f"{label} {name}", *(f"{counts[label]:,}" for counts in summary.images.values()))
+    table.add_row("all", *(f"{sum(counts):,}" for counts in summary.images.values()))
+    return table
+
+
+def draw_examples(splits: Splits) -> Figure:
+    """Training images of the ten labels, a row a label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(EXAMPLES_PER_LABEL + 1.5, len(LABELS)), layout="constrained")
+    axes = figure.subplots(len(LABELS), EXAMPLES_PER_LABEL, squeeze=False)
+    for label, row in enumerate(axes):
+        examples = _select_examples(splits.train, label)
+        for place, axis in enumerate(row):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if place < len(examples):
+                axis.imshow(examples[place, :, :, 0], cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(LABELS[label], rotation=0, ha="right", va="center")
+    figure.suptitle(f"{splits.tag}: training examples")
+    return figure
+
+
+def _select_examples(split: Split, label: int) -> NDArray[np.uint8]:
+    return split.images[np.flatnonzero(split.labels == label)[:EXAMPLES_PER_LABEL]]
