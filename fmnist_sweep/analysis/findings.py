@@ -26,6 +26,7 @@ from fmnist_sweep.analysis.settings import (
     number_configurations,
     select_distinct_settings,
 )
+from fmnist_sweep.tracking.names import JOURNAL_TAG
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
@@ -289,9 +290,9 @@ def _find_repeated_configurations(
 
 def _compute_own_seconds(trials: Sequence[StoredTrial]) -> list[float]:
     """Processor time of each trial, without that of the trial it went on from (Hyperband), which is counted there."""
-    known = {(trial.tags.get("fmnist.journal"), trial.trial_id): trial.cpu_seconds for trial in trials}
+    known = {(trial.tags.get(JOURNAL_TAG), trial.trial_id): trial.cpu_seconds for trial in trials}
     return [
-        max(0.0, trial.cpu_seconds - known.get((trial.tags.get("fmnist.journal"), trial.continued_trial_id or ""), 0.0))
+        max(0.0, trial.cpu_seconds - known.get((trial.tags.get(JOURNAL_TAG), trial.continued_trial_id or ""), 0.0))
         for trial in trials
     ]
 

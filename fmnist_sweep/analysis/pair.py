@@ -18,6 +18,7 @@ from fmnist_sweep.analysis.table import compute_interval
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import DATA_TAG, STUDY_ID_TAG, TRIAL_ID_TAG
 from fmnist_sweep.tracking.trials import (
     Predictions,
     StoredTrial,
@@ -170,7 +171,7 @@ def _search_trials(store: Store, name: str) -> list[StoredTrial]:
         trials = filter_trials(store, [f"attributes.run_id LIKE '{name}%'"])
     elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
         study, trial = name.split("/")
-        trials = read_trials(store, {"fmnist.study_id": study, "fmnist.trial_id": trial})
+        trials = read_trials(store, {STUDY_ID_TAG: study, TRIAL_ID_TAG: trial})
     if not trials and name and "'" not in name:
         trials = filter_trials(store, [f"attributes.run_name = '{name}'"])
     return trials
@@ -244,7 +245,7 @@ def _explain_missing(trial: StoredTrial, predictions: Predictions | str) -> str 
 
 
 def _describe_data(trial: StoredTrial) -> str:
-    return trial.tags.get("fmnist.data", "unknown data")
+    return trial.tags.get(DATA_TAG, "unknown data")
 
 
 def _make_side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
@@ -257,7 +258,7 @@ def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     """Finished trials of the same configuration on the same data, one for each seed, the trial itself first."""
     if trial.accuracy is None:
         return []
-    criteria = {"tags.`fmnist.data`": _describe_data(trial)}
+    criteria = {f"tags.`{DATA_TAG}`": _describe_data(trial)}
     criteria |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
     # What cannot be asked for in quotes is compared below, as all of it is.
     conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
@@ -399,7 +400,7 @@ def _serialize_side(side: Side) -> dict[str, Any]:
         "trial_id": trial.trial_id,
         "state": trial.state,
         "failure": trial.failure,
-        "data": trial.tags.get("fmnist.data"),
+        "data": trial.tags.get(DATA_TAG),
         "params": {key: parse_parameter(text) for key, text in trial.params.items()},
         "best_val_accuracy": trial.accuracy,
         **{name: value if value == value else None for name, value in (("low", side.low), ("high", side.high))},

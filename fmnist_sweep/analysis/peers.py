@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.tracking.names import DATA_TAG
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial, has_same_validation_images
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
@@ -101,4 +102,4 @@ def _matches_accuracy(predictions: Predictions, trial: StoredTrial) -> bool:
 
 
 def _get_data_tag(trial: StoredTrial) -> str:
-    return trial.tags.get("fmnist.data", "")
+    return trial.tags.get(DATA_TAG, "")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_sweep.tracking.names import DATA_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 
 # Where things lie and how they run; the seed is luck, and shown as that.
@@ -73,7 +74,7 @@ def number_configurations(trials: Sequence[StoredTrial], settings: Sequence[Vari
     """
     numbers: dict[tuple[str, ...], int] = {}
     keys = [
-        (trial.tags.get("fmnist.data", ""), *(_format_exactly(setting.values[place]) for setting in settings))
+        (trial.tags.get(DATA_TAG, ""), *(_format_exactly(setting.values[place]) for setting in settings))
         for place, trial in enumerate(trials)
     ]
     return [numbers.setdefault(key, len(numbers)) for key in keys]

@@ -18,6 +18,16 @@ from fmnist_sweep.analysis.settings import find_varied_settings, number_configur
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import (
+    ATTEMPT_TAG,
+    DATA_TAG,
+    JOURNAL_TAG,
+    JOURNALS_TAG,
+    KIND_TAG,
+    PRECISION_TAG,
+    STUDY_ID_TAG,
+    SWEEP_ID_TAG,
+)
 from fmnist_sweep.tracking.runs import list_newest_runs
 from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter, read_trials
 from fmnist_sweep.training.evaluation import compute_wilson_interval
@@ -45,21 +55,19 @@ def select_trials(
     trials_by_id = {trial.run_id: trial for study in studies for trial in _read_study(store, study, kinds)}
     if sweep is None:
         return list(trials_by_id.values())
-    (run,) = list_newest_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": _check_identifier(sweep)}, 1) or (
-        None,
-    )
+    (run,) = list_newest_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: _check_identifier(sweep)}, 1) or (None,)
     if run is None:
         raise _make_missing_error(store, "sweep", sweep)
     # By its studies: one that was begun in another sweep is below that one's run.
-    journals = run.data.tags["fmnist.journals"].split()
-    sweep_trials = [trial for name in journals for trial in read_trials(store, {"fmnist.journal": name}, kinds)]
+    journals = run.data.tags[JOURNALS_TAG].split()
+    sweep_trials = [trial for name in journals for trial in read_trials(store, {JOURNAL_TAG: name}, kinds)]
     return [trial for trial in sweep_trials if not studies or trial.run_id in trials_by_id]
 
 
 def _read_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
-    marks = {"fmnist.study_id": _check_identifier(study)}
+    marks = {STUDY_ID_TAG: _check_identifier(study)}
     trials = read_trials(store, marks, kinds)
-    if not trials and not list_newest_runs(store, {"fmnist.kind": "study", **marks}, 1):
+    if not trials and not list_newest_runs(store, {KIND_TAG: "study", **marks}, 1):
         raise _make_missing_error(store, "study", study)
     return trials
 
@@ -98,14 +106,14 @@ def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
 _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "run_id": lambda trial: trial.run_id,
     "name": lambda trial: trial.name,
-    "kind": lambda trial: trial.tags.get("fmnist.kind"),
-    "sweep_id": lambda trial: trial.tags.get("fmnist.sweep_id"),
+    "kind": lambda trial: trial.tags.get(KIND_TAG),
+    "sweep_id": lambda trial: trial.tags.get(SWEEP_ID_TAG),
     "study_id": lambda trial: trial.study_id,
     "trial_id": lambda trial: trial.trial_id,
-    "attempt": lambda trial: parse_parameter(trial.tags.get("fmnist.attempt")),
+    "attempt": lambda trial: parse_parameter(trial.tags.get(ATTEMPT_TAG)),
     "state": lambda trial: trial.state,
-    "data": lambda trial: trial.tags.get("fmnist.data"),
-    "precision": lambda trial: trial.tags.get("fmnist.precision"),
+    "data": lambda trial: trial.tags.get(DATA_TAG),
+    "precision": lambda trial: trial.tags.get(PRECISION_TAG),
     SCORE_COLUMN: lambda trial: math.nan if trial.accuracy is None else trial.accuracy,
     "images": lambda trial: trial.images,
     "best_epoch": lambda trial: _convert_to_int(trial.metrics.get("best_epoch")),
@@ -290,7 +298,7 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
         rows.append(
             {
                 **{setting.key: setting.values[first] for setting in settings},
-                "data": members[0].tags.get("fmnist.data"),
+                "data": members[0].tags.get(DATA_TAG),
                 "n": repeats.n,
                 "mean": repeats.mean,
                 **{

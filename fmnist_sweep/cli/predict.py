@@ -13,6 +13,7 @@ from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
+from fmnist_sweep.tracking.names import TEST_ACCURACY_TAG
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.data.photographs import Photograph
 
 _LABEL_COUNT = 10
-_TEST_ACCURACY_TAG = "fmnist.test_accuracy"
 
 
 @click.command()
@@ -138,7 +138,7 @@ def _describe_model(version: ModelVersion) -> str:
 
 def _read_test_accuracy(version: ModelVersion) -> float | None:
     try:
-        return float(version.tags[_TEST_ACCURACY_TAG])
+        return float(version.tags[TEST_ACCURACY_TAG])
     except (KeyError, ValueError):  # not there, or altered by hand
         return None
 

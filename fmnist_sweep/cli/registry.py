@@ -12,6 +12,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.text import create_console, echo
+from fmnist_sweep.tracking.names import NAME_TAG, TEST_ACCURACY_TAG, VERDICT_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.aliases import AliasState, Move
     from fmnist_sweep.tracking.store import Store
 
-_NAME_TAG, _ACCURACY_TAG, _VERDICT_TAG = "fmnist.name", "fmnist.test_accuracy", "fmnist.verdict"
 _MISSING = "–"
 _UNBROKEN_COLUMNS = (
     "version",
@@ -87,9 +87,9 @@ def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_n
     for version in versions:
         number = str(version.version)
         alias_names = ", ".join(sorted(alias for alias, target in alias_numbers.items() if target == number))
-        accuracy = _format_accuracy(version.tags.get(_ACCURACY_TAG))
+        accuracy = _format_accuracy(version.tags.get(TEST_ACCURACY_TAG))
         time = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        verdict = version.tags.get(_VERDICT_TAG, _MISSING)
+        verdict = version.tags.get(VERDICT_TAG, _MISSING)
         _add_row(table, number, alias_names or _MISSING, time, _read_run_name(store, version), accuracy, verdict)
     return table
 
@@ -97,8 +97,8 @@ def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_n
 def _read_run_name(store: Store, version: ModelVersion) -> str:
     from mlflow.exceptions import MlflowException
 
-    if _NAME_TAG in version.tags:
-        return str(version.tags[_NAME_TAG])
+    if NAME_TAG in version.tags:
+        return str(version.tags[NAME_TAG])
     try:
         return str(store.client.get_run(version.run_id).info.run_name)
     except MlflowException:  # a run that is no more, or a version that was registered without one

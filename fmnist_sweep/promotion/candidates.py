@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import (
+    CANONICAL_TAG,
+    DATA_TAG,
+    JOURNAL_TAG,
+    JOURNALS_TAG,
+    KIND_TAG,
+    STUDY_ID_TAG,
+    SWEEP_ID_TAG,
+)
 from fmnist_sweep.tracking.runs import filter_runs, search_runs
 from fmnist_sweep.tracking.trials import (
     StoredTrial,
@@ -72,10 +81,8 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
     # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
     trials = [trial for trial in trials if _is_fashion_mnist(trial)] or trials
     # A rung of Hyperband and the trial that went on from it are one training.
-    rungs = {
-        (trial.tags.get("fmnist.journal"), trial.continued_trial_id) for trial in trials if trial.continued_trial_id
-    }
-    trials = [trial for trial in trials if (trial.tags.get("fmnist.journal"), trial.trial_id) not in rungs]
+    rungs = {(trial.tags.get(JOURNAL_TAG), trial.continued_trial_id) for trial in trials if trial.continued_trial_id}
+    trials = [trial for trial in trials if (trial.tags.get(JOURNAL_TAG), trial.trial_id) not in rungs]
     tied_trials = findings.find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
@@ -86,10 +93,10 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
 def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
     """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
     if target.study_id is not None:
-        study_trials = _select_finished(read_trials(store, {"fmnist.study_id": check_id(target.study_id)}))
+        study_trials = _select_finished(read_trials(store, {STUDY_ID_TAG: check_id(target.study_id)}))
         return study_trials, f"study {target.study_id}", ()
     if target.sweep_id is not None:
-        sweeps = search_runs(store, {"fmnist.kind": "sweep", "fmnist.sweep_id": check_id(target.sweep_id)})
+        sweeps = search_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: check_id(target.sweep_id)})
         return [trial for sweep in sweeps for trial in _read_sweep_trials(store, sweep)], f"sweep {target.sweep_id}", ()
     skipped_sweeps: list[str] = []
     trials: list[StoredTrial] = []
@@ -114,12 +121,12 @@ def _has_seen_validation(trial: StoredTrial) -> bool:
 
 def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
-    return _select_finished(read_trials_of_journals(store, sweep.data.tags.get("fmnist.journals", "").split()))
+    return _select_finished(read_trials_of_journals(store, sweep.data.tags.get(JOURNALS_TAG, "").split()))
 
 
 def _read_ended_sweeps(store: Store) -> list[Run]:
     """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
-    runs = filter_runs(store, "tags.`fmnist.kind` = 'sweep' and attributes.status != 'RUNNING'")
+    runs = filter_runs(store, f"tags.`{KIND_TAG}` = 'sweep' and attributes.status != 'RUNNING'")
     return sorted(runs, key=lambda run: -(run.info.end_time or 0))
 
 
@@ -134,7 +141,7 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
         raise PromotionRefused(
             f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui."
         ) from None
-    kind, status = run.data.tags.get("fmnist.kind"), run.info.status
+    kind, status = run.data.tags.get(KIND_TAG), run.info.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(
             f"run {run_id} is a {status} {kind or 'run of something else'}; a FINISHED trial is needed."
@@ -143,17 +150,17 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
 
 
 def _is_fashion_mnist(trial: StoredTrial) -> bool:
-    return str(trial.tags.get("fmnist.data", "")).startswith(("fashion_mnist:", "kaggle_csv:"))
+    return str(trial.tags.get(DATA_TAG, "")).startswith(("fashion_mnist:", "kaggle_csv:"))
 
 
 def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
-    source = trial.tags.get("fmnist.data", "unknown")
+    source = trial.tags.get(DATA_TAG, "unknown")
     if not _is_fashion_mnist(trial):
         raise PromotionRefused(
             f"{trial.name} was trained on {source}, not on Fashion-MNIST, and is never promoted: run the sweep on the "
             "real data (fmnist-sweep data says whether it is there)."
         )
-    if trial.tags.get("fmnist.canonical") != "true" and not any_data:
+    if trial.tags.get(CANONICAL_TAG) != "true" and not any_data:
         raise PromotionRefused(
             f"{trial.name} was trained on {source}, which by checksum is not the canonical Fashion-MNIST: use those "
             "files, or say --any-data."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
+from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
 from fmnist_sweep.tracking.trials import build_trials
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
 # Tags of a version.
-CONFIGURATION, FINALIST = "fmnist.configuration", "fmnist.finalist"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def read_champion(store: Store) -> Champion | None:
     if version is None:
         return None
     configuration = _read_champion_configuration(store, version)
-    journal = version.tags.get(FINALIST)
+    journal = version.tags.get(FINALIST_TAG)
     confirmations = None if journal is None else read_confirmations(store, configuration, journal)
     return Champion(
         version,
@@ -51,7 +51,7 @@ def read_champion(store: Store) -> Champion | None:
 def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialConfiguration:
     from mlflow.exceptions import MlflowException
 
-    text = version.tags.get(CONFIGURATION)
+    text = version.tags.get(CONFIGURATION_TAG)
     if text is not None:
         try:
             return parse_configuration(text)
@@ -63,7 +63,7 @@ def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialCo
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         run = None
-    if run is None or run.data.tags.get("fmnist.kind") != "trial":
+    if run is None or run.data.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
             f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "
             f"with it: {_NEXT_STEP}"

@@ -16,13 +16,20 @@ from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job, is_override_of
 from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.tracking.names import (
+    CONFIG_FILE,
+    CONFIG_HASH_TAG,
+    DATA_TAG,
+    OVERRIDES_FILE,
+    PARENT_RUN_TAG,
+    TAG_PREFIX,
+)
 from fmnist_sweep.tracking.runs import read_artifact
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import StoredTrial
 
-CONFIG_HASH = "config_hash"  # tag, without the prefix
 # No search uses these, so that no finalist was chosen for its luck with one of them.
 _FIRST_SEED, _MAX_SEEDS = 10_001, 100
 
@@ -92,22 +99,24 @@ class TrialConfiguration:
         config = check_config(raw, lambda key: f"the configuration of {self.name}")
         settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
         job = Job(replace(config, settings=settings), self.overrides, {}, self.flags, CONFIRMATION)
-        return replace(job, label=self.name, command=command, extra_tags={CONFIG_HASH: self.key})
+        return replace(
+            job, label=self.name, command=command, extra_tags={CONFIG_HASH_TAG.removeprefix(TAG_PREFIX): self.key}
+        )
 
 
 def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfiguration:
     """The configuration of a finished trial, from what its run says. Errors: PromotionRefused where that is gone."""
     try:
-        settings = yaml.safe_load(_read_artifact(store, trial, "config.yaml"))
-        flags, overrides = parse_repeat_command(_read_artifact(store, trial, "overrides.txt"))
+        settings = yaml.safe_load(_read_artifact(store, trial, CONFIG_FILE))
+        flags, overrides = parse_repeat_command(_read_artifact(store, trial, OVERRIDES_FILE))
         data, seed = settings.pop("data"), settings.pop("seed")
-        parent = store.client.get_run(trial.tags["mlflow.parentRunId"])
+        parent = store.client.get_run(trial.tags[PARENT_RUN_TAG])
         objective = parent.data.params.get("search.objective", "val_accuracy")
         arguments = (
             trial.name,
             settings,
             data,
-            trial.tags["fmnist.data"],
+            trial.tags[DATA_TAG],
             objective,
             seed,
             overrides,

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.data import load_matching_splits
-from fmnist_sweep.promotion.configuration import CONFIG_HASH
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
+from fmnist_sweep.tracking.names import CONFIG_HASH_TAG, JOURNAL_TAG, KIND_TAG, TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.runs import search_all_experiments
 from fmnist_sweep.tracking.store import locate_state_folder
-from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, build_data_config, build_trials
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.report.terminal import View
     from fmnist_sweep.tracking.store import Store
-
-TEST_OPENING = "fmnist.test_opening"  # tag: which opening of the test images was for this run
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Confirmations:
     @property
     def opened_runs(self) -> list[StoredTrial]:
         """Those that the test images were opened for, whether or not they were scored before it was cut short."""
-        return [run for run in self.finished_runs if TEST_OPENING in run.tags]
+        return [run for run in self.finished_runs if TEST_OPENING_TAG in run.tags]
 
     @property
     def scored_runs(self) -> list[StoredTrial]:
@@ -59,7 +56,7 @@ class Confirmations:
     def openings(self) -> set[str]:
         """The openings of the test images that any of them was scored in."""
         scored_runs = [run for run in (*self.runs, *self.other_runs) if TEST_OPENED_TAG in run.tags]
-        return {run.tags.get(TEST_OPENING, "one without a name") for run in scored_runs}
+        return {run.tags.get(TEST_OPENING_TAG, "one without a name") for run in scored_runs}
 
 
 @dataclass(frozen=True)
@@ -107,14 +104,12 @@ def read_confirmation_set(
 
 def read_confirmations(store: Store, configuration: TrialConfiguration, journal: str | None) -> Confirmations:
     """The trainings of a configuration in all experiments; journal: that marks its own, None where there are none."""
-    own_runs = _read_runs(store, {"fmnist.journal": journal}) if journal is not None else []
-    matching_runs = _read_runs(store, {f"fmnist.{CONFIG_HASH}": configuration.key})
-    other_runs = [
-        run for run in matching_runs if run.tags.get("fmnist.journal") != journal and TEST_OPENED_TAG in run.tags
-    ]
+    own_runs = _read_runs(store, {JOURNAL_TAG: journal}) if journal is not None else []
+    matching_runs = _read_runs(store, {CONFIG_HASH_TAG: configuration.key})
+    other_runs = [run for run in matching_runs if run.tags.get(JOURNAL_TAG) != journal and TEST_OPENED_TAG in run.tags]
     return Confirmations(configuration, journal or "", tuple(own_runs), tuple(other_runs))
 
 
 def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:
-    runs = build_trials(search_all_experiments(store, {"fmnist.kind": CONFIRMATION.trial, **tags}))
+    runs = build_trials(search_all_experiments(store, {KIND_TAG: CONFIRMATION.trial, **tags}))
     return sorted(runs, key=lambda run: int(run.params["seed"]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.promotion import draw_test_accuracies, draw_test_recalls
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import COMMAND_TAG, NAME_TAG, PROMOTION_TAG
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.candidates import Candidates
@@ -108,7 +109,7 @@ class Dossier:
             f"| {standing.name} | {standing.accuracy} | {standing.gain_text} |" for standing in self.judgement.standings
         ]
         lines = [
-            f"**{version_tags['fmnist.name']}**: {self.judgement.verdict}.",
+            f"**{version_tags[NAME_TAG]}**: {self.judgement.verdict}.",
             "",
             *(f"- {reason}" for reason in self.judgement.reasons),
             *(f"- {remark}" for remark in self.remarks),
@@ -119,8 +120,8 @@ class Dossier:
             "",
             f"Rule: {self.judgement.rule_text}",
             "",
-            f"Trained again by:\n\n    {version_tags['fmnist.command']}\n",
-            f"All figures: `{self.folder}/evidence.html` of run {version_tags['fmnist.promotion']}.",
+            f"Trained again by:\n\n    {version_tags[COMMAND_TAG]}\n",
+            f"All figures: `{self.folder}/evidence.html` of run {version_tags[PROMOTION_TAG]}.",
         ]
         return "\n".join(lines)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.data import DataConfig, open_test
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion.confirmation import TEST_OPENING, Confirmations
+from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
-from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, find_training_twins, log_test_predictions
+from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
+from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
 from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, parse_parameter, read_predictions
 from fmnist_sweep.training import trial
 
@@ -50,11 +51,11 @@ def score_confirmations(
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [_fetch_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending_runs]
-        unfinished_openings = {run.tags[TEST_OPENING] for run in pending_runs if TEST_OPENING in run.tags}
+        unfinished_openings = {run.tags[TEST_OPENING_TAG] for run in pending_runs if TEST_OPENING_TAG in run.tags}
         name = min(unfinished_openings) if unfinished_openings else _make_opening_name(purpose.decision, opening_names)
         for run in pending_runs:
-            if TEST_OPENING not in run.tags:
-                store.client.set_tag(run.run_id, TEST_OPENING, name)
+            if TEST_OPENING_TAG not in run.tags:
+                store.client.set_tag(run.run_id, TEST_OPENING_TAG, name)
         sentence = f"opening {name} of the test images"
         sentence += ", gone on with" if unfinished_openings else ""
         sentence += ", forced" if purpose.open_again and not name.endswith("-1") else ""
@@ -76,7 +77,7 @@ def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list
     unscored_runs = [run for run in confirmations.finished_runs if TEST_OPENED_TAG not in run.tags]
     if not confirmations.scored_runs or include_added:
         return unscored_runs
-    return [run for run in unscored_runs if TEST_OPENING in run.tags]
+    return [run for run in unscored_runs if TEST_OPENING_TAG in run.tags]
 
 
 def collect_opening_names(finalists: Sequence[Confirmations]) -> set[str]:

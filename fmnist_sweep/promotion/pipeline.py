@@ -22,19 +22,19 @@ from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.entrants import Entrant, plan_entrants
 from fmnist_sweep.promotion.gate import Rule, judge_confirmations
-from fmnist_sweep.promotion.registration import (
-    AGAINST,
-    CONFIG_HASH,
-    DECISION,
-    RULE,
-    SEEDS,
-    WHY,
-    Outcome,
-    register_winner,
-)
+from fmnist_sweep.promotion.registration import Outcome, register_winner
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.aliases import list_moves
+from fmnist_sweep.tracking.names import (
+    AGAINST_TAG,
+    CONFIG_HASH_TAG,
+    DECISION_TAG,
+    RULE_TAG,
+    SEEDS_TAG,
+    TEST_OPENED_TAG,
+    WHY_TAG,
+)
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -45,7 +45,6 @@ from fmnist_sweep.tracking.registry import (
     map_aliases,
 )
 from fmnist_sweep.tracking.store import LEDGER_FILE, locate_state_folder
-from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, build_data_config
 
 if TYPE_CHECKING:
@@ -161,14 +160,14 @@ class Promotion:
         min_seeds, champion_number = self._rules.seeds or 0, "nobody" if champion is None else champion.number
         for version in list_versions(self._store):
             number, tags = str(version.version), version.tags
-            is_same = (tags.get(DECISION), tags.get(RULE)) == (self.decision, self._rule_json)
-            if self._request.open_again or not is_same or min_seeds > int(tags.get(SEEDS, "0")):
+            is_same = (tags.get(DECISION_TAG), tags.get(RULE_TAG)) == (self.decision, self._rule_json)
+            if self._request.open_again or not is_same or min_seeds > int(tags.get(SEEDS_TAG, "0")):
                 continue
             if alias_versions.get(CHAMPION) == number and champion is not None:
-                return Outcome(ExitCode.DONE, (_describe_unchanged(champion), f"  {tags[WHY]}"), number)
-            if alias_versions.get(CHALLENGER) == number and tags.get(AGAINST) == champion_number:
+                return Outcome(ExitCode.DONE, (_describe_unchanged(champion), f"  {tags[WHY_TAG]}"), number)
+            if alias_versions.get(CHALLENGER) == number and tags.get(AGAINST_TAG) == champion_number:
                 sentence = f"models:/{MODEL_NAME}@{CHALLENGER} is still version {number}"
-                return Outcome(ExitCode.NOT_BETTER, (sentence, f"  {tags[WHY]}"), number)
+                return Outcome(ExitCode.NOT_BETTER, (sentence, f"  {tags[WHY_TAG]}"), number)
         return None
 
     @property
@@ -186,7 +185,7 @@ class Promotion:
         keys = {configuration.key for configuration in self._configurations}
         for version in list_versions(self._store) if rollback_times and not self._request.open_again else ():
             number = str(version.version)
-            if number in rollback_times and version.tags.get(CONFIG_HASH) in keys:
+            if number in rollback_times and version.tags.get(CONFIG_HASH_TAG) in keys:
                 raise PromotionRefused(
                     f"version {number}, which is of one of these configurations, was rolled back on {rollback_times[number]}: "
                     f"fmnist-sweep rollback --to {number} makes it champion again."

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion import configuration as configurations
 from fmnist_sweep.promotion import opening
-from fmnist_sweep.promotion.champion import CONFIGURATION, FINALIST
+from fmnist_sweep.tracking import names
 from fmnist_sweep.tracking.aliases import MoveKind, move_alias
 from fmnist_sweep.tracking.models import (
-    SHA256_TAG,
     UnusableModel,
     hash_file,
     hash_predictions,
@@ -37,7 +36,6 @@ from fmnist_sweep.tracking.registry import (
     register_version,
 )
 from fmnist_sweep.tracking.runs import log_files, read_artifact
-from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
 
 if TYPE_CHECKING:
@@ -50,13 +48,16 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.trials import Predictions
 from dataclasses import dataclass
 
-# Tags of a version.
-DECISION, AGAINST, SEEDS, WHY, SEED = "fmnist.decision", "fmnist.against", "fmnist.seeds", "fmnist.why", "fmnist.seed"
-WEIGHTS, PREDICTIONS = "fmnist.weights_sha256", "fmnist.predictions_sha256"
-ACCURACY, SPREAD, THREADS = "fmnist.val_accuracy", "fmnist.val_accuracy_sd", "fmnist.threads"
-MACHINE, VERSIONS = "fmnist.machine", "fmnist.versions"
-VERDICT, RULE, CONFIG_HASH = "fmnist.verdict", "fmnist.rule", f"fmnist.{configurations.CONFIG_HASH}"
-_RUN_TAGS = ("git", "precision", "threads", "machine", "executor", "data", "canonical")
+# Tags that a version takes over from its run.
+_RUN_TAGS = (
+    names.GIT_TAG,
+    names.PRECISION_TAG,
+    names.THREADS_TAG,
+    names.MACHINE_TAG,
+    names.EXECUTOR_TAG,
+    names.DATA_TAG,
+    names.CANONICAL_TAG,
+)
 _LATENCY_ROUNDS = 30
 
 
@@ -105,10 +106,10 @@ def register_winner(
 def _describe_version(dossier: Dossier, chosen_run: StoredTrial, tags: Mapping[str, str]) -> list[str]:
     accuracy = dossier.judgement.standings[dossier.judgement.winner].accuracy
     return [
-        f"  {dossier.winner.configuration.name}, seed {tags[SEED]}, run {chosen_run.run_id}",
-        f"  test accuracy {accuracy} over fresh seeds; this model's own {float(tags['fmnist.test_accuracy']):.4f}",
-        f"  {int(tags['fmnist.size_bytes']) / 1e6:.1f} MB, {float(tags['fmnist.latency_ms']):.1f} ms an image",
-        f"  rebuilt by: {tags['fmnist.command']}",
+        f"  {dossier.winner.configuration.name}, seed {tags[names.SEED_TAG]}, run {chosen_run.run_id}",
+        f"  test accuracy {accuracy} over fresh seeds; this model's own {float(tags[names.TEST_ACCURACY_TAG]):.4f}",
+        f"  {int(tags[names.SIZE_BYTES_TAG]) / 1e6:.1f} MB, {float(tags[names.LATENCY_MS_TAG]):.1f} ms an image",
+        f"  rebuilt by: {tags[names.COMMAND_TAG]}",
     ]
 
 
@@ -127,7 +128,7 @@ def _find_former_champion(store: Store, dossier: Dossier, chosen_run: StoredTria
     """The version of this model that was promoted by an earlier decision: what was said of it then stays."""
     run_versions = [version for version in list_versions(store) if version.run_id == chosen_run.run_id]
     champion_version = next(
-        (version for version in run_versions if version.tags.get(VERDICT) in ("first", "better")), None
+        (version for version in run_versions if version.tags.get(names.VERDICT_TAG) in ("first", "better")), None
     )
     if champion_version is None or dossier.judgement.promotes:
         return None
@@ -145,7 +146,7 @@ def _register_checked_version(
         predictions = read_predictions(store, chosen_run.run_id)
         assert predictions is not None, "checked"
         tags = _make_tags(store, dossier, chosen_run, promotion_run, predictions)
-        tags |= {SHA256_TAG: hash_file(file), "fmnist.size_bytes": str(file.stat().st_size)}
+        tags |= {names.SHA256_TAG: hash_file(file), names.SIZE_BYTES_TAG: str(file.stat().st_size)}
     description = dossier.format_description(tags)
     version = register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
     model = load_version(store, version)
@@ -153,9 +154,9 @@ def _register_checked_version(
         refuse_other_predictions(chosen_run.name, model, validation.images, predictions.probabilities)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
-    if "fmnist.latency_ms" not in version.tags:
-        tags |= {"fmnist.latency_ms": f"{_measure_latency(model, validation.images[:1]):.3f}"}
-    tags |= {WEIGHTS: hash_weights(model)}
+    if names.LATENCY_MS_TAG not in version.tags:
+        tags |= {names.LATENCY_MS_TAG: f"{_measure_latency(model, validation.images[:1]):.3f}"}
+    tags |= {names.WEIGHTS_SHA256_TAG: hash_weights(model)}
     return register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
 
 
@@ -168,41 +169,39 @@ def _make_tags(
         dossier.judgement.standings[dossier.judgement.winner].accuracy,
     )
     source = _find_source_trial(dossier)
-    identity = read_artifact(store, chosen_run.tags["mlflow.parentRunId"], "identity.json")
-    command = read_artifact(store, chosen_run.run_id, "overrides.txt")
-    run_tags = {
-        f"fmnist.{key}": chosen_run.tags[f"fmnist.{key}"] for key in _RUN_TAGS if f"fmnist.{key}" in chosen_run.tags
-    }
+    identity = read_artifact(store, chosen_run.tags[names.PARENT_RUN_TAG], names.IDENTITY_FILE)
+    command = read_artifact(store, chosen_run.run_id, names.OVERRIDES_FILE)
+    run_tags = {tag: chosen_run.tags[tag] for tag in _RUN_TAGS if tag in chosen_run.tags}
     accuracies = [run.metrics["best_val_accuracy"] for run in dossier.winner.scored_runs]
     return {
         **run_tags,
-        "fmnist.name": configuration.name,
-        VERDICT: dossier.judgement.verdict,
-        RULE: dossier.rule,
-        DECISION: dossier.decision,
-        AGAINST: dossier.champion_number,
-        WHY: dossier.reason,
-        "fmnist.promotion": promotion_run,
-        "fmnist.trial_run": source.run_id,
-        "fmnist.sweep_id": source.tags.get("fmnist.sweep_id", ""),
-        "fmnist.study_id": source.study_id,
-        "fmnist.trial_id": source.trial_id,
-        FINALIST: dossier.winner.journal,
-        CONFIGURATION: configurations.serialize_configuration(configuration),
-        CONFIG_HASH: configuration.key,
-        SEED: chosen_run.params["seed"],
-        SEEDS: str(len(dossier.winner.scored_runs)),
-        VERSIONS: json.dumps(json.loads(identity or b"{}").get("versions", {}), sort_keys=True),
-        "fmnist.command": (command or b"").decode().strip(),
-        ACCURACY: repr(chosen_run.metrics["best_val_accuracy"]),
-        SPREAD: repr(statistics.stdev(accuracies)),
-        PREDICTIONS: hash_predictions(predictions.probabilities),
-        "fmnist.parameters": f"{chosen_run.metrics['parameters']:.0f}",
-        "fmnist.test_accuracy": repr(chosen_run.metrics["test_accuracy"]),
-        "fmnist.test_accuracy_mean": repr(accuracy.mean),
-        "fmnist.test_accuracy_sd": repr(accuracy.sd),
-        TEST_OPENED_TAG: chosen_run.tags[TEST_OPENED_TAG],
-        "fmnist.test_openings": str(len(dossier.openings)),
+        names.NAME_TAG: configuration.name,
+        names.VERDICT_TAG: dossier.judgement.verdict,
+        names.RULE_TAG: dossier.rule,
+        names.DECISION_TAG: dossier.decision,
+        names.AGAINST_TAG: dossier.champion_number,
+        names.WHY_TAG: dossier.reason,
+        names.PROMOTION_TAG: promotion_run,
+        names.TRIAL_RUN_TAG: source.run_id,
+        names.SWEEP_ID_TAG: source.tags.get(names.SWEEP_ID_TAG, ""),
+        names.STUDY_ID_TAG: source.study_id,
+        names.TRIAL_ID_TAG: source.trial_id,
+        names.FINALIST_TAG: dossier.winner.journal,
+        names.CONFIGURATION_TAG: configurations.serialize_configuration(configuration),
+        names.CONFIG_HASH_TAG: configuration.key,
+        names.SEED_TAG: chosen_run.params["seed"],
+        names.SEEDS_TAG: str(len(dossier.winner.scored_runs)),
+        names.VERSIONS_TAG: json.dumps(json.loads(identity or b"{}").get("versions", {}), sort_keys=True),
+        names.COMMAND_TAG: (command or b"").decode().strip(),
+        names.VAL_ACCURACY_TAG: repr(chosen_run.metrics["best_val_accuracy"]),
+        names.VAL_ACCURACY_SD_TAG: repr(statistics.stdev(accuracies)),
+        names.PREDICTIONS_SHA256_TAG: hash_predictions(predictions.probabilities),
+        names.PARAMETERS_TAG: f"{chosen_run.metrics['parameters']:.0f}",
+        names.TEST_ACCURACY_TAG: repr(chosen_run.metrics["test_accuracy"]),
+        names.TEST_ACCURACY_MEAN_TAG: repr(accuracy.mean),
+        names.TEST_ACCURACY_SD_TAG: repr(accuracy.sd),
+        names.TEST_OPENED_TAG: chosen_run.tags[names.TEST_OPENED_TAG],
+        names.TEST_OPENINGS_TAG: str(len(dossier.openings)),
     }
 
 
@@ -215,11 +214,11 @@ def _find_source_trial(dossier: Dossier) -> StoredTrial:
 def _log_dossier(store: Store, dossier: Dossier, promotion_run: str, version_tags: Mapping[str, Any] | None) -> None:
     """The evidence, with the promotion's run."""
     log_files(store, promotion_run, dossier.render_files(version_tags))
-    store.client.set_tag(promotion_run, VERDICT, dossier.judgement.verdict)
+    store.client.set_tag(promotion_run, names.VERDICT_TAG, dossier.judgement.verdict)
     note = "\n".join(
         ["**Promotion**: " + dossier.judgement.verdict, "", *(f"- {line}" for line in dossier.judgement.reasons)]
     )
-    store.client.set_tag(promotion_run, "mlflow.note.content", note)
+    store.client.set_tag(promotion_run, names.NOTE_TAG, note)
 
 
 def _measure_latency(model: keras.Model, image: NDArray[np.uint8]) -> float:

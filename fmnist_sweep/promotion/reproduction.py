@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.config.identity import read_library_versions
 from fmnist_sweep.data import Splits, load_matching_splits
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.promotion.champion import CONFIGURATION
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
-from fmnist_sweep.promotion.registration import (
-    ACCURACY,
-    MACHINE,
-    PREDICTIONS,
-    SEED,
-    SEEDS,
-    SPREAD,
-    THREADS,
-    VERSIONS,
-    WEIGHTS,
-)
 from fmnist_sweep.tracking.models import hash_predictions, hash_weights
+from fmnist_sweep.tracking.names import (
+    CONFIGURATION_TAG,
+    DATA_TAG,
+    GIT_TAG,
+    MACHINE_TAG,
+    PREDICTIONS_SHA256_TAG,
+    SEED_TAG,
+    SEEDS_TAG,
+    THREADS_TAG,
+    VAL_ACCURACY_SD_TAG,
+    VAL_ACCURACY_TAG,
+    VERSIONS_TAG,
+    WEIGHTS_SHA256_TAG,
+)
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training import environment as machine
 from fmnist_sweep.training.environment import read_source_commit
@@ -92,18 +94,18 @@ def read_version_record(version: ModelVersion) -> VersionRecord:
     tags = version.tags
     try:
         record = VersionRecord(
-            configuration=parse_configuration(tags[CONFIGURATION]),
-            seed=int(tags[SEED]),
-            threads=int(tags[THREADS]),
-            data_tag=tags["fmnist.data"],
-            accuracy=float(tags[ACCURACY]),
-            accuracy_sd=float(tags[SPREAD]),
-            seeds=int(tags[SEEDS]),
-            weights_sha256=tags[WEIGHTS],
-            predictions_sha256=tags[PREDICTIONS],
-            machine=tags.get(MACHINE, "a machine that is not known"),
-            versions={**json.loads(tags[VERSIONS])},
-            git=tags.get("fmnist.git", ""),
+            configuration=parse_configuration(tags[CONFIGURATION_TAG]),
+            seed=int(tags[SEED_TAG]),
+            threads=int(tags[THREADS_TAG]),
+            data_tag=tags[DATA_TAG],
+            accuracy=float(tags[VAL_ACCURACY_TAG]),
+            accuracy_sd=float(tags[VAL_ACCURACY_SD_TAG]),
+            seeds=int(tags[SEEDS_TAG]),
+            weights_sha256=tags[WEIGHTS_SHA256_TAG],
+            predictions_sha256=tags[PREDICTIONS_SHA256_TAG],
+            machine=tags.get(MACHINE_TAG, "a machine that is not known"),
+            versions={**json.loads(tags[VERSIONS_TAG])},
+            git=tags.get(GIT_TAG, ""),
         )
         if record.threads < 1 or record.seeds < 2:
             raise ValueError(f"{record.threads} threads, {record.seeds} seeds")

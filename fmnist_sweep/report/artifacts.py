@@ -11,6 +11,7 @@ import numpy as np
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures import plots
 from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.tracking.names import PREDICTIONS_FILE
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Split
@@ -42,7 +43,7 @@ def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation,
         "classification_report.json": _encode_json(report),
         "misclassified.png": draw_gallery(wrong, "Wrong"),
         "misclassified_shirt.png": draw_gallery(shirts, "Shirts taken for something else"),
-        "predictions.npz": _pack_predictions(result, validation),
+        PREDICTIONS_FILE: _pack_predictions(result, validation),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.analysis.comparison import SEED_SD, Difference
 from fmnist_sweep.analysis.pair import Example, LabelComparison, Side, TrialComparison, Verdicts
 from fmnist_sweep.analysis.settings import format_value
+from fmnist_sweep.tracking.names import DATA_TAG, PRECISION_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _render_scores(pair: TrialComparison) -> Iterator[RenderableType]:
     table.add_row("training − validation there", *("–" if side.gap is None else f"{side.gap:+.4f}" for side in sides))
     table.add_row("parameters", *(_format_metric(side.trial, "parameters") for side in sides))
     table.add_row("processor time of the fit", *(_format_fit_time(side.trial) for side in sides))
-    for name, tag in (("data", "fmnist.data"), ("precision", "fmnist.precision")):
+    for name, tag in (("data", DATA_TAG), ("precision", PRECISION_TAG)):
         values = [side.trial.tags.get(tag, "–") for side in sides]
         if values[0] != values[1]:
             table.add_row(name, *values)

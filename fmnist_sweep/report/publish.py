@@ -13,6 +13,7 @@ from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.runs import list_newest_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trials import (
@@ -76,7 +77,7 @@ def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:
 
 def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesByDataset) -> Findings:
     best = _find_best_trial(trials)
-    validation_images = None if best is None else images.get(best.tags.get("fmnist.data", ""))
+    validation_images = None if best is None else images.get(best.tags.get(DATA_TAG, ""))
     return findings.compute_findings(
         trials,
         read_predictions=lambda run_id: read_intact_predictions(store, run_id),
@@ -102,25 +103,23 @@ def rebuild_report(
     """
     parent = _find_parent_run(store, study_id, sweep_id)
     tags = parent.data.tags
-    journals = [tags["fmnist.journal"]] if tags["fmnist.kind"] == "study" else tags["fmnist.journals"].split()
+    journals = [tags[JOURNAL_TAG]] if tags[KIND_TAG] == "study" else tags[JOURNALS_TAG].split()
     trials = read_trials_of_journals(store, journals)
     images, missing_reason = _load_images(store, _find_best_trial(trials), data_dir)
     findings = _analyze_trials(store, trials, images)
-    title = f"{tags['fmnist.kind'].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
-    is_drawn = tags["fmnist.data"].startswith("drawn")
+    title = f"{tags[KIND_TAG].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
+    is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
-    content = encode_report(findings, title, banner, tags["mlflow.source.name"], "")
-    path = out or locate_report(store, f"{tags['fmnist.kind']}-{_read_id(tags)}-again")
+    content = encode_report(findings, title, banner, tags[SOURCE_NAME_TAG], "")
+    path = out or locate_report(store, f"{tags[KIND_TAG]}-{_read_id(tags)}-again")
     write_file_atomically(path, content)
     return path, missing_reason
 
 
 def _read_id(tags: Mapping[str, str]) -> str:
-    identifier = tags[f"fmnist.{tags['fmnist.kind']}_id"]
+    identifier = tags[ID_TAGS[tags[KIND_TAG]]]
     if not identifier.isalnum():  # it becomes a file's name, and whoever may write to the store can set it
-        raise ConfigError(
-            f"{identifier!r} is no id of a {tags['fmnist.kind']}, though the store says so: name another one."
-        )
+        raise ConfigError(f"{identifier!r} is no id of a {tags[KIND_TAG]}, though the store says so: name another one.")
     return identifier
 
 
@@ -130,7 +129,7 @@ def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -
         raise ConfigError(
             f"--{kind}={requested_id}: an id has letters and digits only; fmnist-sweep studies lists them."
         )
-    tags = {"fmnist.kind": kind} | ({f"fmnist.{kind}_id": requested_id} if requested_id is not None else {})
+    tags = {KIND_TAG: kind} | ({ID_TAGS[kind]: requested_id} if requested_id is not None else {})
     runs = list_newest_runs(store, tags, 1)
     if not runs:
         raise ConfigError(

@@ -6,6 +6,7 @@ from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Findings, RepeatedConf
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import format_value
 from fmnist_sweep.text import format_duration
+from fmnist_sweep.tracking.names import DATA_TAG, GIT_TAG, PRECISION_TAG
 
 _TIE_PHRASE = "cannot be told apart from"
 
@@ -177,7 +178,7 @@ def list_accuracies(mistakes: Mistakes) -> list[tuple[str, str]]:
 def describe_provenance(findings: Findings) -> str:
     """What the images were, by their hash, how precisely was computed, and by which code."""
     parts = []
-    for tag, name in (("fmnist.data", "Data"), ("fmnist.precision", "precision"), ("fmnist.git", "code")):
+    for tag, name in ((DATA_TAG, "Data"), (PRECISION_TAG, "precision"), (GIT_TAG, "code")):
         values = sorted({trial.tags[tag] for trial in findings.trials if tag in trial.tags})
         if values:
             parts.append(f"{name} {', '.join(values[:4])}{' and more' if len(values) > 4 else ''}")

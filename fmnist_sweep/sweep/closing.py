@@ -31,6 +31,7 @@ from fmnist_sweep.sweep.context import Sweep
 from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
 from fmnist_sweep.tracking.runs import close_parent_run, is_run_active, read_artifacts
 
 
@@ -108,8 +109,8 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
             "best_trial": winner.trial_id,
-            "fmnist.best_run": winner.run_id,
-            "fmnist.best_name": winner.name,
+            BEST_RUN_TAG: winner.run_id,
+            BEST_NAME_TAG: winner.name,
         }
         metrics["best_val_accuracy"] = winner.best_val_accuracy
     status = "FAILED" if summary.failed else "FINISHED"
@@ -121,7 +122,7 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
         )
         mark_ties(records, findings)
         paragraphs = [summary.description, f"Command: `{sweep.command}`"]
-        tags["mlflow.note.content"] = format_note(summary.title, summary.banner, records, paragraphs)
+        tags[NOTE_TAG] = format_note(summary.title, summary.banner, records, paragraphs)
         page = encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
         files = {
             "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),

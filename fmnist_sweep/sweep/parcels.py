@@ -23,6 +23,7 @@ from fmnist_sweep.sweep.delivery import Parcel, RunCloser
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.models import delete_model
+from fmnist_sweep.tracking.names import ATTEMPT_TAG, CONFIG_FILE, JOURNAL_TAG, OVERRIDES_FILE, TRIAL_ID_TAG
 from fmnist_sweep.tracking.runs import RunEnd
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.evaluation import evaluate_predictions
@@ -70,7 +71,7 @@ class StudyParcels:
             attempt=attempt,
             info=info,
             params=flatten_config({**config, "data": self._study.job.config.data.describe_content()}),
-            files={"config.yaml": config_yaml.encode(), "overrides.txt": f"{info.command}\n".encode()},
+            files={CONFIG_FILE: config_yaml.encode(), OVERRIDES_FILE: f"{info.command}\n".encode()},
             splits=self._planned.splits,
             on_run_id=lambda run_id: self._opened.append_event("attempt_run", **ids, run_id=run_id),
             on_delivered=on_delivered,
@@ -154,8 +155,8 @@ class StudyParcels:
         """
         store = self._sweep.store
         ids = {"trial_id": history.trial_id, "attempt": attempt.number}
-        tags = {"fmnist.journal": self._opened.token, "fmnist.trial_id": history.trial_id}
-        tags["fmnist.attempt"] = str(attempt.number)
+        tags = {JOURNAL_TAG: self._opened.token, TRIAL_ID_TAG: history.trial_id}
+        tags[ATTEMPT_TAG] = str(attempt.number)
 
         def kill_runs() -> None:
             if attempt.run_id is None:

@@ -16,6 +16,7 @@ from fmnist_sweep.study.folder import (
     lock_sweep,
 )
 from fmnist_sweep.study.journal import JournalDamaged
+from fmnist_sweep.tracking.names import ATTEMPT_TAG, JOURNAL_TAG, KIND_TAG, TRIAL_ID_TAG
 from fmnist_sweep.tracking.runs import kill_run, list_newest_runs, search_runs
 from fmnist_sweep.tracking.store import Store
 
@@ -44,7 +45,7 @@ def close_dead_runs(
         try:
             if is_sweep_unfinished(state, sweep_id, place):
                 with lock_sweep(state, sweep_id, {}) as sweep:
-                    for run in search_runs(store, {"fmnist.journal": sweep.record.about["token"]}):
+                    for run in search_runs(store, {JOURNAL_TAG: sweep.record.about["token"]}):
                         kill_run(store, run.info.run_id)
                     sweep.append_event("interrupted")
         except Locked:
@@ -64,8 +65,8 @@ def _close_dead_attempts(store: Store, study: OpenStudy) -> None:
         for attempt in history.attempts
         if attempt.state in ("finished", "failed") and not attempt.is_delivered
     }
-    for run in search_runs(store, {"fmnist.journal": study.token, "attributes.status": "RUNNING"}):
-        key = run.data.tags.get("fmnist.attempt", "") + run.data.tags.get("fmnist.trial_id", "")
+    for run in search_runs(store, {JOURNAL_TAG: study.token, "attributes.status": "RUNNING"}):
+        key = run.data.tags.get(ATTEMPT_TAG, "") + run.data.tags.get(TRIAL_ID_TAG, "")
         if key not in undelivered_attempts:  # those are still to be delivered, by the command that continues
             kill_run(store, run.info.run_id)
     study.append_event("interrupted")
@@ -81,9 +82,9 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
         for history in study.record.trials.values()
         for attempt in history.attempts
     }
-    for run in list_newest_runs(store, {"fmnist.journal": study.token, "fmnist.kind": kind}, _NEWEST_RUNS):
+    for run in list_newest_runs(store, {JOURNAL_TAG: study.token, KIND_TAG: kind}, _NEWEST_RUNS):
         tags = run.data.tags
-        if (tags["fmnist.trial_id"], tags["fmnist.attempt"]) not in attempts:
+        if (tags[TRIAL_ID_TAG], tags[ATTEMPT_TAG]) not in attempts:
             raise JournalDamaged(
                 study.journal.path, f"it knows nothing of run {run.info.run_id}, which {store.uri} has: its end is lost"
             )

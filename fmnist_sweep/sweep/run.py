@@ -52,6 +52,7 @@ from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.names import IDENTITY_FILE
 from fmnist_sweep.tracking.runs import RunInfo, describe_platform, describe_run, reopen_run, start_run
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.environment import read_source_commit
@@ -311,7 +312,7 @@ def _open_study_run(session: _SweepSession, planned: PlannedStudy, open_study: O
 def _describe_study(sweep: Sweep, planned: PlannedStudy, run_id: str) -> None:
     study, config = planned.study, planned.study.job.config
     search_params = {f"search.{key}": value for key, value in _list_search_params(config).items()}
-    identity = {"identity.json": json.dumps(study.identity, indent=1, sort_keys=True).encode()}
+    identity = {IDENTITY_FILE: json.dumps(study.identity, indent=1, sort_keys=True).encode()}
     describe_run(sweep.store, run_id, {**flatten_config(study.settings), **search_params}, planned.splits, identity)
 
 

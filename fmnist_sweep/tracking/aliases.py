@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.tracking.names import MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
 MoveKind = Literal["promoted", "challenger", "rolled back"]
-_MOVE_TAG = re.compile(r"fmnist\.move\.([0-9]+)")
+_MOVE_TAG = re.compile(rf"{re.escape(MOVE_TAG_PREFIX)}([0-9]+)")
 # The column of a registered model's tags is a VARCHAR(5000), whatever MLflow's own check lets through.
 _MAX_RECORD_LENGTH = 5_000
 _MAX_LENGTHS = {"why": 1_000, "command": 2_000, "user": 250}
@@ -260,7 +261,7 @@ def _write_move(store: Store, record: Move) -> None:
     text = json.dumps(content, ensure_ascii=False)
     if len(text) > _MAX_RECORD_LENGTH:  # of characters that JSON writes as several
         text = json.dumps({**content, "why": "", "command": ""}, ensure_ascii=False)
-    store.client.set_registered_model_tag(MODEL_NAME, f"fmnist.move.{record.number:04d}", text)
+    store.client.set_registered_model_tag(MODEL_NAME, f"{MOVE_TAG_PREFIX}{record.number:04d}", text)
 
 
 def _complete_move(store: Store, record: Move) -> Move:

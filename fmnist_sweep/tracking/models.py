@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.tracking.names import MODEL_NOT_KEPT, MODEL_TAG, SHA256_TAG
 from fmnist_sweep.tracking.store import point_mlflow_at
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ LOGGED_MODEL_NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
 # Room for another thread count or processor: sums in another order. What was scored differs by far less.
 _PROBABILITY_TOLERANCE = 2e-2
-SHA256_TAG = "fmnist.sha256"  # tag of a logged model and of a registered version: of its .keras file
-MODEL_TAG, MODEL_NOT_KEPT = "fmnist.model", "not kept (tracking.keep_models)"
 
 
 def find_ready_model(store: Store, run: Run) -> LoggedModel | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, hash_file
+from fmnist_sweep.tracking.models import KERAS_FILE, hash_file
+from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_folder, point_mlflow_at
 
 if TYPE_CHECKING:

@@ -15,13 +15,24 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import datasets
-from fmnist_sweep.tracking.models import (
+from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
+from fmnist_sweep.tracking.names import (
+    ATTEMPT_TAG,
+    FAILURE_TAG,
+    FOLLOWED_BY_TAG,
+    FOLLOWS_TAG,
+    JOURNAL_TAG,
+    KIND_TAG,
     MODEL_NOT_KEPT,
     MODEL_TAG,
-    delete_model,
-    fail_pending_models,
-    find_ready_model,
-    log_model,
+    NOTE_TAG,
+    PARENT_RUN_TAG,
+    PREDICTIONS_FILE,
+    SOURCE_NAME_TAG,
+    SOURCE_TYPE_TAG,
+    TAG_PREFIX,
+    TRIAL_ID_TAG,
+    USER_TAG,
 )
 from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
@@ -36,7 +47,7 @@ if TYPE_CHECKING:
 
 _MAX_BATCH_PARAMS, _MAX_BATCH_METRICS = 100, 1000  # in one batch, by MLflow's own limits
 # No two runs have all of these alike.
-_IDENTITY_TAGS: tuple[str, ...] = ("fmnist.kind", "fmnist.journal", "fmnist.trial_id", "fmnist.attempt")
+_IDENTITY_TAGS: tuple[str, ...] = (KIND_TAG, JOURNAL_TAG, TRIAL_ID_TAG, ATTEMPT_TAG)
 _MAX_PARAM_LENGTH = 6000
 
 
@@ -56,18 +67,18 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
 
     may_exist: look first for a run with the same marks, which an earlier process or a lost answer may have left.
     """
-    tags = {f"fmnist.{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
+    tags = {f"{TAG_PREFIX}{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
     if may_exist:
         identity = {key: value for key, value in tags.items() if key in _IDENTITY_TAGS}
         for run in search_runs(store, identity):
             return str(run.info.run_id)
     tags |= {
-        "mlflow.user": get_user_name(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": info.command,
+        USER_TAG: get_user_name(),
+        SOURCE_TYPE_TAG: "LOCAL",
+        SOURCE_NAME_TAG: info.command,
     }
     if info.parent is not None:
-        tags["mlflow.parentRunId"] = info.parent
+        tags[PARENT_RUN_TAG] = info.parent
     return str(store.client.create_run(store.experiment_id, start_time, tags, info.name).info.run_id)
 
 
@@ -142,7 +153,7 @@ def describe_run(
 def reopen_run(store: Store, run_id: str, command: str) -> None:
     """Set a study's or sweep's run to RUNNING once more: it goes on."""
     store.client.update_run(run_id, status="RUNNING")
-    store.client.set_tag(run_id, "mlflow.source.name", command)
+    store.client.set_tag(run_id, SOURCE_NAME_TAG, command)
 
 
 def is_run_active(store: Store, run_id: str) -> bool:
@@ -164,11 +175,9 @@ def is_run_finished(store: Store, run_id: str) -> bool:
 
 def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: int) -> None:
     """Link a killed attempt's run and the run of the attempt that followed it."""
-    store.client.set_tag(killed_run_id, "fmnist.followed_by", next_run_id)
-    store.client.set_tag(
-        killed_run_id, "mlflow.note.content", f"Interrupted; attempt {attempt} went on with it: run {next_run_id}."
-    )
-    store.client.set_tag(next_run_id, "fmnist.follows", killed_run_id)
+    store.client.set_tag(killed_run_id, FOLLOWED_BY_TAG, next_run_id)
+    store.client.set_tag(killed_run_id, NOTE_TAG, f"Interrupted; attempt {attempt} went on with it: run {next_run_id}.")
+    store.client.set_tag(next_run_id, FOLLOWS_TAG, killed_run_id)
 
 
 def get_user_name() -> str:
@@ -249,7 +258,7 @@ def finish_trial(
         *_build_metrics(scores, closing.ended, model_id=model_id, dataset=_find_validation_dataset(run)),
         *_build_metrics(costs, closing.ended, model_id=model_id),
     ]
-    tags = [RunTag("mlflow.note.content", _compose_trial_note(result, evaluation))]
+    tags = [RunTag(NOTE_TAG, _compose_trial_note(result, evaluation))]
     if not keep_model:
         tags.append(RunTag(MODEL_TAG, MODEL_NOT_KEPT))
     store.client.log_batch(run_id, metrics=metrics, tags=tags)
@@ -279,8 +288,8 @@ def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
 
 def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: RunEnd) -> None:
     """Close a run as FAILED, with the reason and the traceback."""
-    store.client.set_tag(run_id, "fmnist.failure", reason)
-    store.client.set_tag(run_id, "mlflow.note.content", f"**Failed:** {reason}")
+    store.client.set_tag(run_id, FAILURE_TAG, reason)
+    store.client.set_tag(run_id, NOTE_TAG, f"**Failed:** {reason}")
     log_files(store, run_id, {"traceback.txt": trace.encode()})
     store.client.set_terminated(run_id, "FAILED", closing.ended)
 
@@ -324,7 +333,7 @@ def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
         artifacts = {
             str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
         }
-    return {name: content for name, content in artifacts.items() if name != "predictions.npz"}
+    return {name: content for name, content in artifacts.items() if name != PREDICTIONS_FILE}
 
 
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:

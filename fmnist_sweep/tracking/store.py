@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking.names import KIND_TAG, NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -299,7 +300,7 @@ _VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
     "fmnist-trials": (
         "Best trials",
         {
-            "searchFilter": "tags.`fmnist.kind` = 'trial'",
+            "searchFilter": f"tags.`{KIND_TAG}` = 'trial'",
             "orderByKey": "metrics.`best_val_accuracy`",
             "orderByAsc": False,
         },
@@ -314,7 +315,7 @@ def _build_experiment_tags() -> dict[str, str]:
     order = ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"]  # the grid's own names
     widths = {"attributes.`Run Name`": 340, **dict.fromkeys(columns, 150)}
     now = int(time.time() * 1000)
-    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": _EXPERIMENT_NOTE}
+    tags = {"mlflow.experimentKind": "custom_model_development", NOTE_TAG: _EXPERIMENT_NOTE}
     for key, (name, search) in _VIEWS.items():
         state = {**search, "selectedColumns": columns, "columnOrder": order, "columnWidths": widths}
         view = {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}

@@ -15,6 +15,7 @@ from fmnist_sweep.data import DataConfig, Split, load_splits
 from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.runs import log_files, read_artifact
 from fmnist_sweep.tracking.trials import Predictions
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.tracking.store import Store
 
-TEST_OPENED_TAG = "fmnist.test_opened"
-TEST_PREDICTIONS_FILE = "test_predictions.npz"
 _BATCH_SIZE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
 
 

@@ -19,6 +19,19 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import DataConfig, Splits, load_matching_splits
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import make_printable
+from fmnist_sweep.tracking.names import (
+    CANONICAL_TAG,
+    CONFIG_FILE,
+    CONTINUES_TAG,
+    DATA_TAG,
+    FAILURE_TAG,
+    FOLLOWED_BY_TAG,
+    JOURNAL_TAG,
+    KIND_TAG,
+    PREDICTIONS_FILE,
+    STUDY_ID_TAG,
+    TRIAL_ID_TAG,
+)
 from fmnist_sweep.tracking.runs import filter_runs, read_artifact, search_runs
 
 if TYPE_CHECKING:
@@ -81,11 +94,11 @@ class StoredTrial:
 
     @property
     def study_id(self) -> str:
-        return self.tags.get("fmnist.study_id", "")
+        return self.tags.get(STUDY_ID_TAG, "")
 
     @property
     def trial_id(self) -> str:
-        return self.tags.get("fmnist.trial_id", "")
+        return self.tags.get(TRIAL_ID_TAG, "")
 
     @property
     def accuracy(self) -> float | None:
@@ -94,7 +107,7 @@ class StoredTrial:
 
     @property
     def failure(self) -> str | None:
-        reason = self.tags.get("fmnist.failure")
+        reason = self.tags.get(FAILURE_TAG)
         return None if reason is None else make_printable(reason)
 
     @property
@@ -105,7 +118,7 @@ class StoredTrial:
     @property
     def continued_trial_id(self) -> str | None:
         """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
-        return self.tags.get("fmnist.continues")
+        return self.tags.get(CONTINUES_TAG)
 
     def parse_value(self, key: str) -> Any:
         """A parameter as what it was before it became text; None where the trial has no such parameter."""
@@ -130,13 +143,13 @@ def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("
     kinds: of runs, as their tag fmnist.kind says.
     """
     with _pause_garbage_collection():
-        return build_trials([run for kind in kinds for run in search_runs(store, {"fmnist.kind": kind, **tags})])
+        return build_trials([run for kind in kinds for run in search_runs(store, {KIND_TAG: kind, **tags})])
 
 
 def filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
     """The trials that meet conditions in MLflow's own language, the first begun first."""
     with _pause_garbage_collection():
-        return build_trials(filter_runs(store, " and ".join(["tags.`fmnist.kind` = 'trial'", *conditions])))
+        return build_trials(filter_runs(store, " and ".join([f"tags.`{KIND_TAG}` = 'trial'", *conditions])))
 
 
 @contextmanager
@@ -154,12 +167,12 @@ def _pause_garbage_collection() -> Iterator[None]:
 
 def read_trials_of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
     """The trials of these studies, each named by the tag fmnist.journal of its runs; kind: of these runs."""
-    return [trial for journal in journals for trial in read_trials(store, {"fmnist.journal": journal}, [kind])]
+    return [trial for journal in journals for trial in read_trials(store, {JOURNAL_TAG: journal}, [kind])]
 
 
 def build_trials(runs: Sequence[Run]) -> list[StoredTrial]:
     """Runs as trials, the first begun first, without attempts that a later one followed."""
-    latest_runs = [run for run in runs if "fmnist.followed_by" not in run.data.tags]
+    latest_runs = [run for run in runs if FOLLOWED_BY_TAG not in run.data.tags]
     return sorted(map(_build_trial, latest_runs), key=lambda trial: (trial.began, trial.trial_id))
 
 
@@ -205,7 +218,7 @@ def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
 
 def read_predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
-    content = read_artifact(store, run_id, "predictions.npz")
+    content = read_artifact(store, run_id, PREDICTIONS_FILE)
     return None if content is None else unpack_predictions(content)
 
 
@@ -214,9 +227,9 @@ def has_same_validation_images(
 ) -> bool:
     """Whether two trials were scored on the same validation images in the same order."""
     # Places and labels alone would not tell images from others that are labelled alike.
-    canonical = all(trial.tags.get("fmnist.canonical") == "true" for trial in (a, b))
+    canonical = all(trial.tags.get(CANONICAL_TAG) == "true" for trial in (a, b))
     return (
-        (canonical or a.tags.get("fmnist.data") == b.tags.get("fmnist.data"))
+        (canonical or a.tags.get(DATA_TAG) == b.tags.get(DATA_TAG))
         and np.array_equal(predictions_a.index, predictions_b.index)
         and np.array_equal(predictions_a.labels, predictions_b.labels)
     )
@@ -229,10 +242,10 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
     the data is not at hand, or other data is.
     """
     owner_name = f"{trial.name} (run {trial.run_id})"
-    content = read_artifact(store, trial.run_id, "config.yaml")
+    content = read_artifact(store, trial.run_id, CONFIG_FILE)
     if content is None:
         raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
-    expected = trial.tags.get("fmnist.data")
+    expected = trial.tags.get(DATA_TAG)
     if expected is None:
         raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
     data = build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name)
@@ -298,7 +311,7 @@ def unpack_predictions(content: bytes) -> Predictions:
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
     """A trial's predictions; None where the store has none, or a damaged file."""
     # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
-    content = read_artifact(store, run_id, "predictions.npz")
+    content = read_artifact(store, run_id, PREDICTIONS_FILE)
     try:
         return None if content is None else unpack_predictions(content)
     except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed

@@ -37,8 +37,8 @@ from fmnist_sweep.report.documented.write_ups import (
     score_write_ups,
 )
 from fmnist_sweep.tracking import store
+from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.runs import log_files, search_runs
-from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
 

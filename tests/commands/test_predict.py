@@ -25,7 +25,8 @@ from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking.models import SHA256_TAG, log_model
+from fmnist_sweep.tracking.models import log_model
+from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
 from tests.conftest import run
 from tests.support.small import splits

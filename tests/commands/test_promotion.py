@@ -28,7 +28,8 @@ import yaml
 
 from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, hash_file
+from fmnist_sweep.tracking.models import KERAS_FILE, hash_file
+from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
 from fmnist_sweep.tracking.test_predictions import read_test_predictions

@@ -239,9 +239,9 @@ def look(folder: Path) -> Found:
 
 
 def _confirmation(store: Any, run: Any) -> Found:
-    from fmnist_sweep.promotion.confirmation import TEST_OPENING
+    from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG, TEST_PREDICTIONS_FILE
     from fmnist_sweep.tracking.runs import read_artifact
-    from fmnist_sweep.tracking.test_predictions import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE, read_test_predictions
+    from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
     tags, run_id = run.data.tags, run.info.run_id
     scored = TEST_OPENED_TAG in tags
@@ -256,7 +256,7 @@ def _confirmation(store: Any, run: Any) -> Found:
         "attempt": tags["fmnist.attempt"],
         "seed": run.data.params.get("seed"),
         "ended": run.info.end_time,
-        "opening": tags.get(TEST_OPENING),
+        "opening": tags.get(TEST_OPENING_TAG),
         "scored": scored,
         "accuracies": [metric.value for metric in history(run_id, "test_accuracy")],
         "losses": [metric.value for metric in history(run_id, "test_loss")],

@@ -15,8 +15,17 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.promotion.registration import ACCURACY, MACHINE, SEED, SEEDS, SPREAD, THREADS, VERSIONS, WEIGHTS
 from fmnist_sweep.promotion.reproduction import read_version_record
+from fmnist_sweep.tracking.names import (
+    MACHINE_TAG,
+    SEED_TAG,
+    SEEDS_TAG,
+    THREADS_TAG,
+    VAL_ACCURACY_SD_TAG,
+    VAL_ACCURACY_TAG,
+    VERSIONS_TAG,
+    WEIGHTS_SHA256_TAG,
+)
 from fmnist_sweep.tracking.registry import MODEL_NAME, list_versions, load_version, resolve_version
 from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.training import backend
@@ -87,12 +96,12 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
 @needs_fashion_mnist
 @pytest.mark.skipif(backend.count_usable_cores() < 2, reason="needs two cores, to be given one of them")
 def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within_the_noise(folder: Path) -> None:
-    threads = _version(folder).tags[THREADS]
-    kept = json.loads(_version(folder).tags[VERSIONS])
+    threads = _version(folder).tags[THREADS_TAG]
+    kept = json.loads(_version(folder).tags[VERSIONS_TAG])
     elsewhere = {
-        MACHINE: "Another processor, Linux x86_64",
-        VERSIONS: json.dumps({**kept, "tensorflow": "2.0.0"}),
-        WEIGHTS: "0" * 64,
+        MACHINE_TAG: "Another processor, Linux x86_64",
+        VERSIONS_TAG: json.dumps({**kept, "tensorflow": "2.0.0"}),
+        WEIGHTS_SHA256_TAG: "0" * 64,
     }
     core = min(os.sched_getaffinity(0))
     with _saying(folder, elsewhere):
@@ -117,7 +126,7 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, verb: Command) -> None:
-    other = {WEIGHTS: "0" * 64, ACCURACY: "0.999", SPREAD: "0.0001"}
+    other = {WEIGHTS_SHA256_TAG: "0" * 64, VAL_ACCURACY_TAG: "0.999", VAL_ACCURACY_SD_TAG: "0.0001"}
     with _saying(folder, other):
         done = verb("reproduce", cwd=folder)
     assert done.returncode == 10, done.stdout + done.stderr
@@ -128,7 +137,7 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
 
 
 @needs_fashion_mnist
-@pytest.mark.parametrize("missing", [SEED, "fmnist.configuration"])
+@pytest.mark.parametrize("missing", [SEED_TAG, "fmnist.configuration"])
 def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(
     folder: Path, verb: Command, missing: str
 ) -> None:
@@ -144,12 +153,12 @@ def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_senten
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (SEED, "one"),
-        (THREADS, "two"),
-        (THREADS, "0"),
-        (SEEDS, "1"),
-        (VERSIONS, "[]"),
-        (VERSIONS, "no JSON"),
+        (SEED_TAG, "one"),
+        (THREADS_TAG, "two"),
+        (THREADS_TAG, "0"),
+        (SEEDS_TAG, "1"),
+        (VERSIONS_TAG, "[]"),
+        (VERSIONS_TAG, "no JSON"),
         ("fmnist.configuration", "[]"),
         ("fmnist.configuration", "{}"),
         ("fmnist.configuration", "SETTINGS"),

@@ -18,7 +18,8 @@ import pytest
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking.models import KERAS_FILE, SHA256_TAG, log_model
+from fmnist_sweep.tracking.models import KERAS_FILE, log_model
+from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
 from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
 from tests.support.small import splits

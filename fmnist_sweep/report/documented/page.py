@@ -26,6 +26,15 @@ from fmnist_sweep.report.documented.rules import (
     judge_figure,
 )
 from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp, WriteUpRuns
+from fmnist_sweep.tracking.names import (
+    DATA_TAG,
+    EXECUTOR_TAG,
+    GIT_TAG,
+    KIND_TAG,
+    PLATFORM_TAG,
+    PYTHON_TAG,
+    SWEEP_ID_TAG,
+)
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.training.evaluation import find_most_confused
 
@@ -393,20 +402,20 @@ def _render_runs(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Ite
 
 def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     runs = page.recipe_runs.all_runs
-    sweeps = {str(run.trial.tags["fmnist.sweep_id"]) for run in runs}
+    sweeps = {str(run.trial.tags[SWEEP_ID_TAG]) for run in runs}
     from fmnist_sweep.tracking.runs import search_runs
 
     sweep_tags = [tags.data.tags for sweep in sweeps for tags in search_runs(page.store, _make_sweep_tags(sweep))]
     return {
-        "data": {run.trial.tags["fmnist.data"] for run in runs},
+        "data": {run.trial.tags[DATA_TAG] for run in runs},
         "precision": {run.precision for run in runs},
-        "trained in": {run.trial.tags["fmnist.executor"] for run in runs if "fmnist.executor" in run.trial.tags},
-        "commit of this project (+: changed since)": {run.trial.tags["fmnist.git"] for run in runs},
+        "trained in": {run.trial.tags[EXECUTOR_TAG] for run in runs if EXECUTOR_TAG in run.trial.tags},
+        "commit of this project (+: changed since)": {run.trial.tags[GIT_TAG] for run in runs},
         "versions": {f"{name} {number}" for run in runs for name, number in run.identity["versions"].items()},
-        "Python": {tags["fmnist.python"] for tags in sweep_tags if "fmnist.python" in tags},
-        "platform": {tags["fmnist.platform"] for tags in sweep_tags if "fmnist.platform" in tags},
+        "Python": {tags[PYTHON_TAG] for tags in sweep_tags if PYTHON_TAG in tags},
+        "platform": {tags[PLATFORM_TAG] for tags in sweep_tags if PLATFORM_TAG in tags},
     }
 
 
 def _make_sweep_tags(sweep_id: str) -> dict[str, str]:
-    return {"fmnist.kind": "sweep", "fmnist.sweep_id": sweep_id}
+    return {KIND_TAG: "sweep", SWEEP_ID_TAG: sweep_id}

@@ -19,10 +19,10 @@ from fmnist_sweep.config.job import flatten_config
 from fmnist_sweep.data import DataConfig, Split, load_matching_splits, open_test
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
+from fmnist_sweep.tracking.names import CANONICAL_TAG, DATA_TAG, IDENTITY_FILE, PARENT_RUN_TAG, TEST_OPENED_TAG
 from fmnist_sweep.tracking.runs import read_artifact
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.test_predictions import (
-    TEST_OPENED_TAG,
     TestPredictions,
     find_training_twins,
     log_test_predictions,
@@ -171,7 +171,7 @@ class RecipeRun:
 
     @property
     def is_drawn(self) -> bool:
-        return self.trial.tags["fmnist.data"].startswith("drawn:")
+        return self.trial.tags[DATA_TAG].startswith("drawn:")
 
     @property
     def title(self) -> str:
@@ -223,9 +223,7 @@ def find_write_up_runs(
     """
     jobs = {recipe: compose_recipe(recipe, overrides) for recipe in write_up.figures}
     candidates = [run for recipe, job in jobs.items() for run in _find_recipe_runs(store, trials, recipe, job)]
-    noncanonical_runs = [
-        run for run in candidates if not run.is_drawn and run.trial.tags.get("fmnist.canonical") != "true"
-    ]
+    noncanonical_runs = [run for run in candidates if not run.is_drawn and run.trial.tags.get(CANONICAL_TAG) != "true"]
     canonical_runs = [run for run in candidates if run not in noncanonical_runs]
     precisions = [run.precision for run in canonical_runs]
     precision = max(sorted(set(precisions)), key=precisions.count, default="")
@@ -263,7 +261,7 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
         # Cheaper than to read what decided it, which is asked next.
         if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
-        content = read_artifact(store, trial.tags["mlflow.parentRunId"], "identity.json")
+        content = read_artifact(store, trial.tags[PARENT_RUN_TAG], IDENTITY_FILE)
         identity = None if content is None else json.loads(content)
         if identity is not None and _has_same_identity(job, identity):
             yield RecipeRun(store, recipe, trial, identity)
@@ -314,7 +312,7 @@ def score_write_ups(
 
 
 def _load_validation_split(data: DataConfig, runs: Sequence[RecipeRun]) -> Split:
-    splits = [load_matching_splits(data, run.trial.tags["fmnist.data"], run.title) for run in runs]
+    splits = [load_matching_splits(data, run.trial.tags[DATA_TAG], run.title) for run in runs]
     return splits[0].validation
 
 
