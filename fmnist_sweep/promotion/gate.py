@@ -1,11 +1,10 @@
-"""The rule by which a finalist takes the champion's place: arrays of right and wrong in, a reasoned verdict out."""
+"""The rule by which a finalist takes the champion's place: a pure function from arrays to a verdict with reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +16,19 @@ from fmnist_sweep.analysis.comparison.checks import (
     check_not_negative,
     check_same_images,
 )
-from fmnist_sweep.data import LABELS
-from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion import opening
-from fmnist_sweep.tracking.test_predictions import read_test_predictions
-
-if TYPE_CHECKING:
-    from fmnist_sweep.promotion.champion import Champion
-    from fmnist_sweep.promotion.confirmation import Confirmations
-    from fmnist_sweep.tracking.store import Store
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
 
-# A gain or a drop of just as much as the rule says may come out of subtraction a hair off.
+# Rounding in a subtraction must not decide about a gain or a drop that equals its threshold.
 _TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a finalist has to show.
+    """Thresholds that a finalist has to meet.
 
-    `min_gain` is the least gain in accuracy and `class_drop` the largest fall of a class's recall, both as
-    fractions of 1; `level` is the confidence of all decisions together. Raises ValueError out of range.
+    `min_gain` is the smallest gain in accuracy and `class_drop` the largest fall of a class's recall, both as
+    fractions of 1; `level` is the confidence of all decisions together. Raises ValueError for values out of range.
     """
 
     min_gain: float
@@ -53,7 +43,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Contender:
-    """A configuration trained anew with several seeds: `correct` has shape (seeds, images)."""
+    """A configuration trained with several fresh seeds: `correct` has shape (seeds, images)."""
 
     name: str
     correct: Booleans
@@ -61,7 +51,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class RecallDrop:
-    """A class that a finalist recalls worse than the champion by `value`, as means over seeds."""
+    """A class whose recall is lower than the champion's by `value`; recalls are means over seeds."""
 
     label: str
     recall: float
@@ -71,11 +61,12 @@ class RecallDrop:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Where one configuration stands beside the champion.
+    """One configuration beside the champion.
 
-    `accuracy` is over its seeds and `recalls` are means over them, by label, None for a label without images.
-    `difference` is its own less the champion's at the corrected level, None for the champion and without one.
-    `drops` are the classes it recalls worse, largest first, `objections` what keeps it from being better.
+    `accuracy` is over its seeds; `recalls` are means over them by label, None for a label without images.
+    `difference` is its accuracy minus the champion's, with the interval at the corrected level; it is None for the
+    champion itself and where there is no champion. `drops` lists the classes that it recalls worse, the largest drop
+    first; `objections` lists what keeps it from being better.
     """
 
     name: str
@@ -87,7 +78,7 @@ class Assessment:
 
     @property
     def gain_text(self) -> str:
-        """The difference and its interval in words; a dash without a champion."""
+        """The difference and its interval in words, or a dash where there is no champion."""
         difference = self.difference
         if difference is None:
             return "–"
@@ -101,11 +92,10 @@ class Assessment:
 
 @dataclass(frozen=True)
 class GateJudgement:
-    """What the rule says of some finalists, and why.
+    """The verdict on some finalists, and why.
 
-    `winner` is the index of the finalist to keep; it takes the champion's place where `promotes`. `level_used`
-    is the level after correction for `comparisons`. `reasons` are sentences on how the rule was applied,
-    `rule_text` is the rule itself.
+    `winner` is the index of the best finalist; it takes the champion's place if `promotes`. `level_used` is the level
+    after correction for `comparisons`. `reasons` are sentences on how the rule was applied; `rule_text` is the rule.
     """
 
     verdict: Verdict
@@ -119,11 +109,11 @@ class GateJudgement:
 
     @property
     def promotes(self) -> bool:
-        """Whether the winner becomes the champion."""
+        """Whether the winner becomes champion."""
         return self.verdict in ("first", "better")
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as dicts, lists, strings and numbers, as JSON takes them."""
+        """The judgement as dicts, lists, strings and numbers, ready for JSON."""
         content: dict[str, Any] = _convert_tuples(asdict(self))
         for values, standing in zip(content["standings"], self.standings, strict=True):
             values["better"] = standing.is_better
@@ -139,15 +129,15 @@ def judge(
     *,
     openings: int = 1,
 ) -> GateJudgement:
-    """Say whether one of several finalists is better than the champion, and which.
+    """Decide whether a finalist is better than the champion, and which.
 
-    All are scored on the same images with labels of shape (images,), indices into `label_names`. A finalist is
-    better where the interval of the difference (`over_seeds`) lies above 0, the difference is at least
-    `rule.min_gain` and the mean recall of no class falls by more than `rule.class_drop`. Of those the one with
-    the highest mean accuracy wins. Where there is none, the verdict is "worse" if the finalist with the highest
-    mean has an interval below 0, else "cannot tell". `openings` counts how often the test images were opened
-    for these finalists: one less `rule.level` is divided by finalists times openings (Bonferroni). Raises
-    ValueError for no finalists, fewer than two seeds, and shapes and labels that do not fit.
+    All of them were scored on the same images, whose labels of shape (images,) are indices into `label_names`. A
+    finalist is better if the interval of the difference (`compare_over_seeds`) lies above 0, the difference is at least
+    `rule.min_gain`, and the mean recall of no class falls by more than `rule.class_drop`. The better finalist with the
+    highest mean accuracy wins. If no finalist is better, the verdict is "worse" if the finalist with the highest mean
+    has an interval below 0, and "cannot tell" otherwise. `openings` is the number of times that the test images were
+    opened for these finalists: the error 1 - `rule.level` is divided by finalists times openings (Bonferroni). Raises
+    ValueError for no finalists, fewer than two seeds, and shapes or labels that do not fit.
     """
     _check_contenders(finalists, champion, labels, label_names, openings)
     comparisons = len(finalists) * openings
@@ -296,52 +286,3 @@ def _check_contenders(
             raise ValueError(
                 f"{contender.name} needs at least two trainings with different seeds, but has {len(correct)}"
             )
-
-
-def judge_confirmations(
-    store: Store,
-    finalists: Sequence[Confirmations],
-    champion: Champion | None,
-    champion_confirmations: Confirmations | None,
-    rule: Rule,
-) -> GateJudgement:
-    """What the gate says. theirs: the champion's confirmations. Errors: PromotionRefused for other test images."""
-    finalist_scores = [_TestScores(store, scores) for scores in finalists]
-    champion_scores = None if champion_confirmations is None else _TestScores(store, champion_confirmations)
-    for scores in (*finalist_scores[1:], *([champion_scores] if champion_scores else [])):
-        if not finalist_scores[0].has_same_images(scores):
-            raise PromotionRefused(
-                f"{scores.name} and {finalist_scores[0].name} were scored on different test images, and cannot be compared."
-            )
-    champion_contender = None
-    if champion_scores is not None and champion is not None:
-        champion_contender = replace(champion_scores.contender, name=f"version {champion.number}")
-    openings = max(1, len(opening.collect_opening_names(finalists)))
-    return judge(
-        [scores.contender for scores in finalist_scores],
-        champion_contender,
-        finalist_scores[0].labels,
-        LABELS,
-        rule,
-        openings=openings,
-    )
-
-
-class _TestScores:
-    """A configuration's test predictions, a row a seed."""
-
-    def __init__(self, store: Store, confirmations: Confirmations) -> None:
-        self.name = confirmations.configuration.name
-        self._predictions = [read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored_runs]
-        self.labels = self._predictions[0].labels
-
-    @cached_property
-    def contender(self) -> Contender:
-        return Contender(self.name, np.stack([predictions.correct_mask for predictions in self._predictions]))
-
-    def has_same_images(self, other: _TestScores) -> bool:
-        first = self._predictions[0]
-        return all(
-            np.array_equal(first.index, predictions.index) and np.array_equal(first.labels, predictions.labels)
-            for predictions in (*self._predictions, *other._predictions)
-        )

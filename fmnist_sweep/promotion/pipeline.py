@@ -21,7 +21,8 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration, list_keys, 
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.entrants import Entrant, plan_entrants
-from fmnist_sweep.promotion.gate import Rule, judge_confirmations
+from fmnist_sweep.promotion.gate import Rule
+from fmnist_sweep.promotion.judgement import judge_confirmations
 from fmnist_sweep.promotion.registration import Outcome, register_winner
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.text import mask_credentials
@@ -284,7 +285,8 @@ class Promotion:
                 "and scored is kept."
             )
         rule = Rule(self._rules.min_gain, self._rules.class_drop, self._rules.level)
-        judgement = judge_confirmations(self._store, gate_input.finalists, champion, gate_input.champion, rule)
+        champion_name = "" if champion is None else f"version {champion.number}"
+        judgement = judge_confirmations(self._store, gate_input.finalists, gate_input.champion, champion_name, rule)
         dossier = Dossier(
             decision=self.decision,
             command=self._request.command,
