@@ -34,6 +34,7 @@ ONE_DOOR = {
     "omegaconf": {"config", "__main__"},
     "keras_tuner": {"search"},
     "ray": {"executors"},
+    "mlflow": {"tracking"},
 }
 
 

@@ -48,7 +48,12 @@ def main() -> None:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="On 127.0.0.1.")
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
-    from fmnist_sweep.tracking.store import build_runs_page_path, open_existing_store, resolve_store_uri
+    from fmnist_sweep.tracking.store import (
+        build_runs_page_path,
+        build_ui_command,
+        open_existing_store,
+        resolve_store_uri,
+    )
 
     address = resolve_store_uri(uri)
     if address.startswith("http"):
@@ -58,10 +63,7 @@ def ui(uri: str | None, experiment: str, port: int) -> None:
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
     echo(f"{store.uri}\nhttp://127.0.0.1:{port}{build_runs_page_path(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
-    hosts = f"127.0.0.1:{port},localhost:{port}"
-    arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
-    server = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
-    os.execv(sys.executable, server)  # noqa: S606 - no shell is wanted
+    os.execv(sys.executable, build_ui_command(store, port))  # noqa: S606 - no shell is wanted
 
 
 def _is_free(port: int) -> bool:

@@ -18,10 +18,10 @@ from fmnist_sweep.tracking.names import TEST_ACCURACY_TAG
 if TYPE_CHECKING:
     import keras
     import numpy as np
-    from mlflow.entities.model_registry import ModelVersion
     from numpy.typing import NDArray
 
     from fmnist_sweep.data.photographs import Photograph
+    from fmnist_sweep.tracking.registry import ModelVersion
 
 _LABEL_COUNT = 10
 

@@ -15,10 +15,10 @@ from fmnist_sweep.text import create_console, echo
 from fmnist_sweep.tracking.names import NAME_TAG, TEST_ACCURACY_TAG, VERDICT_TAG
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
     from rich.table import Table
 
     from fmnist_sweep.tracking.aliases import AliasState, Move
+    from fmnist_sweep.tracking.registry import ModelVersion
     from fmnist_sweep.tracking.store import Store
 
 _MISSING = "–"
@@ -95,14 +95,12 @@ def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_n
 
 
 def _read_run_name(store: Store, version: ModelVersion) -> str:
-    from mlflow.exceptions import MlflowException
+    from fmnist_sweep.tracking.runs import read_run_name
 
     if NAME_TAG in version.tags:
         return str(version.tags[NAME_TAG])
-    try:
-        return str(store.client.get_run(version.run_id).info.run_name)
-    except MlflowException:  # a run that is no more, or a version that was registered without one
-        return _MISSING
+    # None for a deleted run, or for a version that was registered without one.
+    return read_run_name(store, version.run_id) or _MISSING
 
 
 def _format_accuracy(value: str | None) -> str:

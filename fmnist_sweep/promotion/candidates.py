@@ -18,7 +18,7 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     SWEEP_ID_TAG,
 )
-from fmnist_sweep.tracking.runs import filter_runs, search_runs
+from fmnist_sweep.tracking.runs import filter_runs, read_run, search_runs
 from fmnist_sweep.tracking.trials import (
     StoredTrial,
     build_trials,
@@ -28,8 +28,7 @@ from fmnist_sweep.tracking.trials import (
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
+    from fmnist_sweep.tracking.runs import Run
     from fmnist_sweep.tracking.store import Store
 
 
@@ -131,16 +130,9 @@ def _read_ended_sweeps(store: Store) -> list[Run]:
 
 
 def _read_trial(store: Store, run_id: str) -> StoredTrial:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = store.client.get_run(check_id(run_id))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise PromotionRefused(
-            f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui."
-        ) from None
+    run = read_run(store, check_id(run_id))
+    if run is None:
+        raise PromotionRefused(f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.")
     kind, status = run.data.tags.get(KIND_TAG), run.info.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(

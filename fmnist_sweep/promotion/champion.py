@@ -10,11 +10,11 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_confi
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
+from fmnist_sweep.tracking.runs import read_run
 from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
+    from fmnist_sweep.tracking.registry import ModelVersion
     from fmnist_sweep.tracking.store import Store
 
 # Tags of a version.
@@ -49,20 +49,13 @@ def read_champion(store: Store) -> Champion | None:
 
 
 def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialConfiguration:
-    from mlflow.exceptions import MlflowException
-
     text = version.tags.get(CONFIGURATION_TAG)
     if text is not None:
         try:
             return parse_configuration(text)
         except ValueError as error:
             raise PromotionRefused(f"version {version.version}, the champion, says {error}: {_NEXT_STEP}") from None
-    try:
-        run = store.client.get_run(str(version.run_id))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        run = None
+    run = read_run(store, str(version.run_id))
     if run is None or run.data.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
             f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "

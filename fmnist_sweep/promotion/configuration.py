@@ -24,7 +24,7 @@ from fmnist_sweep.tracking.names import (
     PARENT_RUN_TAG,
     TAG_PREFIX,
 )
-from fmnist_sweep.tracking.runs import read_artifact
+from fmnist_sweep.tracking.runs import read_artifact, read_run_params
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -110,8 +110,8 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
         settings = yaml.safe_load(_read_artifact(store, trial, CONFIG_FILE))
         flags, overrides = parse_repeat_command(_read_artifact(store, trial, OVERRIDES_FILE))
         data, seed = settings.pop("data"), settings.pop("seed")
-        parent = store.client.get_run(trial.tags[PARENT_RUN_TAG])
-        objective = parent.data.params.get("search.objective", "val_accuracy")
+        parent_params = read_run_params(store, trial.tags[PARENT_RUN_TAG])
+        objective = parent_params.get("search.objective", "val_accuracy")
         arguments = (
             trial.name,
             settings,

@@ -13,6 +13,7 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
+from fmnist_sweep.tracking.runs import set_tags
 from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
 from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, parse_parameter, read_predictions
 from fmnist_sweep.training import trial
@@ -55,7 +56,7 @@ def score_confirmations(
         name = min(unfinished_openings) if unfinished_openings else _make_opening_name(purpose.decision, opening_names)
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:
-                store.client.set_tag(run.run_id, TEST_OPENING_TAG, name)
+                set_tags(store, run.run_id, {TEST_OPENING_TAG: name})
         sentence = f"opening {name} of the test images"
         sentence += ", gone on with" if unfinished_openings else ""
         sentence += ", forced" if purpose.open_again and not name.endswith("-1") else ""
@@ -123,7 +124,7 @@ def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, fo
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
     folder.mkdir()
     try:
-        model_id, file = download_model(store, store.client.get_run(run.run_id), folder)
+        model_id, file = download_model(store, run.run_id, folder)
         load_verified_model(run.name, file, validation.images, predictions.probabilities)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None

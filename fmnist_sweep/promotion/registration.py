@@ -35,15 +35,15 @@ from fmnist_sweep.tracking.registry import (
     map_aliases,
     register_version,
 )
-from fmnist_sweep.tracking.runs import log_files, read_artifact
+from fmnist_sweep.tracking.runs import log_files, read_artifact, set_tags
 from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.entities.model_registry import ModelVersion
 
     from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.promotion.dossier import Dossier
+    from fmnist_sweep.tracking.registry import ModelVersion
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import Predictions
 from dataclasses import dataclass
@@ -214,11 +214,10 @@ def _find_source_trial(dossier: Dossier) -> StoredTrial:
 def _log_dossier(store: Store, dossier: Dossier, promotion_run: str, version_tags: Mapping[str, Any] | None) -> None:
     """The evidence, with the promotion's run."""
     log_files(store, promotion_run, dossier.render_files(version_tags))
-    store.client.set_tag(promotion_run, names.VERDICT_TAG, dossier.judgement.verdict)
     note = "\n".join(
         ["**Promotion**: " + dossier.judgement.verdict, "", *(f"- {line}" for line in dossier.judgement.reasons)]
     )
-    store.client.set_tag(promotion_run, names.NOTE_TAG, note)
+    set_tags(store, promotion_run, {names.VERDICT_TAG: dossier.judgement.verdict, names.NOTE_TAG: note})
 
 
 def _measure_latency(model: keras.Model, image: NDArray[np.uint8]) -> float:

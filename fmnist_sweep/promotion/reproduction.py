@@ -35,9 +35,8 @@ from fmnist_sweep.training.environment import read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
     from fmnist_sweep.config.schema import Config
+    from fmnist_sweep.tracking.registry import ModelVersion
 
 
 @dataclass(frozen=True)

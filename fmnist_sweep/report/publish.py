@@ -26,11 +26,11 @@ from fmnist_sweep.tracking.trials import (
 
 if TYPE_CHECKING:
     import numpy as np
-    from mlflow.entities import Run
     from numpy.typing import NDArray
 
     from fmnist_sweep.analysis.findings import Findings
     from fmnist_sweep.data import Splits
+    from fmnist_sweep.tracking.runs import Run
     from fmnist_sweep.tracking.store import Store
 
 REPORT_FILE = "report.html"

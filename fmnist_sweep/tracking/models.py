@@ -66,10 +66,11 @@ class UnusableModel(Exception):
     """A saved model that is gone, incomplete, unsafe to load or not the one that was scored: the message says which."""
 
 
-def download_model(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
-    """The id and the .keras file of a run's complete model, downloaded into a folder; Unusable where there is none."""
+def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
+    """Download the complete model of a run into a folder: its id and its .keras file. Raises UnusableModel."""
     import mlflow
 
+    run = store.client.get_run(run_id)
     if run.data.tags.get(MODEL_TAG) == MODEL_NOT_KEPT:
         raise UnusableModel(
             f"the model of {run.info.run_name} was {MODEL_NOT_KEPT}: train it again with the command in its overrides.txt "
@@ -79,7 +80,7 @@ def download_model(store: Store, run: Run, folder: Path) -> tuple[str, Path]:
     ids = [str(output.model_id) for output in outputs]
     ready_ids = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
     if not ready_ids:
-        raise UnusableModel(f"{run.info.run_name} (run {run.info.run_id}) has no complete model: train it again.")
+        raise UnusableModel(f"{run.info.run_name} (run {run_id}) has no complete model: train it again.")
     # Inside MLflow a client without an address is asked about the model: it must mean this store.
     with point_mlflow_at(store):
         location = mlflow.artifacts.download_artifacts(f"models:/{ready_ids[0]}", dst_path=str(folder))

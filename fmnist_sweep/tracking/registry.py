@@ -17,7 +17,8 @@ from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_fold
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion as ModelVersion  # other rooms import it from here
+    from mlflow.entities.model_registry import RegisteredModel
 
 MODEL_NAME = "fashion-mnist"
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -38,7 +38,8 @@ from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
 
 if TYPE_CHECKING:
-    from mlflow.entities import Dataset, Run
+    from mlflow.entities import Dataset
+    from mlflow.entities import Run as Run  # other rooms import it from here, to annotate with
 
     from fmnist_sweep.data import Split, Splits
     from fmnist_sweep.tracking.store import Store
@@ -156,28 +157,61 @@ def reopen_run(store: Store, run_id: str, command: str) -> None:
     store.client.set_tag(run_id, SOURCE_NAME_TAG, command)
 
 
-def is_run_active(store: Store, run_id: str) -> bool:
-    """Whether the store has this run, and not among its deleted ones."""
+def read_run(store: Store, run_id: str) -> Run | None:
+    """The run with this id, deleted or not; None if the store has none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
+        return store.client.get_run(run_id)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
         raise
 
 
+def read_run_name(store: Store, run_id: str) -> str | None:
+    """The name of a run; None if the store does not say."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.client.get_run(run_id).info.run_name)
+    except MlflowException:
+        return None
+
+
+def read_run_params(store: Store, run_id: str) -> Mapping[str, str]:
+    """The logged parameters of a run, all of them text."""
+    params: Mapping[str, str] = store.client.get_run(run_id).data.params
+    return params
+
+
+def is_run_active(store: Store, run_id: str) -> bool:
+    """Whether the store has this run and it is not deleted."""
+    return _read_active_run(store, run_id) is not None
+
+
 def is_run_finished(store: Store, run_id: str) -> bool:
-    """Whether the store has this run, with all there is to it."""
-    return is_run_active(store, run_id) and bool(store.client.get_run(run_id).info.status == "FINISHED")
+    """Whether the store has this run, not deleted and with everything that belongs to it."""
+    run = _read_active_run(store, run_id)
+    return run is not None and bool(run.info.status == "FINISHED")
+
+
+def _read_active_run(store: Store, run_id: str) -> Run | None:
+    run = read_run(store, run_id)
+    return run if run is not None and run.info.lifecycle_stage == "active" else None
+
+
+def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run, one after the other."""
+    for key, value in tags.items():
+        store.client.set_tag(run_id, key, value)
 
 
 def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: int) -> None:
     """Link a killed attempt's run and the run of the attempt that followed it."""
-    store.client.set_tag(killed_run_id, FOLLOWED_BY_TAG, next_run_id)
-    store.client.set_tag(killed_run_id, NOTE_TAG, f"Interrupted; attempt {attempt} went on with it: run {next_run_id}.")
-    store.client.set_tag(next_run_id, FOLLOWS_TAG, killed_run_id)
+    note = f"Interrupted; attempt {attempt} went on with it: run {next_run_id}."
+    set_tags(store, killed_run_id, {FOLLOWED_BY_TAG: next_run_id, NOTE_TAG: note})
+    set_tags(store, next_run_id, {FOLLOWS_TAG: killed_run_id})
 
 
 def get_user_name() -> str:
@@ -288,17 +322,15 @@ def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
 
 def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: RunEnd) -> None:
     """Close a run as FAILED, with the reason and the traceback."""
-    store.client.set_tag(run_id, FAILURE_TAG, reason)
-    store.client.set_tag(run_id, NOTE_TAG, f"**Failed:** {reason}")
+    set_tags(store, run_id, {FAILURE_TAG: reason, NOTE_TAG: f"**Failed:** {reason}"})
     log_files(store, run_id, {"traceback.txt": trace.encode()})
     store.client.set_terminated(run_id, "FAILED", closing.ended)
 
 
 def kill_run(store: Store, run_id: str) -> None:
     """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
-    if not is_run_active(store, run_id):
-        return
-    if store.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+    run = _read_active_run(store, run_id)
+    if run is not None and run.info.status in ("RUNNING", "SCHEDULED"):
         fail_pending_models(store, run_id)
         store.client.set_terminated(run_id, "KILLED")
 

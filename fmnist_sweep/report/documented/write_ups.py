@@ -320,7 +320,7 @@ def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> kera
     """The saved model of a run, which predicts what was scored. Errors: StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _, file = download_model(store, store.client.get_run(run.trial.run_id), Path(folder))
+            _, file = download_model(store, run.trial.run_id, Path(folder))
             return load_verified_model(run.title, file, validation.images, run.validation.probabilities)
         except UnusableModel as error:
             raise StoreError(str(error)) from None
