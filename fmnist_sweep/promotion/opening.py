@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.data import DataConfig, open_test
+from fmnist_sweep.data import DataConfig
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations
-from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
+from fmnist_sweep.tracking import scoring
+from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.runs import set_tags
-from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
-from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, parse_parameter, read_predictions
-from fmnist_sweep.training import trial
+from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -51,7 +50,10 @@ def score_confirmations(
     if not pending_runs:
         return
     with tempfile.TemporaryDirectory() as folder:
-        files = [_fetch_checked_file(store, run, data, Path(folder, run.run_id), say) for run in pending_runs]
+        models = []
+        for run in pending_runs:
+            say(f"{run.name}: checking that its saved model predicts what was scored")
+            models.append(fetch_checked_model(store, run, data.dir, Path(folder, run.run_id)))
         unfinished_openings = {run.tags[TEST_OPENING_TAG] for run in pending_runs if TEST_OPENING_TAG in run.tags}
         name = min(unfinished_openings) if unfinished_openings else _make_opening_name(purpose.decision, opening_names)
         for run in pending_runs:
@@ -62,12 +64,9 @@ def score_confirmations(
         sentence += ", forced" if purpose.open_again and not name.endswith("-1") else ""
         say(f"{sentence}: {len(pending_runs)} models are scored on them, once each")
         reason = f"{sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
-        images = open_test(data, reason=reason, ledger=purpose.ledger)
-        twins = find_training_twins(data, images)
-        for run, file in zip(pending_runs, files, strict=True):
-            loss = str(parse_parameter(run.params["train.loss"]))
-            accuracy = log_test_predictions(store, run.run_id, trial.load_model(file), loss, images, twins)
-            say(f"  {run.name}: test accuracy {accuracy:.4f}")
+        scoring.score_on_test_images(
+            store, models, data, reason=reason, ledger=purpose.ledger, say=lambda line: say(f"  {line}")
+        )
 
 
 Say = Callable[[str], None]
@@ -107,25 +106,16 @@ def _make_opening_name(decision: str, opening_names: Iterable[str]) -> str:
     return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in opening_names)}"
 
 
-def _fetch_checked_file(store: Store, run: StoredTrial, data: DataConfig, folder: Path, say: Say) -> Path:
-    """A run's model file in a folder of its own, once it predicts what was scored."""
-    say(f"{run.name}: checking that its saved model predicts what was scored")
-    return fetch_checked_model(store, run, data.dir, folder)[1]
+def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> scoring.CheckedModel:
+    """Download a run's model into a new folder, and check that it predicts what was scored on its validation images.
 
-
-def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> tuple[str, Path]:
-    """The id and the file of a run's model, in a new folder, once it predicts what was scored on its validation images.
-
-    Errors: PromotionRefused, DataError.
+    Raises PromotionRefused, DataError.
     """
     validation = load_trial_splits(store, run, data_dir).validation
     predictions = read_predictions(store, run.run_id)
     if predictions is None:
         raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
-    folder.mkdir()
     try:
-        model_id, file = download_model(store, run.run_id, folder)
-        load_verified_model(run.name, file, validation.images, predictions.probabilities)
+        return scoring.fetch_checked_model(store, run, run.name, validation, predictions, folder)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
-    return model_id, file

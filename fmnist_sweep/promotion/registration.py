@@ -141,14 +141,14 @@ def _register_checked_version(
 ) -> ModelVersion:
     """The version of the chosen model, loaded from the registry and found to predict what was scored."""
     with tempfile.TemporaryDirectory() as folder:
-        model_id, file = opening.fetch_checked_model(store, chosen_run, data_dir, Path(folder, chosen_run.run_id))
+        checked = opening.fetch_checked_model(store, chosen_run, data_dir, Path(folder, chosen_run.run_id))
         validation = load_trial_splits(store, chosen_run, data_dir).validation
         predictions = read_predictions(store, chosen_run.run_id)
         assert predictions is not None, "checked"
         tags = _make_tags(store, dossier, chosen_run, promotion_run, predictions)
-        tags |= {names.SHA256_TAG: hash_file(file), names.SIZE_BYTES_TAG: str(file.stat().st_size)}
+        tags |= {names.SHA256_TAG: hash_file(checked.file), names.SIZE_BYTES_TAG: str(checked.file.stat().st_size)}
     description = dossier.format_description(tags)
-    version = register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
+    version = register_version(store, chosen_run.run_id, checked.model_id, tags=tags, description=description)
     model = load_version(store, version)
     try:
         refuse_other_predictions(chosen_run.name, model, validation.images, predictions.probabilities)
@@ -157,7 +157,7 @@ def _register_checked_version(
     if names.LATENCY_MS_TAG not in version.tags:
         tags |= {names.LATENCY_MS_TAG: f"{_measure_latency(model, validation.images[:1]):.3f}"}
     tags |= {names.WEIGHTS_SHA256_TAG: hash_weights(model)}
-    return register_version(store, chosen_run.run_id, model_id, tags=tags, description=description)
+    return register_version(store, chosen_run.run_id, checked.model_id, tags=tags, description=description)
 
 
 def _make_tags(

@@ -27,6 +27,8 @@ LOGGED_MODEL_NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
 # Room for another thread count or processor: sums in another order. What was scored differs by far less.
 _PROBABILITY_TOLERANCE = 2e-2
+# What Keras raises for a file that is torn, carries code, or describes layers that do not exist.
+_LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
 
 
 def find_ready_model(store: Store, run: Run) -> LoggedModel | None:
@@ -100,19 +102,26 @@ def hash_file(file: Path) -> str:
     return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
-def load_verified_model(name: str, file: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> keras.Model:
-    """A saved model, once it predicts for these images what was scored; Unusable where it does not.
-
-    Nothing in the file is run: it is loaded in Keras' safe mode. name: what the trial is called.
-    """
+def load_keras_file(file: Path) -> keras.Model:
+    """Load a .keras file in Keras' safe mode, which runs nothing in it. Raises UnusableModel with the reason alone."""
     from fmnist_sweep.training import backend, trial
 
     backend.import_tensorflow()
     try:
-        model = trial.load_model(file)
-    except (ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnusableModel(f"the saved model of {name} cannot be loaded safely: {reason}") from None
+        return trial.load_model(file)
+    except _LOAD_ERRORS as error:
+        raise UnusableModel((str(error).strip() or type(error).__name__).splitlines()[0]) from None
+
+
+def load_verified_model(name: str, file: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> keras.Model:
+    """Load a saved model and check that it predicts for these images what was scored. Raises UnusableModel.
+
+    name: of the model's trial, for messages.
+    """
+    try:
+        model = load_keras_file(file)
+    except UnusableModel as error:
+        raise UnusableModel(f"the saved model of {name} cannot be loaded safely: {error}") from None
     refuse_other_predictions(name, model, images, expected)
     return model
 
@@ -120,7 +129,7 @@ def load_verified_model(name: str, file: Path, images: NDArray[np.uint8], expect
 def refuse_other_predictions(
     name: str, model: keras.Model, images: NDArray[np.uint8], expected: NDArray[np.float32]
 ) -> None:
-    """Unusable where a model does not predict for these images what was scored. name: what its trial is called."""
+    """Raise UnusableModel if a model does not predict for these images what was scored. name: of its trial."""
     probabilities = model.predict(images, batch_size=512, verbose=0)
     if probabilities.shape != expected.shape or not np.allclose(probabilities, expected, atol=_PROBABILITY_TOLERANCE):
         raise UnusableModel(f"the saved model of {name} does not predict what was scored for it: train it again.")

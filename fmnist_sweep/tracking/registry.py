@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
-from fmnist_sweep.tracking.models import KERAS_FILE, hash_file
+from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, hash_file, load_keras_file
 from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_folder, point_mlflow_at
 
@@ -30,8 +29,6 @@ _LOCK_FILE = "registry.lock"
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
 _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
-# What Keras raises for a file that is torn, carries code, or describes layers that there are not.
-_LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
 
 
 @contextmanager
@@ -201,17 +198,14 @@ def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, s
 
 def load_version(store: Store, version: ModelVersion) -> keras.Model:
     """A version's model, loaded in Keras' safe mode from a file that is what was registered; else PromotionRefused."""
-    from fmnist_sweep.training import backend, trial
-
     with tempfile.TemporaryDirectory() as folder:
         file = download_verified_file(store, version, Path(folder))
-        backend.import_tensorflow()
         try:
-            return trial.load_model(file)
-        except _LOAD_ERRORS as error:
-            reason = shorten_text(f"{str(error).strip() or type(error).__name__}".splitlines()[0], 300)
+            return load_keras_file(file)
+        except UnusableModel as error:
             raise PromotionRefused(
-                f"{_format_name(version)} cannot be loaded safely ({reason}): name another version, or train it again."
+                f"{_format_name(version)} cannot be loaded safely ({shorten_text(str(error), 300)}): name another "
+                "version, or train it again."
             ) from None
 
 

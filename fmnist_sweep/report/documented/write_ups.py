@@ -16,23 +16,20 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.job import flatten_config
-from fmnist_sweep.data import DataConfig, Split, load_matching_splits, open_test
+from fmnist_sweep.data import DataConfig, Split, load_matching_splits
 from fmnist_sweep.errors import ConfigError, StoreError
-from fmnist_sweep.tracking.models import UnusableModel, download_model, load_verified_model
+from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import CANONICAL_TAG, DATA_TAG, IDENTITY_FILE, PARENT_RUN_TAG, TEST_OPENED_TAG
 from fmnist_sweep.tracking.runs import read_artifact
+from fmnist_sweep.tracking.scoring import CheckedModel, fetch_checked_model, score_on_test_images
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.test_predictions import (
     TestPredictions,
-    find_training_twins,
-    log_test_predictions,
     read_test_predictions,
 )
 from fmnist_sweep.tracking.trials import Predictions, StoredTrial, read_curves, read_predictions, read_trials
 
 if TYPE_CHECKING:
-    import keras
-
     from fmnist_sweep.config.job import Job
 
 SEEDS = "1,2,3"
@@ -297,17 +294,13 @@ def score_write_ups(
     data = next(iter(runs_by_write_up[0].jobs.values())).config.data
     data = data.model_copy(update={"dir": data_dir or data.dir, "fallback": None})
     validation = _load_validation_split(data, pending_runs)
-    models = []
-    for run in pending_runs:
-        say(f"{run.title}: checking that its saved model predicts what was scored")
-        models.append(_load_checked_model(store, run, validation))
-    reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending_runs)}"
-    test_split = open_test(data, reason=reason, ledger=ledger)
-    twins = find_training_twins(data, test_split)
-    for run, model in zip(pending_runs, models, strict=True):
-        loss = run.identity["settings"]["train"]["loss"]
-        accuracy = log_test_predictions(store, run.trial.run_id, model, loss, test_split, twins)
-        say(f"{run.title}: test accuracy {accuracy:.4f}")
+    with tempfile.TemporaryDirectory() as folder:
+        models = []
+        for run in pending_runs:
+            say(f"{run.title}: checking that its saved model predicts what was scored")
+            models.append(_fetch_checked_model(store, run, validation, Path(folder, run.trial.run_id)))
+        reason = f"fmnist-sweep documented test: {', '.join(run.title for run in pending_runs)}"
+        score_on_test_images(store, models, data, reason=reason, ledger=ledger, say=say)
     return pending_runs
 
 
@@ -316,11 +309,8 @@ def _load_validation_split(data: DataConfig, runs: Sequence[RecipeRun]) -> Split
     return splits[0].validation
 
 
-def _load_checked_model(store: Store, run: RecipeRun, validation: Split) -> keras.Model:
-    """The saved model of a run, which predicts what was scored. Errors: StoreError."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            _, file = download_model(store, run.trial.run_id, Path(folder))
-            return load_verified_model(run.title, file, validation.images, run.validation.probabilities)
-        except UnusableModel as error:
-            raise StoreError(str(error)) from None
+def _fetch_checked_model(store: Store, run: RecipeRun, validation: Split, folder: Path) -> CheckedModel:
+    try:
+        return fetch_checked_model(store, run.trial, run.title, validation, run.validation, folder)
+    except UnusableModel as error:
+        raise StoreError(str(error)) from None

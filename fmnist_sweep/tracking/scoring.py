@@ -1,0 +1,61 @@
+"""The one door to the test images: models that still predict what was scored for them, and what they say of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmnist_sweep.data import DataConfig, Split, open_test
+from fmnist_sweep.tracking.models import download_model, load_keras_file, load_verified_model
+from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
+
+if TYPE_CHECKING:
+    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A trial's saved model in a file of this machine, which predicts what was scored. name: of the trial."""
+
+    trial: StoredTrial
+    name: str
+    model_id: str
+    file: Path
+
+
+def fetch_checked_model(
+    store: Store, trial: StoredTrial, name: str, validation: Split, predictions: Predictions, folder: Path
+) -> CheckedModel:
+    """Download a trial's model into a new folder, and check that it predicts what was scored. Raises UnusableModel.
+
+    name: of the trial, for messages. predictions: of the validation images, as the trial logged them.
+    """
+    folder.mkdir()
+    model_id, file = download_model(store, trial.run_id, folder)
+    load_verified_model(name, file, validation.images, predictions.probabilities)
+    return CheckedModel(trial, name, model_id, file)
+
+
+def score_on_test_images(
+    store: Store,
+    models: Sequence[CheckedModel],
+    data: DataConfig,
+    *,
+    reason: str,
+    ledger: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Open the test images once for all models, and write to each one's run what the model predicts for them.
+
+    reason: for the ledger. say: takes a line for each model. Raises DataError if the test images cannot be opened.
+    """
+    images = open_test(data, reason=reason, ledger=ledger)
+    twin_mask = find_training_twins(data, images)
+    for model in models:
+        loss = str(model.trial.parse_value("train.loss"))
+        keras_model = load_keras_file(model.file)
+        accuracy = log_test_predictions(store, model.trial.run_id, keras_model, loss, images, twin_mask)
+        say(f"{model.name}: test accuracy {accuracy:.4f}")
