@@ -1,37 +1,40 @@
-"""What a user can get wrong: one sentence, a documented exit code, and nothing left behind. All are real processes."""
+"""What a user can get wrong: one sentence, a documented exit code, and nothing left behind."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fmnist_sweep
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.tracking.store import build_default_uri, open_store
+from tests.support import ROOT
+from tests.support.in_process import clean_environment, run_command, run_verb
 
-ROOT = Path(fmnist_sweep.__file__).parents[1]
 LINE = "command line"
+# These run as processes of their own, as a user's shell starts them; the others in this process.
+AS_PROCESSES = {"unknown key", "code", "grammar", "the second study", "IDX truncated", "gzip truncated", "CSV with NaN"}
 
 
 def run(
-    folder: Path, *arguments: str, module: str = "fmnist_sweep", home: Path | None = None
+    folder: Path, *arguments: str, module: str = "fmnist_sweep", home: Path | None = None, process: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """The command in a folder, without any data of this machine."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FMNIST_", "KAGGLE", "MLFLOW_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "KERAS_HOME": str(home or folder.parent / "no-keras")}
+    environment = clean_environment(KERAS_HOME=str(home or folder.parent / "no-keras"))
+    if not process:
+        call = run_command if module == "fmnist_sweep" else run_verb
+        return call(*arguments, cwd=folder, environment=environment)
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env=environment,
+        env={**environment, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -160,10 +163,7 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize("mistake", CONFIG_MISTAKES)
 def test_a_mistake_in_a_config_is_told_in_one_sentence_and_nothing_is_created(mistake: str, empty: Path) -> None:
     overrides, words = CONFIG_MISTAKES[mistake]
-    begun = time.monotonic()
-    ended = run(empty, *overrides)
-    refused(ended, ExitCode.CONFIG, words, empty)
-    assert time.monotonic() - begun < 60
+    refused(run(empty, *overrides, process=mistake in AS_PROCESSES), ExitCode.CONFIG, words, empty)
 
 
 def test_a_mistake_in_a_file_of_ones_own_is_told_with_that_file(empty: Path, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_damaged_or_missing_data_is_told_in_one_sentence_and_nothing_is_created(
     folder = tmp_path / "data"
     folder.mkdir()
     overrides, words = DATA_MISTAKES[mistake](folder)
-    refused(run(empty, *overrides), ExitCode.DATA, words, empty)
+    refused(run(empty, *overrides, process=mistake in AS_PROCESSES), ExitCode.DATA, words, empty)
 
 
 QUICK = ("data=drawn", "data.images=200", "train.epochs=1", "search.max_trials=1")
@@ -301,7 +301,7 @@ def test_a_store_at_an_address_of_unknown_kind_is_refused(empty: Path) -> None:
 
 
 def test_a_store_that_cannot_be_written_is_refused(empty: Path) -> None:
-    ended = run(empty, *QUICK, "tracking.uri=sqlite:////proc/nope/x.db")
+    ended = run(empty, *QUICK, "tracking.uri=sqlite:////proc/nope/x.db", process=True)
     told_by_the_store(ended, ["/proc/nope/x.db", "cannot be written", "tracking.uri=sqlite:///FILE"])
     assert list(empty.iterdir()) == []
 
@@ -324,9 +324,7 @@ def test_a_database_of_something_else_is_refused_and_left_alone(empty: Path) -> 
 
 def test_a_tracking_server_that_is_not_there_is_told_within_seconds(empty: Path) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
-    begun = time.monotonic()
-    ended = run(empty, *QUICK, f"tracking.uri={address}")
-    assert time.monotonic() - begun < 60  # on an idle machine well below 15
+    ended = run(empty, *QUICK, f"tracking.uri={address}", process=True)
     told_by_the_store(ended, [f"tracking.uri={address}", "no tracking server answers"])
     assert list(empty.iterdir()) == []
 
@@ -336,7 +334,7 @@ VERBS = "fmnist_sweep.cli.main"
 
 @pytest.mark.parametrize("verb", ["ui", "promote"])
 def test_a_verb_without_a_store_says_how_to_get_one(verb: str, empty: Path) -> None:
-    ended = run(empty, verb, module=VERBS)
+    ended = run(empty, verb, module=VERBS, process=verb == "ui")
     refused(ended, ExitCode.STORE, ["mlruns/mlflow.db does not exist", "run a sweep", "--uri"], empty)
 
 
@@ -359,8 +357,7 @@ def test_looking_at_data_that_is_missing_is_told_as_in_a_sweep(empty: Path, tmp_
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store in which no trial has been logged."""
     folder = tmp_path_factory.mktemp("store")
-    code = "from fmnist_sweep.tracking import store; store.open_store(None, 'fashion-mnist')"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    open_store(build_default_uri(folder), "fashion-mnist")
     return folder
 
 

@@ -1,0 +1,79 @@
+"""The real command in this process: for what is refused before anything is trained, where a process of its own adds nothing.
+
+    ended = run_command("model.filters=-3", cwd=folder)     # python -m fmnist_sweep model.filters=-3
+    ended = run_verb("promote", "--run", "x", cwd=folder)   # fmnist-sweep promote --run x
+
+Both return what subprocess.run would: exit code, standard output and standard error as text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from unittest import mock
+
+# What the machine's user may have set and what would reach into a test.
+_PERSONAL = ("FMNIST_", "KAGGLE", "MLFLOW_", "KERAS_HOME")
+
+
+def clean_environment(**given: str) -> dict[str, str]:
+    """The environment without any data or store of this machine."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PERSONAL)}
+    return {**kept, "COLUMNS": "200", **given}
+
+
+def run_command(
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m fmnist_sweep ARGUMENTS` in a folder; environment: all of it (default: this process's)."""
+    from fmnist_sweep.__main__ import __file__, main
+    from fmnist_sweep.data import clear_splits_cache
+
+    try:
+        return _run([str(__file__), *arguments], main, cwd, environment)
+    finally:
+        clear_splits_cache()
+
+
+def run_verb(
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`fmnist-sweep ARGUMENTS` in a folder."""
+    from fmnist_sweep.cli.main import main
+
+    return _run(["fmnist-sweep", *arguments], lambda: main(prog_name="fmnist-sweep"), cwd, environment)
+
+
+def _run(
+    words: list[str], main: Callable[[], int | None], cwd: Path, environment: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    output, errors = io.StringIO(), io.StringIO()
+    with _in_folder(cwd), mock.patch.object(sys, "argv", words), contextlib.ExitStack() as changed:
+        if environment is not None:
+            changed.enter_context(mock.patch.dict(os.environ, dict(environment), clear=True))
+        changed.enter_context(contextlib.redirect_stdout(output))
+        changed.enter_context(contextlib.redirect_stderr(errors))
+        try:
+            code = main() or 0
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        except Exception:  # as the interpreter would
+            traceback.print_exc()
+            code = 1
+    return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
+
+
+@contextlib.contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
