@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from selenium.webdriver.remote.webelement import WebElement
 
-from fmnist_sweep.tracking.runs import list_newest_runs, search_runs
+from fmnist_sweep.tracking.queries import list_newest_runs, search_runs
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from fmnist_sweep.tracking.trials import read_trials_of_journals
 from tests.support.browser import Page, chromium

@@ -27,7 +27,8 @@ from fmnist_sweep.analysis.settings import (
     select_distinct_settings,
 )
 from fmnist_sweep.tracking.names import JOURNAL_TAG
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.trials import StoredTrial
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 CurveReader = Callable[[str], list[dict[str, float]]]

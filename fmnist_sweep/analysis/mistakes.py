@@ -13,7 +13,7 @@ from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
 from fmnist_sweep.analysis.labelling import Suspects, find_suspects
 from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, measure_share
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.tracking.trials import Predictions
+from fmnist_sweep.tracking.predictions import Predictions
 from fmnist_sweep.training.evaluation import find_most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")

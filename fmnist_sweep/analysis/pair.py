@@ -19,14 +19,15 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, STUDY_ID_TAG, TRIAL_ID_TAG
+from fmnist_sweep.tracking.predictions import Predictions, read_predictions
 from fmnist_sweep.tracking.trials import (
-    Predictions,
     StoredTrial,
-    filter_trials,
+    find_similar_trials,
+    find_trials_by_name,
+    find_trials_by_run_id,
     has_same_validation_images,
     parse_parameter,
     read_curves,
-    read_predictions,
     read_trials,
 )
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 SHORTEST_ID = 6  # of a run id's beginning
 EXAMPLES = 8
 _MOST_SEEDS = 20
-_MOST_CONDITIONS = 40  # in one search; SQLite joins at most 64 tables
 _MOST_LISTED = 5  # candidates in a sentence
 
 
@@ -168,12 +168,12 @@ def find_trial(store: Store, name: str) -> StoredTrial:
 def _search_trials(store: Store, name: str) -> list[StoredTrial]:
     trials: list[StoredTrial] = []
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", name):
-        trials = filter_trials(store, [f"attributes.run_id LIKE '{name}%'"])
+        trials = find_trials_by_run_id(store, name)
     elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
         study, trial = name.split("/")
         trials = read_trials(store, {STUDY_ID_TAG: study, TRIAL_ID_TAG: trial})
     if not trials and name and "'" not in name:
-        trials = filter_trials(store, [f"attributes.run_name = '{name}'"])
+        trials = find_trials_by_name(store, name)
     return trials
 
 
@@ -190,7 +190,7 @@ def compare_trials(store: Store, a: StoredTrial, b: StoredTrial) -> TrialCompari
             None
             if has_same_validation_images(a, predictions_a, b, predictions_b)
             else (
-                f"they were scored on different validation images ({_describe_data(a)}, {len(predictions_a.labels):,}, and {_describe_data(b)}, "
+                f"they were scored on different validation images ({a.data}, {len(predictions_a.labels):,}, and {b.data}, "
                 f"{len(predictions_b.labels):,}), so that their accuracies differ by the luck of the images, too"
             )
         )
@@ -244,10 +244,6 @@ def _explain_missing(trial: StoredTrial, predictions: Predictions | str) -> str 
     return f"{trial.run_id[:8]} {predictions}" if isinstance(predictions, str) else None
 
 
-def _describe_data(trial: StoredTrial) -> str:
-    return trial.tags.get(DATA_TAG, "unknown data")
-
-
 def _make_side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
     low, high = compute_interval(trial)
     repeats = comparison.summarize_repeats([seed_trial.accuracy or 0.0 for seed_trial in seeds]) if seeds else None
@@ -258,11 +254,7 @@ def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
     """Finished trials of the same configuration on the same data, one for each seed, the trial itself first."""
     if trial.accuracy is None:
         return []
-    criteria = {f"tags.`{DATA_TAG}`": _describe_data(trial)}
-    criteria |= {f"params.`{key}`": text for key, text in trial.params.items() if key != "seed" and "`" not in key}
-    # What cannot be asked for in quotes is compared below, as all of it is.
-    conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
-    trials = [trial, *filter_trials(store, conditions[: _MOST_CONDITIONS + 1])]
+    trials = [trial, *find_similar_trials(store, trial, ignored_params=("seed",))]
     settings = find_varied_settings(trials)
     numbers = number_configurations(trials, settings)
     by_seed: dict[str | None, StoredTrial] = {}

@@ -28,7 +28,7 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     SWEEP_ID_TAG,
 )
-from fmnist_sweep.tracking.runs import list_newest_runs
+from fmnist_sweep.tracking.queries import list_newest_runs
 from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter, read_trials
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 

@@ -95,7 +95,7 @@ def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_n
 
 
 def _read_run_name(store: Store, version: ModelVersion) -> str:
-    from fmnist_sweep.tracking.runs import read_run_name
+    from fmnist_sweep.tracking.queries import read_run_name
 
     if NAME_TAG in version.tags:
         return str(version.tags[NAME_TAG])

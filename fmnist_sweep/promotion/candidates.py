@@ -18,17 +18,12 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     SWEEP_ID_TAG,
 )
-from fmnist_sweep.tracking.runs import filter_runs, read_run, search_runs
-from fmnist_sweep.tracking.trials import (
-    StoredTrial,
-    build_trials,
-    read_intact_predictions,
-    read_trials,
-    read_trials_of_journals,
-)
+from fmnist_sweep.tracking.predictions import read_intact_predictions
+from fmnist_sweep.tracking.queries import list_ended_sweeps, read_run, search_runs
+from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials, read_trials_of_journals
 
 if TYPE_CHECKING:
-    from fmnist_sweep.tracking.runs import Run
+    from fmnist_sweep.tracking.queries import Run
     from fmnist_sweep.tracking.store import Store
 
 
@@ -100,7 +95,7 @@ def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTr
     skipped_sweeps: list[str] = []
     trials: list[StoredTrial] = []
     scope = "the experiment"
-    for sweep in _read_ended_sweeps(store):
+    for sweep in list_ended_sweeps(store):
         trials = _read_sweep_trials(store, sweep)
         if any(_is_fashion_mnist(trial) for trial in trials):
             scope = str(sweep.info.run_name)
@@ -121,12 +116,6 @@ def _has_seen_validation(trial: StoredTrial) -> bool:
 def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
     """Of its studies, which may have been begun below another sweep's run."""
     return _select_finished(read_trials_of_journals(store, sweep.data.tags.get(JOURNALS_TAG, "").split()))
-
-
-def _read_ended_sweeps(store: Store) -> list[Run]:
-    """Sweeps whose command has ended, the latest end first: one that was extended is newer than it began."""
-    runs = filter_runs(store, f"tags.`{KIND_TAG}` = 'sweep' and attributes.status != 'RUNNING'")
-    return sorted(runs, key=lambda run: -(run.info.end_time or 0))
 
 
 def _read_trial(store: Store, run_id: str) -> StoredTrial:

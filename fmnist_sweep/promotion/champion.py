@@ -9,8 +9,8 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
+from fmnist_sweep.tracking.queries import read_run
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
-from fmnist_sweep.tracking.runs import read_run
 from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:

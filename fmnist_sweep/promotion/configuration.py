@@ -24,7 +24,8 @@ from fmnist_sweep.tracking.names import (
     PARENT_RUN_TAG,
     TAG_PREFIX,
 )
-from fmnist_sweep.tracking.runs import read_artifact, read_run_params
+from fmnist_sweep.tracking.queries import read_run_params
+from fmnist_sweep.tracking.run_files import read_artifact
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store

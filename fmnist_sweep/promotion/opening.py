@@ -14,8 +14,10 @@ from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
+from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.runs import set_tags
-from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
+from fmnist_sweep.tracking.trial_data import load_trial_splits
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store

@@ -46,7 +46,8 @@ from fmnist_sweep.tracking.registry import (
     map_aliases,
 )
 from fmnist_sweep.tracking.store import LEDGER_FILE, locate_state_folder
-from fmnist_sweep.tracking.trials import StoredTrial, build_data_config
+from fmnist_sweep.tracking.trial_data import build_data_config
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import Config

@@ -25,6 +25,7 @@ from fmnist_sweep.tracking.models import (
     hash_weights,
     refuse_other_predictions,
 )
+from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -35,17 +36,19 @@ from fmnist_sweep.tracking.registry import (
     map_aliases,
     register_version,
 )
-from fmnist_sweep.tracking.runs import log_files, read_artifact, set_tags
-from fmnist_sweep.tracking.trials import StoredTrial, load_trial_splits, read_predictions
+from fmnist_sweep.tracking.run_files import log_files, read_artifact
+from fmnist_sweep.tracking.runs import set_tags
+from fmnist_sweep.tracking.trial_data import load_trial_splits
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     import keras
 
     from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.promotion.dossier import Dossier
+    from fmnist_sweep.tracking.predictions import Predictions
     from fmnist_sweep.tracking.registry import ModelVersion
     from fmnist_sweep.tracking.store import Store
-    from fmnist_sweep.tracking.trials import Predictions
 from dataclasses import dataclass
 
 # Tags that a version takes over from its run.

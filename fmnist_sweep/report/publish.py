@@ -14,15 +14,11 @@ from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
-from fmnist_sweep.tracking.runs import list_newest_runs
+from fmnist_sweep.tracking.predictions import read_intact_predictions
+from fmnist_sweep.tracking.queries import list_newest_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
-from fmnist_sweep.tracking.trials import (
-    StoredTrial,
-    load_trial_splits,
-    read_curves,
-    read_intact_predictions,
-    read_trials_of_journals,
-)
+from fmnist_sweep.tracking.trial_data import load_trial_splits
+from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials_of_journals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.analysis.findings import Findings
     from fmnist_sweep.data import Splits
-    from fmnist_sweep.tracking.runs import Run
+    from fmnist_sweep.tracking.queries import Run
     from fmnist_sweep.tracking.store import Store
 
 REPORT_FILE = "report.html"

@@ -32,7 +32,9 @@ from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
-from fmnist_sweep.tracking.runs import close_parent_run, is_run_active, read_artifacts
+from fmnist_sweep.tracking.queries import is_run_active
+from fmnist_sweep.tracking.run_files import read_artifacts
+from fmnist_sweep.tracking.runs import close_parent_run
 
 
 def list_trial_records(record: StudyRecord) -> list[TrialRecord]:

@@ -24,6 +24,7 @@ from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.tracking import runs as tracking
 from fmnist_sweep.tracking.models import delete_model
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, CONFIG_FILE, JOURNAL_TAG, OVERRIDES_FILE, TRIAL_ID_TAG
+from fmnist_sweep.tracking.queries import is_run_finished, search_runs
 from fmnist_sweep.tracking.runs import RunEnd
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.evaluation import evaluate_predictions
@@ -160,7 +161,7 @@ class StudyParcels:
 
         def kill_runs() -> None:
             if attempt.run_id is None:
-                for run in tracking.search_runs(store, tags):
+                for run in search_runs(store, tags):
                     self._opened.append_event("attempt_run", **ids, run_id=run.info.run_id)
             if attempt.run_id is not None:
                 tracking.kill_run(store, attempt.run_id)
@@ -197,7 +198,7 @@ class StudyParcels:
         run_id, sweep = attempt.run_id, self._sweep
         if run_id is None:
             return False
-        return bool(sweep.delivery.call_with_retries(lambda: tracking.is_run_finished(sweep.store, run_id)))
+        return bool(sweep.delivery.call_with_retries(lambda: is_run_finished(sweep.store, run_id)))
 
     def _admit_model(self, history: TrialHistory) -> bool:
         """Whether a finished trial's model is among those to keep; the one it drives out is dropped later."""

@@ -17,7 +17,8 @@ from fmnist_sweep.study.folder import (
 )
 from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, JOURNAL_TAG, KIND_TAG, TRIAL_ID_TAG
-from fmnist_sweep.tracking.runs import kill_run, list_newest_runs, search_runs
+from fmnist_sweep.tracking.queries import list_newest_runs, search_runs
+from fmnist_sweep.tracking.runs import kill_run
 from fmnist_sweep.tracking.store import Store
 
 _NEWEST_RUNS = 50  # of a study's newest runs

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, hash_file, load_keras_file
 from fmnist_sweep.tracking.names import SHA256_TAG
+from fmnist_sweep.tracking.queries import read_all_pages
 from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_folder, point_mlflow_at
 
 if TYPE_CHECKING:
@@ -153,14 +154,11 @@ def find_aliased_version(store: Store, alias: str) -> ModelVersion | None:
 
 def list_versions(store: Store) -> list[ModelVersion]:
     """All versions, the newest first."""
-    versions: list[ModelVersion] = []
-    token = None
-    while True:
-        page = store.client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=1000, page_token=token)
-        versions += page
-        token = page.token
-        if not token:
-            return sorted(versions, key=lambda version: -int(version.version))
+    name = f"name = '{MODEL_NAME}'"
+    versions = read_all_pages(
+        lambda token: store.client.search_model_versions(name, max_results=1000, page_token=token)
+    )
+    return sorted(versions, key=lambda version: -int(version.version))
 
 
 def resolve_version(store: Store, uri: str) -> ModelVersion:

@@ -6,14 +6,11 @@ import getpass
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
 from fmnist_sweep.tracking.names import (
@@ -27,19 +24,19 @@ from fmnist_sweep.tracking.names import (
     MODEL_TAG,
     NOTE_TAG,
     PARENT_RUN_TAG,
-    PREDICTIONS_FILE,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
     TAG_PREFIX,
     TRIAL_ID_TAG,
     USER_TAG,
 )
+from fmnist_sweep.tracking.queries import read_active_run, search_runs
+from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
 
 if TYPE_CHECKING:
-    from mlflow.entities import Dataset
-    from mlflow.entities import Run as Run  # other rooms import it from here, to annotate with
+    from mlflow.entities import Dataset, Run
 
     from fmnist_sweep.data import Split, Splits
     from fmnist_sweep.tracking.store import Store
@@ -83,61 +80,6 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
     return str(store.client.create_run(store.experiment_id, start_time, tags, info.name).info.run_id)
 
 
-def search_runs(store: Store, tags: Mapping[str, str]) -> list[Run]:
-    """The active runs with these tags; a key that begins with `attributes.` is no tag."""
-    return filter_runs(store, _build_condition(tags))
-
-
-def filter_runs(store: Store, condition: str) -> list[Run]:
-    """All active runs that meet a condition in MLflow's own language."""
-    return _query_runs(store, [store.experiment_id], condition)
-
-
-def _query_runs(store: Store, experiments: list[str], condition: str) -> list[Run]:
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = store.client.search_runs(experiments, condition, max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def search_all_experiments(store: Store, tags: Mapping[str, str]) -> list[Run]:
-    """The active runs with these tags in all experiments of a store."""
-    experiments: list[str] = []
-    token = None
-    while True:
-        page = store.client.search_experiments(max_results=1000, page_token=token)
-        experiments += [str(experiment.experiment_id) for experiment in page]
-        token = page.token
-        if not token:
-            break
-    return _query_runs(store, experiments, _build_condition(tags))
-
-
-def list_newest_runs(store: Store, tags: Mapping[str, str], limit: int) -> list[Run]:
-    """The active runs with these tags that began last."""
-    order = ["attributes.start_time DESC"]
-    return list(
-        store.client.search_runs([store.experiment_id], _build_condition(tags), max_results=limit, order_by=order)
-    )
-
-
-def _build_condition(tags: Mapping[str, str]) -> str:
-    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in tags}
-    return " and ".join(f"{names[key]} = {quote_value(value)}" for key, value in tags.items())
-
-
-def quote_value(value: str) -> str:
-    """A value as it stands in a condition; StoreError where it cannot: MLflow's language has no escapes."""
-    quotes = [quote for quote in ("'", '"') if quote not in value]
-    if not quotes:
-        raise StoreError(f"{value!r} cannot be looked for in a store: it has both kinds of quotation marks.")
-    return f"{quotes[0]}{value}{quotes[0]}"
-
-
 def describe_run(
     store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]
 ) -> None:
@@ -155,50 +97,6 @@ def reopen_run(store: Store, run_id: str, command: str) -> None:
     """Set a study's or sweep's run to RUNNING once more: it goes on."""
     store.client.update_run(run_id, status="RUNNING")
     store.client.set_tag(run_id, SOURCE_NAME_TAG, command)
-
-
-def read_run(store: Store, run_id: str) -> Run | None:
-    """The run with this id, deleted or not; None if the store has none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return store.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def read_run_name(store: Store, run_id: str) -> str | None:
-    """The name of a run; None if the store does not say."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(store.client.get_run(run_id).info.run_name)
-    except MlflowException:
-        return None
-
-
-def read_run_params(store: Store, run_id: str) -> Mapping[str, str]:
-    """The logged parameters of a run, all of them text."""
-    params: Mapping[str, str] = store.client.get_run(run_id).data.params
-    return params
-
-
-def is_run_active(store: Store, run_id: str) -> bool:
-    """Whether the store has this run and it is not deleted."""
-    return _read_active_run(store, run_id) is not None
-
-
-def is_run_finished(store: Store, run_id: str) -> bool:
-    """Whether the store has this run, not deleted and with everything that belongs to it."""
-    run = _read_active_run(store, run_id)
-    return run is not None and bool(run.info.status == "FINISHED")
-
-
-def _read_active_run(store: Store, run_id: str) -> Run | None:
-    run = read_run(store, run_id)
-    return run if run is not None and run.info.lifecycle_stage == "active" else None
 
 
 def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
@@ -329,7 +227,7 @@ def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: RunE
 
 def kill_run(store: Store, run_id: str) -> None:
     """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
-    run = _read_active_run(store, run_id)
+    run = read_active_run(store, run_id)
     if run is not None and run.info.status in ("RUNNING", "SCHEDULED"):
         fail_pending_models(store, run_id)
         store.client.set_terminated(run_id, "KILLED")
@@ -356,45 +254,6 @@ def close_parent_run(
     entries = _build_metrics(metrics, ended, step=step)
     store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
     store.client.set_terminated(run_id, status, ended)
-
-
-def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
-    """A finished trial's artifacts by name, without its predictions."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(store.client.download_artifacts(run_id, "", folder))
-        artifacts = {
-            str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-        }
-    return {name: content for name, content in artifacts.items() if name != PREDICTIONS_FILE}
-
-
-def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
-    """One file of a run's artifacts, by its path; None where the run has no such file."""
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return Path(store.client.download_artifacts(run_id, name, folder)).read_bytes()
-        except FileNotFoundError:
-            return None
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or isinstance(error.__cause__, FileNotFoundError):
-                return None
-            if "No such artifact" in str(error):
-                return None
-            raise
-
-
-def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Files of a run, by their path among its artifacts."""
-    if not files:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        store.client.log_artifacts(run_id, folder)
 
 
 def describe_platform() -> dict[str, str]:

@@ -16,8 +16,8 @@ from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
-from fmnist_sweep.tracking.runs import log_files, read_artifact
-from fmnist_sweep.tracking.trials import Predictions
+from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.run_files import log_files, read_artifact
 
 if TYPE_CHECKING:
     import keras

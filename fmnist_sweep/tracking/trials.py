@@ -3,75 +3,36 @@
 from __future__ import annotations
 
 import gc
-import io
 import json
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fmnist_sweep.data import DataConfig, Splits, load_matching_splits
-from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
-    CONFIG_FILE,
     CONTINUES_TAG,
     DATA_TAG,
     FAILURE_TAG,
     FOLLOWED_BY_TAG,
     JOURNAL_TAG,
     KIND_TAG,
-    PREDICTIONS_FILE,
     STUDY_ID_TAG,
     TRIAL_ID_TAG,
 )
-from fmnist_sweep.tracking.runs import filter_runs, read_artifact, search_runs
+from fmnist_sweep.tracking.queries import filter_runs, quote_value, search_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from fmnist_sweep.tracking.store import Store
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from mlflow.entities import Run
-    from numpy.typing import NDArray
-
-    from fmnist_sweep.data import Splits
+    from fmnist_sweep.tracking.predictions import Predictions
     from fmnist_sweep.tracking.store import Store
 
-_MAX_DRAWN_IMAGES = (
-    1_000_000  # images: more than a sweep would hold, so that a foreign config.yaml cannot fill the memory
-)
+_MAX_CONDITIONS = 41  # in one search; SQLite joins at most 64 tables
 CURVE_METRICS = ("accuracy", "val_accuracy", "loss", "val_loss")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a trial said of the validation images.
-
-    index: (n,) their places in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
-    """
-
-    index: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-
-    @cached_property
-    def predicted_labels(self) -> NDArray[np.int64]:
-        return np.asarray(self.probabilities.argmax(axis=1))
-
-    @cached_property
-    def correct_mask(self) -> NDArray[np.bool_]:
-        return np.asarray(self.predicted_labels == self.labels)
 
 
 @dataclass(frozen=True)
@@ -99,6 +60,11 @@ class StoredTrial:
     @property
     def trial_id(self) -> str:
         return self.tags.get(TRIAL_ID_TAG, "")
+
+    @property
+    def data(self) -> str:
+        """What data it was trained and scored on: source and a short checksum."""
+        return self.tags.get(DATA_TAG, "unknown data")
 
     @property
     def accuracy(self) -> float | None:
@@ -146,10 +112,32 @@ def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("
         return build_trials([run for kind in kinds for run in search_runs(store, {KIND_TAG: kind, **tags})])
 
 
-def filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
-    """The trials that meet conditions in MLflow's own language, the first begun first."""
+def find_trials_by_run_id(store: Store, prefix: str) -> list[StoredTrial]:
+    """The trials whose run id begins with these hexadecimal digits, in the order in which they began."""
+    return _filter_trials(store, [f"attributes.run_id LIKE {quote_value(f'{prefix}%')}"])
+
+
+def find_trials_by_name(store: Store, name: str) -> list[StoredTrial]:
+    """The trials with this name, in the order in which they began."""
+    return _filter_trials(store, [f"attributes.run_name = {quote_value(name)}"])
+
+
+def find_similar_trials(store: Store, trial: StoredTrial, ignored_params: Collection[str]) -> list[StoredTrial]:
+    """The trials with the data and parameters of this one, itself among them, and perhaps others.
+
+    A search has room for some conditions, and MLflow's filter language for some values: the caller compares the rest.
+    """
+    criteria = {f"tags.`{DATA_TAG}`": trial.data}
+    criteria |= {
+        f"params.`{key}`": text for key, text in trial.params.items() if key not in ignored_params and "`" not in key
+    }
+    conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
+    return _filter_trials(store, conditions[:_MAX_CONDITIONS])
+
+
+def _filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
     with _pause_garbage_collection():
-        return build_trials(filter_runs(store, " and ".join([f"tags.`{KIND_TAG}` = 'trial'", *conditions])))
+        return build_trials(filter_runs(store, [f"tags.`{KIND_TAG}` = 'trial'", *conditions]))
 
 
 @contextmanager
@@ -216,12 +204,6 @@ def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
     return [{key: by_key[key][step] for key in CURVE_METRICS} for step in steps]
 
 
-def read_predictions(store: Store, run_id: str) -> Predictions | None:
-    """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
-    content = read_artifact(store, run_id, PREDICTIONS_FILE)
-    return None if content is None else unpack_predictions(content)
-
-
 def has_same_validation_images(
     a: StoredTrial, predictions_a: Predictions, b: StoredTrial, predictions_b: Predictions
 ) -> bool:
@@ -233,86 +215,3 @@ def has_same_validation_images(
         and np.array_equal(predictions_a.index, predictions_b.index)
         and np.array_equal(predictions_a.labels, predictions_b.labels)
     )
-
-
-def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
-    """The splits a trial was trained and scored on, read again from the data.
-
-    data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
-    the data is not at hand, or other data is.
-    """
-    owner_name = f"{trial.name} (run {trial.run_id})"
-    content = read_artifact(store, trial.run_id, CONFIG_FILE)
-    if content is None:
-        raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
-    expected = trial.tags.get(DATA_TAG)
-    if expected is None:
-        raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
-    data = build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name)
-    return load_matching_splits(data, expected, trial.name)
-
-
-def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
-    """The data section of a trial's config.yaml; whose: for a message."""
-    import yaml
-
-    try:
-        section = yaml.safe_load(content)["data"]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _build_altered_config_error(owner_name, f"found none ({type(error).__name__})") from None
-    if not isinstance(section, Mapping):
-        raise _build_altered_config_error(owner_name, f"found a {type(section).__name__}")
-    return section
-
-
-def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_name: str = "a trial") -> DataConfig:
-    """The data section of a trial's config.yaml, with where its images are to be found here.
-
-    whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
-    """
-    from pydantic import ValidationError
-
-    location: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
-    for key in location:
-        if key in section:
-            raise _build_altered_config_error(owner_name, f"found the key {key}, which a trial does not keep")
-    try:
-        config = DataConfig.model_validate({"include_validation": False, **section, **location})
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        field = ".".join(map(str, mistake["loc"]))
-        raise _build_altered_config_error(owner_name, f"found that of {field[:80]}: {mistake['msg']}") from None
-    if config.source == "drawn" and config.images > _MAX_DRAWN_IMAGES:
-        raise _build_altered_config_error(owner_name, f"found more than {_MAX_DRAWN_IMAGES:,} images to draw")
-    return config
-
-
-def _build_altered_config_error(owner_name: str, finding: str) -> DataError:
-    return DataError(
-        f"the config.yaml of {owner_name} is damaged or was altered: expected the data section that a sweep writes, "
-        f"{finding}; take another trial, or train it again."
-    )
-
-
-def unpack_predictions(content: bytes) -> Predictions:
-    """The content of a predictions.npz; ValueError where it is something else."""
-    # No pickle: whoever can write to a store could else run code here.
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return Predictions(
-                np.asarray(file["index"], np.int64),
-                np.asarray(file["labels"], np.int64),
-                np.asarray(file["probabilities"], np.float32),
-            )
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None
-
-
-def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
-    """A trial's predictions; None where the store has none, or a damaged file."""
-    # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
-    content = read_artifact(store, run_id, PREDICTIONS_FILE)
-    try:
-        return None if content is None else unpack_predictions(content)
-    except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
-        return None

@@ -20,6 +20,7 @@ from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.pair import compare_trials, find_trial
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.runs import RunInfo, kill_run, link_attempts, start_run
 from fmnist_sweep.tracking.store import (
     Store,
@@ -28,7 +29,7 @@ from fmnist_sweep.tracking.store import (
     open_existing_store,
     open_store,
 )
-from fmnist_sweep.tracking.trials import StoredTrial, read_predictions, read_trials
+from fmnist_sweep.tracking.trials import StoredTrial, read_trials
 from tests.conftest import Command
 
 TINY = (

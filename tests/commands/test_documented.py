@@ -38,7 +38,8 @@ from fmnist_sweep.report.documented.write_ups import (
 )
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
-from fmnist_sweep.tracking.runs import log_files, search_runs
+from fmnist_sweep.tracking.queries import search_runs
+from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
 

@@ -24,9 +24,11 @@ from fmnist_sweep.text import create_console, make_lines_printable, make_printab
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
-from fmnist_sweep.tracking.runs import RunInfo, log_files, start_run
+from fmnist_sweep.tracking.run_files import log_files
+from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.trials import StoredTrial, build_data_config, build_trials, load_trial_splits, read_trials
+from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_splits
+from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials
 from tests.conftest import Command
 
 # Clears the screen, sets the window's title, goes back over the line, begins one of its own, turns the text round.

@@ -240,7 +240,7 @@ def look(folder: Path) -> Found:
 
 def _confirmation(store: Any, run: Any) -> Found:
     from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG, TEST_PREDICTIONS_FILE
-    from fmnist_sweep.tracking.runs import read_artifact
+    from fmnist_sweep.tracking.run_files import read_artifact
     from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
     tags, run_id = run.data.tags, run.info.run_id

@@ -30,7 +30,8 @@ from fmnist_sweep.promotion.candidates import PromotionTarget
 from fmnist_sweep.report.publish import rebuild_report
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.tracking.runs import RunInfo, log_files, read_artifact, start_run
+from fmnist_sweep.tracking.run_files import log_files, read_artifact
+from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.tracking.store import (
     Store,
     build_default_uri,
@@ -269,7 +270,7 @@ class Bomb:
 
 def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp_path: Path) -> None:
     from fmnist_sweep.files import pack_arrays
-    from fmnist_sweep.tracking.trials import unpack_predictions
+    from fmnist_sweep.tracking.predictions import unpack_predictions
 
     mark, content = tmp_path / "ran", io.BytesIO()
     bomb: NDArray[Any] = np.array([Bomb(mark)], dtype=object)

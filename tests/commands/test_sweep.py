@@ -20,7 +20,7 @@ import yaml
 
 from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
-from fmnist_sweep.tracking.trials import build_data_config
+from fmnist_sweep.tracking.trial_data import build_data_config
 from tests.conftest import Command
 
 EPOCHS, TRIALS, LIMIT = 2, 2, 400

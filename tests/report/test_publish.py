@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.report.publish import read_findings, save_report
-from fmnist_sweep.tracking.runs import read_artifact, search_runs
+from fmnist_sweep.tracking.queries import search_runs
+from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from tests.support.servers import Server
 

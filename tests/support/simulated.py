@@ -29,7 +29,8 @@ from fmnist_sweep.sweep import parcels
 from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.tracking.runs import RunInfo, log_files, start_run
+from fmnist_sweep.tracking.run_files import log_files
+from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart
 from fmnist_sweep.training.optimization import find_best_epoch

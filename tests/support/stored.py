@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.tracking.trials import Predictions, StoredTrial
+from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.trials import StoredTrial
 
 # How often the labels are taken for one another: the upper body and the shoes, as in Fashion-MNIST.
 _ALIKE = ((0, 2, 3, 4, 6), (5, 7, 9))

@@ -403,7 +403,7 @@ def _render_runs(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Ite
 def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     runs = page.recipe_runs.all_runs
     sweeps = {str(run.trial.tags[SWEEP_ID_TAG]) for run in runs}
-    from fmnist_sweep.tracking.runs import search_runs
+    from fmnist_sweep.tracking.queries import search_runs
 
     sweep_tags = [tags.data.tags for sweep in sweeps for tags in search_runs(page.store, _make_sweep_tags(sweep))]
     return {

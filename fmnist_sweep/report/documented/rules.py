@@ -14,7 +14,7 @@ from fmnist_sweep.analysis import comparison, score_classes
 from fmnist_sweep.analysis.comparison import Repeats
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
-from fmnist_sweep.tracking.trials import Predictions
+from fmnist_sweep.tracking.predictions import Predictions
 from fmnist_sweep.training.evaluation import find_most_confused
 
 MIN_RUNS = 3  # trainings with different seeds

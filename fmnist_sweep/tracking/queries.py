@@ -1,0 +1,127 @@
+"""Runs looked up in the store: by their tags, by id, the newest, those of a sweep that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking.names import KIND_TAG
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as Run  # other rooms import it from here, to annotate with
+
+    from fmnist_sweep.tracking.store import Store
+
+_PAGE_SIZE = 1000
+
+
+def search_runs(store: Store, tags: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags. A key that begins with `attributes.` means an attribute, not a tag."""
+    return filter_runs(store, [_build_condition(tags)])
+
+
+def filter_runs(store: Store, conditions: Sequence[str]) -> list[Run]:
+    """The active runs that meet all conditions, each in MLflow's filter language; for this room alone."""
+    return _query_runs(store, [store.experiment_id], " and ".join(conditions))
+
+
+def search_all_experiments(store: Store, tags: Mapping[str, str]) -> list[Run]:
+    """The active runs with these tags in all experiments of a store."""
+    experiments = read_all_pages(
+        lambda token: store.client.search_experiments(max_results=_PAGE_SIZE, page_token=token)
+    )
+    return _query_runs(store, [str(each.experiment_id) for each in experiments], _build_condition(tags))
+
+
+def list_newest_runs(store: Store, tags: Mapping[str, str], limit: int) -> list[Run]:
+    """The active runs with these tags that began last, the newest first."""
+    order = ["attributes.start_time DESC"]
+    return list(
+        store.client.search_runs([store.experiment_id], _build_condition(tags), max_results=limit, order_by=order)
+    )
+
+
+def list_ended_sweeps(store: Store) -> list[Run]:
+    """The runs of sweeps whose command has ended, the latest end first: an extended sweep ends later than it began."""
+    runs = filter_runs(store, [f"tags.`{KIND_TAG}` = 'sweep'", "attributes.status != 'RUNNING'"])
+    return sorted(runs, key=lambda run: -(run.info.end_time or 0))
+
+
+def read_all_pages(read_page: Callable[[str | None], Any]) -> list[Any]:
+    """The entries of all pages of a search. read_page: takes a page's token, None for the first page."""
+    entries: list[Any] = []
+    token: str | None = None
+    while True:
+        page = read_page(token)
+        entries += page
+        token = page.token
+        if not token:
+            return entries
+
+
+def _query_runs(store: Store, experiments: list[str], condition: str) -> list[Run]:
+    return read_all_pages(
+        lambda token: store.client.search_runs(experiments, condition, max_results=_PAGE_SIZE, page_token=token)
+    )
+
+
+def _build_condition(tags: Mapping[str, str]) -> str:
+    names = {key: key if key.startswith("attributes.") else f"tags.`{key}`" for key in tags}
+    return " and ".join(f"{names[key]} = {quote_value(value)}" for key, value in tags.items())
+
+
+def quote_value(value: str) -> str:
+    """A value in quotation marks, as in a condition. Raises StoreError for one with both kinds of these marks.
+
+    MLflow's filter language has no escapes.
+    """
+    quotes = [quote for quote in ("'", '"') if quote not in value]
+    if not quotes:
+        raise StoreError(f"{value!r} cannot be looked up in a store: it has both kinds of quotation marks.")
+    return f"{quotes[0]}{value}{quotes[0]}"
+
+
+def read_run(store: Store, run_id: str) -> Run | None:
+    """The run with this id, deleted or not; None if the store has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def read_run_name(store: Store, run_id: str) -> str | None:
+    """The name of a run; None if the store does not say."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.client.get_run(run_id).info.run_name)
+    except MlflowException:
+        return None
+
+
+def read_run_params(store: Store, run_id: str) -> Mapping[str, str]:
+    """The logged parameters of a run, all of them text."""
+    params: Mapping[str, str] = store.client.get_run(run_id).data.params
+    return params
+
+
+def is_run_active(store: Store, run_id: str) -> bool:
+    """Whether the store has this run and it is not deleted."""
+    return read_active_run(store, run_id) is not None
+
+
+def is_run_finished(store: Store, run_id: str) -> bool:
+    """Whether the store has this run, not deleted and with everything that belongs to it."""
+    run = read_active_run(store, run_id)
+    return run is not None and bool(run.info.status == "FINISHED")
+
+
+def read_active_run(store: Store, run_id: str) -> Run | None:
+    """The run with this id; None if the store has none, or only a deleted one."""
+    run = read_run(store, run_id)
+    return run if run is not None and run.info.lifecycle_stage == "active" else None

@@ -1,0 +1,77 @@
+"""The data of a stored trial, loaded again: its config.yaml says what it was, and may be of anybody's making."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.data import DataConfig, Splits, load_matching_splits
+from fmnist_sweep.errors import DataError
+from fmnist_sweep.tracking.names import CONFIG_FILE, DATA_TAG
+from fmnist_sweep.tracking.run_files import read_artifact
+
+if TYPE_CHECKING:
+    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.tracking.trials import StoredTrial
+
+# More than a sweep would draw, so that a foreign config.yaml cannot fill the memory.
+_MAX_DRAWN_IMAGES = 1_000_000
+
+
+def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
+    """The splits a trial was trained and scored on, read again from the data.
+
+    data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
+    the data is not at hand, or other data is.
+    """
+    owner_name = f"{trial.name} (run {trial.run_id})"
+    content = read_artifact(store, trial.run_id, CONFIG_FILE)
+    if content is None:
+        raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
+    expected = trial.tags.get(DATA_TAG)
+    if expected is None:
+        raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
+    data = build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name)
+    return load_matching_splits(data, expected, trial.name)
+
+
+def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
+    """The data section of a trial's config.yaml; whose: for a message."""
+    import yaml
+
+    try:
+        section = yaml.safe_load(content)["data"]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _build_altered_config_error(owner_name, f"found none ({type(error).__name__})") from None
+    if not isinstance(section, Mapping):
+        raise _build_altered_config_error(owner_name, f"found a {type(section).__name__}")
+    return section
+
+
+def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_name: str = "a trial") -> DataConfig:
+    """The data section of a trial's config.yaml, with where its images are to be found here.
+
+    whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
+    """
+    from pydantic import ValidationError
+
+    location: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
+    for key in location:
+        if key in section:
+            raise _build_altered_config_error(owner_name, f"found the key {key}, which a trial does not keep")
+    try:
+        config = DataConfig.model_validate({"include_validation": False, **section, **location})
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        field = ".".join(map(str, mistake["loc"]))
+        raise _build_altered_config_error(owner_name, f"found that of {field[:80]}: {mistake['msg']}") from None
+    if config.source == "drawn" and config.images > _MAX_DRAWN_IMAGES:
+        raise _build_altered_config_error(owner_name, f"found more than {_MAX_DRAWN_IMAGES:,} images to draw")
+    return config
+
+
+def _build_altered_config_error(owner_name: str, finding: str) -> DataError:
+    return DataError(
+        f"the config.yaml of {owner_name} is damaged or was altered: expected the data section that a sweep writes, "
+        f"{finding}; take another trial, or train it again."
+    )
