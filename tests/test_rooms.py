@@ -30,8 +30,8 @@ ROOMS = (
 FOR_ALL = {"errors", "files", "text", "interrupts"}
 ENTRANCES = {"__init__", "__main__"}  # may import any room
 ONE_DOOR = {
-    "hydra": {"config", "__main__"},
-    "omegaconf": {"config", "__main__"},
+    "hydra": {"config"},
+    "omegaconf": {"config"},
     "keras_tuner": {"search"},
     "ray": {"executors"},
     "mlflow": {"tracking"},

@@ -8,6 +8,7 @@ import sys
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError, ExitCode
 
 
@@ -76,7 +77,7 @@ _ALLOWED_GROUPS = ("promote", "executor", "checkpoint", "plan")
 def _refuse_other_overrides(overrides: tuple[str, ...]) -> None:
     replacements = {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
     for override in overrides:
-        key = override.lstrip("+~").split("=", 1)[0]
+        key = parse_override_key(override)
         if key in replacements:
             raise ConfigError(f"{override}: say it with {replacements[key]} here.")
         if "=" not in override or key.split(".")[0] not in _ALLOWED_GROUPS:

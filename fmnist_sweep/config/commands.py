@@ -3,78 +3,58 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fmnist_sweep.config.identity import Study
-from fmnist_sweep.config.job import Job, is_override_of
+from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.keys import find_value
+from fmnist_sweep.config.overrides import drop_overrides, format_override_value, is_override_of
 from fmnist_sweep.text import mask_credentials
 
 
-def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason: str | None, threads: int) -> str:
-    """The one command that trains exactly this trial again.
+def build_sweep_command(arguments: Iterable[str]) -> str:
+    """The command `python -m fmnist_sweep` with these arguments, quoted for a shell, without credentials."""
+    return mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *arguments]))
 
-    drawn_for: why drawn data stood in, or None. threads: it was trained on; with another number of them, sums are added
+
+def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason: str | None, threads: int) -> str:
+    """The command that trains exactly this trial again.
+
+    fallback_reason: why drawn data stood in, or None. threads: how many it was trained with; another number would add
     up in another order.
     """
-    pinned_values = {key: _look_up(config, key) for key in study.tuned_keys}
-    pinned_values["train.epochs"] = config["train"]["epochs"]
-    pinned_values["train.precision"] = config["train"]["precision"]
-    pinned_values["seed"] = config["seed"]
-    if config["train"]["schedule"].get("over_epochs") is not None:  # a rung of Hyperband trains a part of it
-        pinned_values["train.schedule.over_epochs"] = config["train"]["schedule"]["over_epochs"]
+    pinned_keys = [*study.tuned_keys, "train.epochs", "train.precision", "seed"]
+    if find_value(config, "train.schedule.over_epochs") is not None:  # a rung of Hyperband trains a part of it
+        pinned_keys.append("train.schedule.over_epochs")
     overrides = [
         override
-        for override in study.job.overrides
+        for override in drop_overrides(study.job.overrides, *pinned_keys, "executor", "plan", "fresh", "hydra")
         # Of the search, a single trial keeps what its best epoch is chosen by.
-        if not is_override_of(override, (*pinned_values, "search", "executor", "plan", "fresh", "hydra"))
-        or is_override_of(override, ("search.objective",))
+        if not is_override_of(override, ("search",)) or is_override_of(override, ("search.objective",))
     ]
-    if fallback_reason is None and study.job.config.data.source != "drawn":
-        # Elsewhere, without the data, drawn images would be no repetition.
-        overrides = [
-            *(override for override in overrides if not is_override_of(override, ("data.fallback",))),
-            "data.fallback=null",
-        ]
+    data = study.job.config.data
     if fallback_reason is not None:
-        data = study.job.config.data
-        overrides = [override for override in overrides if not is_override_of(override, ("data",))]
+        overrides = drop_overrides(overrides, "data")
         overrides += ["data=drawn", f"data.images={data.images}", f"data.drawn_seed={data.drawn_seed}"]
         overrides += [f"data.validation={data.validation}", f"data.split_seed={data.split_seed}"]
         overrides += [] if data.limit is None else [f"data.limit={data.limit}"]
+    elif data.source != "drawn":
+        # On a machine without the data, drawn images would be no repetition.
+        overrides = [*drop_overrides(overrides, "data.fallback"), "data.fallback=null"]
     overrides += ["executor=in_process", f"executor.threads={threads}"]
-    words = [
-        "python",
-        "-m",
-        "fmnist_sweep",
-        *study.job.flags,
-        *overrides,
-        *(f"{key}={_format_override_value(value)}" for key, value in pinned_values.items()),
-    ]
-    return mask_credentials(shlex.join(words))
+    # A key that is both tuned and pinned is given once, where it stands first.
+    pinned = [f"{key}={format_override_value(find_value(config, key))}" for key in dict.fromkeys(pinned_keys)]
+    return build_sweep_command([*study.job.flags, *overrides, *pinned])
 
 
 def build_study_command(job: Job) -> str:
     """The command that runs, or continues, one study alone."""
     if job.command is not None:
         return mask_credentials(job.command)
-    overrides = [override for override in job.overrides if not is_override_of(override, ("fresh", "plan", "hydra"))]
-    return mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *job.flags, *overrides]))
+    return build_sweep_command([*job.flags, *drop_overrides(job.overrides, "fresh", "plan", "hydra")])
 
 
 def build_continuing_command(command: str) -> str:
-    """The command that goes on with what this one began."""
+    """The command that continues what this one began."""
     return shlex.join(word for word in shlex.split(command) if not word.startswith("fresh="))
-
-
-def _look_up(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
-def _format_override_value(value: object) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

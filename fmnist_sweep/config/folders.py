@@ -12,12 +12,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def find_conf_folder() -> Path:
-    """The config groups: beside the package in a checkout, inside it when installed."""
+    """The folder of the config groups."""
     return _find_folder("conf")
 
 
 def find_experiments_folder() -> Path:
-    """The recipes of the documented models."""
+    """The folder of the recipes."""
     return _find_folder("experiments")
 
 
@@ -27,6 +27,13 @@ def _find_folder(name: str) -> Path:
 
 
 def read_recipes() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each experiment recipe by name."""
+    """Each recipe's name and content."""
     for path in sorted(find_experiments_folder().glob("*.yaml")):
         yield path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def read_option(path: Path) -> Any:
+    """What one option of a config group sets, by section of the config."""
+    text = path.read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    return content if "@package _global_" in text else {path.parent.name: content}

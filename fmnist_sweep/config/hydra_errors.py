@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from fmnist_sweep.config.folders import find_conf_folder
+from fmnist_sweep.config.folders import find_conf_folder, read_option
+from fmnist_sweep.config.keys import find_value
 
 
 def describe_hydra_error(error: BaseException) -> str:
@@ -98,7 +97,7 @@ def _list_keys(group: str) -> list[str]:
         return [*groups, "experiment", "seed", "plan", "fresh"]
     keys: dict[str, None] = {}
     for _, content in _read_options(group.split(".")[0]):
-        value = _get_value(content, group)
+        value = find_value(content, group)
         keys |= dict.fromkeys(value if isinstance(value, Mapping) else {})
     return [key for key in keys if key != "defaults"]
 
@@ -107,20 +106,13 @@ def _list_options_with(key: str) -> list[str]:
     group, _, name = key.rpartition(".")
     options = []
     for option, content in _read_options(key.split(".")[0]):
-        value = _get_value(content, group)
+        value = find_value(content, group)
         if isinstance(value, Mapping) and name in value:
             options.append(option)
     return options
 
 
-def _read_options(top: str) -> Iterator[tuple[str, Any]]:
-    """Each option of a group, and what it sets in it."""
-    for file in sorted((find_conf_folder() / top).glob("*.yaml")):
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        yield file.stem, content.get(top, {}) if "@package _global_" in file.read_text(encoding="utf-8") else content
-
-
-def _get_value(content: Any, key: str) -> Any:
-    for part in key.split(".")[1:]:
-        content = content.get(part) if isinstance(content, Mapping) else None
-    return content
+def _read_options(group: str) -> Iterator[tuple[str, Any]]:
+    """Each option of a group, and what it sets, by section of the config."""
+    for path in sorted((find_conf_folder() / group).glob("*.yaml")):
+        yield path.stem, read_option(path)

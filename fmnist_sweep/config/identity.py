@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fmnist_sweep.config.job import SEARCH, Job
+from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.search import tunable
 
 # Libraries whose version can change a trial's result.
@@ -73,15 +74,14 @@ def label_studies(jobs: Sequence[Job]) -> list[str]:
     common_overrides = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
     study_labels = []
     for job in jobs:
-        if job.label is not None:
-            study_labels.append(job.label)
-            continue
         own_overrides = [override for override in job.overrides if override not in common_overrides]
-        study_labels.append(
-            " · ".join(_format_setting(*override.lstrip("+~").split("=", 1)) for override in own_overrides)
-            or _make_default_label(job)
-        )
+        settings = " · ".join(map(_format_override, own_overrides))
+        study_labels.append(job.label if job.label is not None else settings or _make_default_label(job))
     return study_labels
+
+
+def _format_override(override: str) -> str:
+    return _format_setting(parse_override_key(override), override.partition("=")[2])
 
 
 def _make_default_label(job: Job) -> str:
@@ -104,7 +104,7 @@ _LABEL_FORMATS = {
 }
 
 
-def _format_setting(key: str, value: object = "") -> str:
+def _format_setting(key: str, value: object) -> str:
     if key in _LABEL_FORMATS:
         return _LABEL_FORMATS[key].format(value)
     group, _, name = key.rpartition(".")

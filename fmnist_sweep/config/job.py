@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fmnist_sweep.config.schema import Config
 
@@ -42,20 +41,3 @@ class Job:
     label: str | None = None
     command: str | None = None
     extra_tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def is_override_of(override: str, keys: tuple[str, ...]) -> bool:
-    """Whether an override is of one of these keys, or of one below."""
-    name = override.lstrip("+~").split("=", 1)[0]
-    return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
-
-
-def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config as dotted keys; lists stay whole."""
-    flat_values: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat_values.update(flatten_config(value, f"{prefix}{key}."))
-        else:
-            flat_values[f"{prefix}{key}"] = value
-    return flat_values

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fmnist_sweep.config.overrides import format_override_value
 from fmnist_sweep.search import tunable
 
 # From a dotted key to the words that say where its value was written.
@@ -140,16 +141,3 @@ def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
     close_matches = difflib.get_close_matches(key, list(allowed), n=1)
     hint = f"did you mean {close_matches[0]}? " if close_matches else ""
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
-
-
-def format_override_value(value: Any) -> str:
-    """A value as it is typed on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {format_override_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(format_override_value, value))}]"
-    return str(value)

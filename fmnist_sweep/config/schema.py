@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
-from fmnist_sweep.config import refusals
-from fmnist_sweep.config.refusals import Locator
+from fmnist_sweep.config.overrides import format_override_value
+from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import ask_and_tell as search
@@ -245,7 +245,7 @@ def _choose_executor_schema(value: Mapping[str, Any], locate: Locator) -> type[E
 def _look_up(registry: Mapping[str, Any], key: str, name: Any, locate: Locator) -> Any:
     if not isinstance(name, str) or name not in registry:
         allowed = ", ".join(registry)
-        raise ConfigError(f"{key}={refusals.format_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
+        raise ConfigError(f"{key}={format_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
     return registry[name]
 
 
@@ -254,9 +254,8 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_targets(raw, locate)
     for key in raw:
         if key not in ROOT_KEYS:
-            raise ConfigError(
-                f"{key}={refusals.format_override_value(raw[key])} ({locate(key)}): {refusals.describe_unknown_key(key, ROOT_KEYS)}."
-            )
+            reason = describe_unknown_key(key, ROOT_KEYS)
+            raise ConfigError(f"{key}={format_override_value(raw[key])} ({locate(key)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
     train = values["train"]
@@ -289,9 +288,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
 
 def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"{section}={refusals.format_override_value(value)} ({locate(section)}): expected a group's settings."
-        )
+        raise ConfigError(f"{section}={format_override_value(value)} ({locate(section)}): expected a group's settings.")
     return value
 
 
@@ -300,20 +297,20 @@ def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> d
     try:
         return schema.model_validate(dict(value)).model_dump(warnings=False)
     except ValidationError as error:
-        raise ConfigError(refusals.describe_validation_error(section, value, schema, error, locate)) from None
+        raise ConfigError(describe_validation_error(section, value, schema, error, locate)) from None
 
 
 def _check_seed(value: Any, locate: Locator) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
         raise ConfigError(
-            f"seed={refusals.format_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
+            f"seed={format_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
         )
     return value
 
 
 def _check_flag(key: str, value: Any, locate: Locator) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{key}={refusals.format_override_value(value)} ({locate(key)}): expected true or false.")
+        raise ConfigError(f"{key}={format_override_value(value)} ({locate(key)}): expected true or false.")
     return value
 
 
@@ -323,7 +320,7 @@ def _refuse_targets(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -
         path = f"{prefix}{key}"
         if key == "_target_":
             raise ConfigError(
-                f"{path}={refusals.format_override_value(value)} ({locate(path)}): a config names no code; remove it."
+                f"{path}={format_override_value(value)} ({locate(path)}): a config names no code; remove it."
             )
         if isinstance(value, Mapping):
             _refuse_targets(value, locate, f"{path}.")
@@ -333,8 +330,8 @@ def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:
     epochs = config.settings["train"]["epochs"]
     if config.search.name == "hyperband" and tunable.is_tunable(epochs):
         raise ConfigError(
-            f"train.epochs={refusals.format_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the epochs "
-            "of each trial; give the longest as a plain number."
+            f"train.epochs={format_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the "
+            "epochs of each trial; give the longest as a plain number."
         )
 
 

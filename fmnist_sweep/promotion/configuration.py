@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fmnist_sweep.config.identity import hash_content
-from fmnist_sweep.config.job import CONFIRMATION, Job, is_override_of
+from fmnist_sweep.config.job import CONFIRMATION, Job
+from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking.names import (

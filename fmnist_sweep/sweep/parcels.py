@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from fmnist_sweep.config.commands import build_trial_command
-from fmnist_sweep.config.job import flatten_config
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.report.artifacts import make_trial_artifacts

@@ -17,7 +17,8 @@ from typing import Any
 
 from fmnist_sweep.config.commands import build_continuing_command, build_study_command
 from fmnist_sweep.config.identity import hash_content
-from fmnist_sweep.config.job import SEARCH, Job, RunKinds, flatten_config
+from fmnist_sweep.config.job import SEARCH, Job, RunKinds
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.leaderboard import TrialRecord, find_best_record

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.config.folders import find_experiments_folder, read_recipes
 from fmnist_sweep.config.identity import identify_study
-from fmnist_sweep.config.job import flatten_config
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.foreign import check_config_folder
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.conftest import Command
+from tests.support import ROOT
 
 QUICK = ("data=drawn", "data.images=200", "plan=true")
 CALLBACK = "x: {_target_: trap.Callback}\n"
@@ -91,7 +94,8 @@ def test_what_hydra_documents_and_names_no_code_stays_allowed(words: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("--cfg", "hydra"), ("--info", "all"), ("--cfg", "job", "hydra.verbose=true")]
+    "words",
+    [("--help",), ("--hydra-help",), ("--cfg", "hydra"), ("--info", "all"), ("--cfg", "job", "hydra.verbose=true")],
 )
 def test_hydras_own_answers_still_come(words: tuple[str, ...], sweep: Command, trapped: Path) -> None:
     done = sweep(*words, *QUICK, cwd=trapped)
@@ -162,6 +166,41 @@ def test_what_no_search_of_files_finds_is_refused_once_composed(
     files, words = UNSEEN[kind]
     written(tmp_path / "x", {"own/model/any.yaml": "{}", **files})
     check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
+
+
+@pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--cfg=job", "--info=config"])
+@pytest.mark.parametrize("override", ["+hydra.callbacks.x._target_=trap.Callback", "hydra.searchpath=[pkg://trap]"])
+def test_no_question_to_hydra_runs_what_it_names(flag: str, override: str, sweep: Command, trapped: Path) -> None:
+    check_refused(sweep(flag, override, *QUICK, cwd=trapped), trapped)
+
+
+def test_help_does_not_configure_logging_with_what_is_outside_of_the_folder(
+    sweep: Command, trapped: Path, tmp_path: Path
+) -> None:
+    files, _ = UNSEEN["logging outside of it"]
+    written(tmp_path / "x", {"own/model/any.yaml": "{}", **files})
+    words = ("--help", "experiment=../../out")
+    check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
+
+
+@pytest.mark.parametrize("override", ["+hydra.callbacks.x._target_=trap.Callback", "hydra.searchpath=[pkg://trap]"])
+def test_what_is_composed_within_another_command_is_checked_as_well(override: str) -> None:
+    with pytest.raises(ConfigError, match="a config is data"):
+        compose_job([override])
+
+
+def test_no_config_is_composed_without_its_check() -> None:
+    calls = [
+        (path.name, line.strip())
+        for path in sorted((ROOT / "fmnist_sweep" / "config").glob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\b(hydra\.(compose|main)|load_configuration)\(|hydra\._internal.* import", line)
+    ]
+    assert calls == [
+        ("command_line.py", "ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)"),
+        ("compose.py", "config = hydra.compose(MAIN_CONFIG, list(overrides), return_hydra_config=True)"),
+        ("foreign.py", "from hydra._internal.utils import get_args_parser"),
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-name", "-cn", "--config-n", "--config-p"])

@@ -13,7 +13,7 @@ from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study
-from fmnist_sweep.config.job import flatten_config
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import DataConfig, load_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal

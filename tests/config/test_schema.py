@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fmnist_sweep.config.compose import ValueOrigins, compose_data, compose_job
+from fmnist_sweep.config.compose import compose_data, compose_job
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
+from fmnist_sweep.config.origins import ValueOrigins
 from fmnist_sweep.config.schema import Config, check_config
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import tunable
@@ -231,7 +232,7 @@ def test_a_tunable_given_as_a_mapping_takes_the_place_of_what_was_there(key: str
 
 
 def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path) -> None:
-    from fmnist_sweep.config.compose import replace_tunables
+    from fmnist_sweep.config.overrides import replace_tunables
 
     given = ["-m", "optimizer=rmsprop,adam", "model.filters={tune: int, min_value: 8, max_value: 64}"]
     done = subprocess.run(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.config.job import flatten_config
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.report.documented.rules import (

@@ -15,7 +15,8 @@ import yaml
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import identify_study
-from fmnist_sweep.config.job import flatten_config
+from fmnist_sweep.config.keys import flatten_config
+from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.data import DataConfig, Split, load_matching_splits
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking.models import UnusableModel
@@ -125,7 +126,7 @@ def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         "experiment": "NUMBER",
     }
     for override in overrides:
-        key = override.lstrip("+~").split("=", 1)[0]
+        key = parse_override_key(override)
         if key in options:
             raise ConfigError(f"{override}: say it with {options[key]} here.")
     return [word for word in arguments if "=" not in word], overrides

@@ -1,0 +1,143 @@
+"""The command line of `python -m fmnist_sweep`: the jobs that it describes, or a question that Hydra answers itself."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fmnist_sweep.config.compose import (
+    MAIN_CONFIG,
+    VERSION_BASE,
+    check_job,
+    compose_config,
+    explain_hydra_errors,
+    register_recipes,
+    search_configs,
+)
+from fmnist_sweep.config.folders import find_conf_folder
+from fmnist_sweep.config.foreign import check_config_folder, parse_arguments
+from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.overrides import is_override_of, replace_tunables
+from fmnist_sweep.errors import ConfigError
+
+
+def compose_jobs(arguments: Sequence[str]) -> list[Job]:
+    """Every job of a command line, composed and checked, in Hydra's order; none if it asks Hydra a question.
+
+    Raises ConfigError, which names the first mistake, and SystemExit after some of Hydra's answers.
+    """
+    folder = check_config_folder(arguments)
+    arguments = replace_tunables(arguments)
+    options = parse_arguments(arguments)
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--config-dir={options.config_dir}: there is no such folder.")
+    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+        _answer_question(arguments, options, folder)
+        return []
+    if options.resolve:
+        raise ConfigError("--resolve is for --cfg and --help: add one of them, or leave it out.")
+    if options.run and options.multirun:
+        raise ConfigError("--run and --multirun exclude each other: give one of them.")
+    configs = _compose_configs(options, folder)
+    if not configs:
+        raise ConfigError("these overrides describe no job: a glob matches no option of its group.")
+    configure_log(configs[-1].hydra.job_logging, configs[-1].hydra.verbose)  # silence libraries, as conf/ says
+    flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
+    return [replace(check_job(config), flags=flags) for config in configs]
+
+
+def _compose_configs(options: argparse.Namespace, folder: Path | None) -> list[DictConfig]:
+    with search_configs(folder):
+        if not (options.multirun or _is_multirun_mode(options.overrides)):
+            return [compose_config(options.overrides)]
+        return [compose_config(overrides) for overrides in _expand_choices(options.overrides)]
+
+
+def _is_multirun_mode(overrides: Sequence[str]) -> bool:
+    """Whether hydra.mode=MULTIRUN is among the overrides."""
+    hydra_overrides = [override for override in overrides if is_override_of(override, ("hydra",))]
+    return bool(hydra_overrides) and compose_config(hydra_overrides).hydra.mode == RunMode.MULTIRUN
+
+
+def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a multirun: every combination of what is to be swept over.
+
+    Order and spelling are those of Hydra's basic sweeper: labels and the commands that continue studies hold them.
+    """
+    hydra_overrides: list[str] = []
+    choices: dict[str, list[str]] = {}
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    for override in parser.parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if override.is_hydra_override():
+            if override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: Hydra's own settings cannot be swept over: give one value.")
+            hydra_overrides.append(str(override.input_line))
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            raise ConfigError(
+                f"{override.input_line}: an interval cannot be listed; give values, as in {key}=1,2, or a tunable."
+            )
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [[*hydra_overrides, *combination] for combination in itertools.product(*choices.values())]
+
+
+def _answer_question(arguments: Sequence[str], options: argparse.Namespace, folder: Path | None) -> None:
+    """Let Hydra answer --help, --cfg and the like, once it is known that it composes no code.
+
+    Hydra composes again to answer. Of what it composes then, it acts only on the logging settings, for --help.
+    """
+    if options.hydra_help:
+        arguments = ["--hydra-help"]  # composed without conf/config.yaml: overrides could only change Hydra's own
+    elif not options.shell_completion:  # composes the line that is being typed, and acts on nothing of it
+        with search_configs(folder):
+            compose_config(options.overrides)
+    register_recipes()
+    ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)
+    with _replace_arguments(arguments), _let_hydra_raise(), explain_hydra_errors():
+        ask(_run_nothing)()
+
+
+def _run_nothing(config: DictConfig) -> None:
+    raise AssertionError("Hydra was asked a question and ran a job")
+
+
+@contextmanager
+def _replace_arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra, which reads sys.argv, read these."""
+    previous = sys.argv[1:]
+    sys.argv[1:] = arguments
+    try:
+        yield
+    finally:
+        sys.argv[1:] = previous
+
+
+@contextmanager
+def _let_hydra_raise() -> Iterator[None]:
+    """Let Hydra raise its errors, which are then explained, instead of printing them and leaving."""
+    name = "HYDRA_FULL_ERROR"
+    previous = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = previous

@@ -1,0 +1,51 @@
+"""Where a value of a composed config was written: the command line, a recipe, or a file of a config group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, read_option
+from fmnist_sweep.config.keys import has_key
+from fmnist_sweep.config.overrides import parse_override_key
+
+
+class ValueOrigins:
+    """Finds where the values of one composed config were written.
+
+    overrides: the job's, as typed. choices: the option of each group. sources: the folders that Hydra searched.
+    """
+
+    def __init__(self, overrides: Sequence[str], choices: Mapping[str, str], sources: Sequence[str]) -> None:
+        self._overrides = overrides
+        self._choices = choices
+        self._sources = [Path(source) for source in sources if source and Path(source).is_dir()]
+
+    def locate(self, key: str) -> str:
+        """The file, or `command line`, in which the value of a dotted key was written."""
+        for override in reversed(self._overrides):
+            name = parse_override_key(override)
+            if name in self._choices:  # the choice of an option; the value is in that option's file
+                continue
+            # An override of model.filters.values decides model.filters, and the other way round.
+            if name == key or name.startswith(f"{key}.") or key.startswith(f"{name}."):
+                return "command line"
+        recipe = self._choices.get("experiment", "null")
+        if recipe != "null":
+            path = find_experiments_folder() / f"{recipe}.yaml"
+            if path.is_file() and has_key(yaml.safe_load(path.read_text(encoding="utf-8")), key):
+                return f"experiments/{path.name}"
+        return self._find_file(key)
+
+    def _find_file(self, key: str) -> str:
+        group = key.split(".", 1)[0]
+        # A regularization may also set keys of other groups, and it comes after them in the defaults list.
+        for candidate in ("regularization", group):
+            option = self._choices.get(candidate)
+            for folder in self._sources:
+                path = folder / candidate / f"{option}.yaml"
+                if path.is_file() and (candidate == group or has_key(read_option(path), key)):
+                    return f"{'conf' if folder == find_conf_folder() else folder}/{candidate}/{option}.yaml"
+        return "conf/config.yaml"

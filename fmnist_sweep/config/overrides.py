@@ -1,0 +1,64 @@
+"""Overrides in Hydra's grammar: their keys, their values as typed, and tunables, which replace what they override."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_FORCE_PREFIX = "++"
+_TUNABLE_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*tune\s*:")
+
+
+def parse_override_key(override: str) -> str:
+    """The key of an override, without its prefix (+, ++ or ~); a group's may have a package: `model@other`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def is_override_of(override: str, keys: Sequence[str]) -> bool:
+    """Whether an override sets one of these keys, or a key below one of them."""
+    name = parse_override_key(override)
+    return any(name == key or name.startswith((f"{key}.", f"{key}@")) for key in keys)
+
+
+def drop_overrides(overrides: Sequence[str], *keys: str) -> list[str]:
+    """The overrides that set none of these keys, and no key below one of them."""
+    return [override for override in overrides if not is_override_of(override, keys)]
+
+
+def format_override_value(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {format_override_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(format_override_value, value))}]"
+    return str(value)
+
+
+def replace_tunables(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments in which a tunable replaces the value that it overrides.
+
+    Hydra would merge its mapping into the tunable that stands there, so that a choice could not become a range. An
+    override before it therefore clears the value.
+    """
+    overrides: list[str] = []
+    for argument in arguments:
+        # Forced, because in a multirun the last override with the same prefix and key takes the place of all others.
+        overrides += [*_build_clearing_override(argument), argument]
+    return overrides
+
+
+def drop_clearing_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides without those that `replace_tunables` added."""
+    added = {clearing for override in overrides for clearing in _build_clearing_override(override)}
+    return tuple(override for override in overrides if override not in added)
+
+
+def _build_clearing_override(override: str) -> list[str]:
+    """The override that clears what this one sets if it sets a tunable; else none."""
+    tunable_match = _TUNABLE_OVERRIDE.match(override)
+    return [f"{_FORCE_PREFIX}{tunable_match.group(1)}=null"] if tunable_match else []
