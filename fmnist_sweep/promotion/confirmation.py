@@ -86,7 +86,7 @@ class EarlierPlan:
 
 def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
     """What earlier commands planned for each finalist."""
-    plan = plan_studies(jobs, locate_state_folder(jobs[0].config.tracking.uri), view)
+    plan = plan_studies(jobs, locate_state_folder(jobs[0].config.tracking.uri), view.say)
     descriptions = [planned.record.about if planned.record else {} for planned in plan]
     return [EarlierPlan(int(description.get("planned") or 0), description.get("token")) for description in descriptions]
 

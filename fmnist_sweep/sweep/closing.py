@@ -1,4 +1,4 @@
-"""What came of a study's trials, rolled up to its run and to its sweep's."""
+"""Closing of a study or sweep: what its trials came to is rolled up to its run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fmnist_sweep.config.job import SEARCH, RunKinds
-from fmnist_sweep.errors import ExitCode, StoreError
+from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import (
     TrialRecord,
     build_leaderboard,
@@ -27,12 +27,10 @@ from fmnist_sweep.report.publish import (
 )
 from fmnist_sweep.study.folder import OpenStudy, OpenSweep
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep.context import Sweep
+from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.delivery import read_clock_ms
-from fmnist_sweep.sweep.plan import PlannedStudy
-from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.sweep.parent_runs import refuse_deleted_run
 from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
-from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.run_files import read_artifacts
 from fmnist_sweep.tracking.runs import close_parent_run
 
@@ -42,47 +40,41 @@ def list_trial_records(record: StudyRecord) -> list[TrialRecord]:
     return [build_trial_record(history, record.about) for history in record.trained_trials]
 
 
-def close_study(sweep: Sweep, planned: PlannedStudy, opened: OpenStudy, seconds: float) -> list[TrialRecord]:
-    """Close a study's run with what its trials came to, and hand those back; seconds: spent on it in all."""
-    study, record, config = planned.study, opened.record, planned.study.job.config
-    records = list_trial_records(record)
-    description = f"Searched {', '.join(study.tuned_keys) or 'nothing'} with {config.search.name}."
-    if study.job.kinds is not SEARCH:
-        description = "One configuration, trained again with fresh seeds."
-    elif config.search.objective != "val_accuracy":
-        description += f" The search went by {config.search.objective}; the ranking is by validation accuracy."
+def close_study(study: StudyContext, seconds: float) -> list[TrialRecord]:
+    """Close a study's run with what its trials came to, and return the trials. seconds: spent on the study in all."""
+    records, opened = list_trial_records(study.record), study.opened
     summary = RunSummary(
-        report_name=f"{study.job.kinds.study}-{opened.folder.name}",
-        title=f"{study.job.kinds.study.capitalize()} {record.about['label']}",
-        kinds=study.job.kinds,
-        banner=planned.banner,
+        report_name=f"{study.kinds.study}-{opened.folder.name}",
+        title=f"{study.kinds.study.capitalize()} {study.record.about['label']}",
+        kinds=study.kinds,
+        banner=study.planned.banner,
         records=records,
-        description=description,
+        description=_describe_search(study),
         journal_tokens=[opened.token],
-        images={planned.splits.tag: prepare_validation_images(planned.splits)},
+        images={study.splits.tag: prepare_validation_images(study.splits)},
         failed=bool(records) and find_best_record(records) is None,
     )
-    close_run(sweep, opened, summary, seconds=seconds)
+    close_run(study.sweep, opened, summary, seconds=seconds)
     return records
 
 
-def refuse_deleted_run(sweep: Sweep, opened: OpenStudy | OpenSweep) -> None:
-    """StoreError when somebody deleted the run of a study or sweep, of which its journal knows."""
-    store, run_id = sweep.store, str(opened.record.run_id)
-    if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id)):
-        raise StoreError(
-            f"{mask_credentials(store.uri)} has no run {run_id} any more, of which {opened.journal.path} knows: restore "
-            "it there, or type the command with fresh=true to begin anew."
-        )
+def _describe_search(study: StudyContext) -> str:
+    if study.kinds is not SEARCH:
+        return "One configuration, trained again with fresh seeds."
+    search = study.config.search
+    description = f"Searched {', '.join(study.study.tuned_keys) or 'nothing'} with {search.name}."
+    if search.objective != "val_accuracy":
+        description += f" The search went by {search.objective}; the ranking is by validation accuracy."
+    return description
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """What the run of a study or sweep is closed with.
 
-    name: what its report is called here. searched: what was searched, in a sentence. journals: of its studies, as their
-    trials' runs are tagged. images: the validation images by data tag. kinds: of these runs. failed: a study has
-    trials, and all failed.
+    report_name: of the report's file. description: what was searched, in a sentence. journal_tokens: of the studies'
+    journals, as their trials' runs are tagged. images: the validation images by data tag. kinds: of the runs.
+    failed: whether a study has trials and all of them failed.
     """
 
     report_name: str
@@ -96,17 +88,23 @@ class RunSummary:
     failed: bool = False
 
 
-def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, **event_fields: float) -> None:
-    """Roll up to the run of a study or sweep: the best trial, its figures, leaderboard, report, description.
+def close_run(sweep: SweepContext, opened: OpenStudy | OpenSweep, summary: RunSummary, **event_fields: float) -> None:
+    """Give the run of a study or sweep its best trial, figures, leaderboard, report and description, and close it.
 
-    more: of the journal's last event.
+    event_fields: of the journal's last event.
     """
-    records, store, run_id = summary.records, sweep.store, str(opened.record.run_id)
-    winner = find_best_record(records)
+    run_id = str(opened.record.run_id)
     refuse_deleted_run(sweep, opened)
     opened.append_event("closing")
-    # Settled before the first try: said again, a figure of the same step and time is not logged twice.
+    # Settled before the first try: when it is repeated, a metric of the same step and time is not logged twice.
     step, end_time = opened.record.closings - 1, read_clock_ms()
+    sweep.delivery.call_with_retries(lambda: _close_in_store(sweep, run_id, summary, step, end_time))
+    opened.append_event("closed", **event_fields)
+
+
+def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step: int, end_time: int) -> None:
+    store, records = sweep.store, summary.records
+    winner = find_best_record(records)
     tags, metrics = {}, count_states(records)
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
@@ -115,39 +113,30 @@ def close_run(sweep: Sweep, opened: OpenStudy | OpenSweep, summary: RunSummary, 
             BEST_NAME_TAG: winner.name,
         }
         metrics["best_val_accuracy"] = winner.best_val_accuracy
+    figures = {} if winner is None else read_artifacts(store, winner.run_id)
+    findings = read_findings(
+        store, summary.journal_tokens, summary.images, [record.run_id for record in records], summary.kinds.trial
+    )
+    mark_ties(records, findings)
+    paragraphs = [summary.description, f"Command: `{sweep.command}`"]
+    tags[NOTE_TAG] = format_note(summary.title, summary.banner, records, paragraphs)
+    page = encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
+    files = {
+        "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),
+        REPORT_FILE: page,
+        **{f"best/{name}": content for name, content in figures.items()},
+    }
     status = "FAILED" if summary.failed else "FINISHED"
-
-    def close_in_store() -> None:
-        figures = {} if winner is None else read_artifacts(store, winner.run_id)
-        findings = read_findings(
-            store, summary.journal_tokens, summary.images, [record.run_id for record in records], summary.kinds.trial
-        )
-        mark_ties(records, findings)
-        paragraphs = [summary.description, f"Command: `{sweep.command}`"]
-        tags[NOTE_TAG] = format_note(summary.title, summary.banner, records, paragraphs)
-        page = encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
-        files = {
-            "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),
-            REPORT_FILE: page,
-            **{f"best/{name}": content for name, content in figures.items()},
-        }
-        close_parent_run(
-            store, run_id, status=status, metrics=metrics, step=step, ended=end_time, tags=tags, files=files
-        )
-        try:
-            save_report(store, run_id, summary.report_name, page)
-        except OSError as error:  # the run has it all the same, and nothing is to be trained again for it
-            path = locate_report(store, summary.report_name)
-            sweep.view.say(
-                f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow"
-            )
-
-    sweep.delivery.call_with_retries(close_in_store)
-    opened.append_event("closed", **event_fields)
+    close_parent_run(store, run_id, status=status, metrics=metrics, step=step, ended=end_time, tags=tags, files=files)
+    try:
+        save_report(store, run_id, summary.report_name, page)
+    except OSError as error:  # the run has the report all the same, and nothing is to be trained again for it
+        path = locate_report(store, summary.report_name)
+        sweep.view.say(f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
 
 
 def find_exit_code(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:
-    """How a command ends whose studies came to these results."""
+    """The exit code of a command, given the trials of each of its studies."""
     states = [{record.state for record in records} for records in results.values()]
     if any(study_states == {"failed"} for study_states in states):
         return ExitCode.ALL_FAILED

@@ -1,6 +1,7 @@
-"""What a sweep will cost, before it starts: trials, epochs, minutes and megabytes, from one timed probe.
+"""Forecast of a sweep before it starts: trials, epochs, minutes and megabytes, from one timed workload.
 
-Megabytes are millions of bytes. They are an upper estimate (the largest model of the space); minutes are of its middle.
+A megabyte is a million bytes. Megabytes are an upper estimate, for the largest model of the space; minutes are those of
+a model in its middle.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import tunable
@@ -19,11 +20,7 @@ from fmnist_sweep.search.ask_and_tell import compute_hyperband_rungs
 from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
-if TYPE_CHECKING:
-    pass
-
-
-# Scoring, drawing, logging, saving, proposing: median of 12 trials on 2 cores (benchmarks/overhead.py).
+# For scoring, drawing, logging, saving and proposing: median of 12 trials on 2 cores (benchmarks/overhead.py).
 _OVERHEAD_SECONDS = 0.41
 
 # Bytes on disk, in whole blocks of 4096, as small sweeps of drawn images and of Fashion-MNIST left them.
@@ -41,11 +38,31 @@ _CHECKPOINTS, _TEMPORARY_MODELS = 3, 2
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What is still to come; any of it math.inf when nothing ends it, minutes nan when they are unknown.
+class StudyWork:
+    """What is to be forecast of a study.
 
-    epochs: at most, because early stopping saves some. megabytes: at most, to stay; scratch_megabytes: beside them,
-    while it runs.
+    trials: planned in all, math.inf where only time limits them. ended_trials: how many of them have ended.
+    max_minutes: what is left of the budget of time, None for no limit. keep_models: how many models stay in the store.
+    validation_images: how many. slots: trials at once, each as fast as the one that was timed.
+    """
+
+    search_name: str
+    oracle: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    trials: float
+    ended_trials: int
+    max_minutes: float | None
+    keep_models: int | Literal["all"]
+    validation_images: int
+    slots: int = 1
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is still to come. Any of it is math.inf when nothing ends it; minutes are nan when they are unknown.
+
+    epochs: at most, because early stopping saves some. megabytes: at most, to stay. scratch_megabytes: at most, needed
+    besides while the sweep runs.
     """
 
     trials: float
@@ -55,57 +72,43 @@ class Forecast:
     scratch_megabytes: float
 
 
-def forecast_study(
-    probe: TrainingCost,
-    *,
-    search_name: str,
-    oracle: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    trials: float,
-    ended_trials: int,
-    max_minutes: float | None,
-    keep_models: int | Literal["all"],
-    validation_images: int,
-    slots: int = 1,
-) -> Forecast:
-    """What is left to do of a study.
-
-    trials: planned in all, math.inf for as many as time allows; done: of these, ended already; max_minutes: left;
-    images: for validation; slots: trials at once, each as fast as the probe. A trial that Hyperband promotes trains
-    only the epochs beyond its rung.
-    """
-    fixed_seconds = _OVERHEAD_SECONDS + probe.start_seconds
-    seconds_left = math.inf if max_minutes is None else 60 * max_minutes
-    if search_name == "hyperband" and any(tunable.find_tunables(settings)):
-        epochs = _list_hyperband_epochs(settings["train"]["epochs"], oracle)[ended_trials : int(min(trials, 10**9))]
-        trial_seconds = [(fixed_seconds + probe.epoch_seconds * count) / slots for count in epochs]
-        # None begins after the budget; the one under way ends.
-        started_trials = sum(
-            1 for elapsed in itertools.accumulate(trial_seconds[:-1], initial=0.0) if not elapsed >= seconds_left
-        )
-        started_trials = min(started_trials, len(epochs))
-        # The last checkpoint of each is kept until the search is over: it may be promoted.
-        total_seconds = max(sum(trial_seconds[:started_trials]), started_trials * _OVERHEAD_SECONDS)
-        return _build_forecast(
-            probe,
-            started_trials,
-            sum(epochs[:started_trials]),
-            total_seconds,
-            keep_models,
-            validation_images,
-            slots,
-            started_trials,
-        )
-    seconds_per_trial = fixed_seconds + probe.epoch_seconds * _find_max_epochs(settings["train"]["epochs"])
-    trials_left = max(0.0, trials - ended_trials)
+def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
+    """Forecast what is left of a study."""
+    if work.search_name == "hyperband" and any(tunable.find_tunables(work.settings)):
+        return _forecast_hyperband(cost, work)
+    max_epochs = _find_max_epochs(work.settings["train"]["epochs"])
+    seconds_per_trial = _OVERHEAD_SECONDS + cost.start_seconds + cost.epoch_seconds * max_epochs
+    seconds_left = _convert_to_seconds(work.max_minutes)
+    trials = max(0.0, work.trials - work.ended_trials)
     if seconds_left < math.inf and not math.isnan(seconds_per_trial):
-        trials_left = min(trials_left, slots * max(0, math.ceil(seconds_left / seconds_per_trial)))
-    rounds = trials_left if math.isinf(trials_left) else math.ceil(trials_left / slots)
-    epochs_left = trials_left * _find_max_epochs(settings["train"]["epochs"])
-    total_seconds = max(
-        rounds * seconds_per_trial, trials_left * _OVERHEAD_SECONDS
-    )  # what is beyond the fit, one supervisor does for all
-    return _build_forecast(probe, trials_left, epochs_left, total_seconds, keep_models, validation_images, slots)
+        trials = min(trials, work.slots * max(0, math.ceil(seconds_left / seconds_per_trial)))
+    rounds = trials if math.isinf(trials) else math.ceil(trials / work.slots)
+    # The one supervisor does the overhead of all trials, whatever the number of slots.
+    seconds = max(rounds * seconds_per_trial, trials * _OVERHEAD_SECONDS)
+    return _build_forecast(cost, work, trials, trials * max_epochs, seconds)
+
+
+def _forecast_hyperband(cost: TrainingCost, work: StudyWork) -> Forecast:
+    """Forecast a Hyperband search, where a promoted trial trains only the epochs beyond its rung."""
+    seconds_left = _convert_to_seconds(work.max_minutes)
+    epochs = _list_hyperband_epochs(work.settings["train"]["epochs"], work.oracle)
+    epochs = epochs[work.ended_trials : int(min(work.trials, 10**9))]
+    fixed_seconds = _OVERHEAD_SECONDS + cost.start_seconds
+    trial_seconds = [(fixed_seconds + cost.epoch_seconds * count) / work.slots for count in epochs]
+    # No trial begins after the budget is spent; the one under way ends.
+    started_trials = sum(
+        1 for elapsed in itertools.accumulate(trial_seconds[:-1], initial=0.0) if not elapsed >= seconds_left
+    )
+    started_trials = min(started_trials, len(epochs))
+    seconds = max(sum(trial_seconds[:started_trials]), started_trials * _OVERHEAD_SECONDS)
+    # The last checkpoint of each trial is kept until the search is over: the trial may be promoted.
+    return _build_forecast(
+        cost, work, started_trials, sum(epochs[:started_trials]), seconds, checkpoints=started_trials
+    )
+
+
+def _convert_to_seconds(minutes: float | None) -> float:
+    return math.inf if minutes is None else 60 * minutes
 
 
 def _find_max_epochs(epochs: Any) -> int:
@@ -113,7 +116,7 @@ def _find_max_epochs(epochs: Any) -> int:
 
 
 def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[int]:
-    """Epochs that each trial really trains, in the order in which a single slot is given them."""
+    """The epochs that each trial really trains, in the order in which a single slot gets the trials."""
     factor = oracle["factor"]
     trial_epochs = []
     for bracket in reversed(compute_hyperband_rungs(max_epochs, factor)):
@@ -126,32 +129,26 @@ def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[i
 
 
 def _build_forecast(
-    probe: TrainingCost,
-    trials: float,
-    epochs: float,
-    seconds: float,
-    keep_models: int | Literal["all"],
-    validation_images: int,
-    slots: int,
-    checkpoints: float = 0,
+    cost: TrainingCost, work: StudyWork, trials: float, epochs: float, seconds: float, checkpoints: float = 0
 ) -> Forecast:
+    """Add the bytes to trials, epochs and seconds. checkpoints: how many are kept besides those of running trials."""
     if not trials:
         return Forecast(0, 0, 0, 0, 0)
-    weight_bytes = _FLOAT_BYTES * probe.parameters
-    model_count = trials if keep_models == "all" else min(trials, keep_models)
+    weight_bytes = _FLOAT_BYTES * cost.parameters
+    model_count = trials if work.keep_models == "all" else min(trials, work.keep_models)
     stored_bytes = (
         _STUDY_BYTES
-        + trials * (_TRIAL_BYTES + validation_images * _PREDICTION_BYTES)
+        + trials * (_TRIAL_BYTES + work.validation_images * _PREDICTION_BYTES)
         + epochs * _EPOCH_BYTES
         + model_count * (weight_bytes + _MODEL_BYTES)
     )
-    weight_copies = min(trials, slots) * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _TEMPORARY_MODELS)
+    weight_copies = min(trials, work.slots) * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _TEMPORARY_MODELS)
     scratch_bytes = _STORE_BYTES + weight_bytes * (weight_copies + checkpoints * _CHECKPOINT_FLOATS)
     return Forecast(trials, epochs, seconds / 60, stored_bytes / 1e6, scratch_bytes / 1e6)
 
 
 def sum_forecasts(forecasts: Iterable[Forecast]) -> Forecast:
-    """The forecast of studies that run one after the other."""
+    """Add up the forecasts of studies that run one after the other."""
     parts = list(forecasts)
     return Forecast(
         trials=sum(part.trials for part in parts),
@@ -163,14 +160,15 @@ def sum_forecasts(forecasts: Iterable[Forecast]) -> Forecast:
 
 
 def describe_forecast(forecast: Forecast) -> str:
-    """A forecast in words, to stand in a line."""
+    """A forecast in words, for one line."""
     if not forecast.trials:
         return "nothing is left to train"
     if math.isinf(forecast.trials):
         return f"{format_trial_count(forecast.trials)}; nothing but the disk limits them"
     epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,.0f} epochs"
     minutes = "for an unknown time" if math.isnan(forecast.minutes) else format_duration(60 * forecast.minutes)
-    return f"about {format_trial_count(forecast.trials)}, {epochs}, {minutes}, at most {_format_size(forecast.megabytes)} on disk"
+    size = f"at most {_format_size(forecast.megabytes)} on disk"
+    return f"about {format_trial_count(forecast.trials)}, {epochs}, {minutes}, {size}"
 
 
 def _format_size(megabytes: float) -> str:
@@ -184,15 +182,15 @@ def _format_size(megabytes: float) -> str:
 
 
 def refuse_full_disk(folder: Path, forecast: Forecast) -> None:
-    """StoreError when the file system that holds a folder (there yet or not) has no room for a forecast."""
+    """StoreError when a folder's file system has no room for a forecast. The folder need not exist yet."""
     needed = forecast.megabytes + forecast.scratch_megabytes
     free = _read_free_megabytes(folder)
     if needed <= free:
         return
-    amount = "room without end" if math.isinf(needed) else f"up to {_format_size(needed)}"
+    amount = "unlimited room" if math.isinf(needed) else f"up to {_format_size(needed)}"
     raise StoreError(
-        f"{folder}: {format_trial_count(forecast.trials)} may need {amount} and only {_format_free(free)} is free there; "
-        "keep fewer models (tracking.keep_models=1), run fewer trials (search.max_trials) or name a larger disk "
+        f"{folder}: {format_trial_count(forecast.trials)} may need {amount}, and only {_format_free(free)} is free "
+        "there; keep fewer models (tracking.keep_models=1), run fewer trials (search.max_trials) or name a larger disk "
         "(tracking.uri=sqlite:///FILE)."
     )
 
@@ -201,7 +199,7 @@ def _read_free_megabytes(folder: Path) -> float:
     folder = folder.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     stats = os.statvfs(existing)
-    if not stats.f_blocks:  # it does not say, as /proc
+    if not stats.f_blocks:  # the file system does not say, as /proc
         return math.inf
     return stats.f_bavail * stats.f_frsize / 1e6  # without the blocks reserved for the administrator
 

@@ -1,12 +1,11 @@
-"""Where a sweep's trials run and how many at once: as the config says, or as this machine does best."""
+"""Placement of a sweep's trials: which executor and how many at once, as configured or as measured on this machine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,14 @@ from fmnist_sweep.config.schema import Config, ExecutorConfig, RayConfig
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.report.terminal import View
+from fmnist_sweep.sweep.costs import forecast_plan, measure_in_process, measure_in_workers
 from fmnist_sweep.sweep.forecast import Forecast
-from fmnist_sweep.sweep.plan import PlannedStudy, forecast_studies, hash_workload
+from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
 
-# Of work in one process, before workers are tried: to start them takes five to ten seconds.
+# Workers are tried only where one process would need longer than this: starting them takes five to ten seconds.
 _MIN_MINUTES_TO_MEASURE = 1.0
-# A worker beside others: what it has for itself (benchmarks/executors.py), with room to breathe.
+# What each worker needs besides what workers share (benchmarks/executors.py), with a margin.
 _WORKER_BYTES = 1.5e9
 # Where a container finds its own limit: control groups of version 2 and 1.
 _CGROUP_MEMORY_FILES = (
@@ -34,41 +32,44 @@ _CGROUP_MEMORY_FILES = (
 
 @contextmanager
 def open_idle_executor(stop: Stop) -> Iterator[tuple[Executor, Placement]]:
-    """For a sweep that has nothing to train."""
+    """An executor for a sweep that has nothing to train."""
     yield InProcessExecutor(stop), Placement("in_process", 1, backend.count_usable_cores())
 
 
 @contextmanager
 def open_executor(
-    plan: Sequence[PlannedStudy], config: Config, stop: Stop, view: View
+    plan: Sequence[PlannedStudy], config: Config, stop: Stop, say: Callable[[str, str], None]
 ) -> Iterator[tuple[Executor, Placement, Forecast]]:
-    """The executor to use, and what is left to do will take with it; TensorFlow's threads are settled here."""
+    """Choose and start the executor; also forecast what is left to do with it. It settles TensorFlow's threads.
+
+    say: prints a line in a style.
+    """
     placement = _choose_without_measuring(config.executor, plan)
     with ExitStack() as stack:
         if placement is None:
-            yield _choose_by_measuring(plan, config, stop, view, stack)
+            yield _choose_by_measuring(plan, config, stop, say, stack)
             return
         if config.plan or placement.name != "local":
             backend.set_threads(placement.threads)
-            probes = _probe_in_process(plan)
+            costs = measure_in_process(plan)
         if config.plan:
             executor: Executor = InProcessExecutor(stop)
         else:
             executor = stack.enter_context(executors.make_executor(placement, config.executor, stop))
             placement = replace(placement, workers=executor.slots)
-        view.say(f"executor: {placement}")
+        say(f"executor: {placement}", "")
         if not config.plan and placement.name == "local":
-            probes = _probe_in_workers(plan, executor)
-        yield executor, placement, forecast_studies(plan, probes, max(1, placement.workers))
+            costs = measure_in_workers(plan, executor)
+        yield executor, placement, forecast_plan(plan, costs, max(1, placement.workers))
 
 
 def dump_placement(placement: Placement) -> dict[str, Any]:
-    """An arrangement as a study's journal keeps it."""
+    """A placement as a study's journal keeps it."""
     return asdict(placement)
 
 
 def _choose_without_measuring(config: ExecutorConfig, plan: Sequence[PlannedStudy]) -> Placement | None:
-    """What is known without measuring; None where that is to be done."""
+    """Choose what the config, or an earlier session, settles; None where measuring has to decide."""
     cores = backend.count_usable_cores()
     trial_limit = max((planned.trials_left for planned in plan), default=0)
     threads = config.threads
@@ -91,9 +92,9 @@ def _choose_without_measuring(config: ExecutorConfig, plan: Sequence[PlannedStud
 
 
 def _find_earlier_placement(plan: Sequence[PlannedStudy], cores: int) -> Placement | None:
-    """What was measured for a study that continues, or what a trial of it is to go on with.
+    """The placement that a continued study was measured with, or that a trial of it was begun with.
 
-    Another number of threads would find other last bits.
+    With another number of threads, results would differ in their last bits.
     """
     for planned in plan:
         if planned.record is None or planned.is_done:
@@ -107,12 +108,12 @@ def _find_earlier_placement(plan: Sequence[PlannedStudy], cores: int) -> Placeme
 
 
 def _count_workers(cores: int, threads: int | None, trials: float) -> int:
-    """One a core (or as many cores as it was given), as far as memory goes and there are trials."""
+    """One worker per core, or per `threads` cores, as far as memory and trials suffice."""
     return int(max(1, min(cores // (threads or 1), _read_free_bytes() // _WORKER_BYTES, trials)))
 
 
 def _read_free_bytes() -> float:
-    """Memory that is free for new processes, here and in their control group; math.inf where nobody says."""
+    """Memory that is free for new processes, on the machine and in their control group; math.inf where unknown."""
     free_bytes = math.inf
     meminfo = Path("/proc/meminfo")
     for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
@@ -129,66 +130,45 @@ def _read_free_bytes() -> float:
 
 
 def _choose_by_measuring(
-    plan: Sequence[PlannedStudy], config: Config, stop: Stop, view: View, stack: ExitStack
+    plan: Sequence[PlannedStudy],
+    config: Config,
+    stop: Stop,
+    say: Callable[[str, str], None],
+    stack: ExitStack,
 ) -> tuple[Executor, Placement, Forecast]:
-    """One trial at a time on all cores, or several at once: each is tried, and what takes less time is taken."""
+    """Try one trial at a time on all cores, then several at once, and choose what takes less time."""
     cores = backend.count_usable_cores()
     single = Placement("in_process", 1, config.executor.threads or cores)
     single_executor = executors.make_executor(single, config.executor, stop)
-    single_forecast = forecast_studies(plan, _probe_in_process(plan), 1)
+    single_forecast = forecast_plan(plan, measure_in_process(plan), 1)
     if config.plan or backend.has_gpu() or not single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE:
         may_use_workers = single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE and config.plan
-        view.say(f"executor: {single}{', or workers where they are found to be quicker' if may_use_workers else ''}")
+        say(f"executor: {single}{', or workers if they turn out to be quicker' if may_use_workers else ''}", "")
         return single_executor, single, single_forecast
     single = replace(single, measured=True)
     workers = _count_workers(cores, config.executor.threads, max(planned.trials_left for planned in plan))
     parallel = Placement("local", workers, config.executor.threads or cores // workers, measured=True)
-    view.say(f"measuring whether {parallel} take less time than {single} ...")
+    say(f"measuring whether {parallel} take less time than {single} ...", "")
     try:
         with ExitStack() as parallel_stack:
             parallel_executor = parallel_stack.enter_context(executors.make_executor(parallel, config.executor, stop))
-            parallel_forecast = forecast_studies(
-                plan, _probe_in_workers(plan, parallel_executor), parallel_executor.slots
+            parallel_forecast = forecast_plan(
+                plan, measure_in_workers(plan, parallel_executor), parallel_executor.slots
             )
             speedup = _compute_speedup(single_forecast, parallel_forecast)
             if speedup > 1:
                 stack.push(parallel_stack.pop_all())
-                view.say(f"executor: {parallel} (measured: {speedup:.2f} times as quick as {single})")
+                say(f"executor: {parallel} (measured: {speedup:.2f} times as quick as {single})", "")
                 return parallel_executor, parallel, parallel_forecast
-    except (RuntimeError, OSError) as error:  # one process does without them
-        view.say(f"executor: {single}, because workers cannot be used here ({error})", "yellow")
+    except (RuntimeError, OSError) as error:  # the sweep can do without workers
+        say(f"executor: {single}, because workers cannot be used here ({error})", "yellow")
         return single_executor, single, single_forecast
-    view.say(f"executor: {single} (measured: {parallel} would take {1 / speedup:.2f} times as long)")
+    say(f"executor: {single} (measured: {parallel} would take {1 / speedup:.2f} times as long)", "")
     return single_executor, single, single_forecast
 
 
 def _compute_speedup(single: Forecast, parallel: Forecast) -> float:
-    """How many times as quick the work is done by several at once; where time limits it, how many times as much."""
+    """How many times faster several trials at once are; where time limits the work, how many times more they do."""
     if math.isinf(single.minutes) or single.trials != parallel.trials:
         return parallel.trials / single.trials if math.isfinite(parallel.trials) else 1.0
     return single.minutes / parallel.minutes
-
-
-def _probe_in_process(plan: Sequence[PlannedStudy]) -> Mapping[str, TrainingCost]:
-    return _probe_each_workload(plan, lambda planned: measure_training_cost(planned.study.settings, planned.splits))
-
-
-def _probe_in_workers(plan: Sequence[PlannedStudy], executor: Any) -> Mapping[str, TrainingCost]:
-    return _probe_each_workload(plan, partial(_measure_in_workers, executor))
-
-
-def _measure_in_workers(executor: Any, planned: PlannedStudy) -> TrainingCost:
-    probes: list[TrainingCost] = executor.measure(planned.study.settings, planned.study.job.config.data)
-    mean_epoch_seconds = sum(worker_probe.epoch_seconds for worker_probe in probes) / len(probes)
-    return TrainingCost(
-        mean_epoch_seconds, probes[0].parameters, max(worker_probe.start_seconds for worker_probe in probes)
-    )
-
-
-def _probe_each_workload(plan: Sequence[PlannedStudy], measure: Any) -> Mapping[str, TrainingCost]:
-    """One probe for each kind of study that is not over."""
-    probes: dict[str, TrainingCost] = {}
-    for planned in plan:
-        if not planned.is_done and hash_workload(planned) not in probes:
-            probes[hash_workload(planned)] = measure(planned)
-    return probes

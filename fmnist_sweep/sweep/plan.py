@@ -1,33 +1,31 @@
-"""What a command would do: its studies with data and identity, where each stands, what is left, what it costs."""
+"""The plan of a command: its studies with their data, how far each has come, and what is left to train."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.config.identity import Study, hash_content, identify_study, label_studies
-from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.job import Job, RunKinds
+from fmnist_sweep.config.schema import Config
 from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
-from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import count_possible_trials, estimate_epochs, explain_infeasible_search
+from fmnist_sweep.search.ask_and_tell import count_possible_trials, explain_infeasible_search
 from fmnist_sweep.study.folder import Place, StudyFolder, find_study_folder, find_unused_folder, list_study_places
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import forecast
-from fmnist_sweep.text import format_trial_count, mask_credentials
+from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.store import has_store_file, is_server, locate_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
-from fmnist_sweep.training.probe import TrainingCost
 
 
-@dataclass
+@dataclass(frozen=True)
 class PlannedStudy:
-    """A study that is ready to run: its data read, where it stands known. record: None if new."""
+    """A study that is ready to run. splits: its images. record: what its journal says; None for a new study."""
 
     study: Study
     splits: Splits
@@ -35,39 +33,52 @@ class PlannedStudy:
     record: StudyRecord | None
 
     @property
+    def config(self) -> Config:
+        return self.study.job.config
+
+    @property
+    def kinds(self) -> RunKinds:
+        return self.study.job.kinds
+
+    @property
     def banner(self) -> str | None:
         """The warning that the images are drawn and not Fashion-MNIST, or None."""
-        return format_fallback_banner(self.splits.origin) if self.splits.origin.source == "drawn" else None
+        return format_fallback_banner(self.splits.origin) if self.splits.origin.is_drawn else None
 
     @property
     def name_prefix(self) -> str:
-        """What stands before every run name when the images are not Fashion-MNIST."""
-        return "DRAWN · " if self.splits.origin.source == "drawn" else ""
+        """What every run name begins with when the images are drawn."""
+        return "DRAWN · " if self.splits.origin.is_drawn else ""
+
+    @property
+    def trial_limit(self) -> float:
+        """search.max_trials, or math.inf where it is null."""
+        return _find_trial_limit(self.config)
 
     @cached_property
     def trial_count(self) -> float:
-        """As many as the oracle and the budget allow; math.inf when only time limits them."""
-        config = self.study.job.config
+        """How many trials the oracle and the budget allow; math.inf when only time limits them."""
+        config = self.config
         if config.search.name == "grid":
             backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
         trials = count_possible_trials(config.search.name, config.oracle, self.study.settings)
-        return min(trials, _find_trial_limit(self.study))
+        return min(trials, self.trial_limit)
 
     @property
     def ended_count(self) -> int:
-        """Trials that have ended."""
+        """How many trials have ended."""
         return sum(history.state != "running" for history in self.record.trained_trials) if self.record else 0
 
     @property
     def trials_left(self) -> float:
-        """Trials still to be trained, begun ones included."""
+        """How many trials are still to be trained, begun ones included."""
         if self.record is None:
             return self.trial_count
-        begun_count, config = len(self.record.trained_trials), self.study.job.config.search
+        begun_count, config = len(self.record.trained_trials), self.config.search
         is_stopped = config.fail_fast and self.record.count_trials("failed") > 0
         minutes = config.max_minutes
         is_late = minutes is not None and self.record.seconds >= 60 * minutes
-        has_no_new = is_stopped or is_late or self.record.is_exhausted or begun_count >= _find_trial_limit(self.study)
+        has_no_new = is_stopped or is_late or self.record.is_exhausted or begun_count >= self.trial_limit
         new_count = 0.0 if has_no_new else max(0.0, self.trial_count - begun_count)
         resumable_count = sum(
             history.state == "running" and bool(history.attempts) for history in self.record.trained_trials
@@ -76,10 +87,10 @@ class PlannedStudy:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do, here or in the tracking store."""
+        """Whether nothing is left to do, neither here nor in the tracking store."""
         if self.record is None:
             return False
-        keep_models = self.study.job.config.tracking.keep_models
+        keep_models = self.config.tracking.keep_models
         kept_models = sum(
             history.state == "finished" and not history.is_model_dropped for history in self.record.trained_trials
         )
@@ -89,15 +100,17 @@ class PlannedStudy:
 
 
 def locate_runs(job: Job) -> Place:
-    """The store and the experiment that a job's runs go to; without the user and password of an address."""
+    """The store and the experiment that a job's runs go to. An address comes without its user and password."""
     tracking = job.config.tracking
     return {"uri": mask_credentials(resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
 
 
-def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedStudy]:
-    """Every study of a command; nothing is created.
+def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], None]) -> list[PlannedStudy]:
+    """Plan every study of a command, without creating anything.
 
-    TensorFlow is not imported here, so that a mistake, or that there is nothing to do, is told at once.
+    say: prints a line in a style. It reads the images, but does not import TensorFlow, so that a mistake, or that
+    nothing is left to do, is reported at once. Raises ConfigError for a search that cannot work, Locked for a study
+    that another process runs, and StoreError for one whose store is gone.
     """
     studies_by_id: dict[str, tuple[Study, Splits]] = {}
     for job, label in zip(jobs, label_studies(jobs), strict=True):
@@ -111,14 +124,14 @@ def plan_studies(jobs: Sequence[Job], state: Path, view: View) -> list[PlannedSt
         study = identify_study(job, label, settings, splits.sha256)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]
         if first is not study:
-            view.say(f"{label} is the same study as {first.label}: it is run once", "yellow")
-            if _find_trial_limit(study) > _find_trial_limit(first):
+            say(f"{label} is the same study as {first.label}: it is run once", "yellow")
+            if _find_trial_limit(study.job.config) > _find_trial_limit(first.job.config):
                 studies_by_id[study.id] = (study, splits)
     return [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
 
 
 def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
-    """Where a study stands; Locked when another process is running it."""
+    """Find out how far a study has come; Locked when another process is running it."""
     fresh = study.job.config.fresh
     folder = None if fresh else find_study_folder(state, study.id, locate_runs(study.job))
     if folder is None:
@@ -133,14 +146,14 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
         )
     if not has_store_file(study.job.config.tracking.uri):
         raise StoreError(
-            f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job)['uri']}, which is gone: put it "
-            "back, or type the command with fresh=true to begin anew."
+            f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job)['uri']}, which is gone: put "
+            "it back, or type the command with fresh=true to begin anew."
         )
     return PlannedStudy(study, splits, folder, folder.read_record())
 
 
 def _refuse_moved_store(state: Path, study: Study) -> None:
-    """StoreError where a study was recorded in this folder when it, and with it the store, was somewhere else."""
+    """StoreError where a study was recorded in this folder before the folder, and the store with it, was moved."""
     current_place = locate_runs(study.job)
     for recorded_place in list_study_places(state, study.id):
         recorded_uri = recorded_place["uri"]
@@ -160,8 +173,8 @@ def _refuse_moved_store(state: Path, study: Study) -> None:
             )
 
 
-def _find_trial_limit(study: Study) -> float:
-    max_trials = study.job.config.search.max_trials
+def _find_trial_limit(config: Config) -> float:
+    max_trials = config.search.max_trials
     return math.inf if max_trials is None else max_trials
 
 
@@ -182,77 +195,14 @@ def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
         )
 
 
-def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
-    """Say what each study is, on which data, and how far it has come."""
-    for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
-        view.say(banner or "", "bold yellow")
-    for splits in {planned.splits.sha256: planned.splits for planned in plan}.values():
-        view.say(
-            f"data: {splits.tag} from {splits.origin.location}; {len(splits.train.labels)} train, "
-            f"{len(splits.validation.labels)} validation images"
-        )
-        if splits.origin.source != "drawn" and not splits.origin.canonical:
-            view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
-    for planned in plan:
-        _announce_study(planned, view)
+def compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:
+    """Name a sweep by its studies. Studies of one earlier sweep continue under its id; any other set has its own."""
+    sweep_ids = {planned.record.sweep_id if planned.record else None for planned in plan}
+    sweep_id = sweep_ids.pop() if len(sweep_ids) == 1 else None
+    names = sorted(planned.folder.name for planned in plan)
+    return sweep_id or hash_content([*names, *sorted(locate_runs(plan[0].study.job).items())])
 
 
-def _announce_study(planned: PlannedStudy, view: View) -> None:
-    study, record, trial_limit = planned.study, planned.record, _find_trial_limit(planned.study)
-    tuned = ", ".join(study.tuned_keys) or "nothing"
-    if planned.is_done:
-        view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.ended_count)}", "green")
-        return
-    trials = format_trial_count(planned.trial_count)
-    view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
-    if record is not None:
-        running_count = record.count_trials("running")
-        running_text = f", {running_count} to be taken up where it stopped" if running_count else ""
-        view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
-    if planned.trial_count < trial_limit < math.inf and study.tuned_keys:
-        view.say(
-            f"  the space holds only {planned.trial_count:.0f} different trials, fewer than search.max_trials={trial_limit:.0f}: "
-            "all of them will be run",
-            "yellow",
-        )
-
-
-def hash_workload(planned: PlannedStudy) -> str:
-    """What studies have alike that take the same time to train; optimizers and seeds make little difference."""
-    settings = planned.study.settings
-    return hash_content(
-        [*(settings[section] for section in ("model", "regularization", "train")), planned.splits.sha256]
-    )
-
-
-def forecast_studies(plan: Sequence[PlannedStudy], probes: Mapping[str, TrainingCost], slots: int) -> forecast.Forecast:
-    """What is left to do will take, so many trials at once; probes: of each kind of study."""
-    forecasts = []
-    for planned in plan:
-        if planned.is_done:
-            continue
-        study, config = planned.study, planned.study.job.config
-        minutes_spent = 0.0 if planned.record is None else planned.record.seconds / 60
-        forecasts.append(
-            forecast.forecast_study(
-                probes[hash_workload(planned)],
-                search_name=config.search.name,
-                oracle=config.oracle,
-                settings=study.settings,
-                trials=planned.ended_count + planned.trials_left,
-                ended_trials=planned.ended_count,
-                max_minutes=None
-                if config.search.max_minutes is None
-                else max(0.0, config.search.max_minutes - minutes_spent),
-                keep_models=config.tracking.keep_models,
-                validation_images=len(planned.splits.validation.labels),
-                slots=min(slots, config.search.lookahead or slots),
-            )
-        )
-    return forecast.sum_forecasts(forecasts)
-
-
-def estimate_epochs_left(planned: PlannedStudy) -> float:
-    """About how many epochs a study has still to train, for the time that is left."""
-    config = planned.study.job.config
-    return estimate_epochs(config.search.name, config.oracle, planned.study.settings, planned.trials_left)
+def list_splits(plan: Sequence[PlannedStudy]) -> list[Splits]:
+    """The different images of a plan."""
+    return list({planned.splits.sha256: planned.splits for planned in plan}.values())

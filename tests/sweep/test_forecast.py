@@ -21,7 +21,14 @@ from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.search.ask_and_tell import Proposal, count_possible_trials
-from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, forecast_study, refuse_full_disk, sum_forecasts
+from fmnist_sweep.sweep.forecast import (
+    Forecast,
+    StudyWork,
+    describe_forecast,
+    forecast_study,
+    refuse_full_disk,
+    sum_forecasts,
+)
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.training import models
 from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
@@ -50,7 +57,7 @@ def forecast_of(job: Job, probed: TrainingCost = MEASURED, **changes: Any) -> Fo
         "keep_models": config.tracking.keep_models,
         "validation_images": 100,
     }
-    return forecast_study(probed, **given | changes)
+    return forecast_study(probed, StudyWork(**given | changes))
 
 
 def epochs_asked_for(job: Job, most: float = math.inf) -> list[int]:
@@ -251,7 +258,7 @@ def test_a_sweep_that_the_disk_cannot_hold_is_refused_in_one_sentence(tmp_path: 
         refuse_full_disk(folder, forecast_of(job, trials=10.0**12))
     sentence = str(refused.value)
     assert sentence.startswith(f"{folder}: 1000000000000 trials may need up to ")
-    for part in (" TB and only ", " is free there", "tracking.keep_models=1", "search.max_trials", "sqlite:///FILE"):
+    for part in (" TB, and only ", " is free there", "tracking.keep_models=1", "search.max_trials", "sqlite:///FILE"):
         assert part in sentence
     assert "\n" not in sentence
     assert not (tmp_path / "not").exists()
@@ -266,5 +273,5 @@ def test_what_is_free_counts_for_what_stays_and_what_passes_together(tmp_path: P
 
 
 def test_a_search_without_any_end_is_refused_too(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="room without end"):
+    with pytest.raises(StoreError, match="unlimited room"):
         refuse_full_disk(tmp_path, Forecast(math.inf, math.inf, math.inf, math.inf, 1))

@@ -15,6 +15,7 @@ from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
+from fmnist_sweep.sweep import costs
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep.plan import PlannedStudy, plan_studies
 from fmnist_sweep.sweep.run import run_sweep
@@ -41,7 +42,7 @@ def view() -> tuple[View, io.StringIO]:
 
 
 def planned(*overrides: str) -> Sequence[PlannedStudy]:
-    return plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0])
+    return plan_studies([compose_job([*TINY, *FOUR, *overrides])], Path("mlruns"), view()[0].say)
 
 
 def settled(*overrides: str) -> Placement | None:
@@ -133,10 +134,10 @@ def test_without_workers_one_process_does_it(
     (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(arranging, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
+    monkeypatch.setattr(costs, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
     shown, said = view()
     plan = planned()
-    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), shown) as (executor, arrangement, _):
+    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), shown.say) as (executor, arrangement, _):
         assert (arrangement.name, executor.slots) == ("in_process", 1)
     assert "workers cannot be used here (worker" in said.getvalue()
 
@@ -155,12 +156,12 @@ def test_what_takes_less_time_is_taken(
     """Real workers train; only the figures of the two probes are given, because a busy machine would give any."""
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
-    monkeypatch.setattr(arranging, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
-    monkeypatch.setattr(arranging, "_measure_in_workers", lambda executor, planned: TrainingCost(seconds, 1000))
+    monkeypatch.setattr(costs, "measure_training_cost", lambda settings, splits: TrainingCost(40.0, 1000))
+    monkeypatch.setattr(costs, "_measure_study_in_workers", lambda executor, planned: TrainingCost(seconds, 1000))
     shown, said = view()
     plan = planned()
     config = plan[0].study.job.config
-    with arranging.open_executor(plan, config, Stop(), shown) as (executor, arrangement, expected):
+    with arranging.open_executor(plan, config, Stop(), shown.say) as (executor, arrangement, expected):
         assert arrangement.name == chosen
         assert executor.slots == (2 if chosen == "local" else 1)
         assert expected.minutes == pytest.approx(2 * (seconds + 0.41) / 60 if chosen == "local" else 4 * 40.41 / 60)
@@ -171,7 +172,7 @@ def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pyt
     cores(2)
     monkeypatch.setattr(backend, "set_threads", lambda threads: None)
     plan = planned("executor=local", "plan=true")
-    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), view()[0]) as (executor, arrangement, _):
+    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), view()[0].say) as (executor, arrangement, _):
         assert arrangement == Placement("local", 2, 1)
         assert not executor.concurrent
 

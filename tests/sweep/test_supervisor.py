@@ -153,12 +153,12 @@ def test_the_same_study_twice_in_one_sweep_is_trained_once() -> None:
 
 
 def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep.sweep import supervisor
+    from fmnist_sweep.sweep import context
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(supervisor, "evaluate_predictions", broken)
+    monkeypatch.setattr(context, "evaluate_predictions", broken)
     with pytest.raises(ZeroDivisionError):
         _run("train.epochs=1", "search.max_trials=1")
     for kind in ("sweep", "study", "trial"):
@@ -166,12 +166,12 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep.tracking import datasets
+    from fmnist_sweep.sweep import session
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(datasets, "log_datasets", broken)
+    monkeypatch.setattr(session, "log_datasets", broken)
     with pytest.raises(ZeroDivisionError):
         _run("train.epochs=1", "search.max_trials=1")
     assert [run.info.status for run in _runs("sweep")] == ["KILLED"]

@@ -1,0 +1,111 @@
+"""What a command says before and after its sweep: the plan, the costs, the results, and what to type next."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fmnist_sweep.config.job import SEARCH
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.report.leaderboard import TrialRecord, find_best_record
+from fmnist_sweep.report.publish import locate_report
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.sweep.closing import find_exit_code, list_trial_records
+from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, refuse_full_disk
+from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
+from fmnist_sweep.sweep.session import Session
+from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
+from fmnist_sweep.tracking.store import build_default_uri, is_server, resolve_store_uri
+
+
+def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
+    """Say what each study is, on which images, and how far it has come."""
+    for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
+        view.say(banner or "", "bold yellow")
+    for splits in list_splits(plan):
+        view.say(
+            f"data: {splits.tag} from {splits.origin.location}; {len(splits.train.labels)} train, "
+            f"{len(splits.validation.labels)} validation images"
+        )
+        if not splits.origin.is_drawn and not splits.origin.canonical:
+            view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
+    for planned in plan:
+        _announce_study(planned, view)
+
+
+def _announce_study(planned: PlannedStudy, view: View) -> None:
+    study, record, trial_limit = planned.study, planned.record, planned.trial_limit
+    tuned = ", ".join(study.tuned_keys) or "nothing"
+    if planned.is_done:
+        view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.ended_count)}", "green")
+        return
+    trials = format_trial_count(planned.trial_count)
+    view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
+    if record is not None:
+        running_count = record.count_trials("running")
+        running_text = f", {running_count} to be taken up where it stopped" if running_count else ""
+        view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
+    if planned.trial_count < trial_limit < math.inf and study.tuned_keys:
+        view.say(
+            f"  the space holds only {planned.trial_count:.0f} different trials, fewer than "
+            f"search.max_trials={trial_limit:.0f}: all of them will be run",
+            "yellow",
+        )
+
+
+def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view: View) -> None:
+    """Say what is left to do will cost; StoreError when the disk cannot hold it."""
+    view.say(f"expected: {describe_forecast(expected)} in {state_folder}")
+    # What goes to a server fills the server's disk.
+    has_server = is_server(resolve_store_uri(uri))
+    refuse_full_disk(state_folder, replace(expected, megabytes=0.0) if has_server else expected)
+
+
+def show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
+    """Show the results of a sweep that was finished before; neither TensorFlow nor the tracking store is touched."""
+    results = {planned.folder.name: list_trial_records(planned.record) for planned in plan if planned.record}
+    for planned in plan:
+        view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
+    if plan[0].kinds is SEARCH:
+        view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it,")
+        view.say("fresh=true begins anew beside it.")
+    return find_exit_code(results)
+
+
+def announce_results(session: Session) -> None:
+    """Say how many trials a sweep trained, where they are recorded, and what can be typed next."""
+    sweep, view = session.sweep, session.sweep.view
+    records = [record for study_records in session.results.values() for record in study_records]
+    failed_count = sum(record.state == "failed" for record in records)
+    seconds = format_duration(sweep.training_seconds)
+    view.say(f"{format_trial_count(len(records))}, {seconds} of training, {failed_count} failed.")
+    view.say(f"store: {mask_credentials(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
+    if session.kinds is SEARCH:
+        _suggest_commands(session, records)
+
+
+def _suggest_commands(session: Session, records: Sequence[TrialRecord]) -> None:
+    view, store = session.sweep.view, session.sweep.store
+    uri = mask_credentials(store.uri)
+    store_options = {
+        "--uri": None if store.uri == build_default_uri() else uri,
+        "--experiment": None if store.experiment_name == "fashion-mnist" else store.experiment_name,
+    }
+    folder = session.plan[0].config.data.dir
+    data_options = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
+    report_path = locate_report(store, session.report_name)
+    if report_path.is_file():
+        view.say(f"report: {report_path}")
+    view.say(f"browse: {uri if uri.startswith('http') else f'fmnist-sweep ui{_format_flags(store_options)}'}")
+    if all(planned.splits.origin.is_drawn for planned in session.plan):
+        view.say("drawn images: nothing of this sweep can be promoted.")
+    elif find_best_record(records):
+        view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options | data_options)}")
+
+
+def _format_flags(values: Mapping[str, str | None]) -> str:
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in values.items() if value is not None)

@@ -1,0 +1,66 @@
+"""A trial under way: the config that it trains, what its executor is told, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fmnist_sweep.search import space
+from fmnist_sweep.search.ask_and_tell import Proposal
+from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.sweep.context import StudyContext
+from fmnist_sweep.sweep.delivery import Parcel
+from fmnist_sweep.training.events import Epoch, TrialSpec
+
+
+@dataclass(eq=False)
+class LiveTrial:
+    """A trial under way.
+
+    epochs: those that have ended, in a list that its parcel shares. kept_epochs: how many of them a checkpoint has.
+    earlier_seconds: trained in earlier attempts. start_time: since when a worker has had the trial, None while it waits
+    for one. is_stopped: the trial trains no further, because the sweep stops.
+    """
+
+    history: TrialHistory
+    parcel: Parcel
+    epochs: list[Epoch]
+    kept_epochs: int
+    earlier_seconds: float
+    start_time: float | None
+    is_stopped: bool = False
+
+    def is_overdue(self, minutes: float, now: float) -> bool:
+        """Whether a worker has had the trial for so many minutes, kept epochs of earlier attempts included."""
+        if self.start_time is None or self.is_stopped:
+            return False
+        return self.earlier_seconds + now - self.start_time >= 60 * minutes
+
+
+def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dict[str, Any]:
+    """Resolve a trial's config: without tunables, and with as many epochs as Hyperband allots."""
+    config = space.resolve_tunables(settings, proposal.values)
+    if proposal.epochs is not None:
+        if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
+            # A promoted trial continues the schedule that the rung below began.
+            config["train"]["schedule"]["over_epochs"] = config["train"]["epochs"]
+        config["train"]["epochs"] = proposal.epochs
+    return config
+
+
+def build_spec(
+    study: StudyContext, history: TrialHistory, config: dict[str, Any], checkpoint: bytes | None
+) -> TrialSpec:
+    """Build what the executor is told of a trial's latest attempt. checkpoint: what the attempt continues from."""
+    return TrialSpec(
+        study_id=study.study.id,
+        trial_id=history.trial_id,
+        attempt=history.attempts[-1].number,
+        config=config,
+        objective=study.config.search.objective,
+        data=study.config.data,
+        resume=checkpoint,
+        checkpoint_seconds=study.config.checkpoint.every_seconds,
+        keep_final=history.proposal.epochs is not None,
+    )

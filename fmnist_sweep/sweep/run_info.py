@@ -1,0 +1,89 @@
+"""The names and tags of a sweep's runs: its own, those of its studies, and those of their trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fmnist_sweep.config.commands import build_trial_command
+from fmnist_sweep.report.leaderboard import format_trial_name
+from fmnist_sweep.study.folder import OpenSweep
+from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.sweep.context import StudyContext
+from fmnist_sweep.tracking.runs import RunInfo, describe_platform
+from fmnist_sweep.training.environment import describe_machine, read_source_commit
+
+_MAX_NAME_LENGTH, _MAX_IDENTITY_LENGTH = 250, 5000
+
+
+def describe_sweep_run(studies: Sequence[StudyContext], opened: OpenSweep) -> RunInfo:
+    """The run of a sweep; opened: its journal."""
+    about, kind = opened.record.about, studies[0].kinds.sweep
+    prefix = max(study.planned.name_prefix for study in studies)
+    labels = " | ".join(study.label for study in studies)
+    return RunInfo(
+        kind=kind,
+        name=f"{prefix}{kind} · {labels}"[:_MAX_NAME_LENGTH],
+        tags={
+            **_build_common_tags(
+                sweep_id=about["id"],
+                journal=about["token"],
+                data=", ".join(dict.fromkeys(study.splits.tag for study in studies)),
+            ),
+            "studies": " ".join(about["studies"]),
+            "journals": " ".join(about["journals"]),
+            **describe_platform(),
+        },
+        command=studies[0].sweep.command,
+    )
+
+
+def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | None) -> RunInfo:
+    """The run of a study, below the run of its sweep."""
+    kind = study.kinds.study
+    return RunInfo(
+        kind=kind,
+        name=f"{study.planned.name_prefix}{kind} · {study.record.about['label']}"[:_MAX_NAME_LENGTH],
+        tags={
+            **_build_common_tags(sweep_id=sweep_id, journal=study.opened.token, data=study.splits.tag),
+            "study_id": study.study.id,
+            "precision": study.settings["train"]["precision"],
+            "identity": json.dumps(study.study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
+        },
+        command=study.sweep.command,
+        parent=sweep_run_id,
+    )
+
+
+def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mapping[str, Any]) -> RunInfo:
+    """The run of a trial's latest attempt; config: what is trained, without tunables."""
+    record, placement = study.record, study.sweep.placement
+    origin, rung_below = study.splits.origin, history.proposal.continues
+    # A duplicate has no run; the trial that was trained in its place has one.
+    continues_tag = {} if rung_below is None else {"continues": record.trials[rung_below].duplicate_of or rung_below}
+    return RunInfo(
+        kind=study.kinds.trial,
+        name=format_trial_name(history, record.about)[:_MAX_NAME_LENGTH],
+        tags={
+            **_build_common_tags(sweep_id=str(record.sweep_id), journal=study.opened.token, data=study.splits.tag),
+            "study_id": study.study.id,
+            "trial_id": history.trial_id,
+            "attempt": str(history.attempts[-1].number),
+            "canonical": str(origin.canonical).lower(),
+            "precision": config["train"]["precision"],
+            "executor": str(placement),
+            "threads": str(placement.threads),
+            # Nothing is known here of a cluster's node.
+            **({} if placement.name == "ray" else {"machine": describe_machine()}),
+            **continues_tag,
+            **study.study.job.extra_tags,
+        },
+        command=build_trial_command(study.study, config, origin.fallback_reason, placement.threads),
+        parent=record.run_id,
+    )
+
+
+def _build_common_tags(*, sweep_id: str, journal: str, data: str) -> dict[str, str]:
+    """What every run has. journal: the token of the journal that the run belongs to. data: the tag of its images."""
+    return {"sweep_id": sweep_id, "journal": journal, "data": data, "git": read_source_commit()}

@@ -1,0 +1,187 @@
+"""A session of a sweep: this process holds its studies, runs them one after the other, and closes what they came to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fmnist_sweep.config.commands import build_study_command
+from fmnist_sweep.config.job import RunKinds
+from fmnist_sweep.config.keys import flatten_config
+from fmnist_sweep.config.schema import Config
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.publish import prepare_validation_images
+from fmnist_sweep.study.folder import OpenSweep, StudyFolder, find_unused_folder, lock_study, lock_sweep
+from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_trial_records
+from fmnist_sweep.sweep.context import StudyContext, SweepContext
+from fmnist_sweep.sweep.costs import estimate_epochs_left
+from fmnist_sweep.sweep.parent_runs import open_parent_run
+from fmnist_sweep.sweep.placement import dump_placement
+from fmnist_sweep.sweep.plan import PlannedStudy, compute_sweep_id, list_splits, locate_runs
+from fmnist_sweep.sweep.recovery import close_dead_runs, refuse_unknown_runs
+from fmnist_sweep.sweep.run_info import describe_study_run, describe_sweep_run
+from fmnist_sweep.sweep.supervisor import Supervisor
+from fmnist_sweep.text import format_trial_count
+from fmnist_sweep.tracking.datasets import log_datasets
+from fmnist_sweep.tracking.names import IDENTITY_FILE
+from fmnist_sweep.tracking.runs import describe_run
+
+
+@dataclass
+class Session:
+    """A sweep under way in this process. results: the trials of its studies so far, by the study's folder name."""
+
+    sweep: SweepContext
+    studies: Sequence[StudyContext]
+    opened: OpenSweep
+    state_folder: Path
+    results: dict[str, list[TrialRecord]] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> RunKinds:
+        return self.studies[0].kinds
+
+    @property
+    def plan(self) -> list[PlannedStudy]:
+        return [study.planned for study in self.studies]
+
+    @property
+    def report_name(self) -> str:
+        return f"{self.kinds.sweep}-{self.opened.record.about['id']}"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return find_exit_code(self.results)
+
+
+def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder: Path, stack: ExitStack) -> Session:
+    """Lock the sweep and every study of it, and close what dead processes left open. The stack releases the locks."""
+    # Any two commands lock studies in the same order, so that neither waits for the other.
+    ordered_plan = sorted(plan, key=lambda planned: planned.folder.name)
+    studies_by_id = {planned.study.id: _lock_study(sweep, planned, state_folder, stack) for planned in ordered_plan}
+    studies = [studies_by_id[planned.study.id] for planned in plan]
+    place, sweep_id = locate_runs(plan[0].study.job), compute_sweep_id([study.planned for study in studies])
+    has_begun = any(study.record.sweep_id == sweep_id for study in studies)
+    tokens = {study.opened.folder.name: study.opened.token for study in studies}
+    members = {"studies": sorted(tokens), "journals": [tokens[name] for name in sorted(tokens)]}
+    opened = stack.enter_context(lock_sweep(state_folder, sweep_id, {**members, **place}, has_begun))
+    own_names = {*tokens, sweep_id}
+    sweep.delivery.call_with_retries(
+        lambda: close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say)
+    )
+    return Session(sweep, studies, opened, state_folder)
+
+
+def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, stack: ExitStack) -> StudyContext:
+    """Lock a study's folder, and plan on with what its journal says now that nobody else changes it."""
+    study, folder = planned.study, planned.folder
+    about = {
+        "id": study.id,
+        "label": study.label,
+        "mark": planned.name_prefix,
+        "data": planned.splits.tag,
+        "identity": study.identity,
+        "command": build_study_command(study.job),
+        **locate_runs(study.job),
+    }
+    opened = stack.enter_context(lock_study(folder, about, sweep.view.say))
+    if planned.config.fresh and opened.record.sweep_id is not None:
+        # Another command with fresh=true has begun and left this beginning since it was planned; take the next one.
+        folder = find_unused_folder(state_folder, study.id)
+        opened = stack.enter_context(lock_study(folder, about, sweep.view.say))
+    return StudyContext(sweep, replace(planned, folder=folder, record=opened.record), opened)
+
+
+def run_studies(session: Session) -> None:
+    """Run every study that is not done, one after the other, and close the sweep."""
+    sweep, studies = session.sweep, session.studies
+    info = describe_sweep_run(studies, session.opened)
+    session.opened.append_event("opened", command=sweep.command)
+    with open_parent_run(sweep, session.opened, info):
+        sweep.delivery.call_with_retries(lambda: _log_data(session))
+        sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in session.plan), sweep.executor.slots)
+        for number, study in enumerate(studies, 1):
+            if study.planned.is_done:
+                records = list_trial_records(study.record)
+            else:
+                sweep.view.begin_study(study.label, number, len(studies), study.planned.trials_left)
+                records = _run_study(session, study)
+            session.results[study.opened.folder.name] = records
+            sweep.view.show_leaderboard(
+                f"{study.label}: {format_trial_count(len(study.record.trained_trials))}", records
+            )
+        _close_sweep(session)
+
+
+def _log_data(session: Session) -> None:
+    for splits in list_splits(session.plan):
+        log_datasets(session.sweep.store, str(session.opened.record.run_id), splits)
+
+
+def _run_study(session: Session, study: StudyContext) -> list[TrialRecord]:
+    """Train what is left of a study, below the run of the sweep that began it, and close its run."""
+    sweep, planned, record, opened = study.sweep, study.planned, study.record, study.opened
+    if record.sweep_run_id is None:
+        sweep_id, sweep_run_id = str(session.opened.record.about["id"]), session.opened.record.run_id
+    else:
+        sweep_id, sweep_run_id = str(record.sweep_id), record.sweep_run_id
+    info = describe_study_run(study, sweep_id, sweep_run_id)
+    opened.append_event(
+        "opened",
+        command=build_study_command(planned.study.job),
+        planned=None if math.isinf(planned.trial_count) else planned.trial_count,
+        executor=dump_placement(sweep.placement),
+        sweep_id=sweep_id,
+        sweep_run_id=sweep_run_id,
+    )
+    with open_parent_run(sweep, opened, info):
+        study.delivery.call_with_retries(lambda: refuse_unknown_runs(study.store, opened, study.kinds.trial))
+        study.delivery.call_with_retries(lambda: _describe_study(study))
+        supervisor = Supervisor(study)
+        supervisor.run()
+        return close_study(study, supervisor.count_seconds())
+
+
+def _describe_study(study: StudyContext) -> None:
+    search_params = {f"search.{key}": value for key, value in _list_search_params(study.config).items()}
+    identity = {IDENTITY_FILE: json.dumps(study.study.identity, indent=1, sort_keys=True).encode()}
+    params = {**flatten_config(study.settings), **search_params}
+    describe_run(study.store, str(study.record.run_id), params, study.splits, identity)
+
+
+def _list_search_params(config: Config) -> dict[str, Any]:
+    # Budgets may be raised later, and a parameter of a run cannot be changed.
+    arguments = config.search.model_dump(exclude={"max_trials", "max_minutes", "trial_minutes", "fail_fast"})
+    return {**arguments, **config.oracle}
+
+
+def _close_sweep(session: Session) -> None:
+    """Roll up all studies of the sweep, also those that this command had nothing to do with."""
+    names = session.opened.record.about["studies"]
+    for folder in [StudyFolder(session.state_folder / "studies" / name) for name in names]:
+        if folder.name not in session.results:
+            session.results[folder.name] = list_trial_records(folder.read_record())
+    records = [record for name in names for record in session.results[name]]
+    labels = " | ".join(dict.fromkeys(planned.study.label for planned in session.plan))
+    failed_count = sum(record.state == "failed" for record in records)
+    count_text = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
+    summary = RunSummary(
+        report_name=session.report_name,
+        title=f"{session.kinds.sweep.capitalize()} {labels}",
+        kinds=session.kinds,
+        banner=next((planned.banner for planned in session.plan if planned.banner), None),
+        records=records,
+        description=f"{count_text}, {format_trial_count(len(records))}, {failed_count} failed.",
+        journal_tokens=session.opened.record.about["journals"],
+        images={planned.splits.tag: prepare_validation_images(planned.splits) for planned in session.plan},
+        failed=session.exit_code is ExitCode.ALL_FAILED,
+    )
+    close_run(session.sweep, session.opened, summary)
+    if len(names) > 1:
+        session.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(records))} of {count_text}", records)
