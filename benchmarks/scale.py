@@ -1,7 +1,7 @@
 """What one supervisor can take: results per second with trials that only wait, and its cost as a study grows.
 
 The supervisor, its oracle, journal, checkpoints, screen lines and store (SQLite in a new folder below --folder) are
-real; training is simulated (tests/simulated.py). Its own work (making figures' values, packing checkpoints) is left
+real; training is simulated (tests/support/simulated.py). Its own work (making figures' values, packing checkpoints) is left
 out of all costs. What is in each row (--what):
 
     all       everything a trial leaves behind
@@ -38,7 +38,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.progress import Progress
 
-from fmnist_sweep import files as packed
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.report.terminal import View
@@ -47,15 +46,12 @@ from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.folder import list_study_folders, lock_study
 from fmnist_sweep.study.journal import Journal
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import closing as rollup
-from fmnist_sweep.sweep import parcels as handover
-from fmnist_sweep.sweep import supervisor
+from fmnist_sweep.sweep import context, parcels, session, supervisor
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.sweep.supervisor import Supervisor
-from fmnist_sweep.tracking import models as logged_model
-from fmnist_sweep.tracking import runs as tracking
+from fmnist_sweep.tracking import runs
 from fmnist_sweep.training.events import TrialEvent, TrialResult
 from tests.support.simulated import Simulated, simulated, trained
 from tests.support.small import search_of
@@ -68,21 +64,17 @@ OWN = {"random": (), "grid": ("regularization.dropout.step=0.01",), "hyperband":
 # (owner, its functions, what they are told as)
 SIMULATION = ((Simulated, "next_event submit", "simulation"),)
 PHASES = (
-    *((Supervisor, "run", "rest"), (Supervisor, "_restore", "restore"), (rollup, "close_study", "close")),
-    *((Supervisor, "_begin", "begin"), (Supervisor, "_epoch", "epoch"), (Supervisor, "_finish", "result")),
-    *((Proposals, "next", "proposal"), *SIMULATION),
+    *((Supervisor, "run", "rest"), (Supervisor, "_restore_study", "restore"), (session, "close_study", "close")),
+    *((Supervisor, "_begin", "begin"), (Supervisor, "_record_epoch", "epoch"), (Supervisor, "_finish", "result")),
+    *((Proposals, "take_next", "proposal"), *SIMULATION),
 )
 PARTS = (
-    *((Supervisor, "run", "rest"), (Supervisor, "_restore", "restore"), *SIMULATION),
-    *((Search, "ask tell", "oracle"), (Journal, "append", "journal"), (Delivery, "bring", "store")),
-    *((Checkpoints, "save drop drop_older", "files"), (packed, "write", "files")),
-    *(
-        (supervisor, "evaluate", "scores"),
-        (handover, "evaluate", "scores"),
-        (handover.StudyParcels, "parcel", "parcel"),
-    ),
-    *((tracking, "trial_artifacts", "figures"), (logged_model, "log", "model")),
-    (View, "trial started epoch ended tick", "screen"),
+    *((Supervisor, "run", "rest"), (Supervisor, "_restore_study", "restore"), *SIMULATION),
+    *((Search, "ask tell", "oracle"), (Journal, "append", "journal"), (Delivery, "deliver", "store")),
+    *((Checkpoints, "save drop drop_older", "files"), (supervisor, "write_file_atomically", "files")),
+    *((context, "evaluate_predictions", "scores"), (parcels.StudyParcels, "make_parcel", "parcel")),
+    *((parcels, "make_trial_artifacts", "figures"), (runs, "log_model", "model")),
+    (View, "begin_trial show_worker show_epoch end_trial refresh", "screen"),
 )
 # Of these all is counted as theirs, whatever they call.
 WHOLE = ("restore", "close", "simulation")
