@@ -45,11 +45,13 @@ def trials(
     Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,
     study or key.
     """
-    from fmnist_sweep.analysis.table import build_table, filter_rows, parse_condition, select_trials
+    from fmnist_sweep.analysis.table import build_table
+    from fmnist_sweep.cli.trial_tables import filter_by_conditions, parse_conditions
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.trial_search import select_trials
 
     store = open_existing_store(uri, experiment)
     studies = (study,) if isinstance(study, str) else tuple(study or ())
-    conditions = [parse_condition(text) for text in ((where,) if isinstance(where, str) else where)]
+    conditions = parse_conditions((where,) if isinstance(where, str) else tuple(where))
     selection = select_trials(store, sweep=sweep, studies=studies, kinds=kinds)
-    return filter_rows(build_table(selection), conditions).reset_index(drop=True)
+    return filter_by_conditions(build_table(selection), conditions).reset_index(drop=True)

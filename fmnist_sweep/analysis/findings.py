@@ -10,30 +10,36 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison, importance
-from fmnist_sweep.analysis.comparison import Difference, Optimism, Repeats, TrialStanding
+from fmnist_sweep.analysis.comparison import Booleans, Difference, Optimism, Repeats, SeedSpread, TrialStanding
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
-from fmnist_sweep.analysis.peers import MOST_READ, Peers, PredictionReader
+from fmnist_sweep.analysis.peers import (
+    MOST_READ,
+    Peers,
+    PredictionReader,
+    read_correct_mask,
+    read_good_predictions,
+    read_peers,
+)
+from fmnist_sweep.analysis.proportions import compute_accuracy_interval
 from fmnist_sweep.analysis.settings import (
     VariedSetting,
     find_varied_settings,
+    group_by_seed,
     number_configurations,
     select_distinct_settings,
 )
 from fmnist_sweep.tracking.names import JOURNAL_TAG
 from fmnist_sweep.tracking.predictions import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial
-from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 CurveReader = Callable[[str], list[dict[str, float]]]
-
-LEAST_FREEDOM = 4  # degrees of freedom from which a measured spread over seeds is believed before the assumed one
 
 
 @dataclass(frozen=True)
@@ -153,73 +159,77 @@ def compute_findings(
 ) -> Findings:
     """Compute all that a report says of these trials.
 
-    predictions_of, curves_of: read a trial's, by its run id. splits_images: (n, 28, 28, 1), the validation images in
-    the order of the predictions; None where the data is not at hand. Images of another number than the predictions'
-    are left out. twins: (n,), which of them have a near twin among the training images (analysis.near).
+    read_predictions, read_curves: read those of one trial, by its run id. validation_images: (n, 28, 28, 1), in the
+    order of the predictions; None where the data is not at hand. Images of another number than the predictions' are
+    left out. twins: mask (n,) of those that have a near twin among the training images (see data.twins).
     """
-    ranking = _Ranking(trials, read_predictions)
-    ranked_trials, peers, configuration_numbers, seed_sd = (
-        ranking.trials,
-        ranking.peers,
-        ranking.configuration_numbers,
-        ranking.seed_sd,
-    )
-    accuracies = [trial.accuracy for trial in ranked_trials]
+    ranking = rank_trials(trials)
+    peers = read_peers(ranking.trials, read_predictions)
+    known = read_good_predictions(peers, read_predictions)
+    good_predictions = [predictions for predictions in known.values() if predictions is not None]
+    accuracies = [trial.accuracy for trial in ranking.trials]
     pictures = _match_pictures(validation_images, peers.best_predictions)
     return Findings(
-        trials=ranked_trials,
-        rows=_make_rows(ranked_trials, peers, configuration_numbers, seed_sd),
-        images=peers.count_images(ranked_trials[0]) if ranked_trials and accuracies[0] is not None else None,
+        trials=ranking.trials,
+        rows=_make_rows(
+            ranking, peers, partial(read_correct_mask, peers, read_predictions=read_predictions, known=known)
+        ),
+        images=peers.count_images(ranking.trials[0]) if ranking.trials and accuracies[0] is not None else None,
         is_comparable=peers.best_predictions is not None,
         incomparable_trials=sum(accuracy is not None for accuracy in accuracies) - len(peers.places),
-        optimism=_estimate_optimism(peers.good_predictions),
-        seed_sd=seed_sd,
-        seed_freedom=ranking.seed_freedom,
-        retrained_accuracy=_estimate_retrained_accuracy(ranked_trials, peers, seed_sd),
+        optimism=_estimate_optimism(good_predictions),
+        seed_sd=ranking.seed_spread.sd,
+        seed_freedom=ranking.seed_spread.freedom,
+        retrained_accuracy=_estimate_retrained_accuracy(peers, ranking.seed_spread.sd),
         varied_settings=ranking.settings,
         repeated_configurations=ranking.repeated_configurations,
         importance=importance.measure_importance(
-            select_distinct_settings(ranking.settings), accuracies, configuration_numbers
+            select_distinct_settings(ranking.settings), accuracies, ranking.configuration_numbers
         ),
-        cost_points=_accumulate_costs(ranked_trials),
-        curves=_read_curves(ranked_trials, read_curves),
+        cost_points=_accumulate_costs(ranking.trials),
+        curves=_read_curves(ranking.trials, read_curves),
         mistakes=None
         if peers.best_predictions is None
-        else analyse_mistakes(peers.best_predictions, peers.good_predictions, None if pictures is None else twins),
-        failures=_group_failures(ranked_trials),
+        else analyse_mistakes(peers.best_predictions, good_predictions, None if pictures is None else twins),
+        failures=_group_failures(ranking.trials),
         pictures=pictures,
     )
 
 
-class _Ranking:
+@dataclass(frozen=True)
+class Ranking:
     """Trials, the best first, and how far their accuracies can be trusted.
 
-    configuration: a number for each trial, the same for those that differ in their seed alone. seed_sd: of one
-    training, as measured among them with seed_freedom degrees of freedom, or assumed.
+    configuration_numbers: one for each trial, the same for trials that differ in nothing but their seed. seed_spread:
+    of one configuration's accuracy over seeds, as measured among these trials, or assumed.
     """
 
-    def __init__(self, trials: Sequence[StoredTrial], read_predictions: PredictionReader) -> None:
-        self.trials = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
-        self.settings = tuple(find_varied_settings(self.trials))
-        self.configuration_numbers = number_configurations(self.trials, self.settings)
-        self.repeated_configurations = _find_repeated_configurations(self.trials, self.configuration_numbers)
-        spreads = [
-            [self.trials[place].accuracy or 0.0 for place in group.places] for group in self.repeated_configurations
-        ]
-        freedom = comparison.pool_freedom(spreads)
-        measured_sd = comparison.pool_sd(spreads) if freedom >= LEAST_FREEDOM else None
-        self.seed_sd = comparison.SEED_SD if measured_sd is None else measured_sd
-        self.seed_freedom = 0 if measured_sd is None else freedom
-        self.peers = Peers(self.trials, read_predictions)
+    trials: tuple[StoredTrial, ...]
+    settings: tuple[VariedSetting, ...]
+    configuration_numbers: list[int]
+    repeated_configurations: tuple[RepeatedConfiguration, ...]
+    seed_spread: SeedSpread
+
+
+def rank_trials(trials: Sequence[StoredTrial]) -> Ranking:
+    """Sort trials by accuracy, those without one last, and number their configurations."""
+    ranked = tuple(sorted(trials, key=lambda trial: (trial.accuracy is None, -(trial.accuracy or 0.0))))
+    settings = tuple(find_varied_settings(ranked))
+    numbers = number_configurations(ranked, settings)
+    repeated_configurations = _find_repeated_configurations(ranked, numbers)
+    accuracies = [[ranked[place].accuracy or 0.0 for place in item.places] for item in repeated_configurations]
+    return Ranking(ranked, settings, numbers, repeated_configurations, comparison.estimate_seed_sd(accuracies))
 
 
 def find_tied_trials(trials: Sequence[StoredTrial], read_predictions: PredictionReader) -> list[StoredTrial]:
     """The best trial and those that the leaderboard cannot tell apart from it, the best first; one a configuration.
 
-    predictions_of: reads a trial's, by its run id. A trial that cannot be compared image by image is not among them.
+    read_predictions: reads those of one trial, by its run id. A trial that cannot be compared image by image is not
+    among them.
     """
-    ranking = _Ranking(trials, read_predictions)
-    rows = _make_rows(ranking.trials, ranking.peers, ranking.configuration_numbers, ranking.seed_sd)
+    ranking = rank_trials(trials)
+    peers = read_peers(ranking.trials, read_predictions)
+    rows = _make_rows(ranking, peers, partial(read_correct_mask, peers, read_predictions=read_predictions, known={}))
     trials_by_configuration: dict[int, StoredTrial] = {}
     for place, (trial, row) in enumerate(zip(ranking.trials, rows, strict=True)):
         if trial.accuracy is not None and (row.tied or place == 0):
@@ -232,18 +242,18 @@ def _match_pictures(images: NDArray[np.uint8] | None, best: Predictions | None) 
 
 
 def _make_rows(
-    trials: Sequence[StoredTrial], peers: Peers, configuration_numbers: Sequence[int], seed_sd: float
+    ranking: Ranking, peers: Peers, read_correct: Callable[[int], Booleans | None]
 ) -> tuple[LeaderboardRow, ...]:
     standing_by_place: dict[int, TrialStanding] = {}
     if peers.best_predictions is not None:
-        accuracies = [trials[place].accuracy or 0.0 for place in peers.places]
+        accuracies = [ranking.trials[place].accuracy or 0.0 for place in peers.places]
         standings = comparison.compare_with_best(
-            accuracies, len(peers.best_predictions.labels), peers.read_correct, seed_sd=seed_sd
+            accuracies, len(peers.best_predictions.labels), read_correct, seed_sd=ranking.seed_spread.sd
         )
         standing_by_place = {peers.places[standing.index]: standing for standing in standings}
     return tuple(
         _make_row(trial, place, standing_by_place.get(place), peers.count_images(trial), number)
-        for place, (trial, number) in enumerate(zip(trials, configuration_numbers, strict=True))
+        for place, (trial, number) in enumerate(zip(ranking.trials, ranking.configuration_numbers, strict=True))
     )
 
 
@@ -252,7 +262,7 @@ def _make_row(
 ) -> LeaderboardRow:
     if trial.accuracy is None:
         return LeaderboardRow(trial.run_id, None, None, None, None, None, number)
-    low, high = compute_wilson_interval(round(trial.accuracy * images), images) if images else (None, None)
+    low, high = compute_accuracy_interval(trial.accuracy, images) or (None, None)
     difference = None if standing is None else standing.difference
     # Where the trial's images were not looked at, a worst case that leaves it tied says nothing.
     is_unknown = standing is None or (standing.tied and difference is not None and difference.only_a is None)
@@ -268,23 +278,19 @@ def _estimate_optimism(good_predictions: Sequence[Predictions]) -> Optimism | No
     )
 
 
-def _estimate_retrained_accuracy(trials: Sequence[StoredTrial], peers: Peers, seed_sd: float) -> float | None:
-    accuracies = [trials[place].accuracy or 0.0 for place in peers.places]
+def _estimate_retrained_accuracy(peers: Peers, seed_sd: float) -> float | None:
+    accuracies = [peers.trials[place].accuracy or 0.0 for place in peers.places]
     return comparison.shrink_best_accuracy(accuracies, seed_sd) if len(accuracies) > 1 else None
 
 
 def _find_repeated_configurations(
     trials: Sequence[StoredTrial], configuration_numbers: Sequence[int]
 ) -> tuple[RepeatedConfiguration, ...]:
-    """Configurations finished with two seeds or more, the highest mean first; a seed's second trial is no new draw."""
-    draws: dict[int, dict[str | None, int]] = defaultdict(dict)
-    for place, (trial, number) in enumerate(zip(trials, configuration_numbers, strict=True)):
-        if trial.accuracy is not None:
-            draws[number].setdefault(trial.params.get("seed"), place)
-    groups = [tuple(places.values()) for places in draws.values() if len(places) > 1]
+    """The configurations that finished with two seeds or more, the highest mean first."""
     configurations = [
-        RepeatedConfiguration(g, comparison.summarize_repeats([trials[place].accuracy or 0.0 for place in g]))
-        for g in groups
+        RepeatedConfiguration(places, comparison.summarize_repeats([trials[place].accuracy or 0.0 for place in places]))
+        for places in group_by_seed(trials, configuration_numbers)
+        if len(places) > 1
     ]
     return tuple(sorted(configurations, key=lambda item: -item.repeats.mean))
 

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import ClassScore, comparison, score_classes
 from fmnist_sweep.analysis.comparison import Difference, Repeats
-from fmnist_sweep.analysis.findings import LEAST_FREEDOM
-from fmnist_sweep.analysis.settings import find_varied_settings, number_configurations
+from fmnist_sweep.analysis.peers import PredictionReader
+from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
 from fmnist_sweep.analysis.table import compute_interval
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking.names import DATA_TAG, STUDY_ID_TAG, TRIAL_ID_TAG
-from fmnist_sweep.tracking.predictions import Predictions, read_predictions
-from fmnist_sweep.tracking.trials import (
-    StoredTrial,
-    find_similar_trials,
-    find_trials_by_name,
-    find_trials_by_run_id,
-    has_same_validation_images,
-    parse_parameter,
-    read_curves,
-    read_trials,
-)
+from fmnist_sweep.tracking.names import DATA_TAG
+from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.trial_search import TrialRecord
+from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images, parse_parameter
 
-if TYPE_CHECKING:
-    from fmnist_sweep.tracking.store import Store
-
-SHORTEST_ID = 6  # of a run id's beginning
 EXAMPLES = 8
 _MOST_SEEDS = 20
-_MOST_LISTED = 5  # candidates in a sentence
 
 
 @dataclass(frozen=True)
@@ -146,75 +130,35 @@ class TrialComparison:
     disagreement: Disagreement | None
 
 
-def find_trial(store: Store, name: str) -> StoredTrial:
-    """The one trial that a word names: a run id or its beginning, STUDY/TRIAL, or a trial's name.
+def compare_trials(a: TrialRecord, b: TrialRecord, read_predictions: PredictionReader) -> TrialComparison:
+    """Compare what two trials left in the store.
 
-    ConfigError where it names none, or several, which are listed then.
+    read_predictions: reads those of further seeds, which are needed only where both configurations have several.
     """
-    trials = _search_trials(store, name)
-    if len(trials) == 1:
-        return trials[0]
-    if trials:
-        candidates = "; ".join(f"{trial.run_id} ({_describe_trial(trial)})" for trial in trials[:_MOST_LISTED])
-        remainder = f"; and {len(trials) - _MOST_LISTED} more" if len(trials) > _MOST_LISTED else ""
-        raise ConfigError(f"{name!r} names {len(trials)} trials: {candidates}{remainder}: name one by its run id.")
-    length_hint = f", of at least {SHORTEST_ID} characters" if len(name) < SHORTEST_ID else ""
-    raise ConfigError(
-        f"{name!r} names no trial in {mask_credentials(store.uri)}: expected a run id or its beginning{length_hint}, STUDY/TRIAL as in "
-        "00c57e21763a/0000, or a trial's whole name; fmnist-sweep compare lists them."
-    )
-
-
-def _search_trials(store: Store, name: str) -> list[StoredTrial]:
-    trials: list[StoredTrial] = []
-    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", name):
-        trials = find_trials_by_run_id(store, name)
-    elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
-        study, trial = name.split("/")
-        trials = read_trials(store, {STUDY_ID_TAG: study, TRIAL_ID_TAG: trial})
-    if not trials and name and "'" not in name:
-        trials = find_trials_by_name(store, name)
-    return trials
-
-
-def _describe_trial(trial: StoredTrial) -> str:
-    return f"{trial.study_id}/{trial.trial_id}, {trial.state}, {trial.name}"
-
-
-def compare_trials(store: Store, a: StoredTrial, b: StoredTrial) -> TrialComparison:
-    """Read what two trials left in the store and hold one against the other."""
-    predictions_a, predictions_b = _read_predictions(store, a), _read_predictions(store, b)
-    no_comparison_reason = _explain_missing(a, predictions_a) or _explain_missing(b, predictions_b)
-    if isinstance(predictions_a, Predictions) and isinstance(predictions_b, Predictions):
-        no_comparison_reason = (
-            None
-            if has_same_validation_images(a, predictions_a, b, predictions_b)
-            else (
-                f"they were scored on different validation images ({a.data}, {len(predictions_a.labels):,}, and {b.data}, "
-                f"{len(predictions_b.labels):,}), so that their accuracies differ by the luck of the images, too"
-            )
-        )
-    seeds_a, seeds_b = _find_seed_trials(store, a), _find_seed_trials(store, b)
-    number_a, number_b = number_configurations([a, b], find_varied_settings([a, b]))
-    same_configuration = number_a == number_b
+    seeds_a, seeds_b = _select_seed_trials(a), _select_seed_trials(b)
+    number_a, number_b = number_configurations([a.trial, b.trial], find_varied_settings([a.trial, b.trial]))
+    no_comparison_reason = _explain_missing(a) or _explain_missing(b)
     verdicts: Verdicts | None = None
     labels: tuple[LabelComparison, ...] = ()
     disagreement: Disagreement | None = None
-    if (
-        no_comparison_reason is None
-        and isinstance(predictions_a, Predictions)
-        and isinstance(predictions_b, Predictions)
-    ):
-        verdicts = _decide_verdicts(store, (a, predictions_a, seeds_a), (b, predictions_b, seeds_b), same_configuration)
-        labels, disagreement = (
-            _compare_labels(predictions_a, predictions_b),
-            _count_disagreement(predictions_a, predictions_b),
-        )
+    if isinstance(a.predictions, Predictions) and isinstance(b.predictions, Predictions):
+        if has_same_validation_images(a.trial, a.predictions, b.trial, b.predictions):
+            candidate_a = _Candidate(a.trial, a.predictions, seeds_a)
+            candidate_b = _Candidate(b.trial, b.predictions, () if number_a == number_b else seeds_b)
+            verdicts = _decide_verdicts(candidate_a, candidate_b, read_predictions)
+            labels = _compare_labels(a.predictions, b.predictions)
+            disagreement = _count_disagreement(a.predictions, b.predictions)
+        else:
+            no_comparison_reason = (
+                f"they were scored on different validation images ({a.trial.data}, "
+                f"{len(a.predictions.labels):,}, and {b.trial.data}, {len(b.predictions.labels):,}), so "
+                "that their accuracies differ by the luck of the images, too"
+            )
     return TrialComparison(
-        a=_make_side(store, a, seeds_a),
-        b=_make_side(store, b, seeds_b),
-        settings=tuple(_compare_settings(a, b)),
-        same_configuration=same_configuration,
+        a=_make_side(a, seeds_a),
+        b=_make_side(b, seeds_b),
+        settings=tuple(_compare_settings(a.trial, b.trial)),
+        same_configuration=number_a == number_b,
         no_comparison_reason=no_comparison_reason,
         verdicts=verdicts,
         labels=labels,
@@ -229,78 +173,62 @@ def _compare_settings(a: StoredTrial, b: StoredTrial) -> list[SettingDifference]
     return [pair for pair in pairs if pair.a != pair.b or isinstance(pair.a, bool) != isinstance(pair.b, bool)]
 
 
-def _read_predictions(store: Store, trial: StoredTrial) -> Predictions | str:
-    """A trial's predictions, or why there are none."""
-    if trial.accuracy is None:
-        return f"is {trial.state}{f' ({trial.failure})' if trial.failure else ''}, without a score"
-    try:
-        predictions = read_predictions(store, trial.run_id)
-    except ValueError:
-        return "has a damaged predictions.npz"
-    return predictions or "has no predictions.npz any more"
+def _explain_missing(record: TrialRecord) -> str | None:
+    return f"{record.trial.run_id[:8]} {record.predictions}" if isinstance(record.predictions, str) else None
 
 
-def _explain_missing(trial: StoredTrial, predictions: Predictions | str) -> str | None:
-    return f"{trial.run_id[:8]} {predictions}" if isinstance(predictions, str) else None
+def _make_side(record: TrialRecord, seeds: Sequence[StoredTrial]) -> Side:
+    low, high = compute_interval(record.trial)
+    repeats = comparison.summarize_repeats([trial.accuracy or 0.0 for trial in seeds]) if seeds else None
+    return Side(record.trial, low, high, record.curve, repeats)
 
 
-def _make_side(store: Store, trial: StoredTrial, seeds: Sequence[StoredTrial]) -> Side:
-    low, high = compute_interval(trial)
-    repeats = comparison.summarize_repeats([seed_trial.accuracy or 0.0 for seed_trial in seeds]) if seeds else None
-    return Side(trial, low, high, tuple(read_curves(store, trial.run_id)), repeats)
-
-
-def _find_seed_trials(store: Store, trial: StoredTrial) -> list[StoredTrial]:
+def _select_seed_trials(record: TrialRecord) -> tuple[StoredTrial, ...]:
     """Finished trials of the same configuration on the same data, one for each seed, the trial itself first."""
-    if trial.accuracy is None:
-        return []
-    trials = [trial, *find_similar_trials(store, trial, ignored_params=("seed",))]
-    settings = find_varied_settings(trials)
-    numbers = number_configurations(trials, settings)
-    by_seed: dict[str | None, StoredTrial] = {}
-    for candidate, number in zip(trials, numbers, strict=True):
-        if number == numbers[0] and candidate.accuracy is not None:
-            by_seed.setdefault(candidate.params.get("seed"), candidate)
-    return list(by_seed.values())[:_MOST_SEEDS]
+    if record.trial.accuracy is None:
+        return ()
+    trials = [record.trial, *record.similar_trials]
+    first, *_ = group_by_seed(trials, number_configurations(trials, find_varied_settings(trials)))
+    return tuple(trials[place] for place in first[:_MOST_SEEDS])
 
 
-_TrialData = tuple[StoredTrial, Predictions, list[StoredTrial]]
+@dataclass(frozen=True)
+class _Candidate:
+    """One of the two for the verdicts: a trial with its predictions, and its configuration's trials, one a seed."""
+
+    trial: StoredTrial
+    predictions: Predictions
+    seeds: Sequence[StoredTrial]
 
 
-def _decide_verdicts(store: Store, a: _TrialData, b: _TrialData, same_configuration: bool) -> Verdicts:
-    (_, predictions_a, seeds_a), (_, predictions_b, seeds_b) = a, b
-    groups = [[trial.accuracy or 0.0 for trial in seeds] for seeds in (seeds_a, [] if same_configuration else seeds_b)]
-    freedom = comparison.pool_freedom(groups)
-    measured_sd = comparison.pool_sd(groups) if freedom >= LEAST_FREEDOM else None
-    seed_sd = comparison.SEED_SD if measured_sd is None else measured_sd
+def _decide_verdicts(a: _Candidate, b: _Candidate, read_predictions: PredictionReader) -> Verdicts:
+    spread = comparison.estimate_seed_sd([[trial.accuracy or 0.0 for trial in each.seeds] for each in (a, b)])
     seed_difference = None
-    if not same_configuration and min(len(seeds_a), len(seeds_b)) > 1:
-        correct = _stack_correct(store, a), _stack_correct(store, b)
+    if min(len(a.seeds), len(b.seeds)) > 1:
+        correct = _stack_correct(a, read_predictions), _stack_correct(b, read_predictions)
         if min(map(len, correct)) > 1:
             seed_difference = comparison.compare_over_seeds(*correct)
+    correct_a, correct_b = a.predictions.correct_mask, b.predictions.correct_mask
     return Verdicts(
-        models=comparison.compare_models(predictions_a.correct_mask, predictions_b.correct_mask),
-        configurations=comparison.compare_models(
-            predictions_a.correct_mask, predictions_b.correct_mask, seed_sd=seed_sd
-        ),
-        seed_sd=seed_sd,
-        seed_freedom=0 if measured_sd is None else freedom,
+        models=comparison.compare_models(correct_a, correct_b),
+        configurations=comparison.compare_models(correct_a, correct_b, seed_sd=spread.sd),
+        seed_sd=spread.sd,
+        seed_freedom=spread.freedom,
         seeds=seed_difference,
     )
 
 
-def _stack_correct(store: Store, data: _TrialData) -> NDArray[np.bool_]:
+def _stack_correct(candidate: _Candidate, read_predictions: PredictionReader) -> NDArray[np.bool_]:
     """Which images each seed's model got right, shape (seeds, images)."""
-    trial, predictions, seeds = data
-    rows = [predictions.correct_mask]
-    for other in seeds:
-        other_predictions = predictions if other.run_id == trial.run_id else _read_predictions(store, other)
-        if (
-            other.run_id != trial.run_id
-            and isinstance(other_predictions, Predictions)
-            and has_same_validation_images(trial, predictions, other, other_predictions)
+    rows = [candidate.predictions.correct_mask]
+    for other in candidate.seeds:
+        if other.run_id == candidate.trial.run_id:
+            continue
+        predictions = read_predictions(other.run_id)
+        if predictions is not None and has_same_validation_images(
+            candidate.trial, candidate.predictions, other, predictions
         ):
-            rows.append(other_predictions.correct_mask)
+            rows.append(predictions.correct_mask)
     return np.stack(rows)
 
 

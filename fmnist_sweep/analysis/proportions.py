@@ -44,6 +44,11 @@ def measure_share(successes: NDArray[np.bool_]) -> Proportion:
     return Proportion.from_counts(int(successes.sum()), len(successes))
 
 
+def compute_accuracy_interval(accuracy: float | None, images: int | None) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of an accuracy over so many images; None where either is not known."""
+    return compute_wilson_interval(round(accuracy * images), images) if accuracy is not None and images else None
+
+
 def check_labels(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> None:
     """ValueError unless both are (n,) indices into `names`, n >= 1."""
     if labels.ndim != 1 or labels.size == 0 or predicted.shape != labels.shape:

@@ -80,6 +80,18 @@ def number_configurations(trials: Sequence[StoredTrial], settings: Sequence[Vari
     return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
+def group_by_seed(trials: Sequence[StoredTrial], configuration_numbers: Sequence[int]) -> list[tuple[int, ...]]:
+    """The places of the finished trials of each configuration, one for each seed, in the order of their first trials.
+
+    A second trial with the same seed is no new draw, so it is left out.
+    """
+    groups: dict[int, dict[str | None, int]] = defaultdict(dict)
+    for place, (trial, number) in enumerate(zip(trials, configuration_numbers, strict=True)):
+        if trial.accuracy is not None:
+            groups[number].setdefault(trial.params.get("seed"), place)
+    return [tuple(places.values()) for places in groups.values()]
+
+
 def format_value(value: Any) -> str:
     """A setting's value as tables and axes show it."""
     if value is None:

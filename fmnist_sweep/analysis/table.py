@@ -1,4 +1,4 @@
-"""Trials of any studies as one table: chosen, filtered, sorted, grouped by configuration, written to a file."""
+"""Trials as one table: filtered, sorted, grouped by configuration, encoded for a file."""
 
 from __future__ import annotations
 
@@ -7,82 +7,22 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.analysis import comparison
-from fmnist_sweep.analysis.settings import find_varied_settings, number_configurations
-from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.files import write_file_atomically
-from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking.names import (
-    ATTEMPT_TAG,
-    DATA_TAG,
-    JOURNAL_TAG,
-    JOURNALS_TAG,
-    KIND_TAG,
-    PRECISION_TAG,
-    STUDY_ID_TAG,
-    SWEEP_ID_TAG,
-)
-from fmnist_sweep.tracking.queries import list_newest_runs
-from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter, read_trials
-from fmnist_sweep.training.evaluation import compute_wilson_interval
+from fmnist_sweep.analysis.proportions import compute_accuracy_interval
+from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
+from fmnist_sweep.tracking.names import ATTEMPT_TAG, DATA_TAG, KIND_TAG, PRECISION_TAG, SWEEP_ID_TAG
+from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fmnist_sweep.tracking.store import Store
-
 SCORE_COLUMN = "best_val_accuracy"
 _COUNT_COLUMNS = ("attempt", "images", "best_epoch", "parameters")
-ENDINGS = (".csv", ".json", ".parquet")
-
-
-def select_trials(
-    store: Store, *, sweep: str | None = None, studies: Sequence[str] = (), kinds: Sequence[str] = ("trial",)
-) -> list[StoredTrial]:
-    """The trials of a sweep or of studies, by their ids; of both, those in both; of neither, all of the experiment.
-
-    A trial appears once, with its latest attempt. kinds: of runs, as their tag fmnist.kind says. ConfigError where
-    there is no such sweep or study.
-    """
-    if not studies and sweep is None:
-        return read_trials(store, {}, kinds)
-    trials_by_id = {trial.run_id: trial for study in studies for trial in _read_study(store, study, kinds)}
-    if sweep is None:
-        return list(trials_by_id.values())
-    (run,) = list_newest_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: _check_identifier(sweep)}, 1) or (None,)
-    if run is None:
-        raise _make_missing_error(store, "sweep", sweep)
-    # By its studies: one that was begun in another sweep is below that one's run.
-    journals = run.data.tags[JOURNALS_TAG].split()
-    sweep_trials = [trial for name in journals for trial in read_trials(store, {JOURNAL_TAG: name}, kinds)]
-    return [trial for trial in sweep_trials if not studies or trial.run_id in trials_by_id]
-
-
-def _read_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTrial]:
-    marks = {STUDY_ID_TAG: _check_identifier(study)}
-    trials = read_trials(store, marks, kinds)
-    if not trials and not list_newest_runs(store, {KIND_TAG: "study", **marks}, 1):
-        raise _make_missing_error(store, "study", study)
-    return trials
-
-
-def _check_identifier(identifier: str) -> str:
-    if not identifier.isalnum():
-        raise ConfigError(f"{identifier!r} is no id: expected letters and digits, as fmnist-sweep compare shows them.")
-    return identifier
-
-
-def _make_missing_error(store: Store, kind: str, identifier: str) -> ConfigError:
-    return ConfigError(
-        f"{mask_credentials(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: fmnist-sweep ui "
-        f"and fmnist-sweep studies show what is there."
-    )
 
 
 def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
@@ -130,9 +70,7 @@ _FIRST_COLUMNS = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE_COLUMN) + 1]
 
 def compute_interval(trial: StoredTrial) -> tuple[float, float]:
     """Wilson's 95 % interval of a trial's accuracy; NaN where it has none, or its number of images is not known."""
-    if trial.accuracy is None or not trial.images:
-        return math.nan, math.nan
-    return compute_wilson_interval(round(trial.accuracy * trial.images), trial.images)
+    return compute_accuracy_interval(trial.accuracy, trial.images) or (math.nan, math.nan)
 
 
 def _convert_to_int(value: float | None) -> int | None:
@@ -154,9 +92,13 @@ def _make_series(name: str, values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=None if types in ({bool}, {str}) else "object")
 
 
+class TableError(ValueError):
+    """A condition or key that does not fit the table; its text says what was expected and ends in a full stop."""
+
+
 @dataclass(frozen=True)
 class Condition:
-    """What a column's values must be: KEY OP VALUE, as in model.filters>=48. value: as typed."""
+    """What the values of a column must be: KEY OP VALUE, as in model.filters>=48. value: as typed."""
 
     key: str
     operator: str
@@ -176,31 +118,30 @@ _COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def parse_condition(text: str) -> Condition:
-    """KEY OP VALUE as a condition; nothing in it is ever evaluated as code."""
+    """KEY OP VALUE as a condition; nothing in it is ever evaluated as code. Raises TableError for other text."""
     match = _CONDITION_PATTERN.fullmatch(text)
     if match is None:
-        raise ConfigError(
-            f"--where {text!r}: expected KEY OP VALUE with one of = != < <= > >= ~ (contains), as in model.filters>=48."
-        )
+        raise TableError("expected KEY OP VALUE with one of = != < <= > >= ~ (contains), as in model.filters>=48.")
     key, operator, value = match.groups()
     return Condition(key, "=" if operator == "==" else operator, value)
 
 
-def filter_rows(frame: pd.DataFrame, conditions: Iterable[Condition]) -> pd.DataFrame:
-    """The rows that meet all conditions; a missing value meets none but != and =none."""
-    for condition in conditions:
-        check_key(frame, condition.key, f"--where {condition}")
-        is_met = _make_test(condition)
-        frame = frame[[is_met(cell) for cell in frame[condition.key].tolist()]]
-    return frame
+def filter_rows(frame: pd.DataFrame, condition: Condition) -> pd.DataFrame:
+    """The rows that meet a condition; a missing value meets none but != and =none.
+
+    Raises TableError for a column that is not there and a value that does not compare with its cells.
+    """
+    check_key(frame, condition.key)
+    is_met = _make_test(condition)
+    return frame[[is_met(cell) for cell in frame[condition.key].tolist()]]
 
 
-def check_key(frame: pd.DataFrame, key: str, option: str) -> None:
-    """ConfigError, with the nearest there is, where the table has no such column; said: what the user typed."""
+def check_key(frame: pd.DataFrame, key: str) -> None:
+    """Raise TableError, which names the nearest column, if the table has no column `key`."""
     if key not in frame.columns:
         matches = difflib.get_close_matches(key, list(frame.columns), n=1, cutoff=0.5)
         hint = f"did you mean {matches[0]}?" if matches else "parameters have dotted names as on the command line."
-        raise ConfigError(f"{option}: no trial here has {key}; {hint}")
+        raise TableError(f"no trial here has {key}; {hint}")
 
 
 def _make_test(condition: Condition) -> Callable[[Any], bool]:
@@ -215,9 +156,9 @@ def _make_test(condition: Condition) -> Callable[[Any], bool]:
         time = _parse_time(condition)
         return lambda cell: not is_missing(cell) and compare(cell, time)
     if not _is_number(value):
-        raise ConfigError(
-            f"--where {condition}: {condition.operator} compares numbers, and {condition.value!r} is none; give each condition a --where "
-            "of its own."
+        raise TableError(
+            f"{condition.operator} compares numbers, and {condition.value!r} is none; give each condition a --where of "
+            "its own."
         )
     return lambda cell: _is_number(cell) and compare(cell, value)
 
@@ -239,9 +180,7 @@ def _parse_time(condition: Condition) -> datetime:
     try:
         time = datetime.fromisoformat(condition.value)
     except ValueError:
-        raise ConfigError(
-            f"--where {condition}: expected a date or time, as in {condition.key}>2026-01-31T18:00."
-        ) from None
+        raise TableError(f"expected a date or time, as in {condition.key}>2026-01-31T18:00.") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -261,8 +200,11 @@ def _format_cell(cell: Any) -> str:
 
 
 def sort_rows(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFrame:
-    """The rows by one column: numbers by size, all else as text; rows without a value last, equals as they were."""
-    check_key(frame, key, f"--sort {key}")
+    """The rows by one column: numbers by size, all else as text; rows without a value last, equals as they were.
+
+    Raises TableError if there is no such column.
+    """
+    check_key(frame, key)
     places = range(len(frame))
     cells = frame[key].tolist()
     filled_places = [place for place in places if not is_missing(cells[place])]
@@ -287,17 +229,13 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
 
     finished = [trial for trial in trials if trial.accuracy is not None]
     settings = find_varied_settings(finished)
-    groups: dict[int, dict[Any, int]] = {}
-    for place, number in enumerate(number_configurations(finished, settings)):
-        groups.setdefault(number, {}).setdefault(finished[place].params.get("seed"), place)
     rows = []
-    for seeds in groups.values():
-        members = [finished[place] for place in seeds.values()]
+    for places in group_by_seed(finished, number_configurations(finished, settings)):
+        members = [finished[place] for place in places]
         repeats = comparison.summarize_repeats([trial.accuracy or 0.0 for trial in members])
-        first = next(iter(seeds.values()))
         rows.append(
             {
-                **{setting.key: setting.values[first] for setting in settings},
+                **{setting.key: setting.values[places[0]] for setting in settings},
                 "data": members[0].tags.get(DATA_TAG),
                 "n": repeats.n,
                 "mean": repeats.mean,
@@ -314,25 +252,11 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     return pd.DataFrame({name: _make_series(name, [row[name] for row in rows]) for name in names})
 
 
-def export_table(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
-    """Write a table to a new file, as its ending says: .csv, .json (a list of rows) or .parquet.
+def encode_table(frame: pd.DataFrame, ending: str) -> bytes:
+    """The content of a file with this ending: .csv, .json (a list of rows) or .parquet.
 
-    Lists, and settings of several types, are JSON text in .csv and .parquet. An existing file is replaced with
-    force=True only; the new one is there whole or not at all. ConfigError where that cannot be.
+    Lists, and settings of several types, are JSON text in .csv and .parquet.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ConfigError(f"--export={path}: expected a name that ends in {', '.join(ENDINGS)}.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--export={path}: expected a file in a folder that exists.")
-    if path.exists() and not force:
-        raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
-    try:
-        write_file_atomically(path, _encode_table(frame, path.suffix.lower()))
-    except OSError as error:
-        raise ConfigError(f"--export={path}: cannot be written ({error.strerror}).") from None
-
-
-def _encode_table(frame: pd.DataFrame, ending: str) -> bytes:
     if ending == ".json":
         return encode_json_rows(frame).encode()
     converted = frame.copy()

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,25 +130,26 @@ def _list_trials(
         build_table,
         check_key,
         encode_json_rows,
-        export_table,
-        filter_rows,
         group_by_configuration,
-        parse_condition,
-        select_trials,
         sort_rows,
     )
+    from fmnist_sweep.cli.trial_tables import export_table, filter_by_conditions, name_option, parse_conditions
+    from fmnist_sweep.tracking.trial_search import select_trials
 
-    filters = [parse_condition(text) for text in conditions]
+    filters = parse_conditions(conditions)
     trials = select_trials(store, sweep=sweep, studies=studies)
-    frame = filter_rows(build_table(trials), filters)
+    frame = filter_by_conditions(build_table(trials), filters)
     matches = [trials[position] for position in frame.index]
     if by_config:
         frame = group_by_configuration(matches)
-    key = sort or ("mean" if by_config else SCORE_COLUMN)
-    frame = sort_rows(frame, key.removeprefix("-"), descending=descending or sort is None or key.startswith("-"))
+    order = sort or ("mean" if by_config else SCORE_COLUMN)
+    key = order.removeprefix("-")
+    with name_option(f"--sort {key}"):
+        frame = sort_rows(frame, key, descending=descending or sort is None or order.startswith("-"))
     column_names = [name.strip() for name in (columns or "").split(",") if name.strip()]
     for name in column_names:
-        check_key(frame, name, f"--columns {name}")
+        with name_option(f"--columns {name}"):
+            check_key(frame, name)
     selection = frame[column_names] if column_names else frame
     table = selection if limit is None else selection.head(limit)
     if out is not None:
@@ -206,15 +208,18 @@ def _create_screen() -> Console:
 def _explain_pair(
     store: Store, a: str, b: str, *, as_json: bool, picture: Path | None, data_dir: str | None, force: bool
 ) -> None:
-    from fmnist_sweep.analysis.pair import compare_trials, find_trial, serialize_comparison
+    from fmnist_sweep.analysis.pair import compare_trials, serialize_comparison
     from fmnist_sweep.report.pair_text import render_pair
+    from fmnist_sweep.tracking.predictions import read_intact_predictions
+    from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record
 
     if picture is not None:
         _check_picture(picture, force)
     one, other = find_trial(store, a), find_trial(store, b)
     if one.run_id == other.run_id:
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
-    comparison = compare_trials(store, one, other)
+    records = read_trial_record(store, one), read_trial_record(store, other)
+    comparison = compare_trials(*records, partial(read_intact_predictions, store))
     if as_json:
         echo(json.dumps(_replace_non_finite(serialize_comparison(comparison)), indent=1))
     else:

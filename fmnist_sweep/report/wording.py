@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fmnist_sweep.analysis.findings import LEAST_FREEDOM, Findings, RepeatedConfiguration
+from fmnist_sweep.analysis.comparison import LEAST_FREEDOM
+from fmnist_sweep.analysis.findings import Findings, RepeatedConfiguration
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.settings import format_value
 from fmnist_sweep.text import format_duration

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from click.testing import CliRunner, Result
 
 import fmnist_sweep
 from fmnist_sweep.analysis import comparison
-from fmnist_sweep.analysis.pair import compare_trials, find_trial
+from fmnist_sweep.analysis.pair import compare_trials
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.tracking.predictions import read_predictions
+from fmnist_sweep.tracking.predictions import read_intact_predictions, read_predictions
 from fmnist_sweep.tracking.runs import RunInfo, kill_run, link_attempts, start_run
 from fmnist_sweep.tracking.store import (
     Store,
@@ -29,6 +30,7 @@ from fmnist_sweep.tracking.store import (
     open_existing_store,
     open_store,
 )
+from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record
 from fmnist_sweep.tracking.trials import StoredTrial, read_trials
 from tests.conftest import Command
 
@@ -256,7 +258,8 @@ def test_turned_round_the_difference_has_the_other_sign(folder: Path, store: Sto
 def test_the_same_configuration_with_the_same_seed_is_not_said_to_have_another(store: Store) -> None:
     from fmnist_sweep.report.pair_text import render_pair
 
-    found = compare_trials(store, trial_of(store, 8), trial_of(store, 8))
+    record = read_trial_record(store, trial_of(store, 8))
+    found = compare_trials(record, record, partial(read_intact_predictions, store))
     said = [part for part in render_pair(found) if isinstance(part, str)]
     assert "  Their configurations: the same, with the same seed." in said
 

@@ -18,8 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fmnist_sweep.analysis.pair import find_trial
-from fmnist_sweep.analysis.table import build_table, select_trials
+from fmnist_sweep.analysis.table import build_table
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import clear_splits_cache, idx, open_test, sources
 from fmnist_sweep.data.drawn import draw_images
@@ -42,6 +41,7 @@ from fmnist_sweep.tracking.store import (
     open_store,
     resolve_store_uri,
 )
+from fmnist_sweep.tracking.trial_search import find_trial, select_trials
 from tests.conftest import Command
 from tests.support import ROOT
 from tests.support.served import Served

@@ -9,9 +9,12 @@ from fmnist_sweep.analysis.comparison.checks import Booleans
 from fmnist_sweep.analysis.comparison.differences import Difference, TrialStanding, compare_models, compare_with_best
 from fmnist_sweep.analysis.comparison.power import Power, count_seeds_needed
 from fmnist_sweep.analysis.comparison.seeds import (
+    LEAST_FREEDOM,
     SEED_SD,
     Repeats,
+    SeedSpread,
     compare_over_seeds,
+    estimate_seed_sd,
     pool_freedom,
     pool_sd,
     summarize_repeats,
@@ -19,18 +22,21 @@ from fmnist_sweep.analysis.comparison.seeds import (
 from fmnist_sweep.analysis.comparison.winner import Optimism, estimate_optimism, shrink_best_accuracy
 
 __all__ = [
+    "LEAST_FREEDOM",
     "SEED_SD",
     "Booleans",
     "Difference",
     "Optimism",
     "Power",
     "Repeats",
+    "SeedSpread",
     "TrialStanding",
     "compare_models",
     "compare_over_seeds",
     "compare_with_best",
     "count_seeds_needed",
     "estimate_optimism",
+    "estimate_seed_sd",
     "pool_freedom",
     "pool_sd",
     "shrink_best_accuracy",

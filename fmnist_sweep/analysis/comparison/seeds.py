@@ -21,6 +21,7 @@ from fmnist_sweep.analysis.comparison.differences import Difference
 # The sd of one configuration's accuracy over training seeds, assumed where no configuration was repeated. Measured:
 # 0.0031 with 20 degrees of freedom, pooled over the ten documented models (experiments/), on 6,000 validation images.
 SEED_SD = 0.003
+LEAST_FREEDOM = 4  # degrees of freedom from which a measured sd over seeds is believed before the assumed one
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,27 @@ def pool_sd(groups: Iterable[Sequence[float]]) -> float | None:
 def pool_freedom(groups: Iterable[Sequence[float]]) -> int:
     """The degrees of freedom behind `pooled_sd(groups)`: trainings less configurations, 0 where it is None."""
     return _sum_squares(groups)[1]
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """The sd of one configuration's accuracy over training seeds.
+
+    freedom: the degrees of freedom it was measured with; 0 where it is assumed.
+    """
+
+    sd: float
+    freedom: int
+
+
+def estimate_seed_sd(groups: Sequence[Sequence[float]]) -> SeedSpread:
+    """The sd over training seeds, pooled over the configurations' accuracies in `groups`.
+
+    It is the assumed SEED_SD where the groups measure it with fewer than LEAST_FREEDOM degrees of freedom.
+    """
+    freedom = pool_freedom(groups)
+    measured_sd = pool_sd(groups) if freedom >= LEAST_FREEDOM else None
+    return SeedSpread(SEED_SD, 0) if measured_sd is None else SeedSpread(measured_sd, freedom)
 
 
 def compare_over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
