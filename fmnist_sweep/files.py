@@ -1,4 +1,4 @@
-"""Arrays and plain values in one checked block of bytes; files that are whole or not there."""
+"""Arrays and plain values in one checksummed block of bytes, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ _VALUES_NAME = "values"
 
 
 class DamagedContent(ValueError):
-    """Bytes that are not what was written."""
+    """Packed bytes that are not what was written."""
 
 
 def pack_arrays(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """JSON-able values and named arrays as bytes that begin with their own checksum; no code is in them."""
+    """Pack JSON values and named arrays into bytes that begin with their own checksum and hold no code."""
     if _VALUES_NAME in arrays:
         raise ValueError(f"no array may be called {_VALUES_NAME}")
     for name, array in arrays.items():
@@ -38,7 +39,7 @@ def pack_arrays(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 
 def unpack_arrays(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The values and arrays of packed bytes; Damaged when they are torn, altered or something else."""
+    """The values and arrays of packed bytes. Raises DamagedContent if they are torn, altered or something else."""
     start = len(_MAGIC) + _DIGEST_SIZE
     if not content.startswith(_MAGIC):
         raise DamagedContent("it does not begin as a file of this project")
@@ -53,22 +54,31 @@ def unpack_arrays(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any
 
 
 def write_file_atomically(path: Path, content: bytes) -> None:
-    """Write a file aside, bring it to the disk, rename it: after a kill it is the old one, the new one or absent."""
+    """Write a file and its folders. After a kill it is the old file, the new one or absent, never a part of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give the block a name beside `path` to write a file under; then bring that file to the disk and rename it.
+
+    If the block raises, its file is removed and `path` stays as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # it is there only when that failed: a full disk is not made fuller
-    _sync_folder(path.parent)
+        temporary.unlink(missing_ok=True)  # only there after a failure: a full disk is not made fuller
+    _sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Bring the content of a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -27,7 +27,7 @@ ROOMS = (
     "data",
     "search",
 )
-FOR_ALL = {"errors", "files", "text", "interrupts"}
+FOR_ALL = {"environ", "errors", "files", "text", "interrupts"}
 ENTRANCES = {"__init__", "__main__"}  # may import any room
 ONE_DOOR = {
     "hydra": {"config"},

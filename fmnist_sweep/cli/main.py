@@ -145,6 +145,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     """
     from fmnist_sweep.config.compose import compose_data
     from fmnist_sweep.data import format_fallback_banner, load_splits, summarize_data
+    from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.report.data_summary import draw_examples, render_summary
     from fmnist_sweep.tracking.store import locate_ledger
 
@@ -157,8 +158,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
         screen.print(format_fallback_banner(splits.origin), style="bold yellow", markup=False, highlight=False)
     screen.print(render_summary(summarize_data(config, locate_ledger())))
     path = picture or locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(draw_examples(splits)))
+    write_file_atomically(path, encode_png(draw_examples(splits)))
     echo(f"examples of the ten labels: {path}")
 
 

@@ -31,6 +31,7 @@ from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.config.foreign import check_config_folder, parse_arguments
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.overrides import is_override_of, replace_tunables
+from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 
 
@@ -132,12 +133,6 @@ def _replace_arguments(arguments: Sequence[str]) -> Iterator[None]:
 def _let_hydra_raise() -> Iterator[None]:
     """Let Hydra raise its errors, which are then explained, instead of printing them and leaving."""
     name = "HYDRA_FULL_ERROR"
-    previous = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
+    with restore_environment(name):
+        os.environ[name] = "1"
         yield
-    finally:
-        if previous is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = previous

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.data.idx import MEMBERS, Member, Part
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.files import replace_file
 
 if TYPE_CHECKING:
     import requests
@@ -148,17 +149,12 @@ def _fetch_from_places(missing: list[Member], part: Part) -> None:
 
 
 def _fetch_file(place: str, member: Member) -> None:
-    """Stream one file aside, check it, and only then give it its name."""
-    target = get_cached_path(member)
-    partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    """Download one file into the cache, where it appears only once it is checked."""
+    with replace_file(get_cached_path(member)) as partial_path:
         _stream(f"{place}{member.name}.gz", partial_path)
         problem = find_fault(partial_path, member)
         if problem is not None:
             raise _PlaceError(f"served {member.name}.gz as {problem}")
-        partial_path.replace(target)
-    finally:
-        partial_path.unlink(missing_ok=True)
 
 
 def _stream(url: str, target: Path) -> None:
@@ -173,8 +169,6 @@ def _stream(url: str, target: Path) -> None:
                     advance(len(chunk))
                     if file.tell() > LARGEST_FILE:
                         raise _PlaceError(f"served more than {LARGEST_FILE} bytes for {url}")
-            file.flush()
-            os.fsync(file.fileno())
     except requests.RequestException as error:
         raise _PlaceError(_describe_error(error)) from error
 

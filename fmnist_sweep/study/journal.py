@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.files import replace_file
 
 _CREATE_TABLE = "CREATE TABLE events (number INTEGER PRIMARY KEY, kind TEXT, body TEXT, digest TEXT)"
 _BUSY_SECONDS = 20.0  # a reader (fmnist-sweep studies) holds it for milliseconds
@@ -51,17 +52,16 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, kind: str, body: dict[str, Any]) -> Self:
-        """A new journal with its first event; the file appears whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        """Create a journal with its first event; the file appears whole or not at all."""
         with _translate_errors(path):
-            # What a kill left there, SQLite would take for the new file's.
-            for leftover in (temporary, _locate_rollback_file(temporary), _locate_rollback_file(path)):
-                leftover.unlink(missing_ok=True)
-            with closing(_connect(temporary)) as database:
-                database.execute(_CREATE_TABLE)
-                journal = cls(temporary, database, 0, "")
-                journal.append(kind, **body)
-            temporary.replace(path)
+            with replace_file(path) as temporary:
+                # What a kill left there, SQLite would take for the new file's.
+                for leftover in (temporary, _locate_rollback_file(temporary), _locate_rollback_file(path)):
+                    leftover.unlink(missing_ok=True)
+                with closing(_connect(temporary)) as database:
+                    database.execute(_CREATE_TABLE)
+                    journal = cls(temporary, database, 0, "")
+                    journal.append(kind, **body)
             _locate_rollback_file(temporary).unlink(missing_ok=True)
             return cls(path, _connect(path), journal._event_count, journal._digest)
 

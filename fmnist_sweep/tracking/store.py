@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
+from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.files import replace_file
 from fmnist_sweep.tracking.names import KIND_TAG, NOTE_TAG
 
 if TYPE_CHECKING:
@@ -160,16 +162,15 @@ def _connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:
 
 
 def _make_tables(path: Path) -> None:
-    """A new store's tables, in a file that appears whole or not at all: MLflow cannot go on with half-made ones."""
+    """Create a new store's tables, in a file that appears whole or not at all: MLflow cannot complete half of them."""
     if path.exists() and (path.is_dir() or path.stat().st_size):
         return
-    temporary = path.with_name(f".{path.name}.new")
-    for leftover in path.parent.glob(f"{temporary.name}*"):
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
         leftover.unlink()
-    temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
-    client = _create_client(f"{_SQLITE_PREFIX}{temporary}")
-    _call_store(f"{_SQLITE_PREFIX}{path}", lambda: client.search_experiments(max_results=1))
-    temporary.replace(path)
+    with replace_file(path) as temporary:
+        temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
+        client = _create_client(f"{_SQLITE_PREFIX}{temporary}")
+        _call_store(f"{_SQLITE_PREFIX}{path}", lambda: client.search_experiments(max_results=1))
 
 
 def _use_wal(path: Path) -> None:
@@ -357,16 +358,12 @@ def point_mlflow_at(store: Store) -> Iterator[None]:
     import mlflow
 
     previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    variables = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
-    mlflow.set_tracking_uri(store.uri)
-    mlflow.set_registry_uri(store.uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(previous[0])
-        mlflow.set_registry_uri(previous[1])
-        for name, value in variables.items():  # MLflow sets them, and processes started later would go by them
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    # MLflow sets these variables, and processes started later would go by them.
+    with restore_environment("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        mlflow.set_tracking_uri(store.uri)
+        mlflow.set_registry_uri(store.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(previous[0])
+            mlflow.set_registry_uri(previous[1])

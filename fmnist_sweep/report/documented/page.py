@@ -11,6 +11,7 @@ from typing import Any
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.report.documented.rules import (
     BEST_PUBLISHED,
     MIN_RUNS,
@@ -78,10 +79,7 @@ def write_page(folder: Path, name: str, text: str) -> Path:
     path = folder / f"{name}.md"
     if path.exists() and not path.read_bytes().startswith(_MARKER.encode()):
         raise ConfigError(f"{path} was not made by this command and is left alone: name another folder with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_file_atomically(path, text.encode())
     return path
 
 

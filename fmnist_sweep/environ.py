@@ -1,0 +1,21 @@
+"""Environment variables that are set for a while, or put back after somebody else has set them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def restore_environment(*names: str) -> Iterator[None]:
+    """Put these variables back when the block ends, as they were when it began: with their value, or absent."""
+    previous = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
