@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from fmnist_sweep.data import DataConfig
+from tests.support import process
+from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS
+from tests.support.process import run as run
+from tests.support.zygote import VERB, Zygote
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-LIMIT_SECONDS = 300
+Command = Callable[..., process.Done]
 
 # A shell ignores it for what it starts in the background, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -44,41 +45,35 @@ def data_config(**given: Any) -> DataConfig:
     return DataConfig(**(values | given))
 
 
-def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`python ARGUMENTS` as a real process, with a time limit; its output as text."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="session")
 def sweep() -> Command:
-    """The real command: sweep("-m", "optimizer=rmsprop,adam", cwd=folder)."""
-
-    def command(
-        *arguments: str, cwd: Path, environment: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return run("-m", "fmnist_sweep", *arguments, cwd=cwd, environment=environment)
-
-    return command
+    """The real command in a fresh interpreter: sweep("-m", "optimizer=rmsprop,adam", cwd=folder)."""
+    return partial(process.run, *process.SWEEP)
 
 
 @pytest.fixture(scope="session")
 def verb() -> Command:
-    """The other verbs: verb("promote", cwd=folder)."""
+    """The other verbs in a fresh interpreter: verb("promote", cwd=folder)."""
+    return partial(process.run, *process.VERB)
 
-    def command(
-        *arguments: str, cwd: Path, environment: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return run("-m", "fmnist_sweep.cli.main", *arguments, cwd=cwd, environment=environment)
 
-    return command
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The warm process that forks the project's commands: zygote.run("optimizer=adam", cwd=folder)."""
+    with Zygote(tmp_path_factory.mktemp("zygote")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def warm_sweep(zygote: Zygote) -> Command:
+    """`sweep` as a fork of the warm process: a second instead of eight."""
+    return zygote.run
+
+
+@pytest.fixture(scope="session")
+def warm_verb(zygote: Zygote) -> Command:
+    """`verb` as a fork of the warm process."""
+    return partial(zygote.run, entry=VERB)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -30,7 +30,7 @@ import pytest
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import needs_fashion_mnist
 from tests.support import replace_everywhere
-from tests.support.zygote import Ended, Zygote
+from tests.support.zygote import Ended, Kill, Zygote
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
 
@@ -314,7 +314,7 @@ class Strikes(Zygote):
     ) -> Ended:
         """The verb, killed before its number-th step, before the first step of a name, or after so many seconds."""
         asked = {"arguments": arguments or PROMOTE, "number": number, "name": name}
-        return self._asked(cwd, "promoted", asked, None if seconds is None else {"seconds": seconds})
+        return self._asked(cwd, "promoted", asked, None if seconds is None else Kill(seconds=seconds))
 
     def complete(self, cwd: Path, *arguments: str) -> tuple[list[int], list[Found]]:
         """Look, promote, look, promote, look: the exit codes, and what was found."""
@@ -327,10 +327,9 @@ class Strikes(Zygote):
         found: Found = self.call("tests.commands.test_promotion_kills:look", cwd)
         return found
 
-    def _asked(self, cwd: Path, function: str, asked: Found, kill: Found | None = None) -> Ended:
+    def _asked(self, cwd: Path, function: str, asked: Found, kill: Kill | None = None) -> Ended:
         environment = {"PROMOTION": json.dumps(asked)}
-        name = f"tests.commands.test_promotion_kills:{function}"
-        return Ended(**self._ask(cwd, function=name, kill=kill, environment=environment))
+        return self.ask(f"tests.commands.test_promotion_kills:{function}", cwd, kill=kill, environment=environment)
 
 
 @dataclass(frozen=True)

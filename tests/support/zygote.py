@@ -1,9 +1,10 @@
 """The real command as forks of one process that has imported TensorFlow once, killed at a chosen point or moment.
 
-`Zygote` starts `python -m tests.support.zygote`, which imports everything a sweep needs, runs nothing, and forks a process for
-each request. That one runs `fmnist_sweep.__main__.main()` as `python -m fmnist_sweep` would, in a second instead of
-ten, with the functions that write something durable wrapped: they count, and end their own process by SIGKILL where
-the request says so. Nothing in the project knows of this.
+`Zygote` starts `python -m tests.support.zygote`, which imports everything a sweep needs, runs nothing, and forks a
+process for each request. That one runs `fmnist_sweep.__main__.main()` as `python -m fmnist_sweep` would, in a second
+instead of eight, with the functions that write something durable wrapped: they count, and end their own process by
+SIGKILL where the request says so. Nothing in the project knows of this. Tests use the one of their session, which is the
+fixture `zygote`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support import ROOT, replace_everywhere
+from tests.support import ROOT, altered, replace_everywhere
+from tests.support.process import LIMIT_SECONDS, Done, Running, build_environment, heed_signals
 
-LIMIT_SECONDS = 120.0
+FORK_SECONDS = 120.0  # after which a fork is killed
+SWEEP, VERB = "fmnist_sweep.__main__:main", "fmnist_sweep.cli.main:main"
 
 # Everything of an MlflowClient that a sweep changes a store by.
 STORE_CALLS = (
@@ -70,24 +74,61 @@ class Kill:
         return self.call.partition(" ")[0] if self.seconds is None else "moment"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended. code: its exit code, None when a signal ended it. calls: what was counted, in order."""
+class Ended(Done):
+    """How a fork ended. code: its exit code, None when a signal ended it. calls: what was counted, in order."""
 
-    code: int | None
-    signal: int | None
-    timed_out: bool
-    seconds: float
-    output: str
-    calls: list[str]
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(answer["arguments"], answer["status"], answer["stdout"], answer["stderr"])
+        self.code: int | None = self.returncode if self.returncode >= 0 else None
+        self.timed_out: bool = answer["timed_out"]
+        self.seconds: float = answer["seconds"]
+        self.calls: list[str] = answer["calls"]
 
     @property
     def killed(self) -> bool:
-        return self.signal == signal.SIGKILL and not self.timed_out
+        return self.returncode == -signal.SIGKILL and not self.timed_out
 
     def count(self, sort: str) -> int:
         """How many calls of one sort there were."""
         return sum(call.startswith(f"{sort} ") for call in self.calls)
+
+
+class Forked(Running):
+    """A fork of the zygote under way."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._stream = connection.makefile("rb", buffering=0)  # what has not been read can be waited for
+        begun = json.loads(self._stream.readline())
+        super().__init__(begun["pid"], Path(begun["out"]), Path(begun["err"]))
+        self._ended: Ended | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended is not None or bool(select.select([self._connection], [], [], 0)[0])
+
+    @property
+    def stdout(self) -> str:
+        if self._ended is None:
+            with suppress(FileNotFoundError):
+                return super().stdout
+        return self.end().stdout
+
+    @property
+    def stderr(self) -> str:
+        if self._ended is None:
+            with suppress(FileNotFoundError):
+                return super().stderr
+        return self.end().stderr
+
+    def end(self, seconds: float = LIMIT_SECONDS) -> Ended:
+        if self._ended is None:
+            self._ended = Ended(json.loads(self._stream.readline()))
+        return self._ended
+
+    def kill(self) -> None:
+        if self._ended is None:
+            super().kill()
 
 
 class Zygote:
@@ -105,7 +146,9 @@ class Zygote:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "COLUMNS": "200", "TMPDIR": str(temporary)},
+            env=build_environment({"TMPDIR": str(temporary)}),
+            start_new_session=True,
+            preexec_fn=heed_signals,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
@@ -121,26 +164,57 @@ class Zygote:
         self._process.stdout.close()
 
     def run(
-        self, *arguments: str, cwd: Path, kill: Kill | None = None, environment: dict[str, str] | None = None
+        self,
+        *arguments: str,
+        cwd: Path,
+        kill: Kill | None = None,
+        environment: Mapping[str, str] | None = None,
+        entry: str = SWEEP,
     ) -> Ended:
-        """`python -m fmnist_sweep ARGUMENTS` in a folder of its own."""
-        return Ended(**self._ask(cwd, arguments=arguments, kill=kill and asdict(kill), environment=environment or {}))
+        """`python -m fmnist_sweep ARGUMENTS` to its end, or another entry."""
+        with self.start(*arguments, cwd=cwd, kill=kill, environment=environment, entry=entry) as forked:
+            return forked.end()
+
+    @contextmanager
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path,
+        kill: Kill | None = None,
+        environment: Mapping[str, str] | None = None,
+        entry: str = SWEEP,
+    ) -> Iterator[Forked]:
+        """The same as long as this lasts. entry: a "module:function" that takes its arguments from sys.argv."""
+        given = build_environment(environment) | {"TMPDIR": str(self._folder / "tmp")}
+        with self._ask(cwd, arguments=arguments, kill=kill and asdict(kill), environment=given, entry=entry) as forked:
+            yield forked
 
     def call(self, function: str, cwd: Path) -> Any:
         """The answer (JSON) of a function "module:name", called with a folder in a process of its own."""
-        ended = Ended(**self._ask(cwd, function=function, kill=None, environment={}))
+        ended = self.ask(function, cwd)
         assert ended.code == 0, ended
-        return json.loads(ended.output)
+        return json.loads(ended.stdout)
 
-    def _ask(self, cwd: Path, **request: Any) -> dict[str, Any]:
+    def ask(
+        self, function: str, cwd: Path, *, kill: Kill | None = None, environment: Mapping[str, str] | None = None
+    ) -> Ended:
+        """How such a function ended."""
+        given = build_environment(environment) | {"TMPDIR": str(self._folder / "tmp")}
+        with self._ask(cwd, arguments=[], kill=kill and asdict(kill), environment=given, function=function) as forked:
+            return forked.end()
+
+    @contextmanager
+    def _ask(self, cwd: Path, **request: Any) -> Iterator[Forked]:
         cwd.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self._address)
-            with connection.makefile("rw") as stream:
-                stream.write(json.dumps({"cwd": str(cwd), **request}) + "\n")
-                stream.flush()
-                answer: dict[str, Any] = json.loads(stream.readline())
-        return answer
+            connection.sendall((json.dumps({"cwd": str(cwd), **request}) + "\n").encode())
+            forked = Forked(connection)
+            try:
+                yield forked
+            finally:
+                forked.kill()
+                forked.end()
 
 
 # What follows runs in the zygote and in its forks.
@@ -174,34 +248,38 @@ def _answer(connection: socket.socket) -> None:
     with connection, connection.makefile("rw") as stream:
         request = json.loads(stream.readline())
         folder = Path(os.environ["TMPDIR"])
-        output, calls = folder / f"{os.getpid()}.output", folder / f"{os.getpid()}.calls"
+        out, err, calls = (folder / f"{os.getpid()}.{name}" for name in ("out", "err", "calls"))
+        for path in (out, err, calls):
+            path.touch()
         begun = time.monotonic()
         child = os.fork()
         if child == 0:
             connection.close()
-            _be(request, output, calls)
+            _be(request, out, err, calls)
+        with suppress(OSError):  # it does so itself; whoever is first
+            os.setpgid(child, child)
+        print(json.dumps({"pid": child, "out": str(out), "err": str(err)}), file=stream, flush=True)
         kill = request["kill"] or {}
         status, timed_out = _wait(child, kill.get("seconds"))
-        code = os.waitstatus_to_exitcode(status)
         answer = {
-            "code": code if code >= 0 else None,
-            "signal": -code if code < 0 else None,
+            "arguments": request["arguments"],
+            "status": os.waitstatus_to_exitcode(status),
             "timed_out": timed_out,
             "seconds": time.monotonic() - begun,
-            "output": output.read_text(errors="replace") if output.exists() else "",
-            "calls": calls.read_text().splitlines() if calls.exists() else [],
+            "stdout": out.read_text(errors="replace"),
+            "stderr": err.read_text(errors="replace"),
+            "calls": calls.read_text().splitlines(),
         }
-        for path in (output, calls):
+        for path in (out, err, calls):
             path.unlink(missing_ok=True)
-        stream.write(json.dumps(answer) + "\n")
-        stream.flush()
+        print(json.dumps(answer), file=stream, flush=True)
 
 
 def _wait(child: int, kill_after: float | None) -> tuple[int, bool]:
     """The wait status of a child, killed when its time has come, and whether it was killed for taking too long."""
     pid = os.pidfd_open(child)
     try:
-        limit = LIMIT_SECONDS if kill_after is None else kill_after
+        limit = FORK_SECONDS if kill_after is None else kill_after
         ready, _, _ = select.select([pid], [], [], limit)
         if not ready:
             os.kill(child, signal.SIGKILL)
@@ -210,21 +288,25 @@ def _wait(child: int, kill_after: float | None) -> tuple[int, bool]:
         os.close(pid)
 
 
-def _be(request: dict[str, Any], output: Path, calls: Path) -> None:
+def _be(request: dict[str, Any], out: Path, err: Path, calls: Path) -> None:
     """Become the process that was asked for; never returns."""
     code = 1
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for standard in (1, 2):
+        os.setpgid(0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for standard, path in ((0, Path(os.devnull)), (1, out), (2, err)):
+            descriptor = os.open(path, os.O_RDWR)
             os.dup2(descriptor, standard)
-        os.close(descriptor)
-        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
-            os.dup2(nothing.fileno(), 0)
+            os.close(descriptor)
+        os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])
-        code = _call(request["function"]) if "function" in request else _sweep(request, calls)
+        code = _call(request["function"]) if "function" in request else _enter(request, calls)
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
     except BaseException:
         import traceback
 
@@ -241,12 +323,15 @@ def _call(function: str) -> int:
     return 0
 
 
-def _sweep(request: dict[str, Any], calls: Path) -> int:
-    from fmnist_sweep.__main__ import __file__, main
-
+def _enter(request: dict[str, Any], calls: Path) -> int:
+    """Call the entry as `python -m` would; its exit code."""
+    name, _, function = request["entry"].partition(":")
+    module = importlib.import_module(name)
+    altered.lose_patience()
     _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
-    sys.argv = [str(__file__), *request["arguments"]]
-    return main()
+    sys.argv = [str(module.__file__), *request["arguments"]]
+    sys.modules["__main__"].__package__ = module.__package__  # the name that click calls it by
+    return int(getattr(module, function)() or 0)
 
 
 def _arm(kill: Kill, calls: Path) -> None:

@@ -1,0 +1,141 @@
+"""The one way in which tests start a process: `run(...)` for one to its end, `with start(...) as process:` to watch it.
+
+Both take the words after `python`. The fixture `zygote` (tests/support/zygote.py) offers the same two for the project's
+commands, as forks of one warm process: a second instead of eight, where the test is not about a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LIMIT_SECONDS = 300.0
+SWEEP = ("-m", "fmnist_sweep")
+VERB = ("-m", "fmnist_sweep.cli.main")
+
+
+class Done(subprocess.CompletedProcess[str]):
+    """How a process ended: returncode (negative: the signal that ended it), stdout, stderr."""
+
+    @property
+    def output(self) -> str:
+        """Standard output, then standard error."""
+        return f"{self.stdout}{self.stderr}"
+
+
+class Running(ABC):
+    """A process under way, the leader of its own process group. pid: its id; out, err: the files it writes to."""
+
+    def __init__(self, pid: int, out: Path, err: Path) -> None:
+        self.pid, self._out, self._err = pid, out, err
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What it has said so far: standard output, then standard error."""
+        return self.stdout + self.stderr
+
+    @property
+    @abstractmethod
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+
+    @abstractmethod
+    def end(self, seconds: float = LIMIT_SECONDS) -> Done:
+        """Wait for its end."""
+
+    def wait_for(self, what: str | Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
+        """Wait for words in its output, or for something else that it does."""
+        deadline = time.monotonic() + seconds
+        while not (what in self.output if isinstance(what, str) else what()):
+            assert not self.has_ended, f"it ended before {what}: {self.end()}"
+            assert time.monotonic() < deadline, f"it took too long to {what}: {self.output}"
+            time.sleep(0.01)
+
+    def send_signal(self, number: int, *, group: bool = False) -> None:
+        """Send it a signal; group: to the processes it started too, as a terminal does."""
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def kill(self) -> None:
+        """End it and all that it started and that stayed in its group, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+class Started(Running):
+    """A child of the process that runs the tests."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        super().__init__(process.pid, out, err)
+        self._process = process
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def end(self, seconds: float = LIMIT_SECONDS) -> Done:
+        code = self._process.wait(seconds)
+        return Done(self._process.args, code, self.stdout, self.stderr)
+
+
+def run(
+    *words: str,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = LIMIT_SECONDS,
+) -> Done:
+    """`python WORDS` to its end; environment: added to that of the tests."""
+    with start(*words, cwd=cwd, environment=environment) as process:
+        return process.end(seconds)
+
+
+@contextmanager
+def start(
+    *words: str, cwd: Path, environment: Mapping[str, str] | None = None, stdout: int | None = None
+) -> Iterator[Started]:
+    """`python WORDS` as long as this lasts; stdout: a descriptor to write to instead of a file."""
+    with tempfile.TemporaryDirectory(prefix="said-") as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        with out.open("wb") as out_file, err.open("wb") as err_file:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=cwd,
+                env=build_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out_file if stdout is None else stdout,
+                stderr=err_file,
+                start_new_session=True,
+                preexec_fn=heed_signals,
+            )
+        started = Started(process, out, err)
+        try:
+            yield started
+        finally:
+            started.kill()
+            process.wait(60)
+
+
+def build_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """That of the tests, on a terminal of 200 columns, and `more`."""
+    return {**os.environ, "COLUMNS": "200", **(more or {})}
+
+
+def heed_signals() -> None:
+    """Undo what a shell (Ctrl-C in the background) and nohup make processes ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
