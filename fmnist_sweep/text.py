@@ -78,3 +78,23 @@ def format_duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def format_interval(low: float | None, high: float | None, *, decimals: int = 4, signed: bool = False) -> str:
+    """An interval as in `[0.9012, 0.9158]`; an en dash where there is none. signed: with a sign, also for a gain."""
+    if low is None or high is None:
+        return "–"
+    sign = "+" if signed else ""
+    return f"[{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+
+
+def format_estimate(value: float, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """A value with its interval as in `0.9087 [0.9012, 0.9158]`; the value alone where there is no interval."""
+    text = f"{value:{'+' if signed else ''}.4f}"
+    return text if low is None or high is None else f"{text} {format_interval(low, high, signed=signed)}"
+
+
+def format_mean(mean: float, sd: float | None, n: int, decimals: int = 4) -> str:
+    """A mean, the sd of a single value and the count as in `0.9123 ± 0.0021 (n=3)`; a count of 1 has no sd."""
+    spread = "" if sd is None else f" ± {sd:,.{decimals}f}"
+    return f"{mean:,.{decimals}f}{spread} (n={n})"

@@ -37,7 +37,7 @@ class _Axis:
 def chart_parallel_coordinates(findings: Findings) -> Figure:
     """A line a trial through its settings to its accuracy: the darker the better, the best green, failed ones dotted.
 
-    Of more than MOST_LINES trials, an even selection from best to worst. layout.meta holds what the page's script
+    Of more than MAX_LINES trials, an even selection from best to worst. layout.meta holds what the page's script
     needs to pick trials out: the heights of each line, and the places of the two traces that it fills.
     """
     selection = select_lines(len(findings.trials))
@@ -71,6 +71,19 @@ def select_axes(findings: Findings) -> list[VariedSetting]:
     rank = {item.key: place for place, item in enumerate(findings.importance.settings)}
     selection = sorted(settings, key=lambda setting: rank.get(setting.key, len(rank)))[:MAX_AXES]
     return [setting for setting in settings if setting in selection]
+
+
+def describe_selection(findings: Findings) -> str:
+    """Which trials and settings are drawn; empty where all are."""
+    sentences = []
+    if len(findings.trials) > MAX_LINES:
+        sentences.append(
+            f"An even selection of {MAX_LINES} of the {len(findings.trials):,} trials, from best to worst."
+        )
+    axes = select_axes(findings)
+    if len(axes) < len(findings.distinct_settings):
+        sentences.append(f"{len(axes)} of {len(findings.distinct_settings)} settings that varied.")
+    return " ".join(sentences)
 
 
 def select_lines(trials: int) -> list[int]:

@@ -12,6 +12,7 @@ from fmnist_sweep.analysis import findings
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
+from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.predictions import read_intact_predictions
@@ -83,13 +84,6 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
     )
 
 
-def encode_report(findings: Findings, title: str, banner: str | None, command: str, search_summary: str) -> bytes:
-    """The page of a study or sweep. searched: what was searched, in a sentence."""
-    from fmnist_sweep.report.page import render_report
-
-    return render_report(findings, title=title, banner=banner, command=command, search_summary=search_summary).encode()
-
-
 def rebuild_report(
     store: Store, *, study_id: str | None, sweep_id: str | None, data_dir: str | None, out: Path | None
 ) -> tuple[Path, str | None]:
@@ -106,7 +100,7 @@ def rebuild_report(
     title = f"{tags[KIND_TAG].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
     is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
-    content = encode_report(findings, title, banner, tags[SOURCE_NAME_TAG], "")
+    content = render_report(findings, ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)).encode()
     path = out or locate_report(store, f"{tags[KIND_TAG]}-{_read_id(tags)}-again")
     write_file_atomically(path, content)
     return path, missing_reason

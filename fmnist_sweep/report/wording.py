@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from fmnist_sweep.analysis import Calibration
 from fmnist_sweep.analysis.comparison import LEAST_FREEDOM
 from fmnist_sweep.analysis.findings import Findings, RepeatedConfiguration
 from fmnist_sweep.analysis.mistakes import Mistakes
-from fmnist_sweep.analysis.settings import format_value
-from fmnist_sweep.text import format_duration
+from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ
+from fmnist_sweep.analysis.settings import VariedSetting, format_value
+from fmnist_sweep.text import format_duration, format_estimate, format_mean
 from fmnist_sweep.tracking.names import DATA_TAG, GIT_TAG, PRECISION_TAG
 
 _TIE_PHRASE = "cannot be told apart from"
@@ -44,10 +48,11 @@ def format_trial_accuracy(findings: Findings, place: int) -> str:
     trial, row = findings.trials[place], findings.rows[place]
     if trial.accuracy is None:
         return "–"
-    if row.low is None or row.high is None:
-        return f"{trial.accuracy:.4f}"
+    text = format_estimate(trial.accuracy, row.low, row.high)
+    if row.low is None:
+        return text
     images = f", {findings.images:,} images" if place == 0 and findings.images else ""
-    return f"{trial.accuracy:.4f} [{row.low:.4f}, {row.high:.4f}] (95% Wilson interval{images})"
+    return f"{text} (95% Wilson interval{images})"
 
 
 def describe_search(findings: Findings, search_summary: str) -> list[str]:
@@ -80,11 +85,10 @@ def _describe_optimism(findings: Findings) -> str:
 
 def _describe_seeds(findings: Findings) -> str:
     configuration = _find_best_configuration(findings)
-    return (
-        ""
-        if configuration is None
-        else f"Over its seeds this configuration reached {configuration.repeats.format_text()}."
-    )
+    if configuration is None:
+        return ""
+    repeats = configuration.repeats
+    return f"Over its seeds this configuration reached {format_mean(repeats.mean, repeats.sd, repeats.n)}."
 
 
 def _find_best_configuration(findings: Findings) -> RepeatedConfiguration | None:
@@ -195,3 +199,58 @@ def _format_counts(findings: Findings) -> str:
     ]
     words = f"{total:,} trial{'' if total == 1 else 's'}"
     return words if len(states) < 2 else f"{words} ({', '.join(states)})"
+
+
+def describe_tie_marks(findings: Findings, row_count: int) -> str:
+    """What the marks in the first rows of the leaderboard mean; empty where no trial finished."""
+    if findings.best is None:
+        return ""
+    unknown = sum(row.tied is None and row.rank is not None for row in findings.rows[:row_count])
+    uncompared = " ? not compared image by image." if unknown and findings.is_comparable else ""
+    return f"≈ cannot be told apart from the best.{uncompared}"
+
+
+def describe_omitted_columns(findings: Findings, columns: Sequence[VariedSetting]) -> str:
+    """Which settings varied without a column of their own; empty where all have one."""
+    if len(columns) == len(findings.varied_settings):
+        return ""
+    groups = [f"{', '.join(setting.same_as)} with {setting.key}" for setting in columns if setting.same_as]
+    text = f"Changed together: {'; '.join(groups)}." if groups else ""
+    column_keys = {column.key for column in columns}
+    omitted_keys = [setting.key for setting in findings.distinct_settings if setting.key not in column_keys]
+    return f"{text} Without a column: {', '.join(omitted_keys)}." if omitted_keys else text
+
+
+def describe_confounding(findings: Findings) -> str:
+    """Which settings changed only together; empty where none did."""
+    groups = [
+        f"{item.key} stands for {', '.join(item.same_as)} too" for item in findings.importance.settings if item.same_as
+    ]
+    return f"Changed only together, so that nothing can tell them apart: {'; '.join(groups)}." if groups else ""
+
+
+def describe_confused_pairs(mistakes: Mistakes) -> str:
+    """The most confused pairs of labels with their counts."""
+    counts = [f"{pair.true} taken for {pair.predicted}: {pair.count} ({pair.share:.1%})" for pair in mistakes.pairs]
+    return f"{'; '.join(counts)}." if counts else "No mistakes."
+
+
+def describe_good_trials() -> str:
+    """Which trials are asked for suspected label errors."""
+    return f"Good: within {GOOD_WITHIN} of the best or inside its interval, at most {MOST_READ} trials."
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """Whether the model's confidence is what a calibrated model's would be, and by how much it is not."""
+    sd = calibration.ece_if_calibrated_sd
+    excess = (calibration.ece - calibration.ece_if_calibrated) / sd if sd else 0.0
+    if excess <= 2:
+        verdict = "no more than chance would make of a calibrated model's"
+    else:
+        verdict = f"too {'sure of itself' if calibration.overconfidence > 0 else 'cautious'}"
+    return (
+        f"Mean confidence is {calibration.confidence:.4f} where {calibration.accuracy.value:.4f} of the images are "
+        f"right: {verdict}. The expected calibration error is {calibration.ece:.4f}; a perfectly calibrated model would "
+        f"show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score {calibration.brier:.4f}, "
+        f"negative log-likelihood {calibration.nll:.4f}."
+    )

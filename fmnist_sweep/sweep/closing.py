@@ -16,10 +16,10 @@ from fmnist_sweep.report.leaderboard import (
     format_note,
     mark_ties,
 )
+from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.report.publish import (
     REPORT_FILE,
     ImagesByDataset,
-    encode_report,
     locate_report,
     prepare_validation_images,
     read_findings,
@@ -120,7 +120,8 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
     mark_ties(records, findings)
     paragraphs = [summary.description, f"Command: `{sweep.command}`"]
     tags[NOTE_TAG] = format_note(summary.title, summary.banner, records, paragraphs)
-    page = encode_report(findings, summary.title, summary.banner, sweep.command, summary.description)
+    heading = ReportHeading(summary.title, sweep.command, summary.description, summary.banner)
+    page = render_report(findings, heading).encode()
     files = {
         "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),
         REPORT_FILE: page,

@@ -45,9 +45,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         validation_images=pictures(IMAGES),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(
-        page.render_report(found, title="Study", banner="DRAWN", command="python", search_summary="Searched.")
-    )
+    path.write_text(page.render_report(found, page.ReportHeading("Study", "python", "Searched.", "DRAWN")))
     return path
 
 
