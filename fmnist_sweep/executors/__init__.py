@@ -1,4 +1,4 @@
-"""Where trials run. An executor has slots, takes specs, hands back events, and decides nothing."""
+"""Where trials run. An executor has slots, takes specs, returns events, and decides nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """How many trials train at once, where, and on how many cores each; measured: that it is the quickest here."""
+    """Where trials train (name), how many at once (workers), and on how many cores each (threads).
+
+    measured: whether this was measured to be the quickest on this machine.
+    """
 
     name: str
     workers: int
@@ -28,15 +31,15 @@ class Placement:
         cores = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         if self.name == "in_process":
             return f"in_process, {cores}"
-        if not self.workers:  # the cluster is not asked yet
+        if not self.workers:  # the cluster has not been asked yet
             return f"{self.name}, {cores} a trial"
         return f"{self.name}, {self.workers} worker{'s' if self.workers > 1 else ''} of {cores}"
 
 
 class Executor(Protocol):
-    """Where trials run: `with make(...) as executor`.
+    """Where trials run: `with make_executor(...) as executor`.
 
-    slots: how many at once. concurrent: whether they go on training while nobody waits for their events.
+    slots: how many trials at once. concurrent: whether trials go on training while nobody waits for their events.
     """
 
     concurrent: bool
@@ -48,13 +51,14 @@ class Executor(Protocol):
         """Begin a trial; at most `slots` may be under way."""
 
     def next_event(self, timeout: float | None = None) -> TrialEvent | None:
-        """Wait for what any trial under way has to say; None after so many seconds without a word.
+        """Wait for the next event of any trial under way; None after `timeout` seconds without one.
 
-        Errors: RuntimeError when none is under way; what went wrong in a worker and is no trial's fault, as raised.
+        Raises RuntimeError when no trial is under way. What goes wrong in a worker and is no trial's fault is raised
+        as it was there.
         """
 
     def abandon(self, trial_id: str) -> None:
-        """End a trial under way at once; nothing more is heard of it."""
+        """End a trial under way at once. No further event of it is returned."""
 
     def __enter__(self) -> Self: ...
 
@@ -64,7 +68,7 @@ class Executor(Protocol):
 
 
 def make_executor(placement: Placement, config: ExecutorConfig, stop: Stop) -> Executor:
-    """The executor of an arrangement; stop: says when the epoch under way is the last."""
+    """Make the executor of a placement. stop: says whether the user asked for an end, after the epoch under way."""
     match placement.name:
         case "in_process":
             from fmnist_sweep.executors.in_process import InProcessExecutor

@@ -1,4 +1,4 @@
-"""Trials one after the other in this process: nothing to start, and every error where a debugger sees it."""
+"""Trials in this process, one after the other: nothing has to start, and a debugger sees every error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec
 
 
 class InProcessExecutor:
-    """One slot; a trial trains while its next event is waited for, however long that takes."""
+    """One slot. A trial trains while its next event is waited for, however long that takes."""
 
     slots = 1
     concurrent = False

@@ -1,8 +1,8 @@
-"""Trials in worker processes of this machine: one trial each at a time, all cores busy, a dead worker replaced.
+"""Trials in worker processes of this machine. Each worker trains one trial at a time; a dead worker is replaced.
 
-Plain processes, each with a socket of its own, instead of a pool: a pool (concurrent.futures, loky) is broken as a
-whole by one dead worker, and queues that workers share can be left locked by one that is killed. Here a worker's death
-is the end of its own socket, and of one attempt.
+Workers are plain processes, each with a socket of its own, and no pool: one dead worker breaks a whole pool
+(concurrent.futures, loky), and a killed one can leave a shared queue locked. Here a worker's death ends its own socket,
+and one attempt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
+from fmnist_sweep.executors.concurrent import ConcurrentExecutor
 from fmnist_sweep.executors.messages import (
     DESCRIPTOR_BYTE,
     ErrorMessage,
@@ -34,21 +34,20 @@ from fmnist_sweep.executors.messages import (
     StopRequest,
     TrainRequest,
 )
-from fmnist_sweep.executors.shared_images import SharedImages
+from fmnist_sweep.executors.shared_images import SharedImages, share_images
 from fmnist_sweep.executors.worker import build_worker_command
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.probe import TrainingCost
 
-_POLL_SECONDS = 0.2  # how soon workers are told that the user asked for an end
-_SEND_TIMEOUT_SECONDS = 60  # after which a worker that takes nothing in is given up
-_MEASURE_TIMEOUT_SECONDS = 300  # after which a worker that is measured counts as stuck
-_MAX_FALSE_STARTS = 3  # workers in a row that end before they are ready
+_SEND_TIMEOUT_SECONDS = 60  # after which a worker that reads nothing is given up
+_MEASURE_TIMEOUT_SECONDS = 300  # after which workers that measure and say nothing count as stuck
+_MAX_FALSE_STARTS = 3  # how many workers in a row may end before they are ready
 
 
 @dataclass(eq=False)
 class _Worker:
-    """One process and the trial it trains. has: the images it was given, by sha256."""
+    """A worker process and the trial it trains. image_hashes: the sha256 of each set of images that it was sent."""
 
     number: int
     process: subprocess.Popen[bytes]
@@ -62,17 +61,15 @@ class _Worker:
         return f"worker {self.number} (process {self.process.pid})"
 
 
-class LocalExecutor:
+class LocalExecutor(ConcurrentExecutor):
     """As many slots as worker processes; they are started together when the executor is entered."""
 
-    concurrent = True
-
     def __init__(self, workers: int, threads: int, stop: Stop) -> None:
-        self._worker_count, self._threads, self._stop = workers, threads, stop
+        super().__init__(stop)
+        self._worker_count, self._threads = workers, threads
         self._workers: list[_Worker] = []
-        self._queue: deque[TrialSpec] = deque()
+        self._queue: deque[TrialSpec] = deque()  # trials that wait for a worker
         self._messages: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
-        self._events: deque[TrialEvent] = deque()
         self._images: dict[str, SharedImages] = {}
         self._resources = ExitStack()
         self._false_starts = 0
@@ -88,35 +85,19 @@ class LocalExecutor:
         self._queue.append(spec)
         self._assign_trials()
 
-    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
-        if not self._queue and not self._events and all(worker.trial_id is None for worker in self._workers):
-            raise RuntimeError("no trial is under way")
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            self._request_stop()
-            if self._events:
-                return self._events.popleft()
-            remaining = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
-            try:
-                event = self._handle_message(*self._messages.get(timeout=max(0.0, remaining)))
-            except queue.Empty:
-                event = None
-            if event is not None or (deadline is not None and time.monotonic() >= deadline):
-                return event
-
     def abandon(self, trial_id: str) -> None:
         self._queue = deque(spec for spec in self._queue if spec.trial_id != trial_id)
-        self._events = deque(event for event in self._events if event.trial_id != trial_id)
+        self._drop_events(trial_id)
         for worker in [worker for worker in self._workers if worker.trial_id == trial_id]:
             self._replace_worker(worker)
 
     def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[TrainingCost]:
-        """What a little training costs in each worker, while all of them are at it; none may have a trial."""
+        """Time a little training in all workers at once, and return the cost in each. No worker may have a trial."""
         splits = load_splits(data)
         asked_workers: set[_Worker] = set()
         probes: dict[_Worker, TrainingCost] = {}
         while len(probes) < len(self._workers):
-            # Not before all are ready: beside others that still import, each would look slow.
+            # Not before all are ready: beside others that still import, each worker would look slow.
             for worker in self._workers if all(worker.is_ready for worker in self._workers) else ():
                 if worker not in asked_workers:
                     asked_workers.add(worker)
@@ -135,8 +116,18 @@ class LocalExecutor:
 
     # What workers say
 
+    def _has_trials(self) -> bool:
+        return bool(self._queue) or any(worker.trial_id is not None for worker in self._workers)
+
+    def _receive_event(self, seconds: float) -> TrialEvent | None:
+        try:
+            sender, message = self._messages.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        return self._handle_message(sender, message)
+
     def _handle_message(self, sender: _Worker, message: Any) -> TrialEvent | None:
-        """Take in what a worker said; None where that is nothing to its trial."""
+        """Handle a message (None: the worker is gone), and return the event in it; None where there is none."""
         if sender not in self._workers:
             return None  # abandoned
         match message:
@@ -162,7 +153,7 @@ class LocalExecutor:
         if not worker.is_ready:
             self._false_starts += 1
             if self._false_starts >= _MAX_FALSE_STARTS and any(other.is_ready for other in self._workers):
-                self._worker_count -= 1  # those that train go on
+                self._worker_count -= 1  # the others go on training
                 self._workers.remove(worker)
                 return None
             if self._false_starts >= _MAX_FALSE_STARTS:
@@ -171,7 +162,7 @@ class LocalExecutor:
         return None if worker.trial_id is None else WorkerLost(worker.trial_id, reason)
 
     def _assign_trials(self) -> None:
-        """Give trials that wait to workers that are free; one that is not ready is given none: it may never be."""
+        """Give trials that wait to free workers. A worker that is not ready gets none: it may never become ready."""
         for worker in self._workers:
             if not self._queue:
                 return
@@ -185,30 +176,29 @@ class LocalExecutor:
 
     def _send_images(self, worker: _Worker, splits: Splits) -> None:
         if splits.sha256 not in self._images:
-            self._images[splits.sha256] = self._resources.enter_context(SharedImages(splits))
+            self._images[splits.sha256] = self._resources.enter_context(share_images(splits))
         if splits.sha256 not in worker.image_hashes:
             shared = self._images[splits.sha256]
             worker.image_hashes.add(splits.sha256)
             self._send(worker, ImagesMessage(shared.layout))
-            # Not multiprocessing's send_handle: on macOS it waits for an answer that the listening thread would read.
+            # Not multiprocessing's send_handle: on macOS it waits for an answer, which the listening thread would read.
             with suppress(OSError), socket.socket(fileno=os.dup(worker.connection.fileno())) as wire:  # as in `_send`
                 socket.send_fds(wire, [DESCRIPTOR_BYTE], [shared.fileno()])
 
     def _send(self, worker: _Worker, request: object) -> None:
         try:
             worker.connection.send(request)
-        except OSError:  # it is gone, or takes nothing any more; the thread that listens to it then says so
+        except OSError:  # the worker is gone or reads nothing; the thread that listens to it reports its end
             worker.process.kill()
 
-    def _request_stop(self) -> None:
-        if self._stop.is_requested:
-            for worker in self._workers:
-                if not worker.has_stop_request:
-                    worker.has_stop_request = True
-                    self._send(worker, StopRequest())
-            while self._queue:
-                spec = self._queue.popleft()
-                self._events.append(WorkerLost(spec.trial_id, "no worker was free before the end was asked for"))
+    def _announce_stop(self) -> None:
+        for worker in self._workers:
+            if not worker.has_stop_request:
+                worker.has_stop_request = True
+                self._send(worker, StopRequest())
+        while self._queue:
+            spec = self._queue.popleft()
+            self._events.append(WorkerLost(spec.trial_id, "no worker was free before the end was asked for"))
 
     # Processes
 
@@ -226,13 +216,13 @@ class LocalExecutor:
         return new_worker
 
     def _listen(self, worker: _Worker) -> None:
-        """Hand on what a worker says, at once: it must not wait in the middle of a trial for a supervisor that logs."""
+        """Queue each message of a worker at once: a trial must not wait for a supervisor that is busy logging."""
         try:
             while True:
                 self._messages.put((worker, worker.connection.recv()))
         except (EOFError, OSError):
             self._messages.put((worker, None))
-        except Exception as error:  # what cannot be read: ours, and to be raised where it is waited for
+        except Exception as error:  # a message that cannot be read: raised where messages are handled
             self._messages.put((worker, ErrorMessage(error, traceback.format_exc())))
 
     def _replace_worker(self, worker: _Worker) -> None:
@@ -263,7 +253,7 @@ class LocalExecutor:
 
 def _end_worker(worker: _Worker) -> None:
     worker.process.kill()
-    worker.process.wait()  # its connection is closed when the thread that listens to it has read the rest
+    worker.process.wait()  # the thread that listens to the worker closes its connection after reading the rest
 
 
 def _describe_exit(code: int) -> str:
@@ -272,5 +262,5 @@ def _describe_exit(code: int) -> str:
         return f"ended with code {code}"
     name = signal.Signals(-code).name
     if code == -signal.SIGKILL:
-        return f"was killed ({name}; where nobody did that, memory ran out: fewer executor.workers need less)"
+        return f"was killed ({name}; unless somebody did that, memory ran out: fewer executor.workers need less)"
     return f"was ended by {name}"

@@ -1,4 +1,4 @@
-"""What a supervisor and its worker processes say to each other, beside a trial's events."""
+"""The messages between a supervisor and its worker processes, besides a trial's events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fmnist_sweep.executors.shared_images import Layout
 from fmnist_sweep.training.events import TrialSpec
 
-DESCRIPTOR_BYTE = b"\0"  # the byte that a descriptor travels with
+DESCRIPTOR_BYTE = b"\0"  # the one byte of data that a descriptor has to be sent with
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ImagesMessage:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Train a trial on these images (by their sha256); every event is sent as it comes."""
+    """Train a trial on the images with this sha256, and send every event as it comes."""
 
     spec: TrialSpec
     images_sha256: str
@@ -29,7 +29,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class MeasureRequest:
-    """Time a little training of a study's middle configuration; a forecast.Probe is the answer."""
+    """Time a little training of a study's middle configuration. The answer is a TrainingCost."""
 
     settings: Mapping[str, Any]
     images_sha256: str
@@ -37,7 +37,7 @@ class MeasureRequest:
 
 @dataclass(frozen=True)
 class StopRequest:
-    """The epoch under way is the last for now, and so is every other one that begins."""
+    """End every trial, the one under way and any later one, after its next epoch."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ReadyMessage:
 
 @dataclass(frozen=True)
 class ErrorMessage:
-    """What a request raised that is no trial's failure; trace: where, in words."""
+    """An error of a request that is no trial's failure. trace: its traceback, as text."""
 
     error: Exception
     trace: str

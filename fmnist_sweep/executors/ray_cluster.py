@@ -1,17 +1,15 @@
-"""Trials as tasks on a Ray cluster: one that runs, on any number of machines, or one started on this one.
+"""Trials as tasks on a Ray cluster: an existing one of any number of machines, or one started on this machine.
 
-A task is one attempt of one trial and keeps nothing: Ray never repeats it, because what is repeated, and from which
-checkpoint, is the supervisor's to say. Its events stream back as they come. The images go through Ray's object store,
-once for each study's data, so that no other node needs the files.
+A task is one attempt of one trial and keeps nothing. Ray never repeats it: what is repeated, and from which checkpoint,
+is the supervisor's decision. Its events stream back as they come. The images go through Ray's object store, once for
+each study's data, so that no other node needs the files.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
 import uuid
-from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,18 +19,18 @@ from fmnist_sweep.config.schema import RayConfig
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.executors import ray_node, ray_task
+from fmnist_sweep.executors.concurrent import ConcurrentExecutor
 from fmnist_sweep.executors.ray_connection import connect_to_ray, refuse_without_ray
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 
-_POLL_SECONDS = 0.2  # how soon tasks are told that the user asked for an end
-_FETCH_TIMEOUT_SECONDS = 60.0  # after which what a task has said counts as lost
+_FETCH_TIMEOUT_SECONDS = 60.0  # after which an event that a task has sent counts as lost
 
 
 @dataclass(eq=False)
 class _Task:
-    """One attempt under way. stream: what it says; where: the worker that has it, None while it waits for one."""
+    """One attempt under way. stream: its events. worker: the one that has it, None while it waits for one."""
 
     trial_id: str
     stream: Any
@@ -42,15 +40,13 @@ class _Task:
         return "a worker of the Ray cluster" if self.worker is None else self.worker
 
 
-class RayExecutor:
-    """As many slots as the cluster has room for trials, now: nodes may join it and leave it."""
-
-    concurrent = True
+class RayExecutor(ConcurrentExecutor):
+    """As many slots as the cluster has room for trials at the moment: nodes may join it and leave it."""
 
     def __init__(self, config: RayConfig, threads: int, stop: Stop) -> None:
-        self._config, self._threads, self._stop = config, threads, stop
+        super().__init__(stop)
+        self._config, self._threads = config, threads
         self._tasks: dict[str, _Task] = {}
-        self._events: deque[TrialEvent] = deque()
         self._images: dict[str, Any] = {}
         self._resources = ExitStack()
         self._max_slots = 0
@@ -66,7 +62,7 @@ class RayExecutor:
     def submit(self, spec: TrialSpec) -> None:
         import ray
 
-        # Not those of now: a trial whose node is gone is submitted again, and waits until there is room.
+        # Not the slots of this moment: a trial whose node is gone is submitted again, and waits until there is room.
         if len(self._tasks) >= self._max_slots:
             raise RuntimeError(f"ray has {self._max_slots} slots, and a trial is under way in each")
         splits = load_splits(spec.data)
@@ -83,31 +79,20 @@ class RayExecutor:
         stream = train.remote(spec, images, self._threads, gpus, ray_task.read_node_versions(), self._stop_key)
         self._tasks[spec.trial_id] = _Task(spec.trial_id, stream)
 
-    def next_event(self, timeout: float | None = None) -> TrialEvent | None:
-        if not self._tasks and not self._events:
-            raise RuntimeError("no trial is under way")
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            self._request_stop()
-            if self._events:
-                return self._events.popleft()
-            remaining = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
-            event = self._receive_event(max(0.0, remaining))
-            if event is not None or (deadline is not None and time.monotonic() >= deadline):
-                return event
-
     def abandon(self, trial_id: str) -> None:
         import ray
 
-        self._events = deque(event for event in self._events if event.trial_id != trial_id)
+        self._drop_events(trial_id)
         task = self._tasks.pop(trial_id, None)
         if task is not None:
             ray.cancel(task.stream, force=True)
 
     # What tasks say
 
+    def _has_trials(self) -> bool:
+        return bool(self._tasks)
+
     def _receive_event(self, seconds: float) -> TrialEvent | None:
-        """What the first task to say something says, if any does within so many seconds."""
         import ray
 
         ready, _ = ray.wait([task.stream for task in self._tasks.values()], timeout=seconds)
@@ -118,7 +103,7 @@ class RayExecutor:
             event: TrialEvent = ray.get(next(task.stream), timeout=_FETCH_TIMEOUT_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
             return self._handle_lost_task(task, error)
-        # The last in line from now on, so that all are heard; or out of it.
+        # The task goes to the end of the line, so that every task gets its turn; or out of it.
         del self._tasks[task.trial_id]
         if isinstance(event, TrialStart):
             task.worker = event.worker
@@ -127,7 +112,7 @@ class RayExecutor:
         return event
 
     def _handle_lost_task(self, task: _Task, error: Exception) -> WorkerLost:
-        """The loss of a worker; raises what is none: an error of ours, or one that every attempt would meet."""
+        """Describe the loss of a worker. Raises an error that is none: a mistake, or what every attempt would meet."""
         from ray import exceptions
 
         match error:
@@ -147,14 +132,14 @@ class RayExecutor:
         self.abandon(task.trial_id)
         return WorkerLost(task.trial_id, reason)
 
-    def _request_stop(self) -> None:
-        if not self._stop.is_requested or self._has_stop_request:
+    def _announce_stop(self) -> None:
+        if self._has_stop_request:
             return
         from ray.experimental import internal_kv
 
         self._has_stop_request = True
-        # In the key-value store of the cluster's head, which no other node's loss touches. Ray's own way (cancel)
-        # throws into the middle of an epoch and ends the stream.
+        # The cluster's head has the key-value store, so the loss of another node does not touch it. Ray's own way
+        # (cancel) raises in the middle of an epoch and ends the stream.
         internal_kv._internal_kv_put(self._stop_key, b"", namespace=ray_task.NAMESPACE)
         for task in [task for task in self._tasks.values() if task.worker is None]:
             self.abandon(task.trial_id)
@@ -199,7 +184,7 @@ class RayExecutor:
 
 
 def _raise_task_error(error: Exception) -> NoReturn:
-    """What a task raised, as it was raised there; where a node lacks a package, a sentence about that."""
+    """Raise a task's error as it was raised there. For a node that lacks a package, raise a ConfigError about that."""
     from ray.exceptions import RayTaskError
 
     missing = re.search(r"No module named '(\w+)", str(error))
@@ -214,7 +199,7 @@ def _raise_task_error(error: Exception) -> NoReturn:
 
 
 def _count_slots(threads: int, gpus: float) -> int:
-    """How many trials the cluster's nodes have room for, if they do nothing else; none is shared by two nodes."""
+    """How many trials the cluster's nodes have room for if they do nothing else. No trial is split between nodes."""
     import ray
 
     slots = 0
@@ -232,5 +217,6 @@ def _describe_missing_slots(threads: int, gpus: float) -> str:
     gpus_text = f" and executor.gpus={gpus:g}" if gpus else ""
     return (
         f"executor.threads={threads}{gpus_text} (executor=ray): no node of the cluster has room for such a trial (all "
-        f"of them together have {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs); ask for less or add nodes."
+        f"of them together have {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs); ask for less "
+        "or add nodes."
     )

@@ -1,4 +1,4 @@
-"""Being a driver of a Ray cluster: reached, let in, and left again; or one sentence that says why not."""
+"""The connection to a Ray cluster as its driver, or one sentence that says why there is none."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def refuse_without_ray(address: str | None) -> None:
+    """ConfigError where Ray is not installed, or the address is of a kind that cannot work."""
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("executor=ray (executor.name): Ray is not installed; pip install 'fmnist_sweep[ray]'.")
     if address is not None and address.startswith("ray://"):
         raise ConfigError(
-            f"executor.address={address}: Ray's client protocol (ray://) hands nothing on while a trial trains; "
+            f"executor.address={address}: Ray's client protocol (ray://) passes nothing on while a trial trains; "
             "run this command on a node of the cluster, with executor.address=auto or HOST:PORT of its head."
         )
 
 
 @contextmanager
 def connect_to_ray(address: str, **options: Any) -> Iterator[None]:
-    """Be a driver of the cluster at an address; ConfigError where there is none that lets us in."""
+    """Be a driver of the cluster at an address; ConfigError where no cluster there accepts one."""
     _refuse_unreachable(address)
     if "RAY_AUTH_MODE" not in os.environ and _has_token():
-        os.environ["RAY_AUTH_MODE"] = "token"  # as `ray start` takes it; to an address that is given Ray would not
+        os.environ["RAY_AUTH_MODE"] = "token"  # as `ray start` does; Ray would not do it for a given address
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what nodes report is not for this terminal
     import ray
 
@@ -46,7 +47,7 @@ def connect_to_ray(address: str, **options: Any) -> Iterator[None]:
         raise ConfigError(_describe_unreachable(address, " ".join(str(error).split())[:300])) from error
     finally:
         if is_main_thread:
-            signal.signal(signal.SIGTERM, earlier_handler)  # Ray's own would end this process in the middle of anything
+            signal.signal(signal.SIGTERM, earlier_handler)  # Ray's would end this process in the middle of anything
     try:
         yield
     finally:
@@ -69,7 +70,7 @@ def _refuse_unreachable(address: str) -> None:
 
 def _describe_unreachable(address: str, reason: str) -> str:
     return (
-        f"executor.address={address}: no Ray cluster takes us in there ({reason.rstrip('.')}); check that its head runs "
-        "there, that this machine is one of its nodes (ray start --address) and has its token (RAY_AUTH_MODE=token, "
-        "RAY_AUTH_TOKEN_PATH), and the versions of Ray and Python."
+        f"executor.address={address}: no Ray cluster accepts this machine there ({reason.rstrip('.')}); check that its "
+        "head runs there, that this machine is one of its nodes (ray start --address) and has its token "
+        "(RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH), and the versions of Ray and Python."
     )

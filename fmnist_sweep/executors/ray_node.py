@@ -1,8 +1,8 @@
-"""Ray on this machine, for one supervisor: with that, whatever ends it, all of Ray ends.
+"""Ray on this machine for one supervisor. All of Ray ends with the supervisor, whatever ends that.
 
-It is started in a process and a session of its own. So no signal meant for the supervisor (a terminal's, a
-scheduler's) ends Ray's processes before an epoch could be finished, and there is somebody left to end those that
-outlive a supervisor killed with SIGKILL: Ray 2.60 itself leaves its agents running for a minute then.
+Ray is started in a process and a session of its own. So no signal meant for the supervisor (a terminal's, a
+scheduler's) ends Ray's processes before an epoch is finished, and a process is left to end those that outlive a
+supervisor killed with SIGKILL: Ray 2.60 itself leaves its agents running for a minute then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ADDRESS_PREFIX = "address "
 
 @contextmanager
 def run_ray_node(cores: int) -> Iterator[str]:
-    """Start Ray here, reachable from this machine alone and by this process's token; gives its address."""
+    """Start Ray, reachable only from this machine and with this process's token, and yield its address."""
     command = (sys.executable, "-m", __name__, str(cores))
     process = subprocess.Popen(
         command,
@@ -49,15 +49,15 @@ def run_ray_node(cores: int) -> Iterator[str]:
 
 @cache
 def make_ray_settings() -> dict[str, str]:
-    """Ray's settings for such a node and those who reach it; to be in the environment before Ray is imported.
+    """Settings for the node and for whoever connects to it. They must be in the environment before Ray is imported.
 
-    Token authentication, with a token that this process and its descendants alone know: left to itself, Ray writes one
-    into the home folder, readable to every user.
+    They ask for a token that only this process and its descendants know. By default, Ray writes a token into the home
+    folder, readable to every user.
     """
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or Ray takes this machine's other address for 127.0.0.1
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # without it, Ray takes another address of this machine for 127.0.0.1
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
@@ -87,7 +87,7 @@ def _end_node(process: subprocess.Popen[str]) -> None:
 
 
 def main() -> None:
-    """python -m fmnist_sweep.executors.ray_node CORES"""
+    """Run a node: python -m fmnist_sweep.executors.ray_node CORES"""
     watcher = threading.Thread(target=_end_with_supervisor, name="supervisor")
     watcher.start()
     import ray
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _end_with_supervisor() -> None:
-    """End with the other end of standard input, which is closed by will or by death."""
+    """End this session when the supervisor closes the other end of standard input, or dies."""
     sys.stdin.read()
     end_session()
 
@@ -127,10 +127,10 @@ def end_session() -> NoReturn:
 
 
 def _list_session_processes() -> list[int]:
-    """The living processes of this session but for this one, children of those that died before included."""
+    """The living processes of this session except this one, also children of processes that died before."""
     pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
             if int(session) == os.getsid(0) and state not in "ZX":
                 pids.append(int(path.parent.name))

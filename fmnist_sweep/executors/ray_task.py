@@ -20,7 +20,11 @@ NAMESPACE = "fmnist_sweep"  # of flags in the cluster's key-value store
 def train_trial(
     spec: TrialSpec, splits: Splits, threads: int, gpus: float, expected: Mapping[str, str], stop_key: bytes
 ) -> Iterator[TrialEvent]:
-    """The task: one attempt of a trial; yields its events."""
+    """Run one attempt of a trial as a Ray task, and yield its events.
+
+    gpus: how many the task has. expected: the supervisor's `read_node_versions`. stop_key: in the cluster's key-value
+    store once the user asked for an end.
+    """
     _refuse_other_versions(expected)
     _prepare_process(threads, gpus > 0)
     yield TrialStart(spec.trial_id, f"{socket.gethostname()} (process {os.getpid()})")
@@ -29,14 +33,14 @@ def train_trial(
 
 @cache
 def _prepare_process(threads: int, gpu: bool) -> None:
-    """Once in a process, which Ray keeps for later trials: TensorFlow takes settings only before it begins."""
+    """Set TensorFlow up, once in a process, which Ray keeps for later trials; later it would take no settings."""
     backend.set_threads(threads)
     if gpu:
         backend.share_gpus()
     else:
         import tensorflow as tf
 
-        tf.config.set_visible_devices([], "GPU")  # none was asked for, and a node's belong to those who ask
+        tf.config.set_visible_devices([], "GPU")  # the trial asked for none, and others may have asked for the node's
 
 
 def _is_stopping(stop_key: bytes) -> bool:
@@ -45,12 +49,12 @@ def _is_stopping(stop_key: bytes) -> bool:
 
     try:
         return bool(internal_kv._internal_kv_exists(stop_key, namespace=NAMESPACE))
-    except RayError:  # the head is away; an epoch more is no harm
+    except RayError:  # the head is away; one more epoch does no harm
         return False
 
 
 def read_node_versions() -> dict[str, str]:
-    """Of what decides a trial's last bits, and of what the two sides must both know."""
+    """The versions of what decides a trial's last bits, and of what both sides must share."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -74,6 +78,6 @@ def _refuse_other_versions(expected: Mapping[str, str]) -> None:
     ]
     if differences:
         raise ConfigError(
-            f"executor=ray: node {socket.gethostname()} has {', '.join(differences)}; give every node the versions of the "
-            "machine that runs the sweep, from constraints.txt or one image for all (docs/clusters.md)."
+            f"executor=ray: node {socket.gethostname()} has {', '.join(differences)}; give every node the versions of "
+            "the machine that runs the sweep, from constraints.txt or one image for all (docs/clusters.md)."
         )

@@ -1,6 +1,6 @@
-"""Splits that worker processes read from one memory-mapped file: the images are in memory once, whoever reads them.
+"""Splits in a memory-mapped file that worker processes share: the images are in memory once, whoever reads them.
 
-The file has no name: it is passed on as an open descriptor and is gone with the last process that holds it, so that no
+The file has no name. It is passed on as an open descriptor and vanishes with the last process that holds it, so that no
 kill leaves it behind.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ _FIELDS = ("images", "labels", "index")
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where in the file: of each array its first byte, type and shape; and what goes with the arrays."""
+    """The layout of the file: first byte, type and shape of each array; and what belongs to the splits besides."""
 
     arrays: tuple[tuple[int, str, tuple[int, ...]], ...]
     origin: Origin
@@ -31,30 +31,29 @@ class Layout:
     removed_duplicates: int
 
 
+@dataclass(frozen=True)
 class SharedImages:
-    """`with SharedImages(splits) as shared`: its layout and descriptor are all that another process needs."""
+    """A file of splits. Its layout and its descriptor are all that another process needs."""
 
-    def __init__(self, splits: Splits) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        arrays = []
-        for array in _list_arrays(splits):
-            start = self._file.tell()
-            self._file.write(np.ascontiguousarray(array).tobytes())
-            self._file.write(bytes(-self._file.tell() % 64))  # each array begins where a cache line does
-            arrays.append((start, array.dtype.str, array.shape))
-        self._file.flush()
-        self.layout = Layout(tuple(arrays), splits.origin, splits.sha256, splits.removed_duplicates)
+    layout: Layout
+    file: IO[bytes]
 
     def fileno(self) -> int:
-        return self._file.fileno()
+        return self.file.fileno()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+@contextmanager
+def share_images(splits: Splits) -> Iterator[SharedImages]:
+    """Write splits to a file without a name; it is closed here when the block ends."""
+    with tempfile.TemporaryFile() as file:
+        arrays = []
+        for array in _list_arrays(splits):
+            start = file.tell()
+            file.write(np.ascontiguousarray(array).tobytes())
+            file.write(bytes(-file.tell() % 64))  # so that each array begins where a cache line does
+            arrays.append((start, array.dtype.str, array.shape))
+        file.flush()
+        yield SharedImages(Layout(tuple(arrays), splits.origin, splits.sha256, splits.removed_duplicates), file)
 
 
 def _list_arrays(splits: Splits) -> Iterator[NDArray[Any]]:
@@ -63,7 +62,7 @@ def _list_arrays(splits: Splits) -> Iterator[NDArray[Any]]:
 
 
 def attach_images(layout: Layout, descriptor: int) -> Splits:
-    """The splits of such a file; the arrays are read-only, and read from it when they are used."""
+    """The splits of a shared file. The arrays are read-only, and are read from the file when they are used."""
     memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # keeps the file open by itself
     arrays = [
         np.frombuffer(memory, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)

@@ -1,6 +1,6 @@
-"""A worker process: it is given specs and sends events, and knows neither oracle nor store nor journal.
+"""A worker process: it receives specs and sends events, and knows neither oracle nor store nor journal.
 
-It is alone with its supervisor at the other end of a socket. When that is closed, whatever closed it, it ends at once.
+It talks to its supervisor through a socket. When the socket is closed, for whatever reason, the worker ends at once.
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Inbox:
-    """Requests, read by a thread of their own: so the end of the supervisor is noticed in the middle of an epoch."""
+    """Requests, read by a thread of their own, so that the supervisor's end is noticed in the middle of an epoch."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
         self._requests: queue.SimpleQueue[TrainRequest | MeasureRequest] = queue.SimpleQueue()
         self._stop_event = threading.Event()
-        self.images: dict[str, Splits] = {}
+        self.images: dict[str, Splits] = {}  # by sha256
+
+    def start(self) -> None:
+        """Start the thread that reads."""
         threading.Thread(target=self._read_requests, name="inbox", daemon=True).start()
 
     def _read_requests(self) -> None:
@@ -62,8 +65,8 @@ class _Inbox:
                     case _:
                         self._requests.put(request)
         except (EOFError, OSError):
-            os._exit(1)  # TensorFlow may be in the middle of an epoch, and nobody waits for it any more
-        except BaseException:  # without this thread the process would never hear of anything again
+            os._exit(1)  # TensorFlow may be in the middle of an epoch, which nobody waits for any more
+        except BaseException:  # without this thread no request would ever arrive again
             traceback.print_exc()
             os._exit(1)
 
@@ -75,8 +78,9 @@ class _Inbox:
 
 
 def serve_requests(connection: Connection[Any, Any], threads: int) -> None:
-    """Answer requests until the supervisor ends; TensorFlow computes on so many cores."""
+    """Answer requests until the supervisor ends. threads: the number of cores that TensorFlow may use."""
     inbox = _Inbox(connection)
+    inbox.start()
     from fmnist_sweep.training import backend, trial
 
     backend.set_threads(threads)
@@ -92,12 +96,12 @@ def serve_requests(connection: Connection[Any, Any], threads: int) -> None:
                         connection.send(event)
                 case MeasureRequest(settings):
                     connection.send(measure_training_cost(settings, splits))
-        except Exception as error:  # it is the supervisor's, who raises it again
+        except Exception as error:  # the supervisor raises it again
             connection.send(ErrorMessage(_make_portable(error), traceback.format_exc()))
 
 
 def _make_portable(error: Exception) -> Exception:
-    """The error, or where it cannot be sent to another process one that says the same."""
+    """The error itself, or one with the same message where the error cannot be sent to another process."""
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here just now
     except Exception:
@@ -106,27 +110,26 @@ def _make_portable(error: Exception) -> Exception:
 
 
 def build_worker_command(descriptor: int, threads: int, supervisor_pid: int) -> list[str]:
-    """What starts a worker; supervisor: the process that does."""
-    # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; what they mean, the supervisor says.
-    # They are ignored before anything is imported: libraries start threads, and importing takes a while.
+    """The command that starts a worker. supervisor_pid: the process that starts it."""
+    # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on them.
+    # Signals are ignored before anything is imported: libraries start threads, and importing takes a while.
     ignore_signals = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    extend_path = (
-        f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"  # wherever this process has it from
-    )
+    # Where this process has the package from, the worker finds it, too.
+    extend_path = f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"
     code = f"{ignore_signals}; {extend_path}; from {__name__} import main; main()"
     return [sys.executable, "-c", code, str(descriptor), str(threads), str(supervisor_pid)]
 
 
 def main() -> None:
-    """Serve, as `command` says."""
+    """Serve, with the arguments of `build_worker_command`."""
     descriptor, threads, supervisor_pid = map(int, sys.argv[1:])
     _end_with_parent(supervisor_pid)
     serve_requests(Connection(descriptor), threads)
 
 
 def _end_with_parent(supervisor_pid: int) -> None:
-    """Let the kernel end this process with its parent, even one that is stopped or stuck; on Linux alone."""
+    """Let the kernel end this process with its parent, even while it is stopped or stuck. On Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != supervisor_pid:  # it ended before that
+    if os.getppid() != supervisor_pid:  # the parent ended before that
         os._exit(1)

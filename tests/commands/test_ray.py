@@ -258,7 +258,10 @@ def test_an_address_that_cannot_be_is_refused_in_a_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
-    for address, why in ((nobody, "no Ray cluster takes us in there"), ("ray://127.0.0.1:10001", "client protocol")):
+    for address, why in (
+        (nobody, "no Ray cluster accepts this machine there"),
+        ("ray://127.0.0.1:10001", "client protocol"),
+    ):
         with (
             pytest.raises(ConfigError, match=rf"^executor\.address={address}: .*{why}.*\.$"),
             RayExecutor(config(f"executor.address={address}"), 1, Stop()),

@@ -20,7 +20,7 @@ from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.executors.local import LocalExecutor
-from fmnist_sweep.executors.shared_images import SharedImages, attach_images
+from fmnist_sweep.executors.shared_images import attach_images, share_images
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import (
     CheckpointRefused,
@@ -255,7 +255,7 @@ def test_what_goes_wrong_in_a_worker_and_is_no_trials_fault_is_raised_here(local
 
 def test_shared_images_are_the_same_read_only_and_leave_no_file() -> None:
     given = splits()
-    with SharedImages(given) as shared:
+    with share_images(given) as shared:
         found = attach_images(shared.layout, shared.fileno())
         assert Path(f"/proc/self/fd/{shared.fileno()}").readlink().name.endswith("(deleted)")
     for split in ("train", "validation"):
