@@ -19,7 +19,7 @@ from fmnist_sweep.sweep.kept_models import KeptModels
 from fmnist_sweep.sweep.run_info import describe_trial_run
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, CONFIG_FILE, JOURNAL_TAG, OVERRIDES_FILE, TRIAL_ID_TAG
 from fmnist_sweep.tracking.queries import is_run_finished, search_runs
-from fmnist_sweep.tracking.runs import RunEnd, fail_trial, finish_trial, kill_run
+from fmnist_sweep.tracking.runs import FinishedTrial, RunEnd, fail_trial, finish_trial, kill_run
 from fmnist_sweep.training.evaluation import Evaluation
 from fmnist_sweep.training.events import Epoch, TrialResult
 
@@ -79,8 +79,9 @@ class StudyParcels:
             trained = result if result is not None else self._read_result(history)[0]
             files = make_trial_artifacts(name, trained, evaluation, study.validation)
             self._models.admit(history)
-            keep_model, closing = self._models.keeps(history), RunEnd(end_time, is_retry)
-            finish_trial(study.store, run_id, trained, evaluation, files, study.validation, closing, keep_model)
+            keep_model = self._models.keeps(history)
+            trial = FinishedTrial(trained, evaluation, files, study.validation, keep_model)
+            finish_trial(study.store, run_id, trial, RunEnd(end_time, is_retry))
             if not keep_model and not history.is_model_dropped:
                 self._opened.append_event("model_dropped", trial_id=history.trial_id)
 

@@ -1,4 +1,4 @@
-"""A run's train and validation splits, as MLflow dataset inputs."""
+"""The dataset inputs of a run: its train and validation splits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from mlflow.entities import Dataset, Run
+
     from fmnist_sweep.data import Split, Splits
     from fmnist_sweep.tracking.store import Store
 
@@ -17,7 +19,7 @@ _MAX_TRIES = 8
 
 
 def log_datasets(store: Store, run_id: str, splits: Splits) -> None:
-    """The train and validation inputs of a run, as MLflow datasets; logging them again changes nothing."""
+    """Log the train and validation splits as inputs of a run. Logging them again changes nothing."""
     from mlflow.entities import InputTag
 
     inputs = [
@@ -27,11 +29,19 @@ def log_datasets(store: Store, run_id: str, splits: Splits) -> None:
     _log_inputs(store, run_id, inputs)
 
 
-def _log_inputs(store: Store, run_id: str, inputs: list[Any]) -> None:
-    """Log inputs although other commands log the same ones.
+def find_validation_dataset(run: Run) -> Dataset | None:
+    """The dataset that a run was validated on; None if its inputs do not say."""
+    for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
+        if any(tag.value == "validation" for tag in dataset_input.tags):
+            return dataset_input.dataset
+    return None
 
-    MLflow looks for a dataset and then inserts it: of two commands that are the first in an experiment, one breaks the
-    table's unique key, with nothing of its own written. The next time it finds the other's.
+
+def _log_inputs(store: Store, run_id: str, inputs: list[Any]) -> None:
+    """Log inputs of a run while other commands may be logging the same ones.
+
+    MLflow looks for a dataset and then inserts it. Of two commands that are the first in an experiment, one violates
+    the table's unique key and writes nothing; when it tries again, it finds the other's dataset.
     """
     from mlflow.exceptions import MlflowException
 

@@ -32,10 +32,10 @@ _LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
 
 
 def find_ready_model(store: Store, run: Run) -> LoggedModel | None:
-    """The complete model an earlier try left; one that it did not complete is closed as FAILED."""
-    fail_pending_models(store, run.info.run_id)
+    """The complete model that an earlier try logged for a run; None if there is none."""
     output_ids = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
-    return next((model for model in _list_models(store, run.info.run_id) if model.model_id in output_ids), None)
+    models = _list_models(store, run.info.run_id)
+    return next((model for model in models if model.status == "READY" and model.model_id in output_ids), None)
 
 
 def _list_models(store: Store, run_id: str) -> list[LoggedModel]:

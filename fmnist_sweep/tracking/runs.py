@@ -1,4 +1,4 @@
-"""The one place that writes runs to MLflow: sweep > study > trial, one log_batch an epoch."""
+"""Writes runs to MLflow, from their start to their end: sweeps, their studies, and the trials of these."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from fmnist_sweep.training.events import TrialResult
 
 _MAX_BATCH_PARAMS, _MAX_BATCH_METRICS = 100, 1000  # in one batch, by MLflow's own limits
-# No two runs have all of these alike.
+# Together they identify a run.
 _IDENTITY_TAGS: tuple[str, ...] = (KIND_TAG, JOURNAL_TAG, TRIAL_ID_TAG, ATTEMPT_TAG)
 _MAX_PARAM_LENGTH = 6000
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is called and marked with; tags without the prefix `fmnist.`."""
+    """The name and tags that a run starts with. tags: without the prefix `fmnist.`. parent: id of the run above it."""
 
     kind: str
     name: str
@@ -61,9 +61,10 @@ class RunInfo:
 
 
 def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int | None = None) -> str:
-    """The id of a new RUNNING run with its tags; begun: when, in ms since 1970 (default: now).
+    """Start a RUNNING run with its tags, and return its id.
 
-    may_exist: look first for a run with the same marks, which an earlier process or a lost answer may have left.
+    start_time: in ms since 1970; default: now. may_exist: look first for a run with the same identity, which an
+    earlier process, or a call whose answer was lost, may have left.
     """
     tags = {f"{TAG_PREFIX}{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
     if may_exist:
@@ -83,7 +84,7 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
 def describe_run(
     store: Store, run_id: str, params: Mapping[str, Any], splits: Splits, files: Mapping[str, bytes]
 ) -> None:
-    """A run's parameters, data and first files; saying them again changes nothing."""
+    """Log a run's parameters, data and first files. Logging them again changes nothing."""
     from mlflow.entities import Param
 
     entries = [Param(key, _format_parameter(value)) for key, value in params.items()]
@@ -94,7 +95,7 @@ def describe_run(
 
 
 def reopen_run(store: Store, run_id: str, command: str) -> None:
-    """Set a study's or sweep's run to RUNNING once more: it goes on."""
+    """Set the run of a study or sweep to RUNNING again, when a command continues it."""
     store.client.update_run(run_id, status="RUNNING")
     store.client.set_tag(run_id, SOURCE_NAME_TAG, command)
 
@@ -113,7 +114,7 @@ def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: i
 
 
 def get_user_name() -> str:
-    """Who runs this, for what is kept where others read."""
+    """The name of the user who runs this process, or the number of a user without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers
@@ -126,7 +127,7 @@ def _format_parameter(value: Any) -> str:
 
 
 def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
-    """The figures of epochs, at step = epoch, in as few batches as may be."""
+    """Log the metrics of epochs, each at the step with the epoch's number, in as few batches as possible."""
     entries = [entry for epoch in epochs for entry in _build_metrics(epoch.metrics, epoch.ended, step=epoch.number)]
     for start in range(0, len(entries), _MAX_BATCH_METRICS):
         store.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH_METRICS])
@@ -148,60 +149,74 @@ def _build_metrics(
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a trial's run is closed. ended: ms since 1970. again: an earlier try may have got part of the way."""
+    """How a trial's run is closed. ended: in ms since 1970. is_retry: an earlier try may have done part of it."""
 
     ended: int
     is_retry: bool
 
 
-def finish_trial(
-    store: Store,
-    run_id: str,
-    result: TrialResult,
-    evaluation: Evaluation,
-    artifacts: Mapping[str, bytes],
-    example: Split,
-    closing: RunEnd,
-    keep_model: bool,
-) -> None:
-    """Log what a finished trial leaves behind, its model last, and close the run; done again, it changes nothing."""
+@dataclass(frozen=True)
+class FinishedTrial:
+    """What the run of a finished trial holds in the end.
+
+    files: by their path among the run's artifacts. validation: its first image becomes the model's input example.
+    """
+
+    result: TrialResult
+    evaluation: Evaluation
+    files: Mapping[str, bytes]
+    validation: Split
+    keep_model: bool
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The metrics of the validation images."""
+        return {
+            "best_val_accuracy": self.evaluation.accuracy,
+            **{f"val_f1.{label}": value for label, value in self.evaluation.f1.items()},
+        }
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """The metrics of the training itself."""
+        return {
+            "best_epoch": self.result.best_epoch,
+            "parameters": self.result.parameters,
+            "fit_seconds": self.result.fit_seconds,
+            "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in self.result.history),
+        }
+
+
+def finish_trial(store: Store, run_id: str, trial: FinishedTrial, end: RunEnd) -> None:
+    """Log everything of a finished trial, its model last, and close the run. Repeating it changes nothing."""
     from mlflow.entities import RunTag
 
-    scores = {
-        "best_val_accuracy": evaluation.accuracy,
-        **{f"val_f1.{label}": value for label, value in evaluation.f1.items()},
-    }
-    costs = {
-        "best_epoch": result.best_epoch,
-        "parameters": result.parameters,
-        "fit_seconds": result.fit_seconds,
-        "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in result.history),
-    }
-    log_files(store, run_id, artifacts)
+    log_files(store, run_id, trial.files)
     run = store.client.get_run(run_id)
-    if run.info.status == "FINISHED":  # only the word of it was lost
+    if run.info.status == "FINISHED":  # an earlier try did everything, and only the answer was lost
         return
-    model_id, existing_model = None, find_ready_model(store, run) if closing.is_retry else None
-    if keep_model:
-        model_id = (existing_model or log_model(store, run, result.model, example)).model_id
-    elif existing_model is not None:
-        delete_model(store, run_id)
+    model_id = _settle_model(store, run, trial, end)
     metrics = [
-        *_build_metrics(scores, closing.ended, model_id=model_id, dataset=_find_validation_dataset(run)),
-        *_build_metrics(costs, closing.ended, model_id=model_id),
+        *_build_metrics(trial.scores, end.ended, model_id=model_id, dataset=datasets.find_validation_dataset(run)),
+        *_build_metrics(trial.costs, end.ended, model_id=model_id),
     ]
-    tags = [RunTag(NOTE_TAG, _compose_trial_note(result, evaluation))]
-    if not keep_model:
+    tags = [RunTag(NOTE_TAG, _compose_trial_note(trial.result, trial.evaluation))]
+    if not trial.keep_model:
         tags.append(RunTag(MODEL_TAG, MODEL_NOT_KEPT))
     store.client.log_batch(run_id, metrics=metrics, tags=tags)
-    store.client.set_terminated(run_id, "FINISHED", closing.ended)
+    store.client.set_terminated(run_id, "FINISHED", end.ended)
 
 
-def _find_validation_dataset(run: Run) -> Dataset | None:
-    """The dataset that a run's scores are of, so that the UI can say so beside each."""
-    for dataset_input in run.inputs.dataset_inputs:
-        if any(tag.value == "validation" for tag in dataset_input.tags):
-            return dataset_input.dataset
+def _settle_model(store: Store, run: Run, trial: FinishedTrial, end: RunEnd) -> str | None:
+    """Log a trial's model unless an earlier try did, or delete it if it is not kept; returns the id of a kept model."""
+    existing_model = None
+    if end.is_retry:
+        fail_pending_models(store, run.info.run_id)
+        existing_model = find_ready_model(store, run)
+    if trial.keep_model:
+        return str((existing_model or log_model(store, run, trial.result.model, trial.validation)).model_id)
+    if existing_model is not None:
+        delete_model(store, run.info.run_id)
     return None
 
 
@@ -218,15 +233,15 @@ def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
     )
 
 
-def fail_trial(store: Store, run_id: str, reason: str, trace: str, closing: RunEnd) -> None:
-    """Close a run as FAILED, with the reason and the traceback."""
+def fail_trial(store: Store, run_id: str, reason: str, trace: str, end: RunEnd) -> None:
+    """Close a trial's run as FAILED, with the reason and the traceback."""
     set_tags(store, run_id, {FAILURE_TAG: reason, NOTE_TAG: f"**Failed:** {reason}"})
     log_files(store, run_id, {"traceback.txt": trace.encode()})
-    store.client.set_terminated(run_id, "FAILED", closing.ended)
+    store.client.set_terminated(run_id, "FAILED", end.ended)
 
 
 def kill_run(store: Store, run_id: str) -> None:
-    """Close a run that was interrupted, unless it ended by itself; whatever model it was logging is none."""
+    """Close an interrupted run as KILLED, unless it has ended; a model that was still being logged becomes FAILED."""
     run = read_active_run(store, run_id)
     if run is not None and run.info.status in ("RUNNING", "SCHEDULED"):
         fail_pending_models(store, run_id)
@@ -244,9 +259,9 @@ def close_parent_run(
     tags: Mapping[str, str],
     files: Mapping[str, bytes],
 ) -> None:
-    """Close a sweep's or study's run with what is rolled up to it.
+    """Close the run of a study or sweep with the metrics, tags and files that sum up its trials.
 
-    step: how often that was done before. ended: when, in ms since 1970. Done again, it changes nothing.
+    step: how often it was closed before. ended: in ms since 1970. Repeating it changes nothing.
     """
     from mlflow.entities import RunTag
 
@@ -257,5 +272,5 @@ def close_parent_run(
 
 
 def describe_platform() -> dict[str, str]:
-    """The machine and interpreter, for a parent run's tags."""
+    """The versions of Python and of the platform, for the tags of a parent run."""
     return {"python": platform.python_version(), "platform": platform.platform(terse=True)}

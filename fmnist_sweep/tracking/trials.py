@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.text import make_printable
+from fmnist_sweep.tracking.datasets import find_validation_dataset
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     CONTINUES_TAG,
@@ -179,11 +180,9 @@ def _build_trial(run: Run) -> StoredTrial:
 
 
 def _read_image_count(run: Run) -> int | None:
-    """How many images a run was validated on, from its dataset inputs."""
-    for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
-        if any(tag.value == "validation" for tag in dataset_input.tags):
-            return _parse_image_count(dataset_input.dataset.profile or "{}")
-    return None
+    """How many images a run was validated on, as its dataset input says."""
+    dataset = find_validation_dataset(run)
+    return None if dataset is None else _parse_image_count(dataset.profile or "{}")
 
 
 def _parse_image_count(profile: str) -> int | None:
