@@ -48,12 +48,8 @@ def main() -> None:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="On 127.0.0.1.")
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
-    from fmnist_sweep.tracking.store import (
-        build_runs_page_path,
-        build_ui_command,
-        open_existing_store,
-        resolve_store_uri,
-    )
+    from fmnist_sweep.tracking.store import open_existing_store, resolve_store_uri
+    from fmnist_sweep.tracking.ui import build_runs_page_path, build_ui_command
 
     address = resolve_store_uri(uri)
     if address.startswith("http"):

@@ -39,7 +39,8 @@ _UNBROKEN_COLUMNS = (
 def history(uri: str | None, experiment: str) -> None:
     """List the registered versions, and every move of their aliases with its reason and command."""
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
-    from fmnist_sweep.tracking.registry import MODEL_NAME, get_registered_model, list_versions, map_aliases
+    from fmnist_sweep.tracking.names import MODEL_NAME
+    from fmnist_sweep.tracking.registry import get_registered_model, list_versions, map_aliases
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)
@@ -71,7 +72,8 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     Typed twice, it goes two steps back. fmnist-sweep history shows the steps.
     """
     from fmnist_sweep.tracking.aliases import roll_back_champion
-    from fmnist_sweep.tracking.registry import CHAMPION, MODEL_NAME
+    from fmnist_sweep.tracking.names import MODEL_NAME
+    from fmnist_sweep.tracking.registry import CHAMPION
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)

@@ -31,21 +31,15 @@ from fmnist_sweep.tracking.names import (
     AGAINST_TAG,
     CONFIG_HASH_TAG,
     DECISION_TAG,
+    MODEL_NAME,
     RULE_TAG,
     SEEDS_TAG,
     TEST_OPENED_TAG,
     WHY_TAG,
 )
-from fmnist_sweep.tracking.registry import (
-    CHALLENGER,
-    CHAMPION,
-    MODEL_NAME,
-    acquire_store_lock,
-    get_registered_model,
-    list_versions,
-    map_aliases,
-)
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, get_registered_model, list_versions, map_aliases
 from fmnist_sweep.tracking.store import LEDGER_FILE, locate_state_folder
+from fmnist_sweep.tracking.store_lock import lock_registry, lock_test_images
 from fmnist_sweep.tracking.trial_data import build_data_config
 from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -132,9 +126,9 @@ class Promotion:
         code = run_sweep(self._make_jobs(entrants), self._request.command, self._view, self._stop)
         if code not in _TRAINED_CODES or self._request.base.plan:
             return Outcome(code)
-        with acquire_store_lock(self._store, "the test images"):
+        with lock_test_images(self._store):
             gate_input = self._score_entrants(entrants, champion)
-        with acquire_store_lock(self._store):
+        with lock_registry(self._store):
             return self._decide(gate_input, champion)
 
     def _announce(self) -> None:

@@ -25,11 +25,11 @@ from fmnist_sweep.tracking.models import (
     hash_weights,
     refuse_other_predictions,
 )
+from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
-    MODEL_NAME,
     get_registered_model,
     list_versions,
     load_version,

@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import describe_run, kill_run, link_attempts, log_epochs, start_run
-from fmnist_sweep.tracking.store import explain_outage
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits

@@ -18,12 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking.names import MOVE_TAG_PREFIX
+from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
-    MODEL_NAME,
-    acquire_store_lock,
     get_registered_model,
     list_versions,
     load_version,
@@ -32,6 +30,7 @@ from fmnist_sweep.tracking.registry import (
     shorten_text,
 )
 from fmnist_sweep.tracking.runs import get_user_name
+from fmnist_sweep.tracking.store_lock import lock_registry
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -139,7 +138,7 @@ def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
     Two in a row go two steps back. The model is verified and loaded before the alias moves; PromotionRefused where it
     cannot be, or where there is nothing to go back to.
     """
-    with acquire_store_lock(store):
+    with lock_registry(store):
         model = get_registered_model(store)
         requested = None if to is None else str(resolve_version(store, to).version)
         current_version = map_aliases(model).get(CHAMPION)

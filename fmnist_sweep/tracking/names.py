@@ -1,6 +1,6 @@
-"""The names under which runs, models and versions keep what they keep: tags and artifact files.
+"""The names under which a store keeps things: tags, artifact files, the registered model.
 
-design.md lists them; a store made by an earlier release has them, so none of them ever changes.
+Stores of earlier releases have these names too, so none of them ever changes.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ SOURCE_TYPE_TAG: Final = "mlflow.source.type"
 USER_TAG: Final = "mlflow.user"
 NOTE_TAG: Final = "mlflow.note.content"
 
-# Of the registered model: a move of an alias, with its number appended.
-MOVE_TAG_PREFIX: Final = "fmnist.move."
+# The registered model.
+MODEL_NAME: Final = "fashion-mnist"
+MOVE_TAG_PREFIX: Final = "fmnist.move."  # a move of an alias, with its number appended
 
 # Artifact files of a run.
 PREDICTIONS_FILE: Final = "predictions.npz"

@@ -4,62 +4,29 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
+from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, hash_file, load_keras_file
-from fmnist_sweep.tracking.names import SHA256_TAG
+from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.queries import read_all_pages
-from fmnist_sweep.tracking.store import Store, explain_outage, locate_state_folder, point_mlflow_at
+from fmnist_sweep.tracking.store import Store, point_mlflow_at
 
 if TYPE_CHECKING:
     import keras
     from mlflow.entities.model_registry import ModelVersion as ModelVersion  # other rooms import it from here
     from mlflow.entities.model_registry import RegisteredModel
 
-MODEL_NAME = "fashion-mnist"
 CHAMPION, CHALLENGER = "champion", "challenger"
 # MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, of which a character may need four.
 MAX_TAG_LENGTH = 16_000
 _MAX_DESCRIPTION_LENGTH = 5_000  # the column's width
-_PATIENCE_SECONDS = 60.0
-_LOCK_FILE = "registry.lock"
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
 _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
-
-
-@contextmanager
-def acquire_store_lock(store: Store, resource: str = f"models:/{MODEL_NAME}") -> Iterator[None]:
-    """Decide about something alone, among processes that share the store's state folder; Locked after a minute.
-
-    what: the registry, or something else that one process does at a time, in words.
-    """
-    from filelock import FileLock, Timeout
-
-    folder = locate_state_folder(store.uri)
-    name = _LOCK_FILE if resource.startswith("models:/") else f"{resource.replace(' ', '_')}.lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / name)
-        lock.acquire(timeout=_PATIENCE_SECONDS)
-    except Timeout:
-        raise Locked(
-            f"another process has been busy with {resource} for over {_PATIENCE_SECONDS:.0f} s (it holds "
-            f"{folder / name}): wait for it or end it, then type the command again."
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"{folder / name} cannot be written ({error.strerror or error}): {resource} is for one process at a time, "
-            "which takes a file there; type the command where you may write to that folder."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def ensure_registered_model(store: Store) -> None:

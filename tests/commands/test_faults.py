@@ -329,7 +329,8 @@ _MAKING_STORES = """
 import os, sys, time
 from pathlib import Path
 from fmnist_sweep.tracking import store as stores
-stores._quiet_mlflow()
+from fmnist_sweep.tracking.connection import quiet_mlflow
+quiet_mlflow()
 import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, filelock
 rounds, processes = int(sys.argv[1]), int(sys.argv[2])
 for number in range(rounds):

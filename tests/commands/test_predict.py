@@ -26,8 +26,9 @@ from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking.models import log_model
-from fmnist_sweep.tracking.names import SHA256_TAG
+from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
+from fmnist_sweep.tracking.store_lock import lock_registry
 from tests.conftest import run
 from tests.support.small import splits
 
@@ -50,7 +51,7 @@ def _register(store: Store, content: bytes, **tags: str) -> str:
     made = store.client.create_run(store.experiment_id, run_name="filters 4")
     model = log_model(store, made, content, splits().validation)
     tags = {SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
-    with versions.acquire_store_lock(store):
+    with lock_registry(store):
         version = versions.register_version(store, made.info.run_id, model.model_id, tags=tags, description="a test")
     return str(version.version)
 
@@ -63,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _network().save(folder / "model.keras")
     content = (folder / "model.keras").read_bytes()
     first = _register(store, content, **{"fmnist.test_accuracy": "0.9123"})
-    store.client.set_registered_model_alias(versions.MODEL_NAME, versions.CHAMPION, first)
+    store.client.set_registered_model_alias(MODEL_NAME, versions.CHAMPION, first)
     _register(store, content)
     for label, name in ((8, "bag.png"), (3, "dress.png")):
         Image.fromarray(_image(label)).save(folder / name)

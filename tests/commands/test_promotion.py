@@ -29,9 +29,10 @@ import yaml
 from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking.models import KERAS_FILE, hash_file
-from fmnist_sweep.tracking.names import SHA256_TAG
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
+from fmnist_sweep.tracking.store_lock import lock_registry
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
 
@@ -740,7 +741,7 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
     swept(tmp_path, sweep, *SWEEP)
     store, trial = opened(tmp_path), worst_trial(look(tmp_path))
     tags = {SHA256_TAG: hash_file(model_file(tmp_path, trial))}
-    with versions.acquire_store_lock(store):
+    with lock_registry(store):
         versions.register_version(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
     judged = step(tmp_path, verb, "promote", *TWO)

@@ -18,6 +18,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion.reproduction import read_version_record
 from fmnist_sweep.tracking.names import (
     MACHINE_TAG,
+    MODEL_NAME,
     SEED_TAG,
     SEEDS_TAG,
     THREADS_TAG,
@@ -26,7 +27,7 @@ from fmnist_sweep.tracking.names import (
     VERSIONS_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.registry import MODEL_NAME, list_versions, load_version, resolve_version
+from fmnist_sweep.tracking.registry import list_versions, load_version, resolve_version
 from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.training import backend
 from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist

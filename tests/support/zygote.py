@@ -384,10 +384,10 @@ def _import_everything() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import fmnist_sweep
-    from fmnist_sweep.tracking import store
+    from fmnist_sweep.tracking.connection import quiet_mlflow
     from fmnist_sweep.training import backend
 
-    store._quiet_mlflow()
+    quiet_mlflow()
     with backend.buffer_stderr():
         for name in (
             "tensorflow",

@@ -17,8 +17,10 @@ from fmnist_sweep.cli.registry import history, rollback
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.tracking.aliases import Move, MoveKind, list_moves, move_alias, read_alias_states, roll_back_champion
 from fmnist_sweep.tracking.models import KERAS_FILE
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME, acquire_store_lock, find_aliased_version
+from fmnist_sweep.tracking.names import MODEL_NAME
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, find_aliased_version
 from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.store_lock import lock_registry
 from tests.tracking.test_registry import Logged, clear, connected, forked, logged, network, register
 
 
@@ -40,7 +42,7 @@ def store(filled: tuple[Store, list[Logged]]) -> Iterator[Store]:
 
 
 def _move(store: Store, version: str, alias: str = CHAMPION, kind: MoveKind = "promoted") -> Move:
-    with acquire_store_lock(store):
+    with lock_registry(store):
         return move_alias(store, alias, version, kind=kind, why="a test.", command="fmnist-sweep promote")
 
 
@@ -54,7 +56,7 @@ def _steps(store: Store) -> list[tuple[str | None, str, str]]:
 
 
 def test_a_move_is_told_with_what_the_registry_itself_keeps(store: Store) -> None:
-    with acquire_store_lock(store):
+    with lock_registry(store):
         move_alias(
             store,
             CHAMPION,
@@ -87,7 +89,7 @@ def test_what_is_so_already_is_not_told_twice(store: Store) -> None:
 
 
 def test_more_words_than_the_registrys_database_takes_are_cut(store: Store) -> None:
-    with acquire_store_lock(store):
+    with lock_registry(store):
         for version, words in (("1", "é" * 9000), ("2", "\x01" * 9000), ("3", "\udcff" * 10)):
             move_alias(store, CHAMPION, version, kind="promoted", why=words, command=words)
     tags = store.client.get_registered_model(MODEL_NAME).tags

@@ -18,10 +18,12 @@ import pytest
 
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import store_lock
 from fmnist_sweep.tracking.models import KERAS_FILE, log_model
-from fmnist_sweep.tracking.names import SHA256_TAG
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, MODEL_NAME
+from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
+from fmnist_sweep.tracking.store_lock import lock_registry
 from tests.support.small import splits
 
 LIMIT_SECONDS = 180
@@ -66,7 +68,7 @@ def connected(folder: Path) -> Store:
 
 def register(store: Store, one: Logged, **tags: str) -> str:
     """The number of the version of a run's model."""
-    with versions.acquire_store_lock(store):
+    with lock_registry(store):
         found = versions.register_version(
             store, one.run_id, one.model_id, tags={**one.tags, **tags}, description="a test"
         )
@@ -142,7 +144,7 @@ def test_every_version_is_found_on_however_many_pages(
 
 def test_what_is_too_long_for_the_registrys_databases_is_cut(store: Store, models: list[Logged]) -> None:
     one = models[0]
-    with versions.acquire_store_lock(store):
+    with lock_registry(store):
         for _ in range(2):
             found = versions.register_version(
                 store, one.run_id, one.model_id, tags={"long": "é" * 200_000}, description="a" * 9999
@@ -334,14 +336,14 @@ def test_only_the_flavour_that_a_sweep_logs_is_loaded(
 
 
 def test_who_waits_for_a_decision_for_too_long_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(store_lock, "_PATIENCE_SECONDS", 0.2)
     with (
-        versions.acquire_store_lock(store),
+        lock_registry(store),
         pytest.raises(Locked, match=r"registry\.lock"),
-        versions.acquire_store_lock(store),
+        lock_registry(store),
     ):
         pass
-    with versions.acquire_store_lock(store):
+    with lock_registry(store):
         pass
 
 

@@ -1,0 +1,165 @@
+"""Connecting to a store with MLflow's client: a SQLite file, made ready by one process, a database or a server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.files import replace_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+SQLITE_PREFIX = "sqlite:///"
+
+
+_TABLES_TIMEOUT_SECONDS = 120  # 2 to 7 s alone; several processes queue
+
+
+def quiet_mlflow() -> None:
+    """Set what MLflow logs, sends and retries, before it is imported."""
+    # Its notes on migrations and telemetry are not for a sweep's user.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password of an address in it
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises as well
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Its own retries would hold up the training for minutes while a server is away; those of sweep/delivery do not.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def create_client(uri: str) -> MlflowClient:
+    """A client for the runs and the registry of a store."""
+    import mlflow
+
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:
+    """Connect to a SQLite store, created if missing: a client, and the address of the folder for artifacts."""
+    from filelock import FileLock, Timeout
+
+    artifacts = path.parent / "artifacts"
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        # Processes that create the tables at the same time break each other: one creates them, the others wait.
+        with FileLock(f"{path}.lock", timeout=_TABLES_TIMEOUT_SECONDS):
+            _make_tables(path)
+            _use_wal(path)
+            client = call_store(uri, lambda: create_client(uri))
+            call_store(uri, lambda: client.search_experiments(max_results=1))
+    except Timeout:
+        raise StoreError(
+            f"{path} has been held by another process for over {_TABLES_TIMEOUT_SECONDS} s: end that process, or wait."
+        ) from None
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"{path} cannot be written ({reason}): choose a folder you may write to, or tracking.uri=sqlite:///FILE."
+        ) from None
+    return client, artifacts.as_uri()
+
+
+def _make_tables(path: Path) -> None:
+    """Create a new store's tables, in a file that appears whole or not at all: MLflow cannot complete half of them."""
+    if path.exists() and (path.is_dir() or path.stat().st_size):
+        return
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+        leftover.unlink()
+    with replace_file(path) as temporary:
+        temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
+        client = create_client(f"{SQLITE_PREFIX}{temporary}")
+        call_store(f"{SQLITE_PREFIX}{path}", lambda: client.search_experiments(max_results=1))
+
+
+def _use_wal(path: Path) -> None:
+    # Readers (the UI) and the writer do not wait for each other. This also reveals at once what MLflow would try to
+    # open for minutes: a folder, or a file that is not a database.
+    database = sqlite3.connect(path, timeout=20)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+    finally:
+        database.close()
+
+
+def connect_to_server(uri: str) -> MlflowClient:
+    """A client for a server that answers, or a database. An absent server is known in seconds, not after minutes."""
+    if uri.startswith("http"):
+        import requests
+
+        try:
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
+        except requests.RequestException as error:
+            raise StoreError(
+                f"tracking.uri={uri}: no tracking server answers there ({type(error).__name__}); start it or correct "
+                "the address."
+            ) from None
+        if answer.status_code != 200:
+            raise StoreError(
+                f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "
+                f"with status {answer.status_code}."
+            )
+        return create_client(uri)
+    try:
+        return cast("MlflowClient", call_store(uri, lambda: create_client(uri)))
+    except ImportError as error:
+        raise StoreError(f"tracking.uri: the driver of that database is not installed ({error}).") from None
+
+
+def call_store(uri: str, call: Any) -> Any:
+    """Call a function that uses the store. Raises StoreError, in a sentence, for what MLflow and databases raise."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return call()
+    except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", None) in _DENIED_CODES:
+            raise StoreError(
+                f"{uri} does not let this user in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user "
+                "and password that it knows."
+            ) from None
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
+
+
+_DENIED_CODES = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
+
+
+def explain_outage(error: Exception) -> str | None:
+    """The reason for which the store is unavailable for now, if that is what an error means; else None."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, MlflowException) and error.error_code not in _TRANSIENT_CODES:
+        outages = [line for line in lines if _DATABASE_OUTAGE.search(line)]
+        return outages[0][:300] if error.error_code == "BAD_REQUEST" and outages else None
+    if isinstance(error, FileNotFoundError):
+        return None
+    if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
+        return lines[0][:300]
+    return None
+
+
+# Answers of a server that is starting, stopping, overloaded or unreachable, and the client's codes for no answer.
+_TRANSIENT_CODES = frozenset(
+    (
+        *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"),
+        "ENDPOINT_NOT_FOUND",  # from a proxy whose server is away
+    )
+)
+
+
+# Errors that a server calls a bad request while its PostgreSQL is overloaded or in a failover.
+_DATABASE_OUTAGE = re.compile(r"\(psycopg2\.(errors\.ReadOnlySqlTransaction|InterfaceError)\)|QueuePool limit of size")
