@@ -45,7 +45,8 @@ def promote(
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
     from fmnist_sweep.promotion.candidates import PromotionTarget
-    from fmnist_sweep.promotion.pipeline import Promotion, PromotionRequest, format_command
+    from fmnist_sweep.promotion.context import PromotionRequest
+    from fmnist_sweep.promotion.pipeline import format_command, run_promotion
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking.store import open_existing_store
 
@@ -62,7 +63,7 @@ def promote(
         stop = Stop(screen.say)
         with route_signals(stop):
             try:
-                outcome = Promotion(store, request, screen, stop).run()
+                outcome = run_promotion(store, request, screen, stop)
             except KeyboardInterrupt:
                 screen.say(f"Interrupted. The same command continues: {command}")
                 sys.exit(ExitCode.INTERRUPTED)

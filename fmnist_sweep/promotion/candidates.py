@@ -1,4 +1,4 @@
-"""Which trials are trained again: the best of a sweep, of a study, or a run, and those as good as it."""
+"""Candidates for a promotion: the best trial of a sweep or study and those as good as it, or a single run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromotionTarget:
-    """What is to be promoted: a run, the best of a study or of a sweep, or with none of them of the latest sweep."""
+    """What to promote: a run, or the best trial of a study or of a sweep; if none is given, of the latest sweep."""
 
     run_id: str | None = None
     study_id: str | None = None
@@ -38,11 +38,11 @@ class PromotionTarget:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The trials to train again, the best first.
+    """The trials to train again.
 
-    where: what they are the best of. rivals: the finished trials they were chosen from. tied: of their
-    configurations, those that cannot be told apart from the best, it included. passed_over: newer sweeps
-    without a finished trial on Fashion-MNIST.
+    finalists: the best first. scope: what they are the best of, in words. rival_count: number of finished trials that
+    they were chosen from. tie_count: number of those trials' configurations that are indistinguishable from the best,
+    the best included. skipped_sweeps: names of newer sweeps without a finished trial on Fashion-MNIST.
     """
 
     finalists: tuple[StoredTrial, ...]
@@ -53,30 +53,19 @@ class Candidates:
 
 
 def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data: bool) -> Candidates:
-    """The finalists of what was asked for, at most so many. Errors: PromotionRefused.
+    """Find at most `limit` finalists for a target. Errors: PromotionRefused.
 
-    any_data: also where the training files are not the canonical ones by checksum.
+    any_data: whether to accept training files that by checksum are not the canonical ones.
     """
     if target.run_id is not None:
-        trial = _read_trial(store, target.run_id)
-        _refuse_other_data(trial, any_data)
-        if _has_seen_validation(trial):
-            raise PromotionRefused(
-                f"{trial.name} was trained on the images that it was judged by: promote one that was not, with "
-                "promote.include_validation=true."
-            )
-        return Candidates((trial,), f"run {target.run_id}", 1, 1, ())
+        return _find_single_candidate(store, target.run_id, any_data)
     trials, scope, skipped_sweeps = _select_trials(store, target)
     if not trials:
         raise PromotionRefused(
             f"{scope} has no finished trial in {mask_credentials(store.uri)}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
-    # Drawn images may stand beside real ones in one sweep; where there is nothing else, they are refused by name.
-    trials = [trial for trial in trials if _is_fashion_mnist(trial)] or trials
-    # A rung of Hyperband and the trial that went on from it are one training.
-    rungs = {(trial.tags.get(JOURNAL_TAG), trial.continued_trial_id) for trial in trials if trial.continued_trial_id}
-    trials = [trial for trial in trials if (trial.tags.get(JOURNAL_TAG), trial.trial_id) not in rungs]
+    trials = _drop_rungs(_prefer_fashion_mnist(trials))
     tied_trials = findings.find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
@@ -84,8 +73,30 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
     return Candidates(tuple(tied_trials[:limit]), scope, len(rivals), len(tied_trials), skipped_sweeps)
 
 
+def _find_single_candidate(store: Store, run_id: str, any_data: bool) -> Candidates:
+    trial = _read_trial(store, run_id)
+    _refuse_other_data(trial, any_data)
+    if trial.includes_validation:
+        raise PromotionRefused(
+            f"{trial.name} was trained on the images that it was judged by: promote a trial that was not, with "
+            "promote.include_validation=true."
+        )
+    return Candidates((trial,), f"run {run_id}", 1, 1, ())
+
+
+def _prefer_fashion_mnist(trials: Sequence[StoredTrial]) -> Sequence[StoredTrial]:
+    """The trials on Fashion-MNIST; all trials if there is none, so that they can be refused by name."""
+    return [trial for trial in trials if _is_fashion_mnist(trial)] or trials
+
+
+def _drop_rungs(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
+    """The trials without those that a trial of a higher rung of Hyperband continued: both are one training."""
+    rungs = {(trial.tags.get(JOURNAL_TAG), trial.continued_trial_id) for trial in trials if trial.continued_trial_id}
+    return [trial for trial in trials if (trial.tags.get(JOURNAL_TAG), trial.trial_id) not in rungs]
+
+
 def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTrial], str, tuple[str, ...]]:
-    """The finished trials to choose from, what they are of, and names of sweeps that were looked through in vain."""
+    """Finished trials to choose from, what they belong to in words, and the names of sweeps that were skipped."""
     if target.study_id is not None:
         study_trials = _select_finished(read_trials(store, {STUDY_ID_TAG: check_id(target.study_id)}))
         return study_trials, f"study {target.study_id}", ()
@@ -105,16 +116,12 @@ def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTr
 
 
 def _select_finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
-    """Those with an accuracy on images that they were not trained on."""
-    return [trial for trial in trials if trial.accuracy is not None and not _has_seen_validation(trial)]
-
-
-def _has_seen_validation(trial: StoredTrial) -> bool:
-    return bool(trial.parse_value("data.include_validation"))
+    """The trials that have an accuracy on images that they were not trained on."""
+    return [trial for trial in trials if trial.accuracy is not None and not trial.includes_validation]
 
 
 def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
-    """Of its studies, which may have been begun below another sweep's run."""
+    """Finished trials of a sweep's studies, including studies that began below another sweep's run."""
     return _select_finished(read_trials_of_journals(store, sweep.data.tags.get(JOURNALS_TAG, "").split()))
 
 
@@ -149,7 +156,10 @@ def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
 
 
 def check_id(identifier: str) -> str:
-    """An id as the UI shows it. Errors: PromotionRefused, so that it cannot be more than that in a condition."""
+    """Check that an id is letters and digits, so that it cannot change the condition it is put into.
+
+    Errors: PromotionRefused.
+    """
     if not (identifier.isascii() and identifier.isalnum()):
         raise PromotionRefused(f"{identifier!r} is no id: expected letters and digits, as the UI shows them.")
     return identifier

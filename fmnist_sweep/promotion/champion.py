@@ -1,4 +1,4 @@
-"""The model that is to be beaten: its version, its configuration, and its trainings with fresh seeds."""
+"""The model to beat: its version, its configuration, and its trainings with fresh seeds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_confi
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.queries import read_run
-from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
+from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version, get_registered_model, map_aliases
 from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.registry import ModelVersion
     from fmnist_sweep.tracking.store import Store
 
-# Tags of a version.
+_NO_CHAMPION = "nobody"  # in the place of a version's number, as tags and paths of evidence have it
+_NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."
 
 
 @dataclass(frozen=True)
 class Champion:
-    """confirmations: None where it has to be trained again to be compared with."""
+    """The champion. confirmations: None if it has to be trained again before anything can be compared with it."""
 
     version: ModelVersion
     configuration: TrialConfiguration
@@ -33,19 +34,27 @@ class Champion:
         return str(self.version.version)
 
 
+def get_number(champion: Champion | None) -> str:
+    """Number of the champion's version, or `nobody`."""
+    return _NO_CHAMPION if champion is None else champion.number
+
+
+def read_champion_number(store: Store) -> str:
+    """Number of the version that is champion in the registry now, or `nobody`."""
+    return map_aliases(get_registered_model(store)).get(CHAMPION, _NO_CHAMPION)
+
+
 def read_champion(store: Store) -> Champion | None:
-    """The champion of a store; None where the alias points nowhere. Errors: PromotionRefused where it is unknown."""
+    """The champion of a store, or None. Errors: PromotionRefused if its configuration is unknown."""
     version = find_aliased_version(store, CHAMPION)
     if version is None:
         return None
     configuration = _read_champion_configuration(store, version)
     journal = version.tags.get(FINALIST_TAG)
     confirmations = None if journal is None else read_confirmations(store, configuration, journal)
-    return Champion(
-        version,
-        configuration,
-        confirmations if confirmations is not None and len(confirmations.scored_runs) > 1 else None,
-    )
+    if confirmations is not None and len(confirmations.scored_runs) < 2:
+        confirmations = None
+    return Champion(version, configuration, confirmations)
 
 
 def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialConfiguration:
@@ -54,14 +63,14 @@ def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialCo
         try:
             return parse_configuration(text)
         except ValueError as error:
-            raise PromotionRefused(f"version {version.version}, the champion, says {error}: {_NEXT_STEP}") from None
+            raise PromotionRefused(
+                f"the tag {CONFIGURATION_TAG} of version {version.version} (the champion) cannot be read ({error}): "
+                f"{_NEXT_STEP}"
+            ) from None
     run = read_run(store, str(version.run_id))
     if run is None or run.data.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
-            f"version {version.version}, the champion, is of no trial of this store, so that nothing can be compared "
+            f"version {version.version} (the champion) comes from no trial of this store, so nothing can be compared "
             f"with it: {_NEXT_STEP}"
         )
     return read_trial_configuration(store, build_trials([run])[0])
-
-
-_NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."

@@ -1,4 +1,4 @@
-"""A trial's configuration: all that decides a training but its seed, and the job that trains it again."""
+"""A trial's configuration: everything that decides a training except its seed, and the job that trains it again."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _FIRST_SEED, _MAX_SEEDS = 10_001, 100
 
 @dataclass(frozen=True)
 class TrialConfiguration:
-    """What is trained again, with other seeds.
+    """Everything that decides a training, except the seed of a new one.
 
-    settings: resolved model, optimizer, regularization, train; no seed. data: as trials are described by
-    (DataConfig.content). data_tag: of the images that the trial learnt from and was judged on. objective: what the best
-    epoch is chosen by. seed: the trial's own. overrides, flags: of the command that trains it. trial_run: the search's
-    run that it comes from.
+    settings: resolved model, optimizer, regularization and train, without the seed. data: the data section of a trial's
+    config (DataConfig.describe_content). data_tag: tag of the images that the trial was trained and validated on.
+    objective: metric that chooses the best epoch. seed: the trial's own seed. overrides, flags: those of the command
+    that trains it. trial_run: id of the trial's run.
     """
 
     name: str
@@ -58,22 +58,25 @@ class TrialConfiguration:
 
     @cached_property
     def key(self) -> str:
-        """The same for trainings that differ in their seed alone."""
+        """A hash that trainings share if they differ in nothing but their seed."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return hash_content([settings, self.has_validation_images, self.data_tag, self.objective])
+        return hash_content([settings, self.includes_validation, self.data_tag, self.objective])
 
     @property
-    def has_validation_images(self) -> bool:
+    def includes_validation(self) -> bool:
         """Whether it is trained on the validation images too."""
         return bool(self.data.get("include_validation"))
 
     @property
     def fresh_seeds(self) -> list[int]:
-        """Seeds that it was not chosen with, always the same ones in the same order."""
+        """Seeds that it was not chosen with: always the same ones in the same order."""
         return [seed for seed in range(_FIRST_SEED, _FIRST_SEED + _MAX_SEEDS + 1) if seed != self.seed][:_MAX_SEEDS]
 
     def include_validation_images(self, epochs: int) -> TrialConfiguration:
-        """The same, trained on the validation images too, and for so many epochs, as nothing can choose them then."""
+        """The same configuration trained on the validation images too, for this number of epochs.
+
+        The number is fixed because no image is left to choose it by.
+        """
         train = dict(self.settings["train"])
         schedule = dict(train["schedule"])
         if "over_epochs" in schedule and schedule["over_epochs"] is None:
@@ -89,15 +92,16 @@ class TrialConfiguration:
         )
 
     def make_job(self, base: Config, seeds: int, data_dir: str | None, command: str) -> Job:
-        """The finalist: a grid over its fresh seeds, of which so many are trained. Errors: ConfigError.
+        """The job that trains it: a grid over its fresh seeds, stopped after `seeds` of them. Errors: ConfigError.
 
-        base: where it runs and what its store is. command: that goes on with it.
+        base: a composed config, which says where the job runs and what its store is. command: the one that continues
+        the job.
         """
         data = {"include_validation": False, **self.data, "dir": data_dir, "download": True, "fallback": None}
         search = {"objective": self.objective, "max_trials": seeds}
         raw = {**base.to_mapping(), **self.settings, "seed": self.seed, "data": data}
         raw["search"] = {**raw["search"], **search}
-        # It comes from a store, which others may have written to.
+        # Checked, because others may have written to the store that it comes from.
         config = check_config(raw, lambda key: f"the configuration of {self.name}")
         settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
         job = Job(replace(config, settings=settings), self.overrides, {}, self.flags, CONFIRMATION)
@@ -107,7 +111,7 @@ class TrialConfiguration:
 
 
 def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfiguration:
-    """The configuration of a finished trial, from what its run says. Errors: PromotionRefused where that is gone."""
+    """A finished trial's configuration, read from its run. Errors: PromotionRefused if files of the run are gone."""
     try:
         settings = yaml.safe_load(_read_artifact(store, trial, CONFIG_FILE))
         flags, overrides = parse_repeat_command(_read_artifact(store, trial, OVERRIDES_FILE))
@@ -126,7 +130,7 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
             trial.run_id,
         )
         configuration = TrialConfiguration(*arguments)
-        _ = configuration.key  # it has all that it is known by
+        _ = configuration.key  # raises if anything is missing
         return configuration
     except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
         raise PromotionRefused(
@@ -143,7 +147,7 @@ def _read_artifact(store: Store, trial: StoredTrial, name: str) -> str:
 
 
 def parse_repeat_command(command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The flags and overrides in the command that repeats a trial, without those that say where it runs."""
+    """Flags and overrides of the command that repeats a trial, without those that say where it runs."""
     words = shlex.split(command)
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for previous_word, word in pairwise(("", *words)) if "--config-dir" in (previous_word, word)]
@@ -152,7 +156,7 @@ def parse_repeat_command(command: str) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def serialize_configuration(configuration: TrialConfiguration) -> str:
-    """A configuration as one line of JSON, for whoever has the registry alone."""
+    """Write a configuration as one line of JSON, for readers who have only the registry."""
     content = {
         key: getattr(configuration, key)
         for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides", "flags", "trial_run")
@@ -161,17 +165,17 @@ def serialize_configuration(configuration: TrialConfiguration) -> str:
 
 
 def parse_configuration(text: str) -> TrialConfiguration:
-    """The configuration that `described` wrote. Errors: ValueError."""
+    """Read a configuration that `serialize_configuration` wrote. Errors: ValueError."""
     try:
         content = json.loads(text)
         words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
         configuration = TrialConfiguration(**{**content, **words})
-        _ = configuration.key  # it has all that it is known by
+        _ = configuration.key  # raises if anything is missing
         return configuration
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a configuration ({type(error).__name__}: {error})") from None
 
 
 def list_keys(configurations: Sequence[TrialConfiguration]) -> list[str]:
-    """Their keys, in an order of their own."""
+    """Distinct keys of these configurations, sorted."""
     return sorted({configuration.key for configuration in configurations})

@@ -1,9 +1,9 @@
-"""Finalists trained again with fresh seeds: a sweep of its own kind, resumed by the same command like any other."""
+"""Finalists trained again with fresh seeds: a sweep of its own kind, which the same command continues."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Confirmations:
-    """A configuration's trainings with fresh seeds. journal: what marks their runs. runs: the first seed first.
+    """A configuration's trainings with fresh seeds.
 
-    elsewhere: trainings of it under other journals, by other versions of the libraries or in other experiments, that
-    the test images were opened for.
+    journal: token that its runs are tagged with. runs: in the order of their seeds. other_runs: trainings of the same
+    configuration in other journals (with other versions of the libraries or in other experiments) that have been scored
+    on the test images.
     """
 
     configuration: TrialConfiguration
@@ -41,12 +42,12 @@ class Confirmations:
 
     @property
     def opened_runs(self) -> list[StoredTrial]:
-        """Those that the test images were opened for, whether or not they were scored before it was cut short."""
+        """Runs that the test images were opened for, including those that an interruption left without a score."""
         return [run for run in self.finished_runs if TEST_OPENING_TAG in run.tags]
 
     @property
     def scored_runs(self) -> list[StoredTrial]:
-        """Those that have their test predictions."""
+        """Runs that have test predictions."""
         return [run for run in self.finished_runs if TEST_OPENED_TAG in run.tags]
 
     @property
@@ -55,21 +56,25 @@ class Confirmations:
 
     @property
     def openings(self) -> set[str]:
-        """The openings of the test images that any of them was scored in."""
+        """Names of the openings of the test images in which a run of this configuration was scored."""
         scored_runs = [run for run in (*self.runs, *self.other_runs) if TEST_OPENED_TAG in run.tags]
         return {run.tags.get(TEST_OPENING_TAG, "one without a name") for run in scored_runs}
+
+    def update_runs(self, runs: Mapping[str, StoredTrial]) -> Confirmations:
+        """The same confirmations with newer readings of some runs, given by run id."""
+        return replace(self, runs=tuple(runs.get(run.run_id, run) for run in self.runs))
 
 
 @dataclass(frozen=True)
 class ConfirmationSet:
-    """What was trained for one promotion. run_id: of its parent run."""
+    """All trainings for one promotion. run_id: run of the promotion, their parent."""
 
     run_id: str
     confirmations: tuple[Confirmations, ...]
 
 
 def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: str | None) -> None:
-    """DataError where the data at hand is not what a finalist was chosen on."""
+    """Raise DataError if the data at hand is not the data that a finalist was chosen on."""
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
         data = build_data_config(content, data_dir, configuration.name)
@@ -78,14 +83,14 @@ def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: 
 
 @dataclass(frozen=True)
 class EarlierPlan:
-    """What an earlier command planned for a finalist. seeds: 0 for a new one. journal: that marks its runs."""
+    """An earlier command's plan for a finalist. seeds: 0 if there was none. journal: token of its runs."""
 
     seeds: int = 0
     journal: str | None = None
 
 
 def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
-    """What earlier commands planned for each finalist."""
+    """Earlier commands' plans, one for each finalist's job."""
     plan = plan_studies(jobs, locate_state_folder(jobs[0].config.tracking.uri), view.say)
     descriptions = [planned.record.about if planned.record else {} for planned in plan]
     return [EarlierPlan(int(description.get("planned") or 0), description.get("token")) for description in descriptions]
@@ -94,7 +99,7 @@ def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
 def read_confirmation_set(
     store: Store, jobs: Sequence[Job], configurations: Sequence[TrialConfiguration], view: View
 ) -> ConfirmationSet:
-    """What was trained, read back from the store."""
+    """The trainings of a promotion's jobs. Errors: StoreError if these jobs were never run."""
     sweep_runs = find_sweep_run(jobs, view)
     confirmations = [
         read_confirmations(store, configuration, journal)
@@ -104,7 +109,7 @@ def read_confirmation_set(
 
 
 def read_confirmations(store: Store, configuration: TrialConfiguration, journal: str | None) -> Confirmations:
-    """The trainings of a configuration in all experiments; journal: that marks its own, None where there are none."""
+    """A configuration's trainings in all experiments. journal: token of its own runs, None if there are none."""
     own_runs = _read_runs(store, {JOURNAL_TAG: journal}) if journal is not None else []
     matching_runs = _read_runs(store, {CONFIG_HASH_TAG: configuration.key})
     other_runs = [run for run in matching_runs if run.tags.get(JOURNAL_TAG) != journal and TEST_OPENED_TAG in run.tags]

@@ -1,59 +1,57 @@
-"""Who is trained again for a promotion, and with how many seeds: the finalists, and where needed the champion."""
+"""Entrants of a promotion: the configurations to train with fresh seeds, and with how many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis import comparison
+from fmnist_sweep.analysis.comparison import count_seeds_needed
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.promotion import confirmation, opening
+from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations, read_earlier_plans
+from fmnist_sweep.promotion.opening import refuse_more_seeds
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
-    from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
-    from fmnist_sweep.promotion.confirmation import EarlierPlan
-    from fmnist_sweep.report.terminal import View
-    from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.promotion.context import Promotion
 
 _TEST_IMAGE_COUNT = 10_000
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A configuration and how many seeds it is trained with; is_champion: it is to be beaten."""
+    """A configuration and its number of seeds; is_champion: whether it is the one to beat."""
 
     configuration: TrialConfiguration
     seeds: int
     is_champion: bool = False
 
 
-def plan_entrants(
-    store: Store,
-    finalists: Sequence[TrialConfiguration],
-    champion: Champion | None,
-    rules: PromoteConfig,
-    open_again: bool,
-    make_jobs: Callable[[Sequence[Entrant]], list[Job]],
-    view: View,
-) -> list[Entrant]:
-    """The finalists with their seeds, and the champion where it has fewer, by the same calculation.
+def make_jobs(promotion: Promotion, entrants: Sequence[Entrant]) -> list[Job]:
+    """The job that trains each entrant. All models are kept, because each is scored."""
+    request, store = promotion.request, promotion.store
+    settings = {"uri": store.uri, "experiment": store.experiment_name, "keep_models": "all"}
+    base = replace(request.base, tracking=request.base.tracking.model_copy(update=settings))
+    return [
+        entrant.configuration.make_job(base, entrant.seeds, request.data_dir, request.command) for entrant in entrants
+    ]
 
-    again: whether more seeds may be scored after figures were seen. jobs: what would train entrants. Errors:
-    PromotionRefused, before anything is trained.
+
+def plan_entrants(
+    promotion: Promotion, finalists: Sequence[TrialConfiguration], champion: Champion | None
+) -> list[Entrant]:
+    """Choose the finalists' seeds, and add the champion if it has fewer.
+
+    Errors: PromotionRefused, before anything is trained.
     """
     _refuse_other_source(finalists, champion)
-    needed_seeds = rules.seeds or _compute_seeds(rules, len(finalists), view)
+    needed_seeds = promotion.rules.seeds or _compute_seeds(promotion, len(finalists))
     drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
-    earlier_plans = confirmation.read_earlier_plans(make_jobs(drafts), view)
+    earlier_plans = read_earlier_plans(make_jobs(promotion, drafts), promotion.view)
     entrants = [
-        Entrant(
-            draft.configuration,
-            _choose_seeds(store, draft.configuration, earlier_plan, rules.seeds, needed_seeds, open_again),
-        )
+        replace(draft, seeds=_choose_seeds(promotion, draft, earlier_plan))
         for draft, earlier_plan in zip(drafts, earlier_plans, strict=True)
     ]
     if champion is None:
@@ -62,49 +60,46 @@ def plan_entrants(
     champion_seeds = 0 if champion.confirmations is None else len(champion.confirmations.scored_runs)
     if champion_seeds >= max_seeds:
         return entrants
-    view.say(
-        f"version {champion.number}, the champion, was trained with {champion_seeds} fresh seeds: it is with {max_seeds}, too"
+    promotion.view.say(
+        f"version {champion.number} (the champion) has {champion_seeds} fresh seeds and will get {max_seeds}, like the "
+        "finalists"
     )
     return [*entrants, Entrant(champion.configuration, max_seeds, is_champion=True)]
 
 
-def _choose_seeds(
-    store: Store,
-    configuration: TrialConfiguration,
-    earlier_plan: EarlierPlan,
-    requested_seeds: int | None,
-    needed_seeds: int,
-    open_again: bool,
-) -> int:
-    """How many seeds a finalist gets.
+def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPlan) -> int:
+    """Number of seeds for a finalist.
 
-    Once figures were seen the number stays: with another one luck would be looked for.
+    Once test scores were seen, the number stays: changing it would be trying one's luck again.
     """
-    confirmations = confirmation.read_confirmations(store, configuration, earlier_plan.journal)
-    if open_again:
-        return max(earlier_plan.seeds, needed_seeds)
-    opening.refuse_more_seeds(confirmations, requested_seeds)
+    requested_seeds = promotion.rules.seeds
+    confirmations = read_confirmations(promotion.store, draft.configuration, earlier_plan.journal)
+    if promotion.request.open_again:
+        return max(earlier_plan.seeds, draft.seeds)
+    refuse_more_seeds(confirmations, requested_seeds)
     if confirmations.scored_runs:
         return len(confirmations.opened_runs)
-    return requested_seeds or earlier_plan.seeds or needed_seeds
+    return requested_seeds or earlier_plan.seeds or draft.seeds
 
 
-def _compute_seeds(rules: PromoteConfig, finalists: int, view: View) -> int:
-    power = comparison.count_seeds_needed(
+def _compute_seeds(promotion: Promotion, finalist_count: int) -> int:
+    """The number of seeds that detects the configured gain with the configured power; it is announced."""
+    rules = promotion.rules
+    power = count_seeds_needed(
         rules.gain,
         images=_TEST_IMAGE_COUNT,
         min_gain=rules.min_gain,
         class_drop=rules.class_drop,
         power=rules.power,
-        comparisons=finalists,
+        comparisons=finalist_count,
         level=rules.level,
     )
-    view.say(power.text)
+    promotion.view.say(power.text)
     return power.seeds
 
 
 def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Champion | None) -> None:
-    """Kaggle's files have the same images in another order: they cannot be paired with those of the IDX files."""
+    # Kaggle's files hold the same test images in another order, so they cannot be paired with those of the IDX files.
     if champion is None:
         return
     champion_source = champion.configuration.data_tag.partition(":")[0]
@@ -112,6 +107,7 @@ def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Cham
         source = finalist.data_tag.partition(":")[0]
         if source != champion_source:
             raise PromotionRefused(
-                f"{finalist.name} was trained on {source}, and version {champion.number}, the champion, on {champion_source}, whose "
-                f"test images are in another order: train it again with data={champion_source}."
+                f"{finalist.name} was trained on {source} but version {champion.number} (the champion) on "
+                f"{champion_source}, whose test images are in another order: train it again with "
+                f"data={champion_source}."
             )

@@ -208,9 +208,9 @@ def _list_objections(difference: Difference, drops: Sequence[RecallDrop], rule: 
     if difference.verdict == "worse":
         objections.append("the interval lies below 0")
     elif difference.verdict == "cannot tell":
-        objections.append("the interval holds 0")
+        objections.append("the interval contains 0")
     if difference.value < rule.min_gain - _TOLERANCE:
-        objections.append(f"the gain is less than the {_format_points(rule.min_gain)} asked for")
+        objections.append(f"the gain is less than the {_format_points(rule.min_gain)} required")
     limit_text = f"more than the {_format_points(rule.class_drop)} allowed"
     excess_drops = [drop for drop in drops if drop.value > rule.class_drop + _TOLERANCE]
     return objections + [
@@ -229,26 +229,32 @@ def _explain_assessment(standing: Assessment, champion: Assessment | None) -> st
 def _explain_verdict(verdict: Verdict, winner: Assessment) -> str:
     mean = f"{winner.accuracy.mean:.4f}"
     if verdict == "first":
-        return f"{winner.name} is the first champion: the highest mean test accuracy, {mean}."
+        return f"{winner.name} is the first champion: it has the highest mean test accuracy, {mean}."
     if verdict == "better":
-        return f"{winner.name} takes the champion's place: the highest mean test accuracy of those better, {mean}."
+        return (
+            f"{winner.name} takes the champion's place: it has the highest mean test accuracy of the better finalists, "
+            f"{mean}."
+        )
     sentence = "The champion keeps its place"
     if verdict == "worse":
         return f"{sentence}: {winner.name}, the finalist with the highest mean test accuracy, {mean}, is worse."
-    return f"{sentence}: no finalist meets every part of the rule, the one with the highest mean being {winner.name}, {mean}."
+    return (
+        f"{sentence}: no finalist meets every part of the rule; {winner.name} has the highest mean test accuracy, "
+        f"{mean}."
+    )
 
 
 def _describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> str:
     finalist_noun = "finalists" if finalists > 1 else "finalist"
     opening_noun = "openings" if openings > 1 else "opening"
     return (
-        f"A finalist is better where the {100 * level:.4g}% interval of its gain in test accuracy over the champion "
-        f"lies above 0, the gain is at least {_format_points(rule.min_gain)}, and the recall of no class, as a mean over "
-        f"seeds, falls by more than {_format_points(rule.class_drop)}; of several that are better the one with the highest "
-        "mean test accuracy wins. The interval takes seeds and images together (crossed random effects, degrees of "
-        "freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
-        f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test images for "
-        f"{'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
+        f"A finalist is better if the {100 * level:.4g}% interval of its gain in test accuracy over the champion lies "
+        f"above 0, the gain is at least {_format_points(rule.min_gain)}, and the mean recall of no class over the seeds "
+        f"falls by more than {_format_points(rule.class_drop)}; of several better finalists the one with the highest "
+        "mean test accuracy wins. The interval accounts for seeds and images together (crossed random effects, degrees "
+        "of freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
+        f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test "
+        f"images for {'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
     )
 
 
@@ -270,7 +276,7 @@ def _check_contenders(
     openings: int,
 ) -> None:
     if not finalists:
-        raise ValueError("there must be at least one finalist, but there is none")
+        raise ValueError("at least one finalist is needed, but there is none")
     if openings < 1:
         raise ValueError(f"openings counts this one too and is at least 1, but is {openings}")
     if len(set(label_names)) != len(label_names):

@@ -1,4 +1,4 @@
-"""The test images, opened once for a set of confirmations; every opening is recorded, and a second one refused."""
+"""The test images, opened once for a set of confirmations: each opening is recorded, and a second one is refused."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Purpose:
-    """What the test images are opened for. decision: its id. ledger: where openings are recorded.
+    """The decision that the test images are opened for.
 
-    again: whether the user asked for a second opening of the same decision.
+    decision: its id. ledger: file that records openings. open_again: whether the user asked for a second opening for
+    the same decision.
     """
 
     decision: str
@@ -75,7 +76,7 @@ Say = Callable[[str], None]
 
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:
-    """The trainings to score; more: also those that were added after figures of the others were seen."""
+    """Trainings that need a score. include_added: also those that were added after scores of others were seen."""
     unscored_runs = [run for run in confirmations.finished_runs if TEST_OPENED_TAG not in run.tags]
     if not confirmations.scored_runs or include_added:
         return unscored_runs
@@ -83,28 +84,29 @@ def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list
 
 
 def collect_opening_names(finalists: Sequence[Confirmations]) -> set[str]:
-    """The openings of the test images in which figures of any of these were seen."""
+    """Names of the openings of the test images in which any of these finalists was scored."""
     return set().union(*(confirmations.openings for confirmations in finalists))
 
 
 def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
-    """PromotionRefused for more seeds of a configuration whose test figures were seen; seeds: as typed."""
+    """Raise PromotionRefused for more seeds of a configuration whose test scores were seen. seeds: as typed."""
     opening_names = ", ".join(sorted(confirmations.openings))
+    sentence = f"the test images were opened for {confirmations.configuration.name} before ({opening_names})"
     advice = "or say --open-again, which is recorded, counted and corrected for."
     if confirmations.other_runs and not confirmations.scored_runs:
         raise PromotionRefused(
-            f"the test images were opened for {confirmations.configuration.name} before ({opening_names}), with other versions of "
-            f"the libraries, in another folder or another experiment: go on there, {advice}"
+            f"{sentence}, with other versions of the libraries, in another folder or another experiment: continue "
+            f"there, {advice}"
         )
     if seeds is not None and confirmations.scored_runs and seeds > len(confirmations.opened_runs):
         raise PromotionRefused(
-            f"the test images were opened for {confirmations.configuration.name} before ({opening_names}): more seeds after their "
-            f"figures were seen are a second try. Keep to the {len(confirmations.opened_runs)} seeds there are, {advice}"
+            f"{sentence}: more seeds after their scores were seen are a second try. Keep to the "
+            f"{len(confirmations.opened_runs)} seeds there are, {advice}"
         )
 
 
 def _make_opening_name(decision: str, opening_names: Iterable[str]) -> str:
-    """The name of one more opening for a decision."""
+    """Name of the next opening for a decision: the decision's id and a number."""
     return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in opening_names)}"
 
 

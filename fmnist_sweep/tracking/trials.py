@@ -87,6 +87,11 @@ class StoredTrial:
         """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
         return self.tags.get(CONTINUES_TAG)
 
+    @property
+    def includes_validation(self) -> bool:
+        """Whether it was trained on the validation images too, which then cannot judge it."""
+        return bool(self.parse_value("data.include_validation"))
+
     def parse_value(self, key: str) -> Any:
         """A parameter as what it was before it became text; None where the trial has no such parameter."""
         return parse_parameter(self.params.get(key))

@@ -281,7 +281,7 @@ def _rivals(state: State) -> list[Any]:
 def test_a_plan_says_what_would_be_trained_and_makes_nothing(planned: Step) -> None:
     assert planned.code == 0, planned.error
     best = best_trial(planned.before).info.run_name
-    assert f"trained again with fresh seeds: {best} (2 seeds)" in planned.out
+    assert f"to train with fresh seeds: {best} (2 seeds)" in planned.out
     assert not _epochs(planned.out)
     assert nothing_changed(planned)
     assert not planned.after.aliases
@@ -657,7 +657,7 @@ def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any, verb: C
 def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any, verb: Command) -> None:
     passed = step(folder, verb, "promote", *TWO)
     assert passed.code == 0, passed.error
-    assert "passed over, without a finished trial on Fashion-MNIST: DRAWN · " in passed.out
+    assert re.search("skipped DRAWN · .*: it has no finished trial on Fashion-MNIST", passed.out)
     assert "champion is still version 1" in passed.out
 
 
@@ -746,7 +746,7 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
     judged = step(tmp_path, verb, "promote", *TWO)
     assert judged.code in (0, 9), judged.out + judged.error
-    assert re.search("version 1, the champion, was .* fresh seeds: it is.*, too", judged.out)
+    assert "version 1 (the champion) has 0 fresh seeds and will get 2, like the finalists" in judged.out
     best = best_trial(judged.after)
     for each in (best, trial):
         assert len(judged.after.confirmations(each.info.run_name)) == 2
@@ -812,7 +812,7 @@ def test_a_newer_sweep_whose_trials_all_failed_is_passed_over_and_said(
     assert "promote the best" not in failed.stdout
     passed = step(folder, verb, "promote", *TWO)
     assert passed.code == 0, passed.error
-    assert "passed over" in passed.out
+    assert "it has no finished trial on Fashion-MNIST" in passed.out
     assert "champion is still version 1" in passed.out
 
 

@@ -649,7 +649,7 @@ def _two_runs_at_once(base: Base) -> None:
         assert len([move for move in found["moves"] if move["alias"] == "champion"]) == 2
     for ended, command in zip(both, commands, strict=True):
         if ended.code == ExitCode.LOCKED:  # another one had become champion while it was looking at the old one
-            assert "the champion was changed by another command meanwhile: type the command again" in ended.output
+            assert "another command changed the champion meanwhile: type the command again" in ended.output
             codes, (_, found, again) = base.zygote.complete(base.folder, *command)
             assert codes[0] == codes[1]
             assert codes[0] in (ExitCode.DONE, ExitCode.NOT_BETTER), codes

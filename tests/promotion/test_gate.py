@@ -47,7 +47,7 @@ def test_without_a_champion_the_highest_mean_is_the_first() -> None:
     assert found.reasons == (
         "low: test accuracy 0.8250 ± 0.0005 (n=3); there is no champion.",
         "high: test accuracy 0.8500 ± 0.0005 (n=3); there is no champion.",
-        "high is the first champion: the highest mean test accuracy, 0.8500.",
+        "high is the first champion: it has the highest mean test accuracy, 0.8500.",
     )
 
 
@@ -67,7 +67,7 @@ def test_a_finalist_that_meets_the_rule_takes_the_place() -> None:
     assert found.reasons[0].startswith("new: +1.50 points [+0.9")
     assert found.reasons[0].endswith("] over the champion old; it is better by the rule.")
     assert found.reasons[1] == (
-        "new takes the champion's place: the highest mean test accuracy of those better, 0.8650."
+        "new takes the champion's place: it has the highest mean test accuracy of the better finalists, 0.8650."
     )
 
 
@@ -76,7 +76,7 @@ def test_a_finalist_below_the_champion_is_worse() -> None:
     assert (found.verdict, found.winner, found.promotes) == ("worse", 0, False)
     assert found.standings[0].objections == (
         "the interval lies below 0",
-        "the gain is less than the 0.10 points asked for",
+        "the gain is less than the 0.10 points required",
     )
     assert found.reasons[-1].startswith("The champion keeps its place: new,")
 
@@ -85,8 +85,8 @@ def test_the_champion_itself_cannot_be_told_apart() -> None:
     found = _judged(Contender("again", CHAMPION.correct))
     assert (found.verdict, found.promotes) == ("cannot tell", False)
     assert found.standings[0].objections == (
-        "the interval holds 0",
-        "the gain is less than the 0.10 points asked for",
+        "the interval contains 0",
+        "the gain is less than the 0.10 points required",
     )
 
 
@@ -94,7 +94,7 @@ def test_a_gain_that_is_sure_but_too_small_is_held_back() -> None:
     better = _trained("new", 920, 810)
     held = _judged(better, rule=Rule(min_gain=0.0151, class_drop=0.03, level=0.95))
     assert held.verdict == "cannot tell"
-    assert held.standings[0].objections == ("the gain is less than the 1.51 points asked for",)
+    assert held.standings[0].objections == ("the gain is less than the 1.51 points required",)
     assert "no finalist meets every part of the rule" in held.reasons[-1]
     # Just as much as is asked for is enough, and rounding is not held against it.
     for asked in (0.015, 0.015 + 1e-12):

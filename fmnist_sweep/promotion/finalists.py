@@ -1,0 +1,127 @@
+"""Trained entrants become scored finalists: the test images are opened once for all trainings that need a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmation_set
+from fmnist_sweep.promotion.entrants import Entrant, make_jobs
+from fmnist_sweep.promotion.opening import Purpose, collect_opening_names, find_pending_runs, score_confirmations
+from fmnist_sweep.tracking.queries import read_run
+from fmnist_sweep.tracking.trial_data import build_data_config
+from fmnist_sweep.tracking.trials import StoredTrial, build_trials
+
+if TYPE_CHECKING:
+    from fmnist_sweep.promotion.champion import Champion
+    from fmnist_sweep.promotion.context import Promotion
+    from fmnist_sweep.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class GateInput:
+    """Scored confirmations of the finalists and of the champion.
+
+    run_id: run of the promotion. exclusions: for each finalist that is missing, a sentence that says why.
+    """
+
+    run_id: str
+    finalists: tuple[Confirmations, ...]
+    champion: Confirmations | None
+    exclusions: tuple[str, ...]
+
+
+def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: Champion | None) -> GateInput:
+    """Score all trainings of the entrants that have no score yet; the caller holds the lock of the test images.
+
+    Errors: PromotionRefused, DataError.
+    """
+    configurations = [entrant.configuration for entrant in entrants]
+    trained = read_confirmation_set(promotion.store, make_jobs(promotion, entrants), configurations, promotion.view)
+    finalists, exclusions = _select_finalists(promotion, entrants, trained.confirmations)
+    champion_trainings = [
+        confirmations
+        for confirmations, entrant in zip(trained.confirmations, entrants, strict=True)
+        if entrant.is_champion
+    ]
+    pending_runs = _list_pending_runs(promotion, finalists, champion_trainings)
+    _open_test_images(promotion, finalists, pending_runs)
+    scored_runs = _read_runs(promotion.store, pending_runs)
+    scored_finalists = tuple(confirmations.update_runs(scored_runs) for confirmations in finalists)
+    champion_confirmations = None if champion is None else champion.confirmations
+    for confirmations in champion_trainings:
+        champion_confirmations = confirmations.update_runs(scored_runs)
+    if champion is not None:
+        _refuse_unscored_champion(champion, champion_confirmations)
+    return GateInput(trained.run_id, scored_finalists, champion_confirmations, tuple(exclusions))
+
+
+def _select_finalists(
+    promotion: Promotion, entrants: Sequence[Entrant], trainings: Sequence[Confirmations]
+) -> tuple[list[Confirmations], list[str]]:
+    """The finalists whose training succeeded with every seed, and a sentence about each of the others."""
+    finalists, exclusions = [], []
+    for entrant, confirmations in zip(entrants, trainings, strict=True):
+        if entrant.is_champion:
+            continue
+        name = confirmations.configuration.name
+        if len(confirmations.runs) < entrant.seeds:
+            raise PromotionRefused(
+                f"{name} was trained with {entrant.seeds} seeds, but the store has only {len(confirmations.runs)} of "
+                "these runs: restore the others (mlflow runs restore); none may be left out."
+            )
+        if confirmations.failed_runs:
+            seeds = ", ".join(run.params["seed"] for run in confirmations.failed_runs)
+            exclusions.append(f"{name} is out: its training failed with seed {seeds}.")
+            promotion.view.say(exclusions[-1], "yellow")
+        else:
+            finalists.append(confirmations)
+    if not finalists:
+        raise PromotionRefused(
+            "every finalist failed with at least one seed, so nothing is promoted: fmnist-sweep ui shows why, and "
+            "--run promotes another trial."
+        )
+    return finalists, exclusions
+
+
+def _list_pending_runs(
+    promotion: Promotion, finalists: Sequence[Confirmations], champion_trainings: Sequence[Confirmations]
+) -> list[StoredTrial]:
+    """Trainings that are to be scored now: those of the finalists, then those of the champion."""
+    open_again = promotion.request.open_again
+    pending_runs = [run for confirmations in finalists for run in find_pending_runs(confirmations, open_again)]
+    for confirmations in champion_trainings:
+        pending_runs += find_pending_runs(confirmations, include_added=True)
+    if open_again and not pending_runs:
+        promotion.view.say("every training of these finalists has its score: nothing is opened again")
+    return pending_runs
+
+
+def _open_test_images(
+    promotion: Promotion, finalists: Sequence[Confirmations], pending_runs: Sequence[StoredTrial]
+) -> None:
+    request, configuration = promotion.request, finalists[0].configuration
+    score_confirmations(
+        promotion.store,
+        pending_runs,
+        collect_opening_names(finalists),
+        build_data_config(configuration.data, request.data_dir, configuration.name),
+        Purpose(promotion.decision, promotion.ledger, request.open_again),
+        promotion.view.say,
+    )
+
+
+def _read_runs(store: Store, runs: Iterable[StoredTrial]) -> dict[str, StoredTrial]:
+    """These runs as they are in the store now, by id."""
+    stored_runs = [read_run(store, run.run_id) for run in runs]
+    return {run.run_id: run for run in build_trials([run for run in stored_runs if run is not None])}
+
+
+def _refuse_unscored_champion(champion: Champion, confirmations: Confirmations | None) -> None:
+    if confirmations is None or len(confirmations.scored_runs) < 2:
+        raise PromotionRefused(
+            f"version {champion.number} (the champion) could not be trained again with two seeds or more, so nothing "
+            "can be compared with it: fmnist-sweep rollback, or take the alias from it in the MLflow UI."
+        )

@@ -1,0 +1,37 @@
+"""How a promotion ends: an exit code, the lines to print, and what they say about the registry's aliases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fmnist_sweep.errors import ExitCode, Locked
+from fmnist_sweep.tracking.names import MODEL_NAME
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a promotion.
+
+    code: exit code of the command. lines: to print. version: the version that the decision registered, now or earlier;
+    None if there is none.
+    """
+
+    code: ExitCode
+    lines: tuple[str, ...] = ()
+    version: str | None = None
+
+
+def describe_alias(alias: str, number: str, previous: str | None) -> str:
+    """Describe the version that an alias points at. previous: the version it pointed at before, None for nothing."""
+    address = f"models:/{MODEL_NAME}@{alias}"
+    if previous == number:
+        return f"{address} is still version {number}"
+    return f"{address} is now version {number} (before: {f'version {previous}' if previous else 'nothing'})"
+
+
+def refuse_changed_champion(judged: str, current: str) -> None:
+    """Raise Locked if the current champion is not the one that finalists were judged against; both as numbers."""
+    if judged != current:
+        raise Locked(
+            "another command changed the champion meanwhile: type the command again; all trainings and scores are kept."
+        )
