@@ -1,4 +1,4 @@
-"""The verb `promote`: the best of a sweep becomes the champion, where the evidence allows it."""
+"""The verb `promote`: make the best trial of a sweep the champion, if the evidence allows it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fmnist_sweep.errors import ConfigError, ExitCode
 @URI
 @EXPERIMENT
 @click.option("--run", "run_id", default=None, help="Promote this trial's run.")
-@click.option("--study", "study_id", default=None, help="The best of this study.")
-@click.option("--sweep", "sweep_id", default=None, help="The best of this sweep; default: of the latest one.")
+@click.option("--study", "study_id", default=None, help="Promote the best trial of this study.")
+@click.option("--sweep", "sweep_id", default=None, help="Promote the best trial of this sweep; default: the latest.")
 @click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
-@click.option("--any-data", is_flag=True, help="Also a model of files that by checksum are not the canonical ones.")
+@click.option("--any-data", is_flag=True, help="Accept training files that by checksum are not the canonical ones.")
 @click.option("--open-again", is_flag=True, help="Open the test images a second time for the same decision.")
 def promote(
     overrides: tuple[str, ...],
@@ -33,14 +33,14 @@ def promote(
     any_data: bool,
     open_again: bool,
 ) -> None:
-    """Make the best configuration models:/fashion-mnist@champion, where the evidence allows it.
+    """Make the best configuration models:/fashion-mnist@champion, if the evidence allows it.
 
-    The best trial and those as good as it are trained again with fresh seeds; then the test images are opened, once,
-    and the finalists compared with the champion. The same command continues where it was interrupted.
+    The best trial and those as good as it are trained again with fresh seeds. Then the test images are opened, once,
+    and the finalists are compared with the champion. The same command continues an interrupted promotion.
 
     OVERRIDES say how: promote.finalists=3 promote.seeds=5 promote.include_validation=true executor=local
-    executor.workers=4 plan=true. Exit codes: 0 champion, 9 registered as challenger (it cannot be told whether it is
-    better), 8 refused or worse.
+    executor.workers=4 plan=true. Exit codes: 0 it is champion, 9 it is challenger (the evidence cannot tell whether it
+    is better), 8 it is worse or was refused.
     """
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
@@ -80,9 +80,9 @@ def _refuse_other_overrides(overrides: tuple[str, ...]) -> None:
     for override in overrides:
         key = parse_override_key(override)
         if key in replacements:
-            raise ConfigError(f"{override}: say it with {replacements[key]} here.")
+            raise ConfigError(f"{override}: use {replacements[key]} instead.")
         if "=" not in override or key.split(".")[0] not in _ALLOWED_GROUPS:
             raise ConfigError(
-                f"{override}: what is promoted is trained as its trial was; expected overrides of "
+                f"{override}: finalists are trained exactly as their trials were; expected overrides of "
                 f"{', '.join(_ALLOWED_GROUPS)}, such as promote.seeds=5 or executor.workers=2."
             )

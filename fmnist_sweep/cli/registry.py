@@ -1,4 +1,4 @@
-"""The verbs `history` and `rollback`: which versions there are, where the aliases have pointed, and the way back."""
+"""The verbs `history` and `rollback`: list versions and moves of aliases, and restore an earlier champion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNBROKEN_COLUMNS = (
     "alias",
     "from",
     "to",
-)  # columns that are never broken
+)  # columns that are never wrapped
 
 
 @click.command()
@@ -47,12 +47,12 @@ def history(uri: str | None, experiment: str) -> None:
     model_versions = list_versions(store)
     alias_moves = list_moves(store)
     if not model_versions and not alias_moves:
-        echo(f"nothing is registered as models:/{MODEL_NAME} yet: fmnist-sweep promote does that.")
+        echo(f"models:/{MODEL_NAME} has no version yet: fmnist-sweep promote registers the first.")
         return
     alias_states = read_alias_states(store)
     screen = create_console(highlight=False, markup=False)
     screen.print(_build_version_table(store, model_versions, map_aliases(get_registered_model(store))))
-    screen.print(_build_move_table(alias_moves) if alias_moves else "no command of fmnist-sweep has moved an alias yet")
+    screen.print(_build_move_table(alias_moves) if alias_moves else "fmnist-sweep has not moved an alias yet")
     for line in _list_irregularities(alias_states):
         screen.print(line)
 
@@ -64,24 +64,23 @@ def history(uri: str | None, experiment: str) -> None:
     "--to",
     default=None,
     metavar="VERSION",
-    help="A version that once was champion; default: the one before the present one.",
+    help="Version that was champion before; default: the last one before the current champion.",
 )
 def rollback(uri: str | None, experiment: str, to: str | None) -> None:
-    """Make an earlier champion models:/fashion-mnist@champion again, once its file is checked and loads.
+    """Make an earlier champion models:/fashion-mnist@champion again, after checking that its file is intact and loads.
 
-    Typed twice, it goes two steps back. fmnist-sweep history shows the steps.
+    A second rollback goes back another step. fmnist-sweep history shows the steps.
     """
+    from fmnist_sweep.promotion.outcome import describe_alias
     from fmnist_sweep.tracking.aliases import roll_back_champion
-    from fmnist_sweep.tracking.names import MODEL_NAME
     from fmnist_sweep.tracking.registry import CHAMPION
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)
     alias_move = roll_back_champion(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
-    previous = f"version {alias_move.previous}" if alias_move.previous else "nothing"
-    echo(f"models:/{MODEL_NAME}@{CHAMPION} is now version {alias_move.version} (before: {previous})")
+    echo(describe_alias(CHAMPION, alias_move.version, alias_move.previous))
     echo(f"  {alias_move.why}")
-    echo("  its file is, by its checksum, the one that was registered, and loads")
+    echo("  its file has the registered checksum and loads")
 
 
 def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_numbers: Mapping[str, str]) -> Table:
@@ -108,7 +107,7 @@ def _read_run_name(store: Store, version: ModelVersion) -> str:
 def _format_accuracy(value: str | None) -> str:
     try:
         return _MISSING if value is None else f"{float(value):.4f}"
-    except ValueError:  # typed in the UI
+    except ValueError:  # edited in the UI
         return str(value)
 
 
@@ -116,23 +115,23 @@ def _build_move_table(moves: Sequence[Move]) -> Table:
     table = _create_table("move", "time (UTC)", "alias", "from", "to", "why, and the command")
     for move in moves:
         time = move.time[:16].replace("T", " ")
-        why = f"{move.kind}: {move.why}" + ("" if move.completed else " (cut short)")
+        why = f"{move.kind}: {move.why}" + ("" if move.completed else " (interrupted)")
         reason = f"{why}\n{move.command}"
         _add_row(table, str(move.number), time, move.alias, move.previous or _MISSING, move.version, reason)
     return table
 
 
 def _list_irregularities(alias_states: Mapping[str, AliasState]) -> Iterator[str]:
-    """What the moves do not say: an alias that something else has moved, a move that was cut short."""
+    """Sentences about aliases that were moved by other means, and about moves that were interrupted."""
     for alias, alias_state in alias_states.items():
         target = f"points at version {alias_state.version}" if alias_state.version else "points nowhere"
         move = alias_state.newest_move
         if alias_state.is_manual:
-            last = f"but the last move recorded leads to version {move.version}" if move else "but no move is recorded"
-            yield f"{alias} {target}, {last}: it was moved by hand, as the MLflow UI can."
+            last = f"the last recorded move leads to version {move.version}" if move else "no move is recorded"
+            yield f"{alias} {target}, but {last}: somebody moved it by other means, such as the MLflow UI."
         elif move is not None and not move.completed:
             yield (
-                f"{alias} {target}: move {move.number} to version {move.version} was cut short, and the same command "
+                f"{alias} {target}: move {move.number} to version {move.version} was interrupted; the same command "
                 f"completes it: {move.command}"
             )
 
@@ -150,4 +149,4 @@ def _create_table(*heads: str) -> Table:
 def _add_row(table: Table, *cells: str) -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells))  # else a bracket in a command would be taken for markup
+    table.add_row(*(Text(cell) for cell in cells))  # as Text, because a bracket in a command would be read as markup

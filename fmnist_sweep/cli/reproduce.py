@@ -1,4 +1,4 @@
-"""The verb `reproduce`: a registered version trained again."""
+"""The verb `reproduce`: train a registered version again and compare the result."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fmnist_sweep.text import echo
 @EXPERIMENT
 @click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file for the model (.keras)."
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="New file for the model (.keras)."
 )
 def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None, out: Path | None) -> None:
-    """Train MODEL, such as models:/fashion-mnist@champion, again, and say whether the same came of it.
+    """Train MODEL, such as models:/fashion-mnist@champion, again, and compare the result with what was registered.
 
-    It takes the registry and the data, nothing else. On the same machine, with the same threads and versions, the
-    weights are the same bit for bit; elsewhere the accuracy must agree within the noise of training seeds. Exit code
-    10 where it does not.
+    The registry and the data are all it needs. On the same machine, with the same threads and versions, the weights are
+    the same bit for bit; elsewhere the accuracy must agree within the noise of training seeds. The exit code is 10 if
+    it does not.
     """
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.files import write_file_atomically
@@ -45,12 +45,14 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
         write_file_atomically(out, reproduction.model)
     echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")
     if reproduction.is_exact:
-        echo("the same model bit for bit: every weight, every predicted probability")
+        echo("the rebuilt model is identical bit for bit: every weight and every predicted probability")
     else:
-        echo(f"not the same bits: {'; '.join(reproduction.differences) or 'and nothing that is known to differ does'}")
+        causes = "; ".join(reproduction.differences) or "none is known"
+        echo(f"the rebuilt model is not identical; differences between the trainings: {causes}")
         relation = "within" if reproduction.is_equivalent else "MORE THAN"
         echo(
-            f"the accuracies differ by {abs(reproduction.accuracy - record.accuracy):.4f}, {relation} the {record.noise:.4f} that "
-            f"two training seeds differ by in 95% of the cases (sd {record.accuracy_sd:.4f} over {record.seeds} seeds)"
+            f"the accuracies differ by {abs(reproduction.accuracy - record.accuracy):.4f}, {relation} the "
+            f"{record.noise:.4f} by which two training seeds differ in 95% of cases (sd {record.accuracy_sd:.4f} over "
+            f"{record.seeds} seeds)"
         )
     sys.exit(ExitCode.DONE if reproduction.is_equivalent else ExitCode.NOT_REPRODUCED)

@@ -249,7 +249,7 @@ def _describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> s
     opening_noun = "openings" if openings > 1 else "opening"
     return (
         f"A finalist is better if the {100 * level:.4g}% interval of its gain in test accuracy over the champion lies "
-        f"above 0, the gain is at least {_format_points(rule.min_gain)}, and the mean recall of no class over the seeds "
+        f"above 0, the gain is at least {_format_points(rule.min_gain)}, and the mean recall of no class over seeds "
         f"falls by more than {_format_points(rule.class_drop)}; of several better finalists the one with the highest "
         "mean test accuracy wins. The interval accounts for seeds and images together (crossed random effects, degrees "
         "of freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "

@@ -1,4 +1,4 @@
-"""A registered version trained again from what the registry says of it, and held against what was registered."""
+"""A registered version trained again from its tags alone, and compared with what was registered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """What a version says of its training. spread: sd of its configuration's validation accuracy over `seeds` seeds."""
+    """A version's training, read from its tags.
+
+    accuracy: on the validation images. accuracy_sd: sd of the configuration's validation accuracy over `seeds` seeds.
+    """
 
     configuration: TrialConfiguration
     seed: int
@@ -58,7 +61,7 @@ class VersionRecord:
 
     @property
     def noise(self) -> float:
-        """By how much two trainings with different seeds differ at most, in 95 % of the cases (Student's t)."""
+        """The largest difference in accuracy between two training seeds, in 95% of cases (Student's t)."""
         from scipy.special import stdtrit
 
         return float(stdtrit(self.seeds - 1, 0.975)) * math.sqrt(2) * self.accuracy_sd
@@ -66,9 +69,11 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """accuracy: on the validation images. same_weights, same_predictions: bit for bit. differs: what is not as it was.
+    """A version trained again.
 
-    model: the content of its .keras file.
+    accuracy: on the validation images. same_weights, same_predictions: whether they are the registered ones bit for
+    bit. differences: between the two trainings' machines, threads and versions, a sentence each. model: content of the
+    .keras file.
     """
 
     record: VersionRecord
@@ -84,12 +89,12 @@ class Reproduction:
 
     @property
     def is_equivalent(self) -> bool:
-        """Whether it is the same model, or as good a one as another seed would have given."""
+        """Whether it is the same model, or its accuracy is one that another seed could have given."""
         return self.is_exact or abs(self.accuracy - self.record.accuracy) <= self.record.noise
 
 
 def read_version_record(version: ModelVersion) -> VersionRecord:
-    """What a version's tags say. Errors: StoreError where they do not say enough."""
+    """Read how a version was trained from its tags. Errors: StoreError if they are incomplete or invalid."""
     tags = version.tags
     try:
         record = VersionRecord(
@@ -102,7 +107,7 @@ def read_version_record(version: ModelVersion) -> VersionRecord:
             seeds=int(tags[SEEDS_TAG]),
             weights_sha256=tags[WEIGHTS_SHA256_TAG],
             predictions_sha256=tags[PREDICTIONS_SHA256_TAG],
-            machine=tags.get(MACHINE_TAG, "a machine that is not known"),
+            machine=tags.get(MACHINE_TAG, "an unknown machine"),
             versions={**json.loads(tags[VERSIONS_TAG])},
             git=tags.get(GIT_TAG, ""),
         )
@@ -119,9 +124,9 @@ def read_version_record(version: ModelVersion) -> VersionRecord:
 def reproduce_version(
     record: VersionRecord, base: Config, data_dir: str | None, say: Callable[[str], None]
 ) -> Reproduction:
-    """Train it again, with as many threads, in this process. Errors: DataError, StoreError, ConfigError.
+    """Train a version again in this process, with as many threads. Errors: DataError, StoreError, ConfigError.
 
-    base: a composed config, of which nothing counts but that it is whole.
+    base: any complete composed config; everything that matters is taken from the record.
     """
     config = record.configuration.make_job(base, 2, data_dir, "").config
     splits = load_matching_splits(config.data, record.data_tag, "the version")
@@ -149,7 +154,7 @@ def _train_version(spec: TrialSpec, splits: Splits, say: Callable[[str], None]) 
                 figures = ", ".join(f"{key} {event.metrics[key]:.4f}" for key in ("accuracy", "val_accuracy"))
                 say(f"epoch {event.epoch} of {spec.config['train']['epochs']}: {figures}")
             case TrialFailure():
-                raise StoreError(f"the training failed this time: {event.reason}")
+                raise StoreError(f"this training failed: {event.reason}")
             case TrialResult():
                 return event
     raise RuntimeError("the training ended without a result")
@@ -163,7 +168,7 @@ def _hash_weights(model: bytes) -> str:
 
 
 def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
-    """What is not as it was, of all that can change the last bits."""
+    """Differences between the two trainings in everything that can change the last bits."""
     if record.machine != machine.describe_machine():
         yield f"machine: {record.machine}; here {machine.describe_machine()}"
     if record.threads != threads:

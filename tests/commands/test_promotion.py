@@ -452,7 +452,7 @@ def test_the_champion_labels_a_picture_as_the_registered_model_does(
 def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, verb: Command) -> None:
     again = step(folder, verb, "reproduce")
     assert again.code == 0, again.out + again.error
-    assert "the same model bit for bit: every weight, every predicted probability" in again.out
+    assert "identical bit for bit: every weight and every predicted probability" in again.out
     assert nothing_changed(again)
 
 
@@ -670,7 +670,7 @@ def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, dra
         (("--sweep", "x' or 'a' = 'a"), 8, "is no id"),
         (("--run", "a", "--study", "b"), 2, "exclude each other"),
         (("train.epochs=3",), 2, "expected overrides of promote, executor"),
-        (("data.dir=elsewhere",), 2, "say it with --data-dir"),
+        (("data.dir=elsewhere",), 2, "use --data-dir instead"),
         (("promote.seeds=1",), 2, "promote.seeds=1"),
         (("--study", "0123456789ab"), 8, "has no finished trial"),
     ],
@@ -789,7 +789,7 @@ def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
     assert version.run_id == confirmations[0].info.run_id  # the first seed: none can be chosen
     reproduced = verb("reproduce", cwd=tmp_path)
     assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
-    assert "the same model bit for bit" in reproduced.stdout
+    assert "identical bit for bit" in reproduced.stdout
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     swept(elsewhere, sweep, *shlex.split(version.tags["fmnist.command"])[3:])

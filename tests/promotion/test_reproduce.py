@@ -84,7 +84,7 @@ def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
     before = len(runs.client.search_runs([runs.experiment_id]))
     done = verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the same model bit for bit: every weight, every predicted probability" in done.stdout
+    assert "identical bit for bit: every weight and every predicted probability" in done.stdout
     assert done.stderr == ""
     registered, rebuilt = load_version(runs, _version(folder)), trial.load_model(new)
     for one, other in zip(registered.get_weights(), rebuilt.get_weights(), strict=True):
@@ -116,7 +116,7 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    (told,) = [line for line in done.stdout.splitlines() if line.startswith("not the same bits: ")]
+    (told,) = [line for line in done.stdout.splitlines() if line.startswith("the rebuilt model is not identical")]
     assert "machine: Another processor, Linux x86_64; here " in told
     assert f"threads: {threads}; here 1" in told
     assert f"tensorflow: 2.0.0; here {kept['tensorflow']}" in told
@@ -133,7 +133,7 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
     assert done.returncode == 10, done.stdout + done.stderr
     assert "registered 0.999000" in done.stdout
     assert "MORE THAN" in done.stdout
-    assert "nothing that is known to differ does" in done.stdout
+    assert "differences between the trainings: none is known" in done.stdout
     assert "Traceback" not in done.stderr
 
 

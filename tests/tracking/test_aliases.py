@@ -352,7 +352,7 @@ def test_the_history_lists_versions_and_moves(store: Store, monkeypatch: pytest.
     told = _verb(store, "history").output
     for words in ("0.9123", "no worse [bold]", "filters 4", "champion", "fmnist-sweep rollback --to 1", "rolled back"):
         assert words in told
-    assert "by hand" not in told
+    assert "by other means" not in told
     _by_hand(store, "3")
     assert "champion points at version 3" in _verb(store, "history").output
 
@@ -368,8 +368,8 @@ def test_the_history_of_a_move_that_was_cut_short_says_how_it_is_completed(
         patch.setattr(store.client, "set_registered_model_alias", fails)
         _move(store, "2")
     told = _verb(store, "history").output
-    assert "move 2 to version 2 was cut short" in told
-    assert "(cut short)" in told
+    assert "move 2 to version 2 was interrupted" in told
+    assert "(interrupted)" in told
 
 
 def test_an_empty_registrys_history_says_how_it_begins(filled: tuple[Store, list[Logged]]) -> None:
