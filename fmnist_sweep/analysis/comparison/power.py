@@ -54,23 +54,23 @@ class Power:
 
     @property
     def text(self) -> str:
-        """The answer and what it rests on, in one or two sentences."""
-        trainings = "each" if self.champion_seeds is None else f"beside the champion's {self.champion_seeds}"
+        """The answer and its assumptions, in one or two sentences."""
+        champion = "" if self.champion_seeds is None else f", beside the champion's {self.champion_seeds},"
         comparisons = f"{self.comparisons} comparison{'' if self.comparisons == 1 else 's'}"
         answer = (
-            f"{self.seeds} seeds {trainings} find a true gain of {100 * self.gain:.3g} points{self._recall_condition} "
-            f"with a power of {_truncate_power(self.power)}: seed sd {self.net_sd:.4f}, two trainings disagree on "
-            f"{self.disagreement:.1%} of images, {self.images:,} test images, {comparisons}."
+            f"{self.seeds} seeds per finalist{champion} detect a gain of {100 * self.gain:.3g} points"
+            f"{self._recall_condition} with {_format_power(self.power)} power (seed sd {self.net_sd:.4f}; two "
+            f"trainings disagree on {self.disagreement:.1%} of images; {self.images:,} test images; {comparisons})."
         )
         if self.is_sufficient:
             return answer
-        return f"{answer} This falls short of the {self.wanted:.2f} wanted, and more seeds are not allowed."
+        return f"{answer} This falls short of the {100 * self.wanted:.3g}% wanted, and more seeds are not allowed."
 
     @property
     def _recall_condition(self) -> str:
         if self.class_drop is None:
             return ""
-        return f", no recall seeming to fall by more than {100 * self.class_drop:.3g},"
+        return f" and no fall of a recall by more than {100 * self.class_drop:.3g} points"
 
     def __str__(self) -> str:
         return self.text
@@ -203,9 +203,9 @@ def _compute_recall_power(fall: float, recall_sds: Sequence[float], counts: tupl
     return math.prod(float(ndtr(fall / (sd * scale))) for sd in recall_sds if sd > 0)
 
 
-def _truncate_power(power: float) -> str:
-    """Two decimals, not rounded up: a power just short of the one wanted never reads like it."""
-    return f"{math.floor(100 * power) / 100:.2f}"
+def _format_power(power: float) -> str:
+    """A power in percent, rounded down, so that one just short of the power wanted never reads like it."""
+    return f"{math.floor(100 * power)}%"
 
 
 def _check_arguments(

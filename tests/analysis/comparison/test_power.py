@@ -112,25 +112,25 @@ def test_it_says_what_it_found_and_what_it_assumed() -> None:
         str(need)
         == need.text
         == (
-            "11 seeds each find a true gain of 0.5 points with a power of 0.80: seed sd 0.0020, two trainings disagree "
-            "on 6.0% of images, 10,000 test images, 3 comparisons."
+            "11 seeds per finalist detect a gain of 0.5 points with 80% power (seed sd 0.0020; two trainings disagree "
+            "on 6.0% of images; 10,000 test images; 3 comparisons)."
         )
     )
-    assert "points, no recall seeming to fall by more than 3, with a power" in _needed(class_drop=0.03).text
-    assert "10,000 test images, 1 comparison." in _needed().text
+    assert "0.5 points and no fall of a recall by more than 3 points with 8" in _needed(class_drop=0.03).text
+    assert "10,000 test images; 1 comparison)." in _needed().text
 
 
 def test_it_says_that_the_most_allowed_falls_short() -> None:
     short = _needed(champion_seeds=3)
     assert (short.seeds, short.is_sufficient) == (30, False)
-    assert short.text.startswith("30 seeds beside the champion's 3 find a true gain of 0.5 points with a power of 0.5")
-    assert short.text.endswith("This falls short of the 0.80 wanted, and more seeds are not allowed.")
+    assert short.text.startswith("30 seeds per finalist, beside the champion's 3, detect a gain of 0.5 points with 5")
+    assert short.text.endswith("This falls short of the 80% wanted, and more seeds are not allowed.")
 
 
 def test_a_power_just_short_does_not_read_like_the_one_wanted() -> None:
     short = _needed(most=4, power=0.57)
     assert 0.566 < short.power < 0.567
-    assert "a power of 0.56:" in short.text
+    assert "with 56% power (" in short.text
 
 
 @pytest.mark.parametrize(
