@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmation_set
 from fmnist_sweep.promotion.entrants import Entrant, make_jobs
-from fmnist_sweep.promotion.opening import Purpose, collect_opening_names, find_pending_runs, score_confirmations
+from fmnist_sweep.promotion.opening import find_pending_runs, score_confirmations
 from fmnist_sweep.tracking.queries import read_run
-from fmnist_sweep.tracking.trial_data import build_data_config
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: 
         if entrant.is_champion
     ]
     pending_runs = _list_pending_runs(promotion, finalists, champion_trainings)
-    _open_test_images(promotion, finalists, pending_runs)
+    score_confirmations(promotion, finalists, pending_runs)
     scored_runs = _read_runs(promotion.store, pending_runs)
     scored_finalists = tuple(confirmations.update_runs(scored_runs) for confirmations in finalists)
     champion_confirmations = None if champion is None else champion.confirmations
@@ -97,20 +96,6 @@ def _list_pending_runs(
     if open_again and not pending_runs:
         promotion.view.say("every training of these finalists has its score: nothing is opened again")
     return pending_runs
-
-
-def _open_test_images(
-    promotion: Promotion, finalists: Sequence[Confirmations], pending_runs: Sequence[StoredTrial]
-) -> None:
-    request, configuration = promotion.request, finalists[0].configuration
-    score_confirmations(
-        promotion.store,
-        pending_runs,
-        collect_opening_names(finalists),
-        build_data_config(configuration.data, request.data_dir, configuration.name),
-        Purpose(promotion.decision, promotion.ledger, request.open_again),
-        promotion.view.say,
-    )
 
 
 def _read_runs(store: Store, runs: Iterable[StoredTrial]) -> dict[str, StoredTrial]:

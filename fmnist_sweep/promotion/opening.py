@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.data import DataConfig
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking import scoring
@@ -16,63 +15,65 @@ from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.runs import set_tags
-from fmnist_sweep.tracking.trial_data import load_trial_splits
+from fmnist_sweep.tracking.scoring import CheckedModel, score_on_test_images
+from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
+    from fmnist_sweep.promotion.context import Promotion
     from fmnist_sweep.tracking.store import Store
 
 
-@dataclass(frozen=True)
-class Purpose:
-    """The decision that the test images are opened for.
-
-    decision: its id. ledger: file that records openings. open_again: whether the user asked for a second opening for
-    the same decision.
-    """
-
-    decision: str
-    ledger: Path
-    open_again: bool
-
-
 def score_confirmations(
-    store: Store,
-    pending_runs: Sequence[StoredTrial],
-    opening_names: Iterable[str],
-    data: DataConfig,
-    purpose: Purpose,
-    say: Say,
+    promotion: Promotion, finalists: Sequence[Confirmations], pending_runs: Sequence[StoredTrial]
 ) -> None:
-    """Score confirmations on the test images; for none, no test file is opened.
+    """Score these runs on the test images. Without runs, no test file is opened.
 
-    names: of the openings there were for these finalists. A saved model must first predict what was scored on its
-    validation images. An opening that was cut short before a figure was written is gone on with under its name.
-    Errors: PromotionRefused, DataError.
+    finalists: all finalists of the promotion, whose earlier openings count. Before the opening, each saved model must
+    predict what was scored on its validation images. An opening that was interrupted before any score was written is
+    continued under its name. Errors: PromotionRefused, DataError.
     """
     if not pending_runs:
         return
+    store, request, say = promotion.store, promotion.request, promotion.view.say
+    configuration = finalists[0].configuration
+    data = build_data_config(configuration.data, request.data_dir, configuration.name)
     with tempfile.TemporaryDirectory() as folder:
         models = []
         for run in pending_runs:
             say(f"{run.name}: checking that its saved model predicts what was scored")
             models.append(fetch_checked_model(store, run, data.dir, Path(folder, run.run_id)))
-        unfinished_openings = {run.tags[TEST_OPENING_TAG] for run in pending_runs if TEST_OPENING_TAG in run.tags}
-        name = min(unfinished_openings) if unfinished_openings else _make_opening_name(purpose.decision, opening_names)
+        opening = _describe_opening(promotion, finalists, pending_runs)
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:
-                set_tags(store, run.run_id, {TEST_OPENING_TAG: name})
-        sentence = f"opening {name} of the test images"
-        sentence += ", gone on with" if unfinished_openings else ""
-        sentence += ", forced" if purpose.open_again and not name.endswith("-1") else ""
-        say(f"{sentence}: {len(pending_runs)} models are scored on them, once each")
-        reason = f"{sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
-        scoring.score_on_test_images(
-            store, models, data, reason=reason, ledger=purpose.ledger, say=lambda line: say(f"  {line}")
+                set_tags(store, run.run_id, {TEST_OPENING_TAG: opening.name})
+        say(f"{opening.sentence}: {len(pending_runs)} models are scored on them, once each")
+        reason = f"{opening.sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
+        score_on_test_images(
+            store, models, data, reason=reason, ledger=promotion.ledger, say=lambda line: say(f"  {line}")
         )
 
 
-Say = Callable[[str], None]
+@dataclass(frozen=True)
+class _Opening:
+    """An opening of the test images. sentence: how the ledger and the terminal call it."""
+
+    name: str
+    sentence: str
+
+
+def _describe_opening(
+    promotion: Promotion, finalists: Sequence[Confirmations], pending_runs: Sequence[StoredTrial]
+) -> _Opening:
+    """The opening to score these runs in: an interrupted one, or the next of the decision."""
+    interrupted_names = {run.tags[TEST_OPENING_TAG] for run in pending_runs if TEST_OPENING_TAG in run.tags}
+    decision = promotion.decision
+    number = 1 + sum(name.startswith(f"{decision}-") for name in collect_opening_names(finalists))
+    name = min(interrupted_names) if interrupted_names else f"{decision}-{number}"
+    sentence = f"opening {name} of the test images"  # pipeline.py finds the name in it
+    sentence += ", gone on with" if interrupted_names else ""
+    sentence += ", forced" if promotion.request.open_again and not name.endswith("-1") else ""
+    return _Opening(name, sentence)
 
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:
@@ -105,12 +106,7 @@ def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
         )
 
 
-def _make_opening_name(decision: str, opening_names: Iterable[str]) -> str:
-    """Name of the next opening for a decision: the decision's id and a number."""
-    return f"{decision}-{1 + sum(name.startswith(f'{decision}-') for name in opening_names)}"
-
-
-def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> scoring.CheckedModel:
+def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> CheckedModel:
     """Download a run's model into a new folder, and check that it predicts what was scored on its validation images.
 
     Raises PromotionRefused, DataError.
