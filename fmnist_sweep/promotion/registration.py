@@ -32,7 +32,6 @@ from fmnist_sweep.tracking.names import (
     VERDICT_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
