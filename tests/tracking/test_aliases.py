@@ -224,27 +224,27 @@ def test_a_champion_moved_back_by_hand_can_be_promoted_again(store: Store) -> No
 # changes nothing. Loading a model changes nothing either, and other tests do it.
 _KILLED = """
 def reset(store):
-    if versions.registered(store) is not None:
+    if versions.get_registered_model(store) is not None:
         store.client.delete_registered_model("fashion-mnist")
     if told["what"] == "register":
         return
     for one in told["models"]:
-        versions.register(store, one["run_id"], one["model_id"], tags=one["tags"], description="x")
+        versions.register_version(store, one["run_id"], one["model_id"], tags=one["tags"], description="x")
     for version in ("1", "2", "3")[: 1 if told["what"] == "move" else 3]:
-        moves.move(store, "champion", version, kind="promoted", why="before.", command="x")
+        moves.move_alias(store, "champion", version, kind="promoted", why="before.", command="x")
 def act(store):
-    versions.load = lambda *_: None
+    moves.load_version = lambda *_: None
     if told["what"] == "rollback":
-        moves.rollback(store, None, "x")
+        moves.roll_back_champion(store, None, "x")
         return
-    with versions.locked(store):
+    with lock_registry(store):
         if told["what"] == "move":
-            moves.move(store, "champion", "2", kind="promoted", why="a test.", command="x")
+            moves.move_alias(store, "champion", "2", kind="promoted", why="a test.", command="x")
             return
         one = told["models"][0]
         for word in ("first", "second"):
             tags = {**one["tags"], "a": word}
-            versions.register(store, one["run_id"], one["model_id"], tags=tags, description=word)
+            versions.register_version(store, one["run_id"], one["model_id"], tags=tags, description=word)
 def struck(number):
     def job(store):
         reset(store)
@@ -268,10 +268,10 @@ def struck(number):
         act(store)
     return job
 def report(store):
-    history = [[move.version, move.previous, move.kind, move.completed] for move in moves.every(store)]
-    found = [[version.run_id, version.tags.get("a"), version.description] for version in versions.every(store)]
-    standing = moves.current(store)["champion"]
-    print(json.dumps({"champion": standing.version, "by hand": standing.by_hand, "history": history, "found": found}))
+    history = [[move.version, move.previous, move.kind, move.completed] for move in moves.list_moves(store)]
+    found = [[version.run_id, version.tags.get("a"), version.description] for version in versions.list_versions(store)]
+    standing = moves.read_alias_states(store)["champion"]
+    print(json.dumps({"champion": standing.version, "by hand": standing.is_manual, "history": history, "found": found}))
 def again(store):
     report(store)
     act(store)

@@ -352,6 +352,7 @@ FORKS = """
 import os, sys, json, signal
 import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
 from fmnist_sweep.tracking import aliases as moves, registry as versions, store as stores
+from fmnist_sweep.tracking.store_lock import lock_registry
 uri, told = sys.argv[1], json.loads(sys.argv[2])
 def fork(job):
     process = os.fork()
@@ -373,7 +374,7 @@ def one(run):
     def job(store):
         versions.ensure_registered_model(store)
         for _ in range(2):
-            with versions.acquire_store_lock(store):
+            with lock_registry(store):
                 version = versions.register_version(store, run["run_id"], run["model_id"], tags=run["tags"], description="x")
                 moves.move_alias(store, "champion", str(version.version), kind="promoted", why="a test.", command="x")
     return job
