@@ -211,7 +211,7 @@ def growth(arguments: argparse.Namespace) -> None:
     for search in arguments.search:
         job = composed(arguments, search, "all", 10, search)
         Session(job, "all", 4, 0.0)
-        (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_place()["experiment"] == search)
+        (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_location().experiment == search)
         for count in map(int, arguments.growth.split(",")):
             with lock_study(study, {}, print) as held:
                 fill(held.journal, held.record, job, count)

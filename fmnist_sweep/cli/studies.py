@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fmnist_sweep.study.folder import Place, StudyFolder, list_study_folders
+from fmnist_sweep.study.folder import RunLocation, StudyFolder, list_study_folders
 from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.study.record import StudyRecord
 
@@ -29,19 +29,19 @@ def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]
     study_folders = list_study_folders(state)
     for folder in study_folders:
         try:
-            progress, place = _read_progress(folder), folder.read_place()
+            progress, location = _read_progress(folder), folder.read_location()
         except JournalDamaged as error:
             yield error
         else:
             is_superseded = any(
-                folder.is_before(other) and _read_place_or_none(other) == place for other in study_folders
+                folder.is_before(other) and _read_location_or_none(other) == location for other in study_folders
             )
             yield replace(progress, state=f"{progress.state}; followed by a fresh one") if is_superseded else progress
 
 
-def _read_place_or_none(folder: StudyFolder) -> Place | None:
+def _read_location_or_none(folder: StudyFolder) -> RunLocation | None:
     try:
-        return folder.read_place()
+        return folder.read_location()
     except JournalDamaged:
         return None
 

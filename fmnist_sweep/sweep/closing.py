@@ -25,8 +25,9 @@ from fmnist_sweep.report.publish import (
     read_findings,
     save_report,
 )
-from fmnist_sweep.study.folder import OpenStudy, OpenSweep
+from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.parent_runs import refuse_deleted_run

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.study.folder import OpenStudy, OpenSweep
+from fmnist_sweep.study.folder import OpenStudy
+from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import SweepContext
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.queries import is_run_active

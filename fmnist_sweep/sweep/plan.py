@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import count_possible_trials, explain_infeasible_search
-from fmnist_sweep.study.folder import Place, StudyFolder, find_study_folder, find_unused_folder, list_study_places
+from fmnist_sweep.study.folder import (
+    RunLocation,
+    StudyFolder,
+    find_study_folder,
+    find_unused_folder,
+    list_study_locations,
+)
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.store import has_store_file, is_server, locate_store_file, resolve_store_uri
@@ -99,10 +105,10 @@ class PlannedStudy:
         return self.record.state == "closed" and not self.trials_left and not self.record.unsettled_trials
 
 
-def locate_runs(job: Job) -> Place:
+def locate_runs(job: Job) -> RunLocation:
     """The store and the experiment that a job's runs go to. An address comes without its user and password."""
     tracking = job.config.tracking
-    return {"uri": mask_credentials(resolve_store_uri(tracking.uri)), "experiment": tracking.experiment}
+    return RunLocation(mask_credentials(resolve_store_uri(tracking.uri)), tracking.experiment)
 
 
 def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], None]) -> list[PlannedStudy]:
@@ -146,7 +152,7 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
         )
     if not has_store_file(study.job.config.tracking.uri):
         raise StoreError(
-            f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job)['uri']}, which is gone: put "
+            f"study {folder.name} ({study.label}) was recorded in {locate_runs(study.job).uri}, which is gone: put "
             "it back, or type the command with fresh=true to begin anew."
         )
     return PlannedStudy(study, splits, folder, folder.read_record())
@@ -154,14 +160,14 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
 
 def _refuse_moved_store(state: Path, study: Study) -> None:
     """StoreError where a study was recorded in this folder before the folder, and the store with it, was moved."""
-    current_place = locate_runs(study.job)
-    for recorded_place in list_study_places(state, study.id):
-        recorded_uri = recorded_place["uri"]
-        if recorded_uri == current_place["uri"] or is_server(recorded_uri) or is_server(current_place["uri"]):
+    current_uri = locate_runs(study.job).uri
+    for recorded_location in list_study_locations(state, study.id):
+        recorded_uri = recorded_location.uri
+        if recorded_uri == current_uri or is_server(recorded_uri) or is_server(current_uri):
             continue
         recorded_file, current_file = (
             locate_store_file(recorded_uri),
-            locate_store_file(current_place["uri"]),
+            locate_store_file(current_uri),
         )
         if recorded_file.name == current_file.name and (
             not recorded_file.is_file() or (current_file.is_file() and recorded_file.samefile(current_file))
@@ -200,7 +206,7 @@ def compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:
     sweep_ids = {planned.record.sweep_id if planned.record else None for planned in plan}
     sweep_id = sweep_ids.pop() if len(sweep_ids) == 1 else None
     names = sorted(planned.folder.name for planned in plan)
-    return sweep_id or hash_content([*names, *sorted(locate_runs(plan[0].study.job).items())])
+    return sweep_id or hash_content([*names, *sorted(asdict(locate_runs(plan[0].study.job)).items())])
 
 
 def list_splits(plan: Sequence[PlannedStudy]) -> list[Splits]:

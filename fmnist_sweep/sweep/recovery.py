@@ -10,17 +10,10 @@ from pathlib import Path
 
 from fmnist_sweep.errors import Locked
 from fmnist_sweep.files import DamagedContent
-from fmnist_sweep.study.folder import (
-    OpenStudy,
-    Place,
-    is_sweep_unfinished,
-    list_study_folders,
-    list_sweep_ids,
-    lock_study,
-    lock_sweep,
-)
+from fmnist_sweep.study.folder import OpenStudy, RunLocation, list_study_folders, lock_study
 from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.study.sweep_journal import is_sweep_unfinished, list_sweep_ids, lock_sweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.live_trial import resolve_trial_config
 from fmnist_sweep.sweep.parcels import StudyParcels
@@ -33,7 +26,7 @@ _NEWEST_RUNS = 50  # how many of a study's newest runs are looked at
 
 
 def close_dead_runs(
-    store: Store, state: Path, place: Place, own_names: Collection[str], say: Callable[[str, str], None]
+    store: Store, state: Path, location: RunLocation, own_names: Collection[str], say: Callable[[str, str], None]
 ) -> None:
     """Close as KILLED the runs of studies and sweeps whose process died and that nobody has continued since.
 
@@ -43,7 +36,7 @@ def close_dead_runs(
         if folder.name in own_names:
             continue
         try:
-            if folder.read_place() != place or folder.has_clean_end() or folder.find_owner() is not None:
+            if folder.read_location() != location or folder.has_clean_end() or folder.find_owner() is not None:
                 continue
             with lock_study(folder, {}, lambda text: None) as study:
                 _close_dead_attempts(store, study)
@@ -55,7 +48,7 @@ def close_dead_runs(
         if sweep_id in own_names:
             continue
         try:
-            if is_sweep_unfinished(state, sweep_id, place):
+            if is_sweep_unfinished(state, sweep_id, location):
                 with lock_sweep(state, sweep_id, {}) as sweep:
                     for run in search_runs(store, {JOURNAL_TAG: sweep.record.about["token"]}):
                         kill_run(store, run.info.run_id)

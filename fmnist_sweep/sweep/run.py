@@ -15,7 +15,7 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study.folder import is_sweep_closed, read_sweep_run_id
+from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext
 from fmnist_sweep.sweep.delivery import Delivery

@@ -8,8 +8,8 @@ from typing import Any
 
 from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.report.leaderboard import format_trial_name
-from fmnist_sweep.study.folder import OpenSweep
 from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.tracking.runs import RunInfo, describe_platform
 from fmnist_sweep.training.environment import describe_machine, read_source_commit

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import TrialRecord
 from fmnist_sweep.report.publish import prepare_validation_images
-from fmnist_sweep.study.folder import OpenSweep, StudyFolder, find_unused_folder, lock_study, lock_sweep
+from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
+from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
 from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_trial_records
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
@@ -66,14 +67,14 @@ def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder
     ordered_plan = sorted(plan, key=lambda planned: planned.folder.name)
     studies_by_id = {planned.study.id: _lock_study(sweep, planned, state_folder, stack) for planned in ordered_plan}
     studies = [studies_by_id[planned.study.id] for planned in plan]
-    place, sweep_id = locate_runs(plan[0].study.job), compute_sweep_id([study.planned for study in studies])
+    location, sweep_id = locate_runs(plan[0].study.job), compute_sweep_id([study.planned for study in studies])
     has_begun = any(study.record.sweep_id == sweep_id for study in studies)
     tokens = {study.opened.folder.name: study.opened.token for study in studies}
     members = {"studies": sorted(tokens), "journals": [tokens[name] for name in sorted(tokens)]}
-    opened = stack.enter_context(lock_sweep(state_folder, sweep_id, {**members, **place}, has_begun))
+    opened = stack.enter_context(lock_sweep(state_folder, sweep_id, {**members, **asdict(location)}, has_begun))
     own_names = {*tokens, sweep_id}
     sweep.delivery.call_with_retries(
-        lambda: close_dead_runs(sweep.store, state_folder, place, own_names, sweep.view.say)
+        lambda: close_dead_runs(sweep.store, state_folder, location, own_names, sweep.view.say)
     )
     return Session(sweep, studies, opened, state_folder)
 
@@ -88,7 +89,7 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
         "data": planned.splits.tag,
         "identity": study.identity,
         "command": build_study_command(study.job),
-        **locate_runs(study.job),
+        **asdict(locate_runs(study.job)),
     }
     opened = stack.enter_context(lock_study(folder, about, sweep.view.say))
     if planned.config.fresh and opened.record.sweep_id is not None:

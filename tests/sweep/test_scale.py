@@ -85,7 +85,7 @@ def sweep(
 
 def record(name: str) -> StudyRecord:
     """What the journal of the study of this name says."""
-    (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_place()["experiment"] == name)
+    (study,) = (study for study in list_study_folders(Path("mlruns")) if study.read_location().experiment == name)
     return study.read_record()
 
 

@@ -1,0 +1,101 @@
+"""A sweep's journal: which studies it has, its run, and how often that was closed with its figures."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmnist_sweep.study.folder import JOURNAL_FILE, RunLocation, drop_half_written
+from fmnist_sweep.study.journal import Journal, read_events, read_first_and_last
+from fmnist_sweep.study.lock import find_owner, lock_folder
+
+
+@dataclass
+class SweepRecord:
+    """The sum of a sweep's journal.
+
+    about: the first event's body (id, studies by folder name, token). closings: how often its run was closed.
+    """
+
+    about: dict[str, Any]
+    run_id: str | None = None
+    closings: int = 0
+
+
+@dataclass
+class OpenSweep:
+    """A sweep that this process has locked."""
+
+    journal: Journal
+    record: SweepRecord
+
+    def append_event(self, kind: str, **body: Any) -> None:
+        self.journal.append(kind, **body)
+        _apply_event(self.record, kind, body)
+
+
+def _apply_event(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
+    if kind == "run":
+        record.run_id = body["run_id"]
+    elif kind == "closing":
+        record.closings += 1
+
+
+@contextmanager
+def lock_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], must_exist: bool = True) -> Iterator[OpenSweep]:
+    """Lock a sweep's folder and open its journal, creating it from `about` if there is none.
+
+    must_exist: raise JournalDamaged instead of creating it. Raises Locked if another process holds the folder.
+    """
+    folder = state / "sweeps" / sweep_id
+    with lock_folder(folder, f"sweep {sweep_id}"):
+        drop_half_written(folder)
+        if not must_exist and not (folder / JOURNAL_FILE).exists():
+            Journal.create(
+                folder / JOURNAL_FILE, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}
+            ).close()
+        journal, (first, *events) = Journal.open(folder / JOURNAL_FILE)
+        record = SweepRecord(first.body)
+        for event in events:
+            _apply_event(record, event.kind, event.body)
+        try:
+            yield OpenSweep(journal, record)
+        finally:
+            journal.close()
+
+
+def is_sweep_closed(state: Path, sweep_id: str) -> bool:
+    """Whether a sweep's run needs no closing: it is closed with its figures, or was never started."""
+    path = state / "sweeps" / sweep_id / JOURNAL_FILE
+    return not path.exists() or read_first_and_last(path)[1].kind == "closed"
+
+
+def read_sweep_run_id(state: Path, sweep_id: str) -> str | None:
+    """The id of a sweep's run in the tracking store; None if it was never started."""
+    path = state / "sweeps" / sweep_id / JOURNAL_FILE
+    if not path.exists():
+        return None
+    record = SweepRecord({})
+    for event in read_events(path):
+        _apply_event(record, event.kind, event.body)
+    return record.run_id
+
+
+def list_sweep_ids(state: Path) -> list[str]:
+    """The ids of all sweeps in a state folder."""
+    return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{JOURNAL_FILE}"))
+
+
+def is_sweep_unfinished(state: Path, sweep_id: str, location: RunLocation) -> bool:
+    """Whether a sweep's run is in this location and still open, though no process holds the sweep."""
+    path = state / "sweeps" / sweep_id
+    first, last = read_first_and_last(path / JOURNAL_FILE)
+    return (
+        RunLocation.from_event(first) == location
+        and last.kind not in ("closed", "interrupted")
+        and find_owner(path) is None
+    )
