@@ -114,7 +114,7 @@ def build_worker_command(descriptor: int, threads: int, supervisor_pid: int) -> 
     # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on them.
     # Signals are ignored before anything is imported: libraries start threads, and importing takes a while.
     ignore_signals = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    # Where this process has the package from, the worker finds it, too.
+    # The worker imports the package from where this process has it.
     extend_path = f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"
     code = f"{ignore_signals}; {extend_path}; from {__name__} import main; main()"
     return [sys.executable, "-c", code, str(descriptor), str(threads), str(supervisor_pid)]

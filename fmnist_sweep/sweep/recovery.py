@@ -5,14 +5,15 @@ A journal that lost its end is noticed, too: the tracking store then knows more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from fmnist_sweep.errors import Locked
 from fmnist_sweep.files import DamagedContent
-from fmnist_sweep.study.folder import OpenStudy, RunLocation, list_study_folders, lock_study
+from fmnist_sweep.study.folder import OpenStudy, RunLocation, StudyFolder, list_study_folders, lock_study
 from fmnist_sweep.study.journal import JournalDamaged
-from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.study.record import Attempt, TrialHistory
 from fmnist_sweep.study.sweep_journal import is_sweep_unfinished, list_sweep_ids, lock_sweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.live_trial import resolve_trial_config
@@ -33,49 +34,59 @@ def close_dead_runs(
     own_names: the studies and the sweep of this command, which are left out. say: prints a line in a style.
     """
     for folder in list_study_folders(state):
-        if folder.name in own_names:
-            continue
-        try:
-            if folder.read_location() != location or folder.has_clean_end() or folder.find_owner() is not None:
-                continue
-            with lock_study(folder, {}, lambda text: None) as study:
-                _close_dead_attempts(store, study)
-        except Locked:
-            continue
-        except JournalDamaged as error:
-            say(f"{error} (not a study of this command; left as it is)", "yellow")
+        if folder.name not in own_names:
+            with _leave_alone_if_held_or_damaged("study", say):
+                _close_dead_study(store, folder, location)
     for sweep_id in list_sweep_ids(state):
-        if sweep_id in own_names:
-            continue
-        try:
-            if is_sweep_unfinished(state, sweep_id, location):
-                with lock_sweep(state, sweep_id, {}) as sweep:
-                    for run in search_runs(store, {JOURNAL_TAG: sweep.record.about["token"]}):
-                        kill_run(store, run.info.run_id)
-                    sweep.append_event("interrupted")
-        except Locked:
-            continue
-        except JournalDamaged as error:
-            say(f"{error} (not a sweep of this command; left as it is)", "yellow")
+        if sweep_id not in own_names:
+            with _leave_alone_if_held_or_damaged("sweep", say):
+                _close_dead_sweep(store, state, sweep_id, location)
 
 
-def _close_dead_attempts(store: Store, study: OpenStudy) -> None:
+@contextmanager
+def _leave_alone_if_held_or_damaged(kind: str, say: Callable[[str, str], None]) -> Iterator[None]:
+    try:
+        yield
+    except Locked:
+        pass
+    except JournalDamaged as error:
+        say(f"{error} (not a {kind} of this command; left as it is)", "yellow")
+
+
+def _close_dead_study(store: Store, folder: StudyFolder, location: RunLocation) -> None:
     """Close the runs of another command's study, except those that the command delivers when it continues."""
-    for history in study.record.trials.values():
-        for attempt in history.attempts:
+    if folder.read_location() != location or folder.has_clean_end() or folder.find_owner() is not None:
+        return
+    with lock_study(folder, {}, lambda text: None) as study:
+        attempts = _list_attempts(study)
+        for history, attempt in attempts:
             if attempt.state == "running":
                 study.append_event("killed", trial_id=history.trial_id, attempt=attempt.number)
-    undelivered_attempts = {
-        str(attempt.number) + history.trial_id: attempt
-        for history in study.record.trials.values()
-        for attempt in history.attempts
-        if attempt.state in ("finished", "failed") and not attempt.is_delivered
-    }
-    for run in search_runs(store, {JOURNAL_TAG: study.token, "attributes.status": "RUNNING"}):
-        key = run.data.tags.get(ATTEMPT_TAG, "") + run.data.tags.get(TRIAL_ID_TAG, "")
-        if key not in undelivered_attempts:
+        undelivered_attempts = {
+            (history.trial_id, str(attempt.number))
+            for history, attempt in attempts
+            if attempt.state in ("finished", "failed") and not attempt.is_delivered
+        }
+        _kill_runs(store, {JOURNAL_TAG: study.token, "attributes.status": "RUNNING"}, undelivered_attempts)
+        study.append_event("interrupted")
+
+
+def _close_dead_sweep(store: Store, state: Path, sweep_id: str, location: RunLocation) -> None:
+    if is_sweep_unfinished(state, sweep_id, location):
+        with lock_sweep(state, sweep_id, {}) as sweep:
+            _kill_runs(store, {JOURNAL_TAG: sweep.record.about["token"]})
+            sweep.append_event("interrupted")
+
+
+def _kill_runs(store: Store, tags: Mapping[str, str], spared_attempts: Collection[tuple[str, str]] = ()) -> None:
+    """Close the runs with these tags, except those of some attempts, given by trial id and number."""
+    for run in search_runs(store, tags):
+        if (run.data.tags.get(TRIAL_ID_TAG), run.data.tags.get(ATTEMPT_TAG)) not in spared_attempts:
             kill_run(store, run.info.run_id)
-    study.append_event("interrupted")
+
+
+def _list_attempts(study: OpenStudy) -> list[tuple[TrialHistory, Attempt]]:
+    return [(history, attempt) for history in study.record.trials.values() for attempt in history.attempts]
 
 
 def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
@@ -83,14 +94,9 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
 
     kind: of its trials' runs.
     """
-    attempts = {
-        (history.trial_id, str(attempt.number))
-        for history in study.record.trials.values()
-        for attempt in history.attempts
-    }
+    known_attempts = {(history.trial_id, str(attempt.number)) for history, attempt in _list_attempts(study)}
     for run in list_newest_runs(store, {JOURNAL_TAG: study.token, KIND_TAG: kind}, _NEWEST_RUNS):
-        tags = run.data.tags
-        if (tags[TRIAL_ID_TAG], tags[ATTEMPT_TAG]) not in attempts:
+        if (run.data.tags[TRIAL_ID_TAG], run.data.tags[ATTEMPT_TAG]) not in known_attempts:
             raise JournalDamaged(
                 study.journal.path, f"it does not know run {run.info.run_id}, which {store.uri} has: its end is lost"
             )

@@ -41,7 +41,7 @@ _EVENT_TIMEOUT_SECONDS = 1.0
 
 
 class Supervisor:
-    """The trials of one study, from the first proposal, or where an earlier session stopped, to the last result."""
+    """Trains the trials of one study: from the first proposal, or from where an earlier session stopped, to the end."""
 
     def __init__(self, study: StudyContext) -> None:
         self._study, self._sweep = study, study.sweep
@@ -277,12 +277,9 @@ class Supervisor:
             attempt.worker_loss is not None and attempt.kept_epochs == live.kept_epochs for attempt in history.attempts
         )
         if loss_count + 1 >= attempts:
-            times = (
-                ""
-                if attempts == 1
-                else f", the last of {attempts} in a row that got no further than epoch {live.kept_epochs}"
-            )
-            self._fail(live, TrialFailure(history.trial_id, f"WorkerLost: {reason}{times}", reason, []))
+            row = f", the last of {attempts} in a row that got no further than epoch {live.kept_epochs}"
+            description = f"WorkerLost: {reason}{row if attempts > 1 else ''}"
+            self._fail(live, TrialFailure(history.trial_id, description, reason, []))
             return
         self._sweep.view.say(f"  {reason}: its trial goes on from epoch {live.kept_epochs} with another one", "yellow")
         self._abort_attempt(live, lost=reason, kept=live.kept_epochs)
@@ -315,9 +312,8 @@ class Supervisor:
         for live in (*self._departing_trials, *self._live_trials.values()):
             attempt = live.history.attempts[-1]
             if attempt.state == "running":  # an attempt that has ended is delivered at the next start
-                self._note(
-                    "killed", trial_id=live.history.trial_id, attempt=attempt.number, seconds=self.count_seconds()
-                )
+                ids = {"trial_id": live.history.trial_id, "attempt": attempt.number}
+                self._note("killed", **ids, seconds=self.count_seconds())
             if attempt.run_id is not None:
                 self._sweep.delivery.kill_run(attempt.run_id)
 

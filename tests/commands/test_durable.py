@@ -235,7 +235,7 @@ def test_a_deleted_study_run_is_said_in_one_sentence() -> None:
     assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
     (study,) = _runs("study")
     open_existing_store(None, "fashion-mnist").client.delete_run(study.info.run_id)
-    with pytest.raises(StoreError, match=f"no run {study.info.run_id} any more.*fresh=true"):
+    with pytest.raises(StoreError, match=f"no longer has run {study.info.run_id}.*fresh=true"):
         _run(("search.max_trials=2",))
     assert _run(("search.max_trials=2", "fresh=true"))[0] is ExitCode.DONE
 
