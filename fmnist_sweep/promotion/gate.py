@@ -16,6 +16,7 @@ from fmnist_sweep.analysis.comparison.checks import (
     check_not_negative,
     check_same_images,
 )
+from fmnist_sweep.promotion.gate_text import describe_rule, explain_assessment, explain_verdict, format_points
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
 
@@ -162,10 +163,10 @@ def judge(
         comparisons=comparisons,
         level_used=level,
         reasons=(
-            *(_explain_assessment(standing, champion_assessment) for standing in standings),
-            _explain_verdict(verdict, standings[winner]),
+            *(explain_assessment(standing, champion_assessment) for standing in standings),
+            explain_verdict(verdict, standings[winner]),
         ),
-        rule_text=_describe_rule(rule, len(finalists), openings, level),
+        rule_text=describe_rule(rule, len(finalists), openings, level),
     )
 
 
@@ -210,56 +211,12 @@ def _list_objections(difference: Difference, drops: Sequence[RecallDrop], rule: 
     elif difference.verdict == "cannot tell":
         objections.append("the interval contains 0")
     if difference.value < rule.min_gain - _TOLERANCE:
-        objections.append(f"the gain is less than the {_format_points(rule.min_gain)} required")
-    limit_text = f"more than the {_format_points(rule.class_drop)} allowed"
+        objections.append(f"the gain is less than the {format_points(rule.min_gain)} required")
+    limit_text = f"more than the {format_points(rule.class_drop)} allowed"
     excess_drops = [drop for drop in drops if drop.value > rule.class_drop + _TOLERANCE]
     return objections + [
-        f"recall of {drop.label} falls by {_format_points(drop.value)}, {limit_text}" for drop in excess_drops
+        f"recall of {drop.label} falls by {format_points(drop.value)}, {limit_text}" for drop in excess_drops
     ]
-
-
-def _explain_assessment(standing: Assessment, champion: Assessment | None) -> str:
-    difference = standing.difference
-    if champion is None or difference is None:
-        return f"{standing.name}: test accuracy {standing.accuracy}; there is no champion."
-    reason = "; ".join(standing.objections) or "it is better by the rule"
-    return f"{standing.name}: {standing.gain_text} over the champion {champion.name}; {reason}."
-
-
-def _explain_verdict(verdict: Verdict, winner: Assessment) -> str:
-    mean = f"{winner.accuracy.mean:.4f}"
-    if verdict == "first":
-        return f"{winner.name} is the first champion: it has the highest mean test accuracy, {mean}."
-    if verdict == "better":
-        return (
-            f"{winner.name} takes the champion's place: it has the highest mean test accuracy of the better finalists, "
-            f"{mean}."
-        )
-    sentence = "The champion keeps its place"
-    if verdict == "worse":
-        return f"{sentence}: {winner.name}, the finalist with the highest mean test accuracy, {mean}, is worse."
-    return (
-        f"{sentence}: no finalist meets every part of the rule; {winner.name} has the highest mean test accuracy, "
-        f"{mean}."
-    )
-
-
-def _describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> str:
-    finalist_noun = "finalists" if finalists > 1 else "finalist"
-    opening_noun = "openings" if openings > 1 else "opening"
-    return (
-        f"A finalist is better if the {100 * level:.4g}% interval of its gain in test accuracy over the champion lies "
-        f"above 0, the gain is at least {_format_points(rule.min_gain)}, and the mean recall of no class over seeds "
-        f"falls by more than {_format_points(rule.class_drop)}; of several better finalists the one with the highest "
-        "mean test accuracy wins. The interval accounts for seeds and images together (crossed random effects, degrees "
-        "of freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
-        f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test "
-        f"images for {'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
-    )
-
-
-def _format_points(fraction: float) -> str:
-    return f"{100 * fraction:.2f} points"
 
 
 def _convert_tuples(value: Any) -> Any:
