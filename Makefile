@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 EXTRAS ?= dev,kaggle
 READY := .venv/.ready
+# Two processes; groups of tests, the longest first (tests/support/groups.py).
+TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: sweep test lint benchmark constraints clean
 
@@ -13,7 +15,7 @@ sweep: $(READY)  ## the main job: two studies on Fashion-MNIST, about five minut
 	$(BIN)/python -m fmnist_sweep -m optimizer=rmsprop,adam $(ARGS)
 
 test: $(READY)  ## everything but what is marked slow (make test ARGS="-m slow" runs those)
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile -m "not slow")
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(TOGETHER) -m "not slow")
 
 lint: $(READY)
 	$(BIN)/ruff check .
