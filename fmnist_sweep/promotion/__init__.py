@@ -1,1 +1,1 @@
-"""Which configuration becomes the champion, judged by fresh training seeds on the test images."""
+"""From the best trial to the champion: finalists are trained with fresh seeds and judged on the test images."""

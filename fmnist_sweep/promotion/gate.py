@@ -17,6 +17,7 @@ from fmnist_sweep.analysis.comparison.checks import (
     check_same_images,
 )
 from fmnist_sweep.promotion.gate_text import describe_rule, explain_assessment, explain_verdict, format_points
+from fmnist_sweep.text import format_interval
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
 
@@ -83,7 +84,8 @@ class Assessment:
         difference = self.difference
         if difference is None:
             return "–"
-        return f"{100 * difference.value:+.2f} points [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+        interval = format_interval(100 * difference.low, 100 * difference.high, decimals=2, signed=True)
+        return f"{100 * difference.value:+.2f} points {interval}"
 
     @property
     def is_better(self) -> bool:
