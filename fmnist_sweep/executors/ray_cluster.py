@@ -55,6 +55,7 @@ class RayExecutor(ConcurrentExecutor):
 
     @property
     def slots(self) -> int:
+        """How many trials the cluster has room for now. The most that it ever had is remembered, for `submit`."""
         slots = self._config.workers or max(1, _count_slots(self._threads, self._config.gpus))
         self._max_slots = max(self._max_slots, slots)
         return slots

@@ -80,16 +80,18 @@ class PlannedStudy:
         """How many trials are still to be trained, begun ones included."""
         if self.record is None:
             return self.trial_count
-        begun_count, config = len(self.record.trained_trials), self.config.search
-        is_stopped = config.fail_fast and self.record.count_trials("failed") > 0
-        minutes = config.max_minutes
-        is_late = minutes is not None and self.record.seconds >= 60 * minutes
-        has_no_new = is_stopped or is_late or self.record.is_exhausted or begun_count >= self.trial_limit
-        new_count = 0.0 if has_no_new else max(0.0, self.trial_count - begun_count)
-        resumable_count = sum(
-            history.state == "running" and bool(history.attempts) for history in self.record.trained_trials
-        )
-        return new_count + (resumable_count if is_stopped else self.record.count_trials("running"))
+        if self.config.search.fail_fast and self.record.count_trials("failed"):
+            begun = [history for history in self.record.trained_trials if history.attempts]
+            return float(sum(history.state == "running" for history in begun))
+        return self._count_new_trials(self.record) + self.record.count_trials("running")
+
+    def _count_new_trials(self, record: StudyRecord) -> float:
+        """How many trials the oracle and the budgets still allow to be proposed."""
+        begun_count, max_minutes = len(record.trained_trials), self.config.search.max_minutes
+        is_late = max_minutes is not None and record.seconds >= 60 * max_minutes
+        if is_late or record.is_exhausted or begun_count >= self.trial_limit:
+            return 0.0
+        return max(0.0, self.trial_count - begun_count)
 
     @property
     def is_done(self) -> bool:

@@ -63,7 +63,7 @@ class Session:
 
 def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder: Path, stack: ExitStack) -> Session:
     """Lock the sweep and every study of it, and close what dead processes left open. The stack releases the locks."""
-    # Any two commands lock studies in the same order, so that neither waits for the other.
+    # Two commands lock the studies that they share in the same order, so that one of them gets all.
     ordered_plan = sorted(plan, key=lambda planned: planned.folder.name)
     studies_by_id = {planned.study.id: _lock_study(sweep, planned, state_folder, stack) for planned in ordered_plan}
     studies = [studies_by_id[planned.study.id] for planned in plan]
