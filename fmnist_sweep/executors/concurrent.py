@@ -44,7 +44,7 @@ class ConcurrentExecutor(ABC):
 
     @abstractmethod
     def _receive_event(self, seconds: float) -> TrialEvent | None:
-        """Wait for a trial's event; None where there is none within so many seconds, or what arrives is no event."""
+        """Wait for a trial's event; None if nothing arrives in time, or what arrives is not an event."""
 
     @abstractmethod
     def _announce_stop(self) -> None:

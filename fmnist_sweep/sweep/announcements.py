@@ -47,7 +47,8 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
     if record is not None:
         running_count = record.count_trials("running")
-        running_text = f", {running_count} to be taken up where it stopped" if running_count else ""
+        pronoun = "it" if running_count == 1 else "they"
+        running_text = f", {running_count} will continue where {pronoun} stopped" if running_count else ""
         view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
     if planned.trial_count < trial_limit < math.inf and study.tuned_keys:
         view.say(

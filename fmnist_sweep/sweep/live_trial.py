@@ -1,4 +1,4 @@
-"""A trial under way: the config that it trains, what its executor is told, and how far it has come."""
+"""A trial under way: the config that it trains, the spec that its executor gets, and how far it has come."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LiveTrial:
     is_stopped: bool = False
 
     def is_overdue(self, minutes: float, now: float) -> bool:
-        """Whether a worker has had the trial for so many minutes, kept epochs of earlier attempts included."""
+        """Whether the trial has been trained for this many minutes, kept epochs of earlier attempts included."""
         if self.start_time is None or self.is_stopped:
             return False
         return self.earlier_seconds + now - self.start_time >= 60 * minutes
@@ -52,7 +52,7 @@ def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dic
 def build_spec(
     study: StudyContext, history: TrialHistory, config: dict[str, Any], checkpoint: bytes | None
 ) -> TrialSpec:
-    """Build what the executor is told of a trial's latest attempt. checkpoint: what the attempt continues from."""
+    """Build the executor's spec of a trial's latest attempt. checkpoint: what the attempt continues from."""
     return TrialSpec(
         study_id=study.study.id,
         trial_id=history.trial_id,

@@ -96,13 +96,13 @@ def _refuse_several_stores(jobs: Sequence[Job]) -> None:
 
 @contextmanager
 def _explain_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the error of a disk that takes no more into one sentence; what was finished stays."""
+    """Say in one sentence that a disk or folder cannot be written. What was finished is kept."""
     try:
         yield
     except OSError as error:
         if error.errno not in DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENOTDIR}:
             raise
         raise StoreError(
-            f"{error.filename or folder} cannot be written ({error.strerror}): mend that, then type the same command "
-            "again; what was finished is kept, and the rest goes on from there."
+            f"{error.filename or folder} cannot be written ({error.strerror}): fix that, then type the same command "
+            "again; what was finished is kept, and the rest continues from there."
         ) from error

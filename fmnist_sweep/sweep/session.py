@@ -93,7 +93,7 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
     }
     opened = stack.enter_context(lock_study(folder, about, sweep.view.say))
     if planned.config.fresh and opened.record.sweep_id is not None:
-        # Another command with fresh=true has begun and left this beginning since it was planned; take the next one.
+        # Since this was planned, another command with fresh=true has used the folder; take the next one.
         folder = find_unused_folder(state_folder, study.id)
         opened = stack.enter_context(lock_study(folder, about, sweep.view.say))
     return StudyContext(sweep, replace(planned, folder=folder, record=opened.record), opened)
