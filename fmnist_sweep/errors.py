@@ -1,6 +1,6 @@
-"""What a user can cause, and the exit code each cause ends with.
+"""The errors that a user can cause, and the exit code of each.
 
-Every class here is shown as one sentence without a traceback; anything else is a failure of ours and shows one.
+These are shown as one sentence without a traceback. Any other exception is a bug, and shows its traceback.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
-# A disk that is full, over its quota, read-only or broken: no fault of what was being written.
+# The disk is full, over its quota, read-only or broken; nothing is wrong with what was being written.
 DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
 
 
 class ExitCode(IntEnum):
-    """How a command ended; documented in the README."""
+    """The exit codes of all commands, as the README lists them."""
 
     DONE = 0
     BUG = 1
@@ -30,19 +30,19 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """One sentence for the user: the culprit, what was expected, what was found, the next step."""
+    """One sentence for the user: what is wrong, what was expected, what was found, and the next step."""
 
     exit_code = ExitCode.BUG
 
 
 class ConfigError(UserError):
-    """A config or override that cannot be run."""
+    """A config, override or option that cannot be used."""
 
     exit_code = ExitCode.CONFIG
 
 
 class DataError(UserError):
-    """Data that is missing, damaged or not Fashion-MNIST."""
+    """Data that is missing, damaged or not what it should be."""
 
     exit_code = ExitCode.DATA
 
@@ -54,12 +54,12 @@ class StoreError(UserError):
 
 
 class Locked(UserError):
-    """A study that another process is running."""
+    """Something that another process holds, such as a study."""
 
     exit_code = ExitCode.LOCKED
 
 
 class PromotionRefused(UserError):
-    """A model that may not be promoted, and why."""
+    """A model that may not be promoted, or a version that may not be used."""
 
     exit_code = ExitCode.REFUSED

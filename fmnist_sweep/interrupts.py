@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: once, the epoch is finished; twice, it ends at once. Nothing is torn."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first finishes the epoch, the second ends the command at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether the user asked for an end, and when that may interrupt what is being done."""
+    """Whether the user has asked to stop, and when a signal may interrupt the work."""
 
     def __init__(self, say: Callable[[str, str], None] = lambda text, style: None) -> None:
         self._say = say
@@ -22,12 +22,12 @@ class Stop:
 
     @property
     def is_requested(self) -> bool:
-        """Whether to stop at the next good place."""
+        """Whether to stop at the next opportunity."""
         return self._signal_count > 0
 
     @contextmanager
     def defer(self) -> Iterator[None]:
-        """While this lasts, the first signal only asks, and the second ends no more than an `interruptible` block."""
+        """Within the block, the first signal only requests a stop; a second one interrupts where that is allowed."""
         self._is_deferred = True
         try:
             yield
@@ -36,7 +36,7 @@ class Stop:
 
     @contextmanager
     def allow_interruption(self) -> Iterator[None]:
-        """What the second signal may break off: training and waiting, never the writing of what came of it."""
+        """Let a second signal interrupt the block: training or waiting, never the writing of results."""
         self._is_interruptible = True
         try:
             self._interrupt_if_allowed()
@@ -45,7 +45,7 @@ class Stop:
             self._is_interruptible = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait; any signal ends it by KeyboardInterrupt."""
+        """Wait. Any signal ends it with KeyboardInterrupt."""
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
             if self.is_requested:
@@ -53,7 +53,7 @@ class Stop:
             time.sleep(min(remaining, 0.2))
 
     def receive_signal(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
+        """Handle a signal."""
         self._signal_count += 1
         if not self._is_deferred:
             raise KeyboardInterrupt
@@ -68,7 +68,7 @@ class Stop:
 
 @contextmanager
 def route_signals(stop: Stop) -> Iterator[None]:
-    """Let the signals that end a process ask `stop` instead; one that is ignored already (nohup) stays ignored."""
+    """Route the signals that end a process to `stop`. A signal that is ignored already (nohup) stays ignored."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:

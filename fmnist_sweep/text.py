@@ -1,4 +1,4 @@
-"""Words that terminals and pages share; what could steer a terminal is made visible."""
+"""Text that terminals and pages share, with control characters made visible."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters, and those that turn the direction of a line or break it without being one.
+# Control characters, and other characters that change the direction of a line or break it.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _CONTROL_CHARACTERS_BUT_NEWLINE = re.compile(rf"(?!\n){_CONTROL_CHARACTERS.pattern}")
 
 
 def make_printable(text: str) -> str:
-    r"""A name or a sentence as one line, control characters spelled out: ESC becomes \x1b."""
+    r"""A text as one line, with control characters spelled out: ESC becomes \x1b."""
     return text if text.isprintable() else _CONTROL_CHARACTERS.sub(_escape_character, text)
 
 
 def make_lines_printable(text: str) -> str:
-    """The same, with the lines that it has."""
+    """A text with control characters spelled out, but for its line breaks."""
     return text if text.isprintable() else _CONTROL_CHARACTERS_BUT_NEWLINE.sub(_escape_character, text)
 
 
@@ -28,19 +28,19 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print lines, on standard error where asked for."""
+    """Print lines, on standard error if `err`."""
     import click
 
     click.echo(make_lines_printable(str(text)), err=err)
 
 
 def create_console(**arguments: Any) -> Console:
-    """Rich's console, given its arguments; it would itself pass escape sequences on to the terminal."""
+    """Rich's console, with control characters spelled out; by itself it would pass them on to the terminal."""
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
     from rich.segment import Segment
 
     class EscapedRenderable:
-        """Something to print, its text without control characters; rich's own styles stay."""
+        """A renderable whose text has no control characters; rich's styles stay."""
 
         def __init__(self, inner: ConsoleRenderable) -> None:
             self._inner = inner
@@ -59,7 +59,7 @@ def create_console(**arguments: Any) -> Console:
 
 
 def mask_credentials(text: str) -> str:
-    """A command or address without the user and password of a store's address: it is kept where others read."""
+    """A command or address without the user and password of a store's address, to be kept where others read it."""
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
@@ -71,7 +71,7 @@ def format_trial_count(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds as a duration in words, such as 3 min 05 s."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

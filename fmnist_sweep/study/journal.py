@@ -1,9 +1,9 @@
-"""A durable, ordered record of what has happened; each event is on the disk before anything depends on it.
+"""A durable, ordered record of events; each one is on the disk before anything depends on it.
 
-One SQLite file, one row an event, appended and never changed. Each row carries a hash of itself and of the row before,
-and the file's header (PRAGMA user_version) the number of rows, so that noise, a lost row or another file's rows are
-noticed. SQLite's rollback journal instead of its write-ahead log: that log is a second file, and cutting it short would
-silently take the last events back.
+It is a SQLite file with one row an event; rows are appended and never changed. Each row has a hash of itself and the
+row before, and the file's header (PRAGMA user_version) has the number of rows, so that noise, lost rows and rows of
+another file are detected. It uses SQLite's rollback journal and not its write-ahead log: that is a second file, and if
+it were cut short, the last events would silently disappear.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BUSY_SECONDS = 20.0  # a reader (fmnist-sweep studies) holds it for millisecond
 
 
 class JournalDamaged(StoreError):
-    """A journal that is not what was written; it is never replaced by an empty one."""
+    """A journal that is not what was written. It is never replaced by an empty one."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
@@ -37,14 +37,14 @@ class JournalDamaged(StoreError):
 
 @dataclass(frozen=True)
 class JournalEvent:
-    """Something that happened."""
+    """An event: its kind, and what it says."""
 
     kind: str
     body: dict[str, Any]
 
 
 class Journal:
-    """The events of one study or sweep: `Journal.create(path, ...)` or `Journal.open(path)`, then `append`."""
+    """The journal of one study or sweep: `Journal.create(path, ...)` or `Journal.open(path)`, then `append`."""
 
     def __init__(self, path: Path, database: sqlite3.Connection, event_count: int, digest: str) -> None:
         self.path = path
@@ -67,11 +67,11 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> tuple[Self, list[JournalEvent]]:
-        """A journal to go on with, and its events so far; JournalDamaged when it is not what was written."""
+        """Open a journal to append to; returns its events so far, too. Raises JournalDamaged."""
         events, digest = _read_chain(path)
         with _translate_errors(path):
             database = _connect(path)
-            # Events may be whole where SQLite's notes on its free space are not, and the next would overwrite them.
+            # SQLite's notes on free space may be damaged while all events are intact; the next would overwrite some.
             verdict = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
         if verdict != "ok":
             database.close()
@@ -79,7 +79,7 @@ class Journal:
         return cls(path, database, len(events), digest), events
 
     def append(self, kind: str, **body: Any) -> JournalEvent:
-        """Record an event; it is on the disk when this returns."""
+        """Append an event, which is on the disk when this returns."""
         text = json.dumps(body)
         digest = _hash_event(self._digest, kind, text)
         with _translate_errors(self.path), _transaction(self._database, "IMMEDIATE"):
@@ -93,18 +93,20 @@ class Journal:
 
 
 def read_events(path: Path) -> list[JournalEvent]:
-    """The events of a journal that others may be writing; JournalDamaged when it is not what was written."""
+    """The events of a journal, which another process may be writing. Raises JournalDamaged."""
     return _read_chain(path)[0]
 
 
 def read_first_and_last(path: Path) -> tuple[JournalEvent, JournalEvent]:
-    """The first and the last event alone, without a look at those between; JournalDamaged where they are unreadable."""
+    """The first and the last event, without reading those between. Raises JournalDamaged."""
     count, rows = _read_rows(path, "WHERE number IN (0, ?1 - 2, ?1 - 1)")
     if [row[0] for row in rows] != sorted({0, max(0, count - 2), count - 1}):
         raise JournalDamaged(path, f"it does not hold its {count} events")
     previous = ""
     for number, kind, body, digest in rows:
-        if number < 2 or number == count - 1:  # of the one before the last, its own is all there is to go by
+        if (
+            number < 2 or number == count - 1
+        ):  # the hash of the last but one cannot be checked without the row before it
             _refuse_altered(number, digest, _hash_event(previous, kind, body), path)
         previous = digest
     first, last = (JournalEvent(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))
@@ -129,7 +131,7 @@ def _refuse_altered(position: int, actual: object, expected: object, path: Path)
 
 
 def _read_rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ...]]]:
-    """How many events there shall be (?1 in the condition; one at least), and the rows there are, at one moment."""
+    """The number of events in the header (?1 in the condition; at least 1) and the rows, read at one moment."""
     with _translate_errors(path):
         _refuse_empty(path)
     with _translate_errors(path), closing(_connect(path, read_only=True)) as database, _transaction(database):
@@ -141,7 +143,7 @@ def _read_rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ..
 
 
 def _refuse_empty(path: Path) -> None:
-    # SQLite would take a file of no bytes for a new database.
+    # SQLite would take an empty file for a new database.
     if not path.is_file():
         raise JournalDamaged(path, "it is gone")
     if not path.stat().st_size:
@@ -153,11 +155,11 @@ def _hash_event(previous: str, kind: str, body: object) -> str:
 
 
 def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
-    # A reader may write too where it can: after a kill, SQLite takes back a half-written event first.
+    # A reader may write, if it can: after a kill, SQLite first removes a half-written event.
     mode = "rwc" if not read_only else "rw" if os.access(path, os.W_OK) else "ro"
     address = f"{path.resolve().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-    # Noise that is no text fails its checksum.
+    # Noise that is not text then fails its checksum.
     database.text_factory = lambda content: content.decode(errors="replace")
     if not read_only:
         database.execute("PRAGMA journal_mode=TRUNCATE")
@@ -167,25 +169,25 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def _transaction(database: sqlite3.Connection, kind: str = "DEFERRED") -> Iterator[None]:
-    """All of the block's changes, or none when it raises."""
+    """Commit the changes of the block, or none of them if it raises."""
     database.execute(f"BEGIN {kind}")
     try:
         yield
         database.execute("COMMIT")
     except BaseException:
-        if database.in_transaction:  # SQLite has ended it by itself where the disk is full
+        if database.in_transaction:  # on a full disk SQLite has ended it already
             database.execute("ROLLBACK")
         raise
 
 
 def _locate_rollback_file(path: Path) -> Path:
-    """SQLite's own file beside a database, from which it takes back what a kill broke off."""
+    """SQLite's own file beside a database, with which it undoes what a kill interrupted."""
     return path.with_name(f"{path.name}-journal")
 
 
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
-    """What SQLite and the system raise, with the file it is about."""
+    """Raise what SQLite and the system raise as JournalDamaged or StoreError, with the file's name."""
     try:
         yield
     except OSError as error:
@@ -193,11 +195,11 @@ def _translate_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode in _DAMAGE_CODES:
             raise JournalDamaged(path, str(error)) from None
-        # Full disk, read-only folder, a file that cannot be opened: nothing is wrong with what was written.
+        # A full disk, a read-only folder or a file that cannot be opened: the content is not damaged.
         raise _build_unusable_error(path, str(error)) from None
     except sqlite3.DatabaseError as error:
         raise JournalDamaged(path, str(error)) from None
-    except UnicodeDecodeError:  # of SQLite's own words, which quote the noise
+    except UnicodeDecodeError:  # SQLite's message quotes the noise
         raise JournalDamaged(path, "SQLite finds no table in it") from None
 
 
@@ -205,5 +207,5 @@ def _build_unusable_error(path: Path, reason: str) -> StoreError:
     return StoreError(f"{path} cannot be read or written ({reason}): mend that, then type the same command again.")
 
 
-# What SQLite says of a file that it can read but not make sense of: no such table, another format, cut short.
+# SQLite's codes for a file that it can read but not understand: no such table, another format, cut short.
 _DAMAGE_CODES = frozenset((sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ))

@@ -1,4 +1,4 @@
-"""One owner: a study or sweep is held by one process at a time, and its hold ends with the process, however it ends."""
+"""The lock of a study's or sweep's folder: one process holds it at a time, and it ends with that process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _LOCK_FILE, _OWNER_FILE = "owner.lock", "owner.json"
-_PATIENCE_SECONDS = 1.0  # somebody may hold it for a moment, to see whether it is held
+_PATIENCE_SECONDS = 1.0  # find_owner takes the lock for a moment, to see whether it is free
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a folder. since: UTC, to the second."""
+    """The process that holds a folder. since: in UTC, to the second."""
 
     pid: int
     host: str
@@ -35,13 +35,16 @@ class Owner:
 
 @contextmanager
 def lock_folder(folder: Path, resource: str) -> Iterator[None]:
-    """Hold a folder (made where needed) while the block runs; Locked says who has it. A dead owner's hold is void."""
+    """Hold a folder, created if missing, while the block runs. Raises Locked, naming the process that holds it.
+
+    The lock of a process that has ended is void. resource: what the folder belongs to, in the message.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = _create_lock(folder)
     if not _try_acquire(lock, _PATIENCE_SECONDS):
         raise Locked(
-            f"{resource} is being run by {_read_owner(folder) or 'another process'}: wait for it or end it; type the command "
-            "again afterwards and it continues."
+            f"{resource} is being run by {_read_owner(folder) or 'another process'}: wait for it or end it; type the "
+            "command again afterwards and it continues."
         )
     try:
         holder = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
@@ -52,7 +55,10 @@ def lock_folder(folder: Path, resource: str) -> Iterator[None]:
 
 
 def find_owner(folder: Path, patience: float = 0) -> Owner | None:
-    """Who holds a folder, or None; patience: seconds to wait for one who only looks at it."""
+    """The process that holds a folder; None if there is none.
+
+    It takes the lock for a moment. patience: seconds to wait for another process that only looks, too.
+    """
     if not (folder / _LOCK_FILE).exists():
         return None
     lock = _create_lock(folder)
@@ -60,7 +66,7 @@ def find_owner(folder: Path, patience: float = 0) -> Owner | None:
         if _try_acquire(lock, patience):
             lock.release()
             return None
-    except OSError:  # a read-only disk, on which there is nothing to hold
+    except OSError:  # a read-only disk, on which no process can hold a lock
         return None
     return _read_owner(folder) or Owner(0, "unknown", "unknown")
 
@@ -82,7 +88,7 @@ def _try_acquire(lock: FileLock, patience: float) -> bool:
 
 
 def _read_owner(folder: Path) -> Owner | None:
-    # Only words for a message: the lock decides, whatever is in this file.
+    # This file is for messages alone; the lock decides.
     try:
         return Owner(**json.loads((folder / _OWNER_FILE).read_text()))
     except (OSError, ValueError, TypeError):

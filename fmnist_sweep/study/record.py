@@ -1,4 +1,4 @@
-"""What a study's journal says: its trials and their attempts, what the oracle was asked and told, what is delivered."""
+"""The sum of a study's journal: its trials and their attempts, the exchanges with the oracle, what was delivered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fmnist_sweep.study.journal import JournalEvent
 
 @dataclass
 class Attempt:
-    """One try at a trial. run_id: in the tracking store, None until it is known to exist there.
+    """One attempt at a trial.
 
-    state: running, finished, failed or killed. delivered: the store has all of it, and its run is closed. lost: why its
-    worker was, where that ended it. kept: how many epochs the next attempt can go on from.
+    run_id: in the tracking store; None until the run is known to exist. state: running, finished, failed or killed.
+    is_delivered: whether the store has everything and its run is closed. worker_loss: why its worker was lost, if that
+    ended it. kept_epochs: how many epochs of it the next attempt continues from.
     """
 
     number: int
@@ -28,10 +29,10 @@ class Attempt:
 
 @dataclass
 class TrialHistory:
-    """One trial: what the oracle proposed and what came of it.
+    """One trial: what the oracle proposed, and what came of it.
 
-    number: of the study's proposals, from 1. outcome: the body of the event that ended it; None while it is under way.
-    same_as: the trial that had the same configuration, whose score was taken over.
+    number: its place among the study's proposals, from 1. outcome: the body of the event that ended it; None while it
+    runs. duplicate_of: the trial with the same configuration whose score it got.
     """
 
     proposal: Proposal
@@ -41,7 +42,7 @@ class TrialHistory:
     outcome: dict[str, Any] | None = None
     duplicate_of: str | None = None
     is_model_dropped: bool = False
-    # Whether the oracle knows how it ended; in a synchronous search that is later.
+    # Whether the oracle knows how it ended; a synchronous search reports that later.
     is_reported: bool = False
 
     @property
@@ -50,11 +51,11 @@ class TrialHistory:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do for it: it ended, and the store has all of it."""
+        """Whether it has ended, and the store has everything of it."""
         return self.state != "running" and (self.duplicate_of is not None or self.attempts[-1].is_delivered)
 
 
-# What the oracle was asked and told, in order: its answers, and the trials that ended with their scores.
+# An answer of the oracle, or what it was told: a trial that ended, with its score.
 Exchange = Proposal | Wait | tuple[str, float | None]
 
 
@@ -62,8 +63,9 @@ Exchange = Proposal | Wait | tuple[str, float | None]
 class StudyRecord:
     """The sum of a journal's events.
 
-    about: the first event's body (id, label, place, command, ...). seconds: spent on the study so far, in all its
-    sessions. closings: how often its run was closed with its figures. exhausted: nothing is left to propose.
+    about: the first event's body (id, label, location, command, ...). seconds: time spent on the study so far, in all
+    its sessions. closings: how often its run was closed with its figures. duplicates: proposals whose configuration an
+    earlier trial had. is_exhausted: the oracle has nothing left to propose. state: new, running, interrupted or closed.
     """
 
     about: dict[str, Any]
@@ -74,9 +76,9 @@ class StudyRecord:
     exchanges: list[Exchange] = field(default_factory=list)
     seconds: float = 0.0
     closings: int = 0
-    duplicates: int = 0  # proposals whose configuration was known
+    duplicates: int = 0
     is_exhausted: bool = False
-    state: str = "new"  # running, interrupted or closed
+    state: str = "new"
 
     @classmethod
     def from_events(cls, events: Iterable[JournalEvent]) -> StudyRecord:
@@ -87,18 +89,18 @@ class StudyRecord:
         return record
 
     def apply(self, event: JournalEvent) -> None:
-        """Take one more event in; KeyError for a kind that is not known."""
+        """Apply the next event. Raises KeyError for an unknown kind."""
         _HANDLERS[event.kind](self, event.body)
         self.seconds = event.body.get("seconds", self.seconds)
 
     @property
     def trial_count(self) -> int:
-        """How many trials were trained or are to be; without a look at each."""
+        """How many trials are not duplicates; computed without a loop over them."""
         return len(self.trials) - self.duplicates
 
     @property
     def trained_trials(self) -> list[TrialHistory]:
-        """These trials."""
+        """The trials that are not duplicates."""
         return [trial for trial in self.trials.values() if trial.duplicate_of is None]
 
     @property
@@ -112,7 +114,7 @@ class StudyRecord:
         self.state = "running"
         self.about |= {key: body[key] for key in ("command", "planned") if key in body}
         if "executor" in body and not self.about.get("executor", {}).get("measured"):
-            self.about["executor"] = body["executor"]  # what was found quickest stays, whatever was tried beside it
+            self.about["executor"] = body["executor"]  # a measured placement stays
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 
@@ -150,14 +152,14 @@ class StudyRecord:
 
     def _end_trial(self, body: dict[str, Any], state: str, score: float | None) -> None:
         trial = self.trials[body["trial_id"]]
-        is_repeat = trial.outcome is not None  # trained once more because its result was lost: what is told is told
+        is_repeat = trial.outcome is not None  # trained again because its result was lost: the oracle knows it
         trial.state, trial.outcome = state, {**body, "score": score}
         self._find_attempt(body).state = state
         if not is_repeat:
             self._report_score(trial, body)
 
     def _report_score(self, trial: TrialHistory, body: dict[str, Any]) -> None:
-        if body.get("later"):  # a `told` follows
+        if body.get("later"):  # an event `told` follows
             return
         trial.is_reported = True
         self.exchanges.append((trial.trial_id, (trial.outcome or {})["score"]))

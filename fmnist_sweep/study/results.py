@@ -1,4 +1,4 @@
-"""A trial's result on disk, from the end of its training until the tracking store has it."""
+"""A trial's result as bytes, for the file that keeps it until the tracking store has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fmnist_sweep.training.events import Epoch, TrialResult
 
 
 def pack_result(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
-    """A result and when each of its epochs ended, as checked bytes."""
+    """Pack a result, and the times at which its epochs ended, into checksummed bytes."""
     values = {
         "trial_id": result.trial_id,
         "history": result.history,
@@ -25,7 +25,7 @@ def pack_result(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
 
 
 def unpack_result(content: bytes) -> tuple[TrialResult, list[Epoch]]:
-    """What was packed; packed.Damaged when it is not that any more."""
+    """Unpack a result. Raises DamagedContent if the bytes are not those that were packed."""
     values, arrays = unpack_arrays(content)
     end_times = values.pop("ended")
     result = TrialResult(**values, probabilities=arrays["probabilities"], model=arrays["model"].tobytes())

@@ -1,8 +1,8 @@
-"""Where the registered model's aliases have pointed: each move told before it is made, and the way back.
+"""The moves of the registered model's aliases: each is recorded before it is made, and can be rolled back.
 
-A move is a tag of the registered model itself (`fmnist.move.0001`, JSON), so that whoever has the registry has its
-history. It is written first, then the alias is moved, then the move is marked as completed. A command that is killed
-in between leaves a move that is not, which the same command completes when it is typed again.
+A move is a tag of the registered model itself (`fmnist.move.0001`, JSON), so that the registry carries its history. It
+is written first, then the alias is moved, then the move is marked as completed. A command that is killed in between
+leaves an incomplete move, which the same command completes when it is typed again.
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ if TYPE_CHECKING:
 
 MoveKind = Literal["promoted", "challenger", "rolled back"]
 _MOVE_TAG = re.compile(rf"{re.escape(MOVE_TAG_PREFIX)}([0-9]+)")
-# The column of a registered model's tags is a VARCHAR(5000), whatever MLflow's own check lets through.
+# The column of a registered model's tags is a VARCHAR(5000), although MLflow's own check allows more.
 _MAX_RECORD_LENGTH = 5_000
 _MAX_LENGTHS = {"why": 1_000, "command": 2_000, "user": 250}
 
 
 @dataclass(frozen=True)
 class Move:
-    """One move of an alias. number: from 1. time: UTC, ISO 8601. previous: the version it pointed at before, or None.
+    """One move of an alias.
 
-    why: one sentence. command: as typed. completed: False where the command was cut short before the alias moved.
+    number: from 1. time: in UTC, ISO 8601. previous: the version that it pointed at before, or None. why: one sentence.
+    command: as typed. completed: False if the command was cut short before the alias moved.
     """
 
     number: int
@@ -65,14 +66,14 @@ class Move:
 
 @dataclass(frozen=True)
 class AliasState:
-    """Where an alias points (version; None: nowhere) and the newest move that is told of it (None: there is none)."""
+    """The version that an alias points at and its newest move, each None if there is none."""
 
     version: str | None
     newest_move: Move | None
 
     @property
     def is_manual(self) -> bool:
-        """Whether something else than a told move put it where it is, as the MLflow UI can."""
+        """Whether it was moved by other means than a recorded move, such as the MLflow UI."""
         if self.newest_move is None:
             return self.version is not None
         expected_versions = (
@@ -87,12 +88,12 @@ _MOVE_ADAPTER = TypeAdapter(Move)
 
 
 def list_moves(store: Store) -> list[Move]:
-    """All moves, the oldest first; StoreError where a tag with a move's name holds no move."""
+    """All moves, the oldest first. Raises StoreError if a tag with the name of a move holds something else."""
     return _read_moves(store, get_registered_model(store))
 
 
 def read_alias_states(store: Store) -> dict[str, AliasState]:
-    """Where champion, challenger and each other alias with a history stand, by alias."""
+    """The states of champion, challenger and every other alias that was ever moved, by alias."""
     model = get_registered_model(store)
     alias_versions, moves = map_aliases(model), _read_moves(store, model)
     newest = {move.alias: move for move in moves}
@@ -103,9 +104,9 @@ def read_alias_states(store: Store) -> dict[str, AliasState]:
 
 
 def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: str, command: str) -> Move:
-    """Point an alias at a version (its number) and tell it; what is so already is not told twice.
+    """Point an alias at a version (its number) and record the move, unless the alias is there already.
 
-    The caller holds `versions.locked`. StoreError where there is no such version.
+    The caller holds `lock_registry`. Raises StoreError if there is no such version.
     """
     version = str(resolve_version(store, version).version)
     model = get_registered_model(store)
@@ -133,10 +134,10 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
 
 
 def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
-    """Point the champion at the version that was it before the present one, or at `to`, which once was it.
+    """Make the champion before the present one champion again, or `to`, which must have been champion once.
 
-    Two in a row go two steps back. The model is verified and loaded before the alias moves; PromotionRefused where it
-    cannot be, or where there is nothing to go back to.
+    Two rollbacks in a row go two steps back. The model is verified and loaded before the alias moves. Raises
+    PromotionRefused if that fails, or if there is nothing to go back to.
     """
     with lock_registry(store):
         model = get_registered_model(store)
@@ -156,7 +157,7 @@ def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
 def _find_interrupted_rollback(
     records: Sequence[Move], current_version: str | None, requested: str | None
 ) -> str | None:
-    """Where a rollback leads that was killed after the alias had moved: typed again, it goes no step further."""
+    """The target of a rollback that was killed after the alias had moved; typed again, it goes no further."""
     last = next((record for record in reversed(records) if record.alias == CHAMPION), None)
     if last is None or last.completed or last.kind != "rolled back" or last.version != current_version:
         return None
@@ -196,10 +197,10 @@ def _choose_earlier_champion(
 
 
 def trace_champion_line(moves: Iterable[Move], current_version: str | None) -> list[str]:
-    """The versions that led to the present champion, oldest first, without those that were rolled back from.
+    """The versions that led to the present champion, the oldest first, without those that were rolled back.
 
-    told: the completed moves of the champion, oldest first. Where the alias was moved by hand, a version that it had
-    been on is taken for a step back, any other for a step forward.
+    moves: the champion's completed moves, the oldest first. If the alias was moved by hand, a move to a version where
+    it had been counts as a step back, any other as a step forward.
     """
     line: list[str] = []
     for step in moves:
@@ -222,11 +223,11 @@ def _move_line_to(line: list[str], version: str | None) -> None:
 
 
 def _read_moves(store: Store, model: RegisteredModel | None) -> list[Move]:
-    """The moves; one is completed, too, when the alias was seen to have arrived, though nobody could mark it."""
+    """The moves, with those completed whose alias did arrive, although the command was killed before it said so."""
     records, alias_versions = _read_records(store, model), map_aliases(model)
     moves: list[Move] = []
     for record in reversed(records):
-        # Where the alias is now, or was when it was next moved.
+        # Whether the alias is there now, or was there when it was next moved.
         is_current = alias_versions.get(record.alias) == record.version
         moves.append(replace(record, completed=record.completed or is_current))
         alias_versions[record.alias] = record.previous or ""
@@ -234,7 +235,7 @@ def _read_moves(store: Store, model: RegisteredModel | None) -> list[Move]:
 
 
 def _read_records(store: Store, model: RegisteredModel | None) -> list[Move]:
-    """What is written, the oldest first; completed: as it was marked."""
+    """The moves as they are recorded, the oldest first."""
     if model is None:
         return []
     matches = {key: _MOVE_TAG.fullmatch(key) for key in model.tags}
@@ -247,18 +248,18 @@ def _parse_move(store: Store, key: str, number: int, text: str) -> Move:
         return _MOVE_ADAPTER.validate_python({**json.loads(text), "number": number})
     except (ValueError, TypeError, ValidationError):
         raise StoreError(
-            f"the tag {key} of models:/{MODEL_NAME} in {store.uri} holds no move of an alias, as fmnist-sweep writes "
-            "them: put its value right in the MLflow UI, or delete it there."
+            f"the tag {key} of models:/{MODEL_NAME} in {store.uri} does not hold a move of an alias as fmnist-sweep "
+            "writes them: correct its value in the MLflow UI, or delete it there."
         ) from None
 
 
 def _write_move(store: Store, record: Move) -> None:
     content = asdict(record)
     del content["number"]
-    for key, max_length in _MAX_LENGTHS.items():  # a command's bytes need not be text, a database's must
+    for key, max_length in _MAX_LENGTHS.items():  # the bytes of a command need not be valid text, as a database needs
         content[key] = shorten_text(content[key].encode(errors="replace").decode(), max_length)
     text = json.dumps(content, ensure_ascii=False)
-    if len(text) > _MAX_RECORD_LENGTH:  # of characters that JSON writes as several
+    if len(text) > _MAX_RECORD_LENGTH:  # it has characters that JSON escapes
         text = json.dumps({**content, "why": "", "command": ""}, ensure_ascii=False)
     store.client.set_registered_model_tag(MODEL_NAME, f"{MOVE_TAG_PREFIX}{record.number:04d}", text)
 

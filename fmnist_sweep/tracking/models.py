@@ -1,4 +1,4 @@
-"""A trial's model in MLflow: logged whole or never READY, found again, dropped when it is not wanted."""
+"""A trial's model in MLflow: logged so that only a complete one is READY, downloaded, checked and deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOGGED_MODEL_NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
-# Room for another thread count or processor: sums in another order. What was scored differs by far less.
+# Another thread count or processor sums in another order. Differences between trained models are far larger.
 _PROBABILITY_TOLERANCE = 2e-2
 # What Keras raises for a file that is torn, carries code, or describes layers that do not exist.
 _LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile)
@@ -44,14 +44,14 @@ def _list_models(store: Store, run_id: str) -> list[LoggedModel]:
 
 
 def fail_pending_models(store: Store, run_id: str) -> None:
-    """Close models whose logging was cut short as FAILED: none of them may ever look ready."""
+    """Mark models whose logging was cut short as FAILED, so that none of them ever looks complete."""
     for model in _list_models(store, run_id):
         if model.status == "PENDING":
             store.client.finalize_logged_model(model.model_id, "FAILED")
 
 
 def delete_model(store: Store, run_id: str) -> bool:
-    """Delete the model files of a run, never its figures; False for a registered one, which stays."""
+    """Delete the model files of a run, but not its metrics. False for a registered model, which stays."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if store.client.search_model_versions(f"run_id = '{run_id}'"):
@@ -59,13 +59,13 @@ def delete_model(store: Store, run_id: str) -> bool:
     for model in _list_models(store, run_id):
         get_artifact_repository(model.artifact_location, tracking_uri=store.uri).delete_artifacts()
         store.client.delete_logged_model(model.model_id)
-    if store.client.get_run(run_id).info.lifecycle_stage == "active":  # nothing can be said of a deleted one
+    if store.client.get_run(run_id).info.lifecycle_stage == "active":  # MLflow refuses to tag a deleted run
         store.client.set_tag(run_id, MODEL_TAG, MODEL_NOT_KEPT)
     return True
 
 
 class UnusableModel(Exception):
-    """A saved model that is gone, incomplete, unsafe to load or not the one that was scored: the message says which."""
+    """A saved model that is missing, incomplete, unsafe to load or not the one that was scored, as the message says."""
 
 
 def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
@@ -75,20 +75,20 @@ def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
     run = store.client.get_run(run_id)
     if run.data.tags.get(MODEL_TAG) == MODEL_NOT_KEPT:
         raise UnusableModel(
-            f"the model of {run.info.run_name} was {MODEL_NOT_KEPT}: train it again with the command in its overrides.txt "
-            "and a tracking.experiment of its own."
+            f"the model of {run.info.run_name} was {MODEL_NOT_KEPT}: train it again with the command in its "
+            "overrides.txt and a tracking.experiment of its own."
         )
     outputs = run.outputs.model_outputs if run.outputs else []
     ids = [str(output.model_id) for output in outputs]
     ready_ids = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
     if not ready_ids:
         raise UnusableModel(f"{run.info.run_name} (run {run_id}) has no complete model: train it again.")
-    # Inside MLflow a client without an address is asked about the model: it must mean this store.
+    # MLflow looks the model up with a client of its own, which must use this store.
     with point_mlflow_at(store):
         location = mlflow.artifacts.download_artifacts(f"models:/{ready_ids[0]}", dst_path=str(folder))
     file = Path(location, KERAS_FILE)
     expected = store.client.get_logged_model(ready_ids[0]).tags.get(SHA256_TAG)
-    # Models of before there was that tag have what they predict to be known by.
+    # Older models have no such tag; they are checked by their predictions alone.
     if expected is not None and hash_file(file) != expected:
         raise UnusableModel(
             f"the saved model of {run.info.run_name} was altered after it was trained: put {KERAS_FILE.name} of "
@@ -98,7 +98,7 @@ def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
 
 
 def hash_file(file: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal; that of nothing where there is no such file."""
+    """The sha256 of a file's content, in hexadecimal; for a missing file, that of no bytes."""
     return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
@@ -136,7 +136,7 @@ def refuse_other_predictions(
 
 
 def hash_weights(model: keras.Model) -> str:
-    """The sha256 of a model's weights, bit for bit; its file holds times as well."""
+    """The sha256 of a model's weights, bit for bit. A hash of its file would depend on the time of saving."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -149,7 +149,7 @@ def hash_predictions(probabilities: NDArray[np.float32]) -> str:
 
 
 class _KerasFile:
-    """The bytes of a .keras file where MLflow expects a model to save: the supervisor need not rebuild it."""
+    """The bytes of a .keras file, in place of a model that MLflow could save: the supervisor need not rebuild one."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -159,10 +159,10 @@ class _KerasFile:
 
 
 def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
-    """Log a model that takes raw pixels; READY only once all of its files are in place.
+    """Log a model that takes raw pixels. It is READY only once all of its files are in place.
 
-    Written with the client's own calls instead of `log_model`, which would import the model to guess its
-    requirements and run it once more, and works on a process-wide current run.
+    This uses the client's calls instead of MLflow's `log_model`, which would load the model to infer its requirements,
+    run it, and use a current run that the whole process shares.
     """
     import mlflow
     from mlflow.entities import LoggedModelOutput
@@ -174,7 +174,7 @@ def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedM
         source_run_id=run_id,
         model_type="classifier",
         tags={"flavor": "keras", SHA256_TAG: hashlib.sha256(content).hexdigest()},
-        params=run.data.params,  # else the UI's table of models has nothing to compare them by
+        params=run.data.params,  # which the UI's table of models compares
     )
     with tempfile.TemporaryDirectory() as folder:
         mlflow.keras.save_model(
@@ -206,5 +206,5 @@ def _build_signature() -> Any:
 
 
 def list_requirements() -> list[str]:
-    """What a saved model needs to be loaded, as it was here."""
+    """The libraries, with their versions here, that loading a saved model needs."""
     return [f"{name}=={version(name)}" for name in ("keras", "tensorflow", "numpy")]

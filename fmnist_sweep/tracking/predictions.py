@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a trial said of the validation images.
+    """What a trial predicts for the validation images.
 
-    index: (n,) their places in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
+    index: (n,) positions of the images in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
     """
 
     index: NDArray[np.int64]
@@ -40,14 +40,14 @@ class Predictions:
 
 
 def read_predictions(store: Store, run_id: str) -> Predictions | None:
-    """A finished trial's predictions of the validation images; None where the store has none, ValueError of others."""
+    """A finished trial's predictions; None if the store has none. Raises ValueError for a damaged file."""
     content = read_artifact(store, run_id, PREDICTIONS_FILE)
     return None if content is None else unpack_predictions(content)
 
 
 def unpack_predictions(content: bytes) -> Predictions:
-    """The content of a predictions.npz; ValueError where it is something else."""
-    # No pickle: whoever can write to a store could else run code here.
+    """Unpack the content of a predictions.npz. Raises ValueError if it is something else."""
+    # No pickle: it would let anybody who can write to the store run code here.
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return Predictions(
@@ -60,10 +60,10 @@ def unpack_predictions(content: bytes) -> Predictions:
 
 
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
-    """A trial's predictions; None where the store has none, or a damaged file."""
-    # Read outside of the try: a store that is away may say so in a ValueError, too (requests' JSONDecodeError).
+    """A trial's predictions; None if the store has none, or only a damaged file."""
+    # Read outside of the try: a store that is away may raise a ValueError, too (requests' JSONDecodeError).
     content = read_artifact(store, run_id, PREDICTIONS_FILE)
     try:
         return None if content is None else unpack_predictions(content)
-    except ValueError:  # a damaged file says as much as none, and must not keep a study from being closed
+    except ValueError:  # it must not keep a study from being closed
         return None

@@ -1,4 +1,4 @@
-"""The registered model's versions: one for each run's model, found by name, loaded once their files are checked."""
+"""The registered model's versions: one for each run's model, found by name, and loaded once the file is checked."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-# MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, of which a character may need four.
+# MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, and a character takes up to four bytes.
 MAX_TAG_LENGTH = 16_000
-_MAX_DESCRIPTION_LENGTH = 5_000  # the column's width
+_MAX_DESCRIPTION_LENGTH = 5_000  # the width of the column
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
 _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
 
 
 def ensure_registered_model(store: Store) -> None:
-    """Make the registered model where it is missing; any number of processes may do so at once."""
+    """Create the registered model if it is missing; any number of processes may do so at once."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -45,10 +45,10 @@ def ensure_registered_model(store: Store) -> None:
 def register_version(
     store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str], description: str
 ) -> ModelVersion:
-    """The version of this run's model: the one there is, with these tags and this description, or a new one.
+    """Register a run's model, or update the version that it has, with these tags and this description.
 
-    The caller holds `locked`. Values too long for MLflow's databases are cut. PromotionRefused for a model that was
-    not logged to its end.
+    The caller holds `lock_registry`. Values that are too long for MLflow's databases are cut. Raises PromotionRefused
+    for an incomplete model.
     """
     _refuse_incomplete(store, run_id, model_id)
     ensure_registered_model(store)
@@ -58,7 +58,7 @@ def register_version(
     for version in reversed(list_versions(store)):
         if (version.run_id, version.source) == (run_id, source):
             return _update_version(store, version, values, text)
-    # Inside MLflow a client without an address is asked about the model: it must mean this store.
+    # MLflow looks the model up with a client of its own, which must use this store.
     with point_mlflow_at(store):
         return store.client.create_model_version(
             MODEL_NAME, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
@@ -66,12 +66,12 @@ def register_version(
 
 
 def shorten_text(text: str, max_length: int) -> str:
-    """A text of at most so many characters; one that was cut says so."""
+    """A text of at most this length; one that was cut ends with …"""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
-    # MLflow itself would register a model that was killed while it was logged, and call the version READY.
+    # MLflow itself would register a model whose logging was killed, and call the version READY.
     from mlflow.exceptions import MlflowException
 
     try:
@@ -96,7 +96,7 @@ def _update_version(store: Store, version: ModelVersion, tags: Mapping[str, str]
 
 
 def get_registered_model(store: Store) -> RegisteredModel | None:
-    """The registered model with its tags and aliases, as they are at one moment; None where there is none yet."""
+    """The registered model with its tags and aliases, read at one moment; None if nothing is registered yet."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -108,13 +108,13 @@ def get_registered_model(store: Store) -> RegisteredModel | None:
 
 
 def map_aliases(model: RegisteredModel | None) -> dict[str, str]:
-    """The number of the version that each alias points at."""
+    """The number of the version that each alias points at, by alias."""
     return {} if model is None else {str(alias): str(number) for alias, number in model.aliases.items()}
 
 
 def find_aliased_version(store: Store, alias: str) -> ModelVersion | None:
-    """The version that an alias points at; None where nothing is registered or the alias points nowhere."""
-    # MLflow's own look-up takes `latest` for the newest version, which is nobody's alias.
+    """The version that an alias points at; None if it points nowhere."""
+    # MLflow's own look-up takes `latest` for the newest version, though it is no alias.
     number = map_aliases(get_registered_model(store)).get(alias)
     return None if number is None else store.client.get_model_version(MODEL_NAME, number)
 
@@ -129,9 +129,9 @@ def list_versions(store: Store) -> list[ModelVersion]:
 
 
 def resolve_version(store: Store, uri: str) -> ModelVersion:
-    """The version that an address means: models:/fashion-mnist@champion, models:/fashion-mnist/3, `champion` or `3`.
+    """The version that an address names: models:/fashion-mnist@champion, models:/fashion-mnist/3, `champion` or `3`.
 
-    StoreError names what there is instead.
+    Raises StoreError, which lists the versions and aliases there are.
     """
     match = _NUMBER_OR_ALIAS.fullmatch(uri) or _MODEL_URI.fullmatch(uri)
     if match is None:
@@ -162,7 +162,7 @@ def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, s
 
 
 def load_version(store: Store, version: ModelVersion) -> keras.Model:
-    """A version's model, loaded in Keras' safe mode from a file that is what was registered; else PromotionRefused."""
+    """Load a version's model in Keras' safe mode, from the file that was registered. Raises PromotionRefused."""
     with tempfile.TemporaryDirectory() as folder:
         file = download_verified_file(store, version, Path(folder))
         try:
@@ -175,16 +175,16 @@ def load_version(store: Store, version: ModelVersion) -> keras.Model:
 
 
 def download_verified_file(store: Store, version: ModelVersion, folder: Path) -> Path:
-    """A version's .keras file, downloaded into a folder and the same, by its sha256, as when it was registered.
+    """Download a version's .keras file into a folder, and check that its sha256 is the registered one.
 
-    PromotionRefused where it is altered or gone, where no checksum was kept, and where the model's files hold anything
-    that MLflow would run or unpickle to load it.
+    Raises PromotionRefused if the file is altered or missing, if the version has no checksum, and if the model's files
+    hold anything that MLflow would run or unpickle.
     """
     expected = version.tags.get(SHA256_TAG)
     if not expected:
         raise PromotionRefused(
-            f"{_format_name(version)} has no tag {SHA256_TAG} to check its file by: it was registered by other means than "
-            "fmnist-sweep promote, which registers a run's model with one."
+            f"{_format_name(version)} has no tag {SHA256_TAG} to check its file by: it was not registered by "
+            "fmnist-sweep promote, which registers a run's model with that tag."
         )
     location = _download_files(store, version, folder)
     if not (location / "MLmodel").is_file():
@@ -213,8 +213,8 @@ def _format_name(version: ModelVersion) -> str:
 
 def _build_missing_file_error(version: ModelVersion, reason: str) -> PromotionRefused:
     return PromotionRefused(
-        f"the file of {_format_name(version)} is gone ({shorten_text(reason, 300)}): put it back from a copy, or name another "
-        "version."
+        f"the file of {_format_name(version)} is gone ({shorten_text(reason, 300)}): put it back from a copy, or name "
+        "another version."
     )
 
 
@@ -230,13 +230,13 @@ def _download_files(store: Store, version: ModelVersion, folder: Path) -> Path:
         reason = explain_outage(error)
         if reason is not None:
             raise StoreError(
-                f"{store.uri} does not give the files of {_format_name(version)} for now: {reason}"
+                f"{store.uri} cannot give the files of {_format_name(version)} for now: {reason}"
             ) from None
         raise _build_missing_file_error(version, str(error).strip().splitlines()[0]) from None
 
 
 def _find_foreign_content(folder: Path) -> str | None:
-    """What a downloaded model holds beside a .keras file that MLflow would load for it; None where that is all."""
+    """What a downloaded model holds, beside its .keras file, that MLflow would load; None if there is nothing."""
     import yaml
 
     pickle_files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _PICKLE_NAME.search(path.name))

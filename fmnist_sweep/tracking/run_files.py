@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
-    """A finished trial's artifacts by name, without its predictions."""
+    """The artifact files of a run by their path, without its predictions."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(store.client.download_artifacts(run_id, "", folder))
         artifacts = {
@@ -24,7 +24,7 @@ def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
 
 
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
-    """One file of a run's artifacts, by its path; None where the run has no such file."""
+    """The content of one artifact file of a run, by its path; None if the run has no such file."""
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
 
 
 def log_files(store: Store, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Files of a run, by their path among its artifacts."""
+    """Log files of a run, by their path among its artifacts."""
     if not files:
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, made ready by one process, and refused in one sentence when it cannot be used."""
+"""The MLflow store: its address and folders, and how it is opened. One that cannot be used raises StoreError."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def build_default_uri(folder: Path | None = None) -> str:
 
 
 def locate_ledger(folder: Path | None = None) -> Path:
-    """Where openings of the test split are recorded."""
+    """The file that records each opening of the test images."""
     return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / LEDGER_FILE
 
 
 def is_server(uri: str | None) -> bool:
-    """Whether artifacts and runs are kept elsewhere than in a file here."""
+    """Whether an address is that of a server or database, and not of a SQLite file."""
     return not resolve_store_uri(uri).startswith(SQLITE_PREFIX)
 
 
 def has_store_file(uri: str | None) -> bool:
-    """Whether a store's file is there; a server's is not looked for."""
+    """Whether the SQLite file of a store exists; always true of a server."""
     return is_server(uri) or locate_store_file(resolve_store_uri(uri)).is_file()
 
 
 def locate_store_file(uri: str) -> Path:
-    """The file of a SQLite store's absolute address."""
+    """The file that the absolute address of a SQLite store names."""
     return Path(uri.removeprefix(SQLITE_PREFIX))
 
 
 def locate_state_folder(uri: str | None) -> Path:
-    """Where journals and checkpoints are: beside a store's SQLite file, or in mlruns/ here when it is a server."""
+    """The folder of journals and checkpoints: that of a SQLite store's file, or mlruns/ here for a server."""
     uri = resolve_store_uri(uri)
     return (
         Path(uri.removeprefix(SQLITE_PREFIX)).parent
@@ -66,7 +66,7 @@ def locate_state_folder(uri: str | None) -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """An open store: its address, a client on it, and one experiment of it."""
+    """An open store: its address, a client for it, and one of its experiments."""
 
     uri: str
     client: MlflowClient
@@ -75,11 +75,11 @@ class Store:
 
 
 def resolve_store_uri(uri: str | None) -> str:
-    """The address with a relative SQLite path made absolute, so that it means the same from anywhere."""
+    """The address of a store, with the path of a SQLite file made absolute. Raises StoreError for other addresses."""
     if uri is None or uri.startswith(SQLITE_PREFIX):
         path = Path((uri or build_default_uri()).removeprefix(SQLITE_PREFIX)).resolve()
         if {"?", "%"} & set(str(path)):
-            raise StoreError(f"{path} cannot hold an MLflow store: ? and % mean something else in its address.")
+            raise StoreError(f"{path} cannot hold an MLflow store: ? and % have another meaning in its address.")
         return f"{SQLITE_PREFIX}{path}"
     if uri.split(":", 1)[0] not in ("sqlite", "http", "https", "postgresql", "postgresql+psycopg2", "mysql"):
         raise StoreError(
@@ -89,7 +89,7 @@ def resolve_store_uri(uri: str | None) -> str:
 
 
 def open_store(uri: str | None, experiment: str) -> Store:
-    """Open a store to write to, making it where it does not exist yet; StoreError when that cannot be."""
+    """Open a store to write to, creating it if it does not exist. Raises StoreError if that is not possible."""
     uri = resolve_store_uri(uri)
     quiet_mlflow()
     if uri.startswith(SQLITE_PREFIX):
@@ -100,7 +100,7 @@ def open_store(uri: str | None, experiment: str) -> Store:
 
 
 def open_existing_store(uri: str | None, experiment: str) -> Store:
-    """Open a store to read from; StoreError when there is none, or no such experiment in it."""
+    """Open a store to read from. Raises StoreError if there is no such store, or no such experiment in it."""
     uri = resolve_store_uri(uri)
     quiet_mlflow()
     if uri.startswith(SQLITE_PREFIX) and not Path(uri.removeprefix(SQLITE_PREFIX)).is_file():
@@ -124,7 +124,7 @@ def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str
         try:
             experiment_id = client.create_experiment(name, artifact_location=artifacts, tags=build_experiment_tags())
             experiment = call_store(uri, lambda: client.get_experiment(experiment_id))
-        except MlflowException:  # made by another process in between
+        except MlflowException:  # another process has created it in between
             experiment = call_store(uri, lambda: client.get_experiment_by_name(name))
     if experiment is None or experiment.lifecycle_stage != "active":
         raise StoreError(
@@ -135,7 +135,10 @@ def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str
 
 
 def _refuse_local_artifacts(uri: str, experiment: Experiment) -> None:
-    """Any user of a server can make an experiment whose artifacts go to a folder of ours, such as /home/ann/.ssh."""
+    """Raise StoreError if a server's experiment has its artifacts in a local folder, such as /home/ann/.ssh.
+
+    Any user of the server can create such an experiment.
+    """
     if uri.startswith("http") and urlsplit(experiment.artifact_location).scheme in ("", "file"):
         raise StoreError(
             f"tracking.experiment={experiment.name}: {uri} has its artifacts in {experiment.artifact_location}, which "
@@ -145,7 +148,7 @@ def _refuse_local_artifacts(uri: str, experiment: Experiment) -> None:
 
 
 def locate_local_artifacts(store: Store, run_id: str) -> Path | None:
-    """The folder of a run's artifacts where it is one of this machine's, else None."""
+    """The folder of a run's artifacts, if it is on this machine; else None."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     uri = store.client.get_run(run_id).info.artifact_uri
@@ -154,11 +157,11 @@ def locate_local_artifacts(store: Store, run_id: str) -> Path | None:
 
 @contextmanager
 def point_mlflow_at(store: Store) -> Iterator[None]:
-    """Let `models:/` and `runs:/` addresses mean this store, for the MLflow functions that take no client."""
+    """Make `models:/` and `runs:/` addresses mean this store, for MLflow functions that take no client."""
     import mlflow
 
     previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    # MLflow sets these variables, and processes started later would go by them.
+    # MLflow sets these variables, and processes started later would use them.
     with restore_environment("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         mlflow.set_tracking_uri(store.uri)
         mlflow.set_registry_uri(store.uri)

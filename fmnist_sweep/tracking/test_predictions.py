@@ -1,4 +1,4 @@
-"""What a run's saved model says of the test images: scored once, kept with the run."""
+"""What a run's saved model predicts for the test images: computed once, and kept with the run."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.tracking.store import Store
 
-_BATCH_SIZE = 500  # images, a divisor of the test set's number: for a shorter last batch Keras traces again
+_BATCH_SIZE = 500  # images; it divides their number, since Keras would trace again for a shorter last batch
 
 
 @dataclass(frozen=True)
 class TestPredictions(Predictions):
-    """What a run's saved model says of the test images, in their order.
+    """What a run's saved model predicts for the test images, in the order of the test file.
 
-    seen: (n,) whether nearly the same picture stands in the training file (data.twins.near).
+    twin_mask: (n,) whether the training file holds the image too, or nearly so (see data.twins).
     """
 
-    __test__ = False  # no test class, whatever its name begins with
+    __test__ = False  # for pytest: this is not a class of tests
 
     twin_mask: NDArray[np.bool_]
 
 
 def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredictions:
-    """The test predictions of a run that has the tag; title: what it is called. Errors: StoreError."""
+    """The test predictions of a run that has the tag TEST_OPENED_TAG. Raises StoreError. title: of the run."""
     content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
     if content is None:
         raise StoreError(f"{title} has no {TEST_PREDICTIONS_FILE} any more: delete that run and train it again.")
@@ -54,16 +54,16 @@ def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredicti
 
 
 def find_training_twins(data: DataConfig, images: Split) -> NDArray[np.bool_]:
-    """Which test images stand in the training file too, or nearly so."""
+    """Mask (n,) of the test images that the training file holds too, or nearly so."""
     return find_near_twins(images.images, reread_train(data, load_splits(data).origin).images)
 
 
 def log_test_predictions(
     store: Store, run_id: str, model: keras.Model, loss: str, images: Split, twin_mask: NDArray[np.bool_]
 ) -> float:
-    """Write to a run what its model says of the test images, and return its accuracy; said again, nothing changes.
+    """Log what a run's model predicts for the test images, and return its accuracy. Repeating it changes nothing.
 
-    loss: that it was trained with. near: as of `seen`.
+    loss: the one that it was trained with. twin_mask: as of TestPredictions.
     """
     import keras
     from mlflow.entities import Metric, RunTag
@@ -81,8 +81,8 @@ def log_test_predictions(
     np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
     now = datetime.now(UTC)
     log_files(store, run_id, {TEST_PREDICTIONS_FILE: content.getvalue()})
-    # The tag last, with the figures: a run that has it has the file. MLflow commits figures before tags, so that a kill
-    # may have left them alone; logged again they would be second values, as their time is another.
+    # The tag comes last, with the metrics, so that a run with the tag has the file. MLflow commits metrics before tags:
+    # a kill may have left the metrics alone. Logged again, with another time, they would be second values.
     logged_metrics = store.client.get_run(run_id).data.metrics
     timestamp = int(now.timestamp() * 1000)
     entries = [Metric(key, value, timestamp, 0) for key, value in scores.items() if logged_metrics.get(key) != value]

@@ -1,4 +1,4 @@
-"""The data of a stored trial, loaded again: its config.yaml says what it was, and may be of anybody's making."""
+"""The data of a stored trial, loaded again by its config.yaml, which anybody may have altered."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MAX_DRAWN_IMAGES = 1_000_000
 
 
 def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
-    """The splits a trial was trained and scored on, read again from the data.
+    """The splits that a trial was trained and scored on, loaded again.
 
-    data_dir: the folder of the data files, where that is not the one a sweep finds by itself. Errors: DataError where
-    the data is not at hand, or other data is.
+    data_dir: the folder of the data files, if a sweep would not find them by itself. Raises DataError if the data is
+    missing, or is other data.
     """
     owner_name = f"{trial.name} (run {trial.run_id})"
     content = read_artifact(store, trial.run_id, CONFIG_FILE)
@@ -36,7 +36,7 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
 
 
 def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
-    """The data section of a trial's config.yaml; whose: for a message."""
+    """The data section of a trial's config.yaml. owner_name: of the trial, for messages."""
     import yaml
 
     try:
@@ -49,9 +49,10 @@ def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
 
 
 def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_name: str = "a trial") -> DataConfig:
-    """The data section of a trial's config.yaml, with where its images are to be found here.
+    """Build the data config of a trial from the data section of its config.yaml, and from where the data is here.
 
-    whose: for a message. DataError where it is not as a sweep wrote it: others may have written to the store.
+    owner_name: of the trial, for messages. Raises DataError if the section is not one that a sweep writes: others may
+    have written to the store.
     """
     from pydantic import ValidationError
 

@@ -1,4 +1,4 @@
-"""What trials left in the store, read back: settings, figures, curves, predictions."""
+"""Trials read back from the store: their parameters, metrics and curves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StoredTrial:
     """One trial's run, the latest of its attempts.
 
     state: finished, failed, running or killed. params: as logged, all of them text. began, ended: ms since 1970.
-    images: how many it was validated on; None where its run does not say.
+    images: how many it was validated on; None if its run does not say.
     """
 
     run_id: str
@@ -64,12 +64,12 @@ class StoredTrial:
 
     @property
     def data(self) -> str:
-        """What data it was trained and scored on: source and a short checksum."""
+        """The data that it was trained and scored on: source and a short checksum."""
         return self.tags.get(DATA_TAG, "unknown data")
 
     @property
     def accuracy(self) -> float | None:
-        """Of the best epoch on the validation images; None while there is none."""
+        """Validation accuracy of the best epoch; None unless the trial is finished."""
         return self.metrics.get("best_val_accuracy") if self.state == "finished" else None
 
     @property
@@ -79,12 +79,12 @@ class StoredTrial:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time of its fit; where only the clock was read, that."""
+        """Processor time of its training; its wall time if only that was measured."""
         return self.metrics.get("cpu_seconds", self.metrics.get("fit_seconds", 0.0))
 
     @property
     def continued_trial_id(self) -> str | None:
-        """The trial of the rung below whose training this one went on with, and whose time is part of its own."""
+        """The trial of the rung below that this one continued, whose time is part of its own."""
         return self.tags.get(CONTINUES_TAG)
 
     @property
@@ -93,12 +93,12 @@ class StoredTrial:
         return bool(self.parse_value("data.include_validation"))
 
     def parse_value(self, key: str) -> Any:
-        """A parameter as what it was before it became text; None where the trial has no such parameter."""
+        """The value of a parameter before it became text; None if the trial has no such parameter."""
         return parse_parameter(self.params.get(key))
 
 
 def parse_parameter(text: str | None) -> Any:
-    """What a parameter's text says: a number, a truth value, None, a list, or the text itself."""
+    """The value that a parameter's text stands for: a number, a bool, None, a list, or the text itself."""
     if text is None or text == "None":
         return None
     if text in ("True", "False"):
@@ -110,9 +110,9 @@ def parse_parameter(text: str | None) -> Any:
 
 
 def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
-    """The trials with these tags (see tracking.search), the first begun first; superseded attempts are left out.
+    """The trials with these tags (see search_runs), in the order in which they began, each with its latest attempt.
 
-    kinds: of runs, as their tag fmnist.kind says.
+    kinds: values of the tag fmnist.kind.
     """
     with _pause_garbage_collection():
         return build_trials([run for kind in kinds for run in search_runs(store, {KIND_TAG: kind, **tags})])
@@ -148,8 +148,8 @@ def _filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]
 
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
-    # The database layer makes 70 objects a trial and no cycles; looking for these, the garbage collector goes over all
-    # of them again and again, which takes two thirds of the time (benchmarks/store.py).
+    # The database layer creates 70 objects a trial and no cycles. The garbage collector would search them for cycles
+    # again and again, which takes two thirds of the time (benchmarks/store.py).
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -160,12 +160,12 @@ def _pause_garbage_collection() -> Iterator[None]:
 
 
 def read_trials_of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
-    """The trials of these studies, each named by the tag fmnist.journal of its runs; kind: of these runs."""
+    """The trials of studies that are named by the tag fmnist.journal. kind: value of the tag fmnist.kind."""
     return [trial for journal in journals for trial in read_trials(store, {JOURNAL_TAG: journal}, [kind])]
 
 
 def build_trials(runs: Sequence[Run]) -> list[StoredTrial]:
-    """Runs as trials, the first begun first, without attempts that a later one followed."""
+    """Build trials from runs, in the order in which they began, without attempts that a later one followed."""
     latest_runs = [run for run in runs if FOLLOWED_BY_TAG not in run.data.tags]
     return sorted(map(_build_trial, latest_runs), key=lambda trial: (trial.began, trial.trial_id))
 
@@ -193,13 +193,13 @@ def _read_image_count(run: Run) -> int | None:
 def _parse_image_count(profile: str) -> int | None:
     try:
         images = json.loads(profile).get("images")
-    except (ValueError, AttributeError, RecursionError):  # whoever may write to the store can write another one
+    except (ValueError, AttributeError, RecursionError):  # anybody who can write to the store may have altered it
         return None
     return images if type(images) is int and images > 0 else None
 
 
 def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
-    """A trial's figures by epoch: a mapping an epoch with the keys of CURVES."""
+    """The metrics of a trial's epochs, in order: one mapping an epoch, with the keys of CURVE_METRICS."""
     by_key = {
         key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)}
         for key in CURVE_METRICS
@@ -212,7 +212,7 @@ def has_same_validation_images(
     a: StoredTrial, predictions_a: Predictions, b: StoredTrial, predictions_b: Predictions
 ) -> bool:
     """Whether two trials were scored on the same validation images in the same order."""
-    # Places and labels alone would not tell images from others that are labelled alike.
+    # Equal positions and labels may still belong to other images, hence the comparison of the data.
     canonical = all(trial.tags.get(CANONICAL_TAG) == "true" for trial in (a, b))
     return (
         (canonical or a.tags.get(DATA_TAG) == b.tags.get(DATA_TAG))
