@@ -104,9 +104,15 @@ class TrialConfiguration:
         # Checked, because others may have written to the store that it comes from.
         config = check_config(raw, lambda key: f"the configuration of {self.name}")
         settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
-        job = Job(replace(config, settings=settings), self.overrides, {}, self.flags, CONFIRMATION)
-        return replace(
-            job, label=self.name, command=command, extra_tags={CONFIG_HASH_TAG.removeprefix(TAG_PREFIX): self.key}
+        return Job(
+            config=replace(config, settings=settings),
+            overrides=self.overrides,
+            choices={},
+            flags=self.flags,
+            kinds=CONFIRMATION,
+            label=self.name,
+            command=command,
+            extra_tags={CONFIG_HASH_TAG.removeprefix(TAG_PREFIX): self.key},
         )
 
 
@@ -118,18 +124,17 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
         data, seed = settings.pop("data"), settings.pop("seed")
         parent_params = read_run_params(store, trial.tags[PARENT_RUN_TAG])
         objective = parent_params.get("search.objective", "val_accuracy")
-        arguments = (
-            trial.name,
-            settings,
-            data,
-            trial.tags[DATA_TAG],
-            objective,
-            seed,
-            overrides,
-            flags,
-            trial.run_id,
+        configuration = TrialConfiguration(
+            name=trial.name,
+            settings=settings,
+            data=data,
+            data_tag=trial.tags[DATA_TAG],
+            objective=objective,
+            seed=seed,
+            overrides=overrides,
+            flags=flags,
+            trial_run=trial.run_id,
         )
-        configuration = TrialConfiguration(*arguments)
         _ = configuration.key  # raises if anything is missing
         return configuration
     except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
