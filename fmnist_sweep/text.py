@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def format_trial_count(count: float) -> str:
     if count == float("inf"):
         return "as many trials as time allows"
     return "1 trial" if count == 1 else f"{count:.0f} trials"
+
+
+def format_utc_now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def format_duration(seconds: float) -> str:

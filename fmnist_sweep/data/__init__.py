@@ -6,12 +6,12 @@ it.
 
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.loading import clear_splits_cache, load_matching_splits, load_splits, open_test
-from fmnist_sweep.data.splits import LABELS, SIDE, Origin, Split, Splits
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, format_fallback_banner, summarize_data
 
 __all__ = [
+    "IMAGE_SIDE",
     "LABELS",
-    "SIDE",
     "DataConfig",
     "DataSummary",
     "Origin",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data.shapes import Dice, make_grid
 from fmnist_sweep.data.silhouettes import GARMENTS
-from fmnist_sweep.data.splits import SIDE
+from fmnist_sweep.data.splits import IMAGE_SIDE
 
 # Raised with every change that changes a pixel.
 VERSION = 1
@@ -32,7 +32,7 @@ def draw_images(
     number = STREAMS.index(stream)
     labels = np.arange(n, dtype=np.int64) % len(GARMENTS)
     np.random.default_rng([VERSION, seed, number]).shuffle(labels)
-    images = np.empty((n, SIDE, SIDE, 1), dtype=np.uint8)
+    images = np.empty((n, IMAGE_SIDE, IMAGE_SIDE, 1), dtype=np.uint8)
     for label in range(len(GARMENTS)):
         places = np.flatnonzero(labels == label)
         for chunk, start in enumerate(range(0, len(places), CHUNK)):
@@ -49,7 +49,7 @@ def _draw_chunk(label: int, dice: Dice) -> NDArray[np.uint8]:
     # Most garments are photographed pale on black; a few are dark.
     tone = dice.choose(0.65, dice.draw_uniform(0.5, 1.0), dice.draw_uniform(0.1, 0.5))
     folds = 1 + dice.draw_noise(6) * dice.draw_uniform(0.05, 0.3)
-    noise = dice.draw_noise(SIDE) * dice.draw_uniform(0.0, 0.06)
+    noise = dice.draw_noise(IMAGE_SIDE) * dice.draw_uniform(0.0, 0.06)
     value = garment.cover * np.clip(tone * garment.shade * folds + noise, 0.02, 1)
     # Adding a half and cutting off rounds to the nearest.
     pixels: NDArray[np.uint8] = (value * np.float32(255) + np.float32(0.5)).astype(np.uint8)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import LABELS, SIDE, ImageTable
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
 from fmnist_sweep.errors import DataError
 
 Part = Literal["train", "test"]
@@ -155,13 +155,13 @@ def _refuse_length(path: Path, content: bytes, expected: int, content_name: str)
 
 def _parse_images(path: Path, content: bytes) -> NDArray[np.uint8]:
     count, height, width = _parse_header(path, content, IMAGES_MAGIC, 3)
-    if (height, width) != (SIDE, SIDE):
+    if (height, width) != (IMAGE_SIDE, IMAGE_SIDE):
         raise DataError(
-            f"{path} does not hold Fashion-MNIST images: expected {SIDE} x {SIDE} pixels, found {height} x "
+            f"{path} does not hold Fashion-MNIST images: expected {IMAGE_SIDE} x {IMAGE_SIDE} pixels, found {height} x "
             f"{width}; give the folder of the Fashion-MNIST files."
         )
-    _refuse_length(path, content, 16 + count * SIDE * SIDE, f"{count} images")
-    return np.frombuffer(content, np.uint8, offset=16).reshape(count, SIDE, SIDE, 1)
+    _refuse_length(path, content, 16 + count * IMAGE_SIDE * IMAGE_SIDE, f"{count} images")
+    return np.frombuffer(content, np.uint8, offset=16).reshape(count, IMAGE_SIDE, IMAGE_SIDE, 1)
 
 
 def _parse_labels(path: Path, content: bytes) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data.idx import Part
-from fmnist_sweep.data.splits import LABELS, SIDE, ImageTable
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HOW_TO_GET = (
     "install 'fmnist-sweep[kaggle]'), set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY, or "
     "~/.kaggle/kaggle.json) and data.download=true"
 )
-COLUMNS = ["label", *(f"pixel{number}" for number in range(1, SIDE * SIDE + 1))]
+COLUMNS = ["label", *(f"pixel{number}" for number in range(1, IMAGE_SIDE * IMAGE_SIDE + 1))]
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
 ROWS_AT_ONCE = 4096  # 26 MB as int64: pandas needs it before the values are known to fit uint8
 FIRST_ROW = 2  # as an editor counts: the header is line 1
@@ -52,7 +52,7 @@ def read_csv_part(folder: Path, part: Part) -> ImageTable:
     if not blocks:
         raise DataError(f"{path} holds no images: expected rows below its header, found none; {HOW_TO_GET}.")
     rows = np.concatenate(blocks)
-    table = ImageTable(rows[:, 1:].reshape(-1, SIDE, SIDE, 1), rows[:, 0].astype(np.int64))
+    table = ImageTable(rows[:, 1:].reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 1), rows[:, 0].astype(np.int64))
     _refuse_swapped(path, table, part)
     return table
 
@@ -108,7 +108,9 @@ def _has_credentials() -> bool:
 
 
 def _hash_rows(table: ImageTable) -> str:
-    rows = np.concatenate([table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, SIDE * SIDE)], axis=1)
+    rows = np.concatenate(
+        [table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, IMAGE_SIDE * IMAGE_SIDE)], axis=1
+    )
     keys = sorted(hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(rows))
     return hashlib.sha256(b"".join(keys)).hexdigest()
 

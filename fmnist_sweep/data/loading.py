@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 import threading
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fmnist_sweep.data import download, sources
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.text import format_utc_now
 
 _load_lock = threading.Lock()
 
@@ -71,7 +71,7 @@ def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
 
 def _record_opening(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
     entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": format_utc_now(),
         "reason": reason,
         "command": shlex.join(sys.argv),
         "source": origin.source,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import SIDE
+from fmnist_sweep.data.splits import IMAGE_SIDE
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_photograph(path: Path) -> Photograph:
         assumptions.append("colour turned to grey (ITU-R 601 luma)")
     if background.bright:
         assumptions.append(f"bright background (median of its corners {background.level:.0f} of 255): inverted")
-    if image.size == (SIDE, SIDE):
+    if image.size == (IMAGE_SIDE, IMAGE_SIDE):
         pixels = 255 - np.asarray(grey) if background.bright else np.array(grey)
     else:
         pixels = _fit_garment(grey, background, assumptions)
@@ -168,7 +168,7 @@ def _find_background(image: Image.Image) -> _Background:
     factor = max(1, max(image.size) // _COARSE_PIXELS)
     coarse = image.reduce(factor)
     colours, luma = np.asarray(coarse).astype(np.int16), np.asarray(coarse.convert("L"))
-    side = max(1, min(coarse.size) // SIDE)
+    side = max(1, min(coarse.size) // IMAGE_SIDE)
     corners = [(rows, columns) for rows in _slice_ends(side) for columns in _slice_ends(side)]
     colour = np.median(np.concatenate([colours[corner].reshape(-1, 3) for corner in corners]), axis=0)
     level = float(np.median(np.concatenate([luma[corner].ravel() for corner in corners])))
@@ -208,16 +208,20 @@ def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[s
         assumptions.append("cropped to the garment")
     width, height = grey.size
     longest = max(width, height)
-    if longest != SIDE:
-        size = (max(1, round(width * SIDE / longest)), max(1, round(height * SIDE / longest)))
-        grey = grey.resize(size, Image.Resampling.BOX if longest > SIDE else Image.Resampling.BICUBIC)
-    if longest > SIDE:
+    if longest != IMAGE_SIDE:
+        size = (max(1, round(width * IMAGE_SIDE / longest)), max(1, round(height * IMAGE_SIDE / longest)))
+        grey = grey.resize(size, Image.Resampling.BOX if longest > IMAGE_SIDE else Image.Resampling.BICUBIC)
+    if longest > IMAGE_SIDE:
         grey = grey.filter(ImageFilter.UnsharpMask(radius=1, percent=_SHARPEN_PERCENT, threshold=0))
-        assumptions.append(f"shrunk from {width}x{height} keeping its proportions, sharpened, centred on {SIDE}x{SIDE}")
-    elif longest < SIDE:
-        assumptions.append(f"enlarged from {width}x{height} keeping its proportions, centred on {SIDE}x{SIDE}")
+        assumptions.append(
+            f"shrunk from {width}x{height} keeping its proportions, sharpened, centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
+        )
+    elif longest < IMAGE_SIDE:
+        assumptions.append(
+            f"enlarged from {width}x{height} keeping its proportions, centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
+        )
     elif width != height:
-        assumptions.append(f"its {width}x{height} pixels centred on {SIDE}x{SIDE}")
+        assumptions.append(f"its {width}x{height} pixels centred on {IMAGE_SIDE}x{IMAGE_SIDE}")
     return _centre_pixels(_stretch_contrast(np.asarray(grey), background, assumptions))
 
 
@@ -235,8 +239,8 @@ def _stretch_contrast(grey: NDArray[np.uint8], background: _Background, assumpti
 
 def _centre_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     # An odd pixel is left over on the left and at the top: so it is in Fashion-MNIST.
-    canvas = np.zeros((SIDE, SIDE), np.uint8)
+    canvas = np.zeros((IMAGE_SIDE, IMAGE_SIDE), np.uint8)
     height, width = pixels.shape
-    top, left = (SIDE - height + 1) // 2, (SIDE - width + 1) // 2
+    top, left = (IMAGE_SIDE - height + 1) // 2, (IMAGE_SIDE - width + 1) // 2
     canvas[top : top + height, left : left + width] = pixels
     return canvas

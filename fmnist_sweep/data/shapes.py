@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import SIDE
+from fmnist_sweep.data.splits import IMAGE_SIDE
 
 # One value an image: (m, 1, 1). A map: broadcasts to (m, SIDE, SIDE). Both are float32; NumPy's stubs lose
 # that in arithmetic with Python numbers.
@@ -49,7 +49,7 @@ class Dice:
     def draw_noise(self, cells: int) -> Map:
         """Smooth noise in -1..1 of cells x cells random values, or of single pixels with cells=SIDE."""
         noise = self.generator.random((self.count, cells, cells), dtype=np.float32) * np.float32(2) - np.float32(1)
-        if cells == SIDE:
+        if cells == IMAGE_SIDE:
             return noise
         low, weight = _interpolate_cells(cells)
         rows = noise[:, low] * (1 - weight[:, None]) + noise[:, low + 1] * weight[:, None]
@@ -64,7 +64,7 @@ def select_values(which: Values, first: Values, second: Values) -> Values:
 
 def _interpolate_cells(cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """For each pixel: the cell before it, and how far it is towards the next."""
-    position = np.arange(SIDE) * (cells - 1) / (SIDE - 1)
+    position = np.arange(IMAGE_SIDE) * (cells - 1) / (IMAGE_SIDE - 1)
     low = np.minimum(position.astype(np.int64), cells - 2)
     return low, (position - low).astype(np.float32)
 
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
 
 def make_grid(dice: Dice, *, shift: float, stretch: float, shear: float) -> Grid:
     """A grid for each image, moved, scaled and slanted by a little."""
-    positions = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
+    positions = np.arange(IMAGE_SIDE, dtype=np.float32) - np.float32((IMAGE_SIDE - 1) / 2)
     y = (positions[None, :, None] - dice.draw_bell(0, shift)) / dice.draw_bell(1, stretch)
     x = (positions[None, None, :] - dice.draw_bell(0, shift)) / dice.draw_bell(1, stretch)
     return Grid(x + y * dice.draw_bell(0, shear), y)

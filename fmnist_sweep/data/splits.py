@@ -25,7 +25,7 @@ LABELS: tuple[str, ...] = (
     "Ankle boot",
 )
 
-SIDE = 28  # pixels of an image, across and down
+IMAGE_SIDE = 28  # pixels of an image, across and down
 
 # Every label needs one image to train on and one to validate with.
 SMALLEST_LABEL = 2

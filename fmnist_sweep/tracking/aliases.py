@@ -11,13 +11,12 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.text import format_utc_now, mask_credentials
 from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
@@ -119,7 +118,7 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
         number = records[-1].number + 1 if records else 1
         last = Move(
             number,
-            _read_utc_time(),
+            format_utc_now(),
             alias,
             version,
             current_version,
@@ -270,7 +269,3 @@ def _complete_move(store: Store, record: Move) -> Move:
     completed_move = replace(record, completed=True)
     _write_move(store, completed_move)
     return completed_move
-
-
-def _read_utc_time() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmnist_sweep.data import IMAGE_SIDE
+
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
 
@@ -74,6 +76,6 @@ def _build_schema() -> str:
     from mlflow.data.schema import TensorDatasetSchema
     from mlflow.types import Schema, TensorSpec
 
-    features = Schema([TensorSpec(np.dtype("uint8"), (-1, 28, 28, 1), "pixels")])
+    features = Schema([TensorSpec(np.dtype("uint8"), (-1, IMAGE_SIDE, IMAGE_SIDE, 1), "pixels")])
     targets = Schema([TensorSpec(np.dtype("int64"), (-1,), "label")])
     return json.dumps({"mlflow_tensorspec": TensorDatasetSchema(features, targets).to_dict()})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import LABELS
+from fmnist_sweep.data import IMAGE_SIDE, LABELS
 from fmnist_sweep.tracking.names import MODEL_NOT_KEPT, MODEL_TAG, SHA256_TAG
 from fmnist_sweep.tracking.store import point_mlflow_at
 
@@ -200,7 +200,7 @@ def _build_signature() -> Any:
     from mlflow.types import Schema, TensorSpec
 
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, 28, 28, 1))]),
+        inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, IMAGE_SIDE, IMAGE_SIDE, 1))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(LABELS)))]),
     )
 

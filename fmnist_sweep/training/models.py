@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from fmnist_sweep.data.splits import LABELS, SIDE
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +23,7 @@ MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 def _check_poolings(poolings: int) -> int:
     if poolings > MAX_POOLINGS:
         raise ValueError(
-            f"each of these is followed by a pooling that halves the {SIDE}-pixel image, "
+            f"each of these is followed by a pooling that halves the {IMAGE_SIDE}-pixel image, "
             f"which allows at most {MAX_POOLINGS} (28 → 14 → 7 → 3 → 1)"
         )
     return poolings
@@ -39,7 +39,7 @@ Widths = Annotated[list[Width], Field(max_length=16)]
 Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
 Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_check_blocks)]
 ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_check_poolings)]
-KernelSize = Annotated[int, Field(ge=1, le=SIDE)]
+KernelSize = Annotated[int, Field(ge=1, le=IMAGE_SIDE)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,7 +71,7 @@ class _Layers:
         self._hidden_count = 0
         self._layers: list[Any] = [
             # uint8 in, because that is what raw pixels are; the rescaling is part of the saved model.
-            keras.Input((SIDE, SIDE, 1), dtype="uint8", name="pixels"),
+            keras.Input((IMAGE_SIDE, IMAGE_SIDE, 1), dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data import IMAGE_SIDE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.path import Path
@@ -26,9 +28,6 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
-
-
-IMAGE_SIDE = 28  # pixels of one image's side
 
 
 ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large

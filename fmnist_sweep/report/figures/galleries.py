@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import Calibration, ConfusedPair, Suspects
+from fmnist_sweep.data import IMAGE_SIDE
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
     IMAGE_COLORMAP,
-    IMAGE_SIDE,
     INK,
     MUTED,
     PAGE_WIDTH,

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.pair import EXAMPLES, Disagreement, Example
+from fmnist_sweep.data import IMAGE_SIDE
 from fmnist_sweep.report.figures.canvas import (
     IMAGE_COLORMAP,
-    IMAGE_SIDE,
     INK,
     PAGE_WIDTH,
     TITLE_HEIGHT,

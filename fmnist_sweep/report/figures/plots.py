@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data import IMAGE_SIDE
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,
     GREEN,
     IMAGE_COLORMAP,
-    IMAGE_SIDE,
     INK,
     MUTED,
     PAGE_WIDTH,
