@@ -34,7 +34,7 @@ class Champion:
         return str(self.version.version)
 
 
-def get_number(champion: Champion | None) -> str:
+def get_champion_number(champion: Champion | None) -> str:
     """Number of the champion's version, or `nobody`."""
     return _NO_CHAMPION if champion is None else champion.number
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.promotion.champion import get_number
+from fmnist_sweep.promotion.champion import get_champion_number
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.promotion import draw_test_accuracies, draw_test_recalls
 from fmnist_sweep.text import mask_credentials
@@ -48,7 +48,7 @@ class Dossier:
     @property
     def champion_number(self) -> str:
         """Number of the version that was champion, or `nobody`."""
-        return get_number(self.champion)
+        return get_champion_number(self.champion)
 
     @property
     def folder(self) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome | None:
     """Outcome of an earlier decision about these finalists by the same rule, if it still holds.
 
-    champion_number: version that is champion (`champion.get_number`).
+    champion_number: version that is champion (`champion.get_champion_number`).
     """
     if promotion.request.open_again:
         return None

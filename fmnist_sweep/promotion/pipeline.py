@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.promotion.champion import Champion, get_number, read_champion, read_champion_number
+from fmnist_sweep.promotion.champion import Champion, get_champion_number, read_champion, read_champion_number
 from fmnist_sweep.promotion.confirmation import refuse_other_images
 from fmnist_sweep.promotion.context import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.dossier import Dossier
@@ -45,7 +45,7 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
     _announce_candidates(promotion)
     champion = read_champion(store)
     refuse_rolled_back(promotion)
-    outcome = find_earlier_outcome(promotion, get_number(champion))
+    outcome = find_earlier_outcome(promotion, get_champion_number(champion))
     if outcome is not None:
         return outcome
     finalists = [
@@ -91,16 +91,16 @@ def _announce_entrants(promotion: Promotion, entrants: Sequence[Entrant]) -> Non
 def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | None) -> Outcome:
     """Judge the finalists and register the winner; the caller holds the lock of the registry."""
     current = read_champion_number(promotion.store)
-    if current != get_number(champion):
+    if current != get_champion_number(champion):
         outcome = find_earlier_outcome(promotion, current)  # by the same command, typed twice
         if outcome is not None:
             return outcome
-    refuse_changed_champion(get_number(champion), current)
+    refuse_changed_champion(get_champion_number(champion), current)
     judgement = judge_confirmations(
         promotion.store,
         gate_input.finalists,
         gate_input.champion,
-        f"version {get_number(champion)}",
+        f"version {get_champion_number(champion)}",
         Rule(promotion.rules.min_gain, promotion.rules.class_drop, promotion.rules.level),
     )
     dossier = Dossier(
