@@ -138,7 +138,7 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
 
 
 def _is_fashion_mnist(trial: StoredTrial) -> bool:
-    return str(trial.tags.get(DATA_TAG, "")).startswith(("fashion_mnist:", "kaggle_csv:"))
+    return trial.data_source in ("fashion_mnist", "kaggle_csv")
 
 
 def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:

@@ -63,6 +63,11 @@ class TrialConfiguration:
         return hash_content([settings, self.includes_validation, self.data_tag, self.objective])
 
     @property
+    def data_source(self) -> str:
+        """Source of its images, such as fashion_mnist."""
+        return self.data_tag.partition(":")[0]
+
+    @property
     def includes_validation(self) -> bool:
         """Whether it is trained on the validation images too."""
         return bool(self.data.get("include_validation"))

@@ -102,12 +102,11 @@ def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Cham
     # Kaggle's files hold the same test images in another order, so they cannot be paired with those of the IDX files.
     if champion is None:
         return
-    champion_source = champion.configuration.data_tag.partition(":")[0]
+    champion_source = champion.configuration.data_source
     for finalist in finalists:
-        source = finalist.data_tag.partition(":")[0]
-        if source != champion_source:
+        if finalist.data_source != champion_source:
             raise PromotionRefused(
-                f"{finalist.name} was trained on {source} but version {champion.number} (the champion) on "
-                f"{champion_source}, whose test images are in another order: train it again with "
+                f"{finalist.name} was trained on {finalist.data_source} but version {champion.number} (the champion) "
+                f"on {champion_source}, whose test images are in another order: train it again with "
                 f"data={champion_source}."
             )

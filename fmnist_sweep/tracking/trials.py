@@ -88,6 +88,11 @@ class StoredTrial:
         return self.tags.get(CONTINUES_TAG)
 
     @property
+    def data_source(self) -> str:
+        """Source of its images, such as fashion_mnist; empty if its run does not say."""
+        return self.tags.get(DATA_TAG, "").partition(":")[0]
+
+    @property
     def includes_validation(self) -> bool:
         """Whether it was trained on the validation images too, which then cannot judge it."""
         return bool(self.parse_value("data.include_validation"))

@@ -170,7 +170,7 @@ class RecipeRun:
 
     @property
     def is_drawn(self) -> bool:
-        return self.trial.tags[DATA_TAG].startswith("drawn:")
+        return self.trial.data_source == "drawn"
 
     @property
     def title(self) -> str:
