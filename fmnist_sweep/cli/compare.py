@@ -248,7 +248,7 @@ def _check_picture(path: Path, force: bool) -> None:
 
 def _draw_disagreements(store: Store, comparison: TrialComparison, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep.files import write_file_atomically
-    from fmnist_sweep.report.figures.pair import draw_disagreements
+    from fmnist_sweep.report.figures.disagreements import draw_disagreements
     from fmnist_sweep.tracking.trial_data import load_trial_splits
 
     if comparison.disagreement is None:

@@ -105,7 +105,7 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     Nothing is trained and no test image opened. The same store gives the same bytes.
     """
     from fmnist_sweep.report.documented import write_ups
-    from fmnist_sweep.report.documented.page import WriteUpPage, render_page, write_page
+    from fmnist_sweep.report.documented.write_up_page import WriteUpPage, render_page, write_page
     from fmnist_sweep.tracking.store import open_existing_store
 
     names, overrides = write_ups.split_words(words)

@@ -1,33 +1,37 @@
-"""All that a promotion rests on: as JSON for programs, as Markdown for a version's description, as one page to read."""
+"""All that a promotion rests on: as JSON for programs, and as values for the page and the description."""
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.promotion.champion import get_champion_number
-from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.report.figures.promotion import draw_test_accuracies, draw_test_recalls
-from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.report.promotion_page import (
+    FreshTraining,
+    PromotionDecision,
+    StandingRow,
+    draw_promotion_pictures,
+    format_version_description,
+    render_promotion_page,
+)
+from fmnist_sweep.text import format_mean
 from fmnist_sweep.tracking.names import COMMAND_TAG, NAME_TAG, PROMOTION_TAG
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.candidates import Candidates
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.confirmation import Confirmations
-    from fmnist_sweep.promotion.gate import GateJudgement
+    from fmnist_sweep.promotion.gate import Assessment, GateJudgement
 
 
 @dataclass(frozen=True)
 class Dossier:
-    """What was found about some finalists, beside the champion there was.
+    """What is known of some finalists and of the champion there was.
 
-    finalists: in the order of the judgement's standings. openings: of the test images for them. rule: what the gate
-    went by, as JSON. remarks: what a reader should know beside.
+    finalists: in the order of the judgement's standings. openings: of the test images for them. rule: the rule of the
+    gate, as JSON. remarks: what a reader should know besides.
     """
 
     decision: str
@@ -62,7 +66,7 @@ class Dossier:
         return self.judgement.reasons[-1]
 
     def as_dict(self, version_tags: Mapping[str, Any] | None) -> dict[str, Any]:
-        """All of it as plain values. registered: tags of the version that came of it."""
+        """All of it as plain values. version_tags: of the version that was registered, None where none was."""
         return {
             "decision": self.decision,
             "command": self.command,
@@ -85,87 +89,65 @@ class Dossier:
         }
 
     def render_files(self, version_tags: Mapping[str, Any] | None) -> dict[str, bytes]:
-        """The artifacts, by their path in the promotion's run."""
-        pictures = self._draw_pictures()
-        page = self._render_page(version_tags, pictures)
+        """The artifacts, by their path in the promotion's run: JSON, a page and its pictures."""
+        decision = self.describe_decision()
+        pictures = draw_promotion_pictures(decision)
+        page = render_promotion_page(decision, version_tags, pictures)
         document = json.dumps(self.as_dict(version_tags), indent=1).encode()
         files = {"evidence.json": document, "evidence.html": page.encode(), **pictures}
         return {f"{self.folder}/{name}": content for name, content in files.items()}
 
-    def _draw_pictures(self) -> dict[str, bytes]:
-        confirmations = [*self.finalists, *([self.champion_confirmations] if self.champion_confirmations else [])]
-        standings = [*self.judgement.standings, *([self.judgement.champion] if self.judgement.champion else [])]
-        accuracies = [
-            (standing.name, [run.metrics["test_accuracy"] for run in each.scored_runs])
-            for standing, each in zip(standings, confirmations, strict=True)
-        ]
-        return {
-            "accuracies.png": encode_png(draw_test_accuracies(accuracies)),
-            "recalls.png": encode_png(draw_test_recalls([(each.name, each.recalls) for each in standings])),
-        }
-
     def format_description(self, version_tags: Mapping[str, Any]) -> str:
-        """A version's description in Markdown: the verdict, its reasons, the rule, and how to build it again."""
-        rows = [
-            f"| {standing.name} | {standing.accuracy} | {standing.gain_text} |" for standing in self.judgement.standings
-        ]
-        lines = [
-            f"**{version_tags[NAME_TAG]}**: {self.judgement.verdict}.",
-            "",
-            *(f"- {reason}" for reason in self.judgement.reasons),
-            *(f"- {remark}" for remark in self.remarks),
-            "",
-            "| configuration | test accuracy over fresh seeds | beside the champion |",
-            "|--|--|--|",
-            *rows,
-            "",
-            f"Rule: {self.judgement.rule_text}",
-            "",
-            f"Trained again by:\n\n    {version_tags[COMMAND_TAG]}\n",
-            f"All figures: `{self.folder}/evidence.html` of run {version_tags[PROMOTION_TAG]}.",
-        ]
-        return "\n".join(lines)
-
-    def _render_page(self, version_tags: Mapping[str, Any] | None, pictures: Mapping[str, bytes]) -> str:
-        def format_row(values: Sequence[str], tag: str = "td") -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
-
-        standings = "".join(
-            format_row([each.name, str(each.accuracy), each.gain_text, "; ".join(each.objections) or "–"])
-            for each in self.judgement.standings
+        """The description, in Markdown, of the version with these tags."""
+        return format_version_description(
+            self.describe_decision(),
+            name=version_tags[NAME_TAG],
+            command=version_tags[COMMAND_TAG],
+            evidence=f"`{self.folder}/evidence.html` of run {version_tags[PROMOTION_TAG]}",
         )
-        runs = "".join(
-            format_row(
-                [
-                    each.configuration.name,
+
+    def describe_decision(self) -> PromotionDecision:
+        """The decision as plain values, as the page and the description show it."""
+        judgement = self.judgement
+        champion = None
+        if judgement.champion is not None and self.champion_confirmations is not None:
+            champion = _make_standing_row(judgement.champion, self.champion_confirmations)
+        return PromotionDecision(
+            verdict=judgement.verdict,
+            command=self.command,
+            reasons=judgement.reasons,
+            remarks=self.remarks,
+            rule=judgement.rule_text,
+            openings=self.openings,
+            standings=[
+                _make_standing_row(standing, confirmations)
+                for standing, confirmations in zip(judgement.standings, self.finalists, strict=True)
+            ],
+            champion=champion,
+            trainings=[
+                FreshTraining(
+                    confirmations.configuration.name,
                     run.params["seed"],
-                    _format_figure(run.metrics.get("best_val_accuracy")),
-                    _format_figure(run.metrics.get("test_accuracy")),
+                    run.metrics.get("best_val_accuracy"),
+                    run.metrics.get("test_accuracy"),
                     run.run_id,
-                ]
-            )
-            for each in self.finalists
-            for run in each.scored_runs
+                )
+                for confirmations in self.finalists
+                for run in confirmations.scored_runs
+            ],
         )
-        facts = "".join(format_row([key, str(value)]) for key, value in sorted((version_tags or {}).items()))
-        images = "".join(
-            f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-            for name, content in pictures.items()
-        )
-        sentences = "".join(f"<li>{html.escape(line)}</li>" for line in (*self.judgement.reasons, *self.remarks))
-        headers = ("configuration", "test accuracy over fresh seeds", "beside the champion", "what speaks against it")
-        return _PAGE.format(
-            verdict=html.escape(self.judgement.verdict),
-            heading=_HEADINGS[self.judgement.verdict],
-            command=html.escape(mask_credentials(self.command)),
-            said=sentences,
-            rule=html.escape(self.judgement.rule_text),
-            openings=html.escape(", ".join(self.openings)),
-            standings=format_row(headers, "th") + standings,
-            pictures=images,
-            runs=format_row(("configuration", "seed", "validation accuracy", "test accuracy", "run"), "th") + runs,
-            facts=facts,
-        )
+
+
+def _make_standing_row(standing: Assessment, confirmations: Confirmations) -> StandingRow:
+    accuracy = standing.accuracy
+    return StandingRow(
+        name=standing.name,
+        accuracy=format_mean(accuracy.mean, accuracy.sd, accuracy.n),
+        gain=standing.gain_text,
+        objections=standing.objections,
+        test_accuracies=[run.metrics["test_accuracy"] for run in confirmations.scored_runs],
+        recalls=standing.recalls,
+    )
 
 
 def _list_confirmations(confirmations: Confirmations) -> dict[str, Any]:
@@ -184,37 +166,3 @@ def _list_confirmations(confirmations: Confirmations) -> dict[str, Any]:
             for run in confirmations.scored_runs
         ],
     }
-
-
-def _format_figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-_HEADINGS = {
-    "first": "the first champion",
-    "better": "better than the champion",
-    "cannot tell": "it cannot be told whether it is better",
-    "worse": "worse than the champion",
-}
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Promotion: {verdict}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin: 1rem 0; width: 100% }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top }}
-.facts td:last-child {{ overflow-wrap: anywhere }}
-img {{ max-width: 100%; display: block; margin: 1rem 0 }}
-code {{ overflow-wrap: anywhere }}
-</style></head><body>
-<h1>Promotion: {heading}</h1>
-<ul>{said}</ul>
-<table>{standings}</table>
-{pictures}
-<h2>The rule</h2><p>{rule}</p>
-<p>Openings of the test images for these finalists: {openings}.</p>
-<h2>Trainings with fresh seeds</h2><table>{runs}</table>
-<h2>The version</h2><table class="facts">{facts}</table>
-<p>Command: <code>{command}</code></p>
-</body></html>
-"""

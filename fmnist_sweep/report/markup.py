@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render_template(name: str, **values: Any) -> Markup:
-    """A template filled with values. Raises jinja2.UndefinedError where the template uses a value that is missing."""
-    return Markup(_load_environment().get_template(name).render(values))  # noqa: S704 - the template escaped its values
+def render_page(name: str, **values: Any) -> str:
+    """A whole page: a template filled with values.
+
+    Raises jinja2.UndefinedError where the template uses a value that is missing.
+    """
+    return _load_environment().get_template(name).render(values)
+
+
+def render_part(name: str, **values: Any) -> Markup:
+    """A part of a page, as render_page, that other templates take as it is."""
+    return Markup(render_page(name, **values))  # noqa: S704 - the template escaped its values
 
 
 def encode_script_json(text: str) -> Markup:

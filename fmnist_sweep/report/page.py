@@ -19,7 +19,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.figures import galleries, plots
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_template
+from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_page, render_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -52,7 +52,7 @@ def render_report(findings: Findings, heading: ReportHeading) -> str:
         "settings": wording.describe_best_settings(findings),
         "details": " ".join(wording.describe_search(findings, heading.search_summary)),
     }
-    return render_template(
+    return render_page(
         "report.html",
         heading=heading,
         answer=answer,
@@ -65,7 +65,7 @@ def render_report(findings: Findings, heading: ReportHeading) -> str:
 
 @dataclass(frozen=True)
 class ChartSlot:
-    """The place of a chart in the page: its name, its height in pixels, and its JSON, from which the script draws it."""
+    """The place of a chart in the page: its name, its height in pixels, and the JSON from which the script draws it."""
 
     name: str
     height: int
@@ -97,7 +97,7 @@ class _Section:
 
 
 def _make_section(name: str, heading: str, **values: object) -> _Section:
-    return _Section(name, heading, render_template(f"sections/{name}.html", **values))
+    return _Section(name, heading, render_part(f"sections/{name}.html", **values))
 
 
 def _build_leaderboard_section(page: _ReportPage) -> _Section | None:

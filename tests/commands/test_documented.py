@@ -23,8 +23,8 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.report.documented.page import WriteUpPage, render_page
 from fmnist_sweep.report.documented.rules import is_credible, judge_figure
+from fmnist_sweep.report.documented.write_up_page import WriteUpPage, render_page
 from fmnist_sweep.report.documented.write_ups import (
     RecipeRun,
     StatedFigure,
