@@ -40,21 +40,23 @@ def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: 
     configurations = [entrant.configuration for entrant in entrants]
     trained = read_confirmation_set(promotion.store, make_jobs(promotion, entrants), configurations, promotion.view)
     finalists, exclusions = _select_finalists(promotion, entrants, trained.confirmations)
-    champion_trainings = [
-        confirmations
-        for confirmations, entrant in zip(trained.confirmations, entrants, strict=True)
-        if entrant.is_champion
-    ]
-    pending_runs = _list_pending_runs(promotion, finalists, champion_trainings)
+    trained_champion = next(
+        (trainings for trainings, entrant in zip(trained.confirmations, entrants, strict=True) if entrant.is_champion),
+        None,
+    )
+    pending_runs = _list_pending_runs(promotion, finalists, trained_champion)
     score_confirmations(promotion, finalists, pending_runs)
     scored_runs = _read_runs(promotion.store, pending_runs)
     scored_finalists = tuple(confirmations.update_runs(scored_runs) for confirmations in finalists)
-    champion_confirmations = None if champion is None else champion.confirmations
-    for confirmations in champion_trainings:
-        champion_confirmations = confirmations.update_runs(scored_runs)
-    if champion is not None:
-        _refuse_unscored_champion(champion, champion_confirmations)
-    return GateInput(trained.run_id, scored_finalists, champion_confirmations, tuple(exclusions))
+    if champion is None:
+        return GateInput(trained.run_id, scored_finalists, None, tuple(exclusions))
+    scored_champion = champion.confirmations if trained_champion is None else trained_champion.update_runs(scored_runs)
+    if scored_champion is None or len(scored_champion.scored_runs) < 2:
+        raise PromotionRefused(
+            f"version {champion.number} (the champion) could not be trained again with two seeds or more, so nothing "
+            "can be compared with it: fmnist-sweep rollback, or take the alias from it in the MLflow UI."
+        )
+    return GateInput(trained.run_id, scored_finalists, scored_champion, tuple(exclusions))
 
 
 def _select_finalists(
@@ -86,13 +88,13 @@ def _select_finalists(
 
 
 def _list_pending_runs(
-    promotion: Promotion, finalists: Sequence[Confirmations], champion_trainings: Sequence[Confirmations]
+    promotion: Promotion, finalists: Sequence[Confirmations], champion: Confirmations | None
 ) -> list[StoredTrial]:
     """Trainings that are to be scored now: those of the finalists, then those of the champion."""
     open_again = promotion.request.open_again
     pending_runs = [run for confirmations in finalists for run in find_pending_runs(confirmations, open_again)]
-    for confirmations in champion_trainings:
-        pending_runs += find_pending_runs(confirmations, include_added=True)
+    if champion is not None:
+        pending_runs += find_pending_runs(champion, include_added=True)
     if open_again and not pending_runs:
         promotion.view.say("every training of these finalists has its score: nothing is opened again")
     return pending_runs
@@ -102,11 +104,3 @@ def _read_runs(store: Store, runs: Iterable[StoredTrial]) -> dict[str, StoredTri
     """These runs as they are in the store now, by id."""
     stored_runs = [read_run(store, run.run_id) for run in runs]
     return {run.run_id: run for run in build_trials([run for run in stored_runs if run is not None])}
-
-
-def _refuse_unscored_champion(champion: Champion, confirmations: Confirmations | None) -> None:
-    if confirmations is None or len(confirmations.scored_runs) < 2:
-        raise PromotionRefused(
-            f"version {champion.number} (the champion) could not be trained again with two seeds or more, so nothing "
-            "can be compared with it: fmnist-sweep rollback, or take the alias from it in the MLflow UI."
-        )
