@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures import plots
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
+from fmnist_sweep.tracking.predictions import pack_predictions
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Split
@@ -43,17 +41,12 @@ def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation,
         "classification_report.json": _encode_json(report),
         "misclassified.png": draw_gallery(wrong, "Wrong"),
         "misclassified_shirt.png": draw_gallery(shirts, "Shirts taken for something else"),
-        PREDICTIONS_FILE: _pack_predictions(result, validation),
+        # Kept so that trials can later be compared image by image.
+        PREDICTIONS_FILE: pack_predictions(
+            index=validation.index, labels=validation.labels, probabilities=result.probabilities
+        ),
     }
 
 
 def _encode_json(value: object) -> bytes:
     return json.dumps(value, indent=1).encode()
-
-
-def _pack_predictions(result: TrialResult, validation: Split) -> bytes:
-    # Kept so that trials can later be compared image by image.
-    with tempfile.TemporaryFile() as file:
-        np.savez(file, index=validation.index, labels=validation.labels, probabilities=result.probabilities)
-        file.seek(0)
-        return file.read()

@@ -1,13 +1,14 @@
-"""What a trial predicted for its validation images, read back from its predictions.npz."""
+"""What models predict for the validation and test images, packed into .npz files and read back."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,24 +40,53 @@ class Predictions:
         return np.asarray(self.predicted_labels == self.labels)
 
 
+@dataclass(frozen=True)
+class TestPredictions(Predictions):
+    """What a run's saved model predicts for the test images, in the order of the test file.
+
+    twin_mask: (n,) whether the training file holds the image too, or nearly so (see data.twins).
+    """
+
+    __test__ = False  # for pytest: this is not a class of tests
+
+    twin_mask: NDArray[np.bool_]
+
+
+# Of each array in the files.
+_DTYPES = {"index": np.int64, "labels": np.int64, "probabilities": np.float32, "seen": np.bool_}
+
+
 def read_predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished trial's predictions; None if the store has none. Raises ValueError for a damaged file."""
     content = read_artifact(store, run_id, PREDICTIONS_FILE)
     return None if content is None else unpack_predictions(content)
 
 
+def pack_predictions(**arrays: NDArray[Any]) -> bytes:
+    """Pack arrays into the content of a predictions.npz or test_predictions.npz."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
 def unpack_predictions(content: bytes) -> Predictions:
     """Unpack the content of a predictions.npz. Raises ValueError if it is something else."""
+    return Predictions(**_unpack_arrays(content, ("index", "labels", "probabilities")))
+
+
+def unpack_test_predictions(content: bytes) -> TestPredictions:
+    """Unpack the content of a test_predictions.npz. Raises ValueError if it is something else."""
+    arrays = _unpack_arrays(content, ("index", "labels", "probabilities", "seen"))
+    return TestPredictions(twin_mask=arrays.pop("seen"), **arrays)
+
+
+def _unpack_arrays(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     # No pickle: it would let anybody who can write to the store run code here.
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return Predictions(
-                np.asarray(file["index"], np.int64),
-                np.asarray(file["labels"], np.int64),
-                np.asarray(file["probabilities"], np.float32),
-            )
+            return {name: np.asarray(file[name], _DTYPES[name]) for name in names}
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"not the content of a predictions.npz ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not the content of an .npz file of predictions ({type(error).__name__}: {error})") from None
 
 
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:

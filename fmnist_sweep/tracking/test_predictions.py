@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +13,7 @@ from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.predictions import TestPredictions, pack_predictions, unpack_test_predictions
 from fmnist_sweep.tracking.run_files import log_files, read_artifact
 
 if TYPE_CHECKING:
@@ -27,27 +24,14 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 500  # images; it divides their number, since Keras would trace again for a shorter last batch
 
 
-@dataclass(frozen=True)
-class TestPredictions(Predictions):
-    """What a run's saved model predicts for the test images, in the order of the test file.
-
-    twin_mask: (n,) whether the training file holds the image too, or nearly so (see data.twins).
-    """
-
-    __test__ = False  # for pytest: this is not a class of tests
-
-    twin_mask: NDArray[np.bool_]
-
-
 def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredictions:
     """The test predictions of a run that has the tag TEST_OPENED_TAG. Raises StoreError. title: of the run."""
     content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
     if content is None:
         raise StoreError(f"{title} has no {TEST_PREDICTIONS_FILE} any more: delete that run and train it again.")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return TestPredictions(file["index"], file["labels"], file["probabilities"], file["seen"])
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        return unpack_test_predictions(content)
+    except ValueError as error:
         raise StoreError(
             f"{TEST_PREDICTIONS_FILE} of {title} is damaged ({error}): delete that run and train it again."
         ) from None
@@ -77,10 +61,9 @@ def log_test_predictions(
         # With the penalties on the weights, as a trial's val_loss.
         "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
     }
-    content = io.BytesIO()
-    np.savez(content, index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
+    content = pack_predictions(index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
     now = datetime.now(UTC)
-    log_files(store, run_id, {TEST_PREDICTIONS_FILE: content.getvalue()})
+    log_files(store, run_id, {TEST_PREDICTIONS_FILE: content})
     # The tag comes last, with the metrics, so that a run with the tag has the file. MLflow commits metrics before tags:
     # a kill may have left the metrics alone. Logged again, with another time, they would be second values.
     logged_metrics = store.client.get_run(run_id).data.metrics

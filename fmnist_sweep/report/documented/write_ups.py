@@ -21,14 +21,11 @@ from fmnist_sweep.data import DataConfig, Split, load_matching_splits
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import CANONICAL_TAG, DATA_TAG, IDENTITY_FILE, PARENT_RUN_TAG, TEST_OPENED_TAG
-from fmnist_sweep.tracking.predictions import Predictions, read_predictions
+from fmnist_sweep.tracking.predictions import Predictions, TestPredictions, read_predictions
 from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.scoring import CheckedModel, fetch_checked_model, score_on_test_images
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.test_predictions import (
-    TestPredictions,
-    read_test_predictions,
-)
+from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials
 
 if TYPE_CHECKING:
