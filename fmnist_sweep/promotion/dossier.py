@@ -1,4 +1,4 @@
-"""All that a promotion rests on: as JSON for programs, and as values for the page and the description."""
+"""Evidence of a promotion: as JSON for programs, and as values for the page and the version's description."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dossier:
-    """What is known of some finalists and of the champion there was.
+    """Evidence about some finalists and the champion they were judged against.
 
-    finalists: in the order of the judgement's standings. openings: of the test images for them. rule: the rule of the
-    gate, as JSON. remarks: what a reader should know besides.
+    finalists: in the order of the judgement's standings. openings: names of the openings of the test images for them.
+    rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
     """
 
     decision: str
@@ -56,8 +56,8 @@ class Dossier:
 
     @property
     def folder(self) -> str:
-        """Where it is kept among the artifacts of the promotion's run."""
-        # After another opening it is another judgement; what the one before rested on stays.
+        """Folder of the evidence among the artifacts of the promotion's run."""
+        # Another opening leads to another judgement; the evidence of the one before stays.
         suffix = f"-opening-{len(self.openings)}" if len(self.openings) > 1 else ""
         return f"promotion/{self.decision}/against-{self.champion_number}{suffix}"
 
@@ -66,7 +66,7 @@ class Dossier:
         return self.judgement.reasons[-1]
 
     def as_dict(self, version_tags: Mapping[str, Any] | None) -> dict[str, Any]:
-        """All of it as plain values. version_tags: of the version that was registered, None where none was."""
+        """The evidence as plain values. version_tags: tags of the registered version, None if there is none."""
         return {
             "decision": self.decision,
             "command": self.command,
@@ -89,7 +89,7 @@ class Dossier:
         }
 
     def render_files(self, version_tags: Mapping[str, Any] | None) -> dict[str, bytes]:
-        """The artifacts, by their path in the promotion's run: JSON, a page and its pictures."""
+        """Artifacts of the promotion's run by their paths: JSON, a page and its pictures."""
         decision = self.describe_decision()
         pictures = draw_promotion_pictures(decision)
         page = render_promotion_page(decision, version_tags, pictures)
@@ -98,7 +98,7 @@ class Dossier:
         return {f"{self.folder}/{name}": content for name, content in files.items()}
 
     def format_description(self, version_tags: Mapping[str, Any]) -> str:
-        """The description, in Markdown, of the version with these tags."""
+        """Description in Markdown of the version with these tags."""
         return format_version_description(
             self.describe_decision(),
             name=version_tags[NAME_TAG],
