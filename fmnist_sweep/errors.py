@@ -13,7 +13,7 @@ DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, e
 
 
 class ExitCode(IntEnum):
-    """The exit codes of all commands, as the README lists them."""
+    """The exit codes of all commands, as docs/exit-codes.md lists them."""
 
     DONE = 0
     BUG = 1
