@@ -1,4 +1,4 @@
-"""Arrays and plain values in one checksummed block of bytes, and files that are written whole or not at all."""
+"""Arrays and plain values in one checksummed block of bytes, files written whole or not at all, and lock files."""
 
 from __future__ import annotations
 
@@ -74,6 +74,29 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)  # only there after a failure: a full disk is not made fuller
     _sync(path.parent)
+
+
+class LockHeld(Exception):
+    """A lock file that another process holds."""
+
+
+@contextmanager
+def hold_lock_file(path: Path, patience: float | None = None) -> Iterator[None]:
+    """Hold a lock file while the block runs; the lock ends with the process at the latest.
+
+    patience: seconds to wait for another process that holds it, after which LockHeld is raised; None: no limit.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if patience is None else patience)
+    except Timeout:
+        raise LockHeld(str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync(path: Path) -> None:

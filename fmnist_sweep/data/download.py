@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.data.idx import MEMBERS, Member, Part
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.files import replace_file
+from fmnist_sweep.files import hold_lock_file, replace_file
 
 if TYPE_CHECKING:
     import requests
@@ -95,13 +95,11 @@ def download_part(part: Part) -> None:
     this at once: one downloads, the others wait and find the files.
     Errors: DataError that names each place and why it failed, or the folder that cannot be written.
     """
-    from filelock import FileLock
-
     folder = get_cache_folder()
     start_time = time.time()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock"):
+        with hold_lock_file(folder / ".download.lock"):
             _refuse_failed_since(start_time, folder)
             _fetch_from_places(_list_missing(part), part)
     except OSError as error:

@@ -55,7 +55,6 @@ class StudyFolder:
         """Whether the other is the same study, begun anew later."""
         return self.study_id == other.study_id and _parse_number(self.name) < _parse_number(other.name)
 
-    @property
     def has_journal(self) -> bool:
         """Whether it has a journal. Raises JournalDamaged if the journal is gone and other files are left."""
         if (self.path / JOURNAL_FILE).exists():
@@ -87,14 +86,14 @@ def find_study_folder(state: Path, study_id: str, location: RunLocation) -> Stud
     Raises JournalDamaged for a damaged journal, which is never passed over.
     """
     for folder in reversed(_list_beginnings(state, study_id)):
-        if folder.has_journal and folder.read_location() == location:
+        if folder.has_journal() and folder.read_location() == location:
             return folder
     return None
 
 
 def list_study_locations(state: Path, study_id: str) -> list[RunLocation]:
     """The locations of a study's runs: one for each time that it was begun."""
-    return [folder.read_location() for folder in _list_beginnings(state, study_id) if folder.has_journal]
+    return [folder.read_location() for folder in _list_beginnings(state, study_id) if folder.has_journal()]
 
 
 def find_unused_folder(state: Path, study_id: str) -> StudyFolder:
@@ -157,7 +156,7 @@ def lock_study(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str
     with lock_folder(folder.path, f"study {folder.name}"):
         path = folder.path / JOURNAL_FILE
         drop_half_written(folder.path)
-        if not folder.has_journal:
+        if not folder.has_journal():
             Journal.create(path, "study", {**about, "token": secrets.token_hex(8)}).close()
         journal, events = Journal.open(path)
         try:

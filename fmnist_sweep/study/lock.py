@@ -6,16 +6,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import Locked
-
-if TYPE_CHECKING:
-    from filelock import FileLock
+from fmnist_sweep.files import LockHeld, hold_lock_file
 
 _LOCK_FILE, _OWNER_FILE = "owner.lock", "owner.json"
 _PATIENCE_SECONDS = 1.0  # find_owner takes the lock for a moment, to see whether it is free
@@ -40,18 +37,17 @@ def lock_folder(folder: Path, resource: str) -> Iterator[None]:
     The lock of a process that has ended is void. resource: what the folder belongs to, in the message.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _create_lock(folder)
-    if not _try_acquire(lock, _PATIENCE_SECONDS):
-        raise Locked(
-            f"{resource} is being run by {_read_owner(folder) or 'another process'}: wait for it or end it; type the "
-            "command again afterwards and it continues."
-        )
-    try:
-        holder = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
-        (folder / _OWNER_FILE).write_text(json.dumps(asdict(holder)))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock_file(folder / _LOCK_FILE, _PATIENCE_SECONDS))
+        except LockHeld:
+            raise Locked(
+                f"{resource} is being run by {_read_owner(folder) or 'another process'}: wait for it or end it; type "
+                "the command again afterwards and it continues."
+            ) from None
+        owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+        (folder / _OWNER_FILE).write_text(json.dumps(asdict(owner)))
         yield
-    finally:
-        lock.release()
 
 
 def find_owner(folder: Path, patience: float = 0) -> Owner | None:
@@ -61,30 +57,13 @@ def find_owner(folder: Path, patience: float = 0) -> Owner | None:
     """
     if not (folder / _LOCK_FILE).exists():
         return None
-    lock = _create_lock(folder)
     try:
-        if _try_acquire(lock, patience):
-            lock.release()
+        with hold_lock_file(folder / _LOCK_FILE, patience):
             return None
+    except LockHeld:
+        return _read_owner(folder) or Owner(0, "unknown", "unknown")
     except OSError:  # a read-only disk, on which no process can hold a lock
         return None
-    return _read_owner(folder) or Owner(0, "unknown", "unknown")
-
-
-def _create_lock(folder: Path) -> FileLock:
-    from filelock import FileLock
-
-    return FileLock(folder / _LOCK_FILE)
-
-
-def _try_acquire(lock: FileLock, patience: float) -> bool:
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=patience)
-    except Timeout:
-        return False
-    return True
 
 
 def _read_owner(folder: Path) -> Owner | None:

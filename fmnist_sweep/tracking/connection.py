@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.files import replace_file
+from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,18 +46,16 @@ def create_client(uri: str) -> MlflowClient:
 
 def connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:
     """Connect to a SQLite store, created if missing: a client, and the address of the folder for artifacts."""
-    from filelock import FileLock, Timeout
-
     artifacts = path.parent / "artifacts"
     try:
         artifacts.mkdir(parents=True, exist_ok=True)
         # Processes that create the tables at the same time break each other: one creates them, the others wait.
-        with FileLock(f"{path}.lock", timeout=_TABLES_TIMEOUT_SECONDS):
+        with hold_lock_file(path.with_name(f"{path.name}.lock"), _TABLES_TIMEOUT_SECONDS):
             _make_tables(path)
             _use_wal(path)
             client = call_store(uri, lambda: create_client(uri))
             call_store(uri, lambda: client.search_experiments(max_results=1))
-    except Timeout:
+    except LockHeld:
         raise StoreError(
             f"{path} has been held by another process for over {_TABLES_TIMEOUT_SECONDS} s: end that process, or wait."
         ) from None
@@ -73,7 +71,7 @@ def _make_tables(path: Path) -> None:
     """Create a new store's tables, in a file that appears whole or not at all: MLflow cannot complete half of them."""
     if path.exists() and (path.is_dir() or path.stat().st_size):
         return
-    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+    for leftover in path.parent.glob(f".{path.name}.[0-9]*"):  # of a process that was killed
         leftover.unlink()
     with replace_file(path) as temporary:
         temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries

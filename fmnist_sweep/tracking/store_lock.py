@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import Locked, StoreError
+from fmnist_sweep.files import LockHeld, hold_lock_file
 from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.store import locate_state_folder
 
@@ -29,24 +30,19 @@ def lock_test_images(store: Store) -> AbstractContextManager[None]:
 @contextmanager
 def _lock(store: Store, file_name: str, resource: str) -> Iterator[None]:
     """Hold a lock file in the state folder of a store. resource: what the file stands for, in messages."""
-    from filelock import FileLock, Timeout
-
     file = locate_state_folder(store.uri) / file_name
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        lock.acquire(timeout=_PATIENCE_SECONDS)
-    except Timeout:
-        raise Locked(
-            f"another process has been busy with {resource} for over {_PATIENCE_SECONDS:.0f} s (it holds {file}): wait "
-            "for it or end it, then type the command again."
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"{file} cannot be written ({error.strerror or error}): {resource} is for one process at a time, which "
-            "holds that file; type the command where you may write to that folder."
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_lock_file(file, _PATIENCE_SECONDS))
+        except LockHeld:
+            raise Locked(
+                f"another process has been busy with {resource} for over {_PATIENCE_SECONDS:.0f} s (it holds {file}): "
+                "wait for it or end it, then type the command again."
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{file} cannot be written ({error.strerror or error}): {resource} is for one process at a time, which "
+                "holds that file; type the command where you may write to that folder."
+            ) from None
         yield
-    finally:
-        lock.release()
