@@ -187,7 +187,7 @@ def _check_attempts(found: Found, study: Found, trial_id: str, trial: Found) -> 
         return
     assert [attempt["number"] for attempt in attempts] == list(range(1, len(attempts) + 1))
     assert [attempt["state"] for attempt in attempts] == ["killed"] * (len(attempts) - 1) + [trial["state"]]
-    assert all(attempt["delivered"] for attempt in attempts)
+    assert all(attempt["is_delivered"] for attempt in attempts)
     there = [attempt for attempt in attempts if attempt["run_id"] is not None]
     assert there[-1:] == attempts[-1:]
     for attempt in there:
