@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis.comparison import count_seeds_needed
+from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations, read_earlier_plans
 from fmnist_sweep.promotion.opening import refuse_more_seeds
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
+    from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.promotion.context import Promotion
@@ -47,7 +48,11 @@ def plan_entrants(
     Errors: PromotionRefused, before anything is trained.
     """
     _refuse_other_source(finalists, champion)
-    needed_seeds = promotion.rules.seeds or _compute_seeds(promotion, len(finalists))
+    needed_seeds = promotion.rules.seeds
+    if needed_seeds is None:
+        power = _compute_power(promotion.rules, len(finalists))
+        promotion.view.say(power.text)
+        needed_seeds = power.seeds
     drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
     earlier_plans = read_earlier_plans(make_jobs(promotion, drafts), promotion.view)
     entrants = [
@@ -82,10 +87,9 @@ def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPla
     return requested_seeds or earlier_plan.seeds or draft.seeds
 
 
-def _compute_seeds(promotion: Promotion, finalist_count: int) -> int:
-    """The number of seeds that detects the configured gain with the configured power; it is announced."""
-    rules = promotion.rules
-    power = count_seeds_needed(
+def _compute_power(rules: PromoteConfig, finalist_count: int) -> Power:
+    """The number of seeds that detects the configured gain with the configured power."""
+    return count_seeds_needed(
         rules.gain,
         images=_TEST_IMAGE_COUNT,
         min_gain=rules.min_gain,
@@ -94,8 +98,6 @@ def _compute_seeds(promotion: Promotion, finalist_count: int) -> int:
         comparisons=finalist_count,
         level=rules.level,
     )
-    promotion.view.say(power.text)
-    return power.seeds
 
 
 def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Champion | None) -> None:

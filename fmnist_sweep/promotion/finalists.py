@@ -39,12 +39,21 @@ def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: 
     """
     configurations = [entrant.configuration for entrant in entrants]
     trained = read_confirmation_set(promotion.store, make_jobs(promotion, entrants), configurations, promotion.view)
-    finalists, exclusions = _select_finalists(promotion, entrants, trained.confirmations)
+    finalists, exclusions = _select_finalists(entrants, trained.confirmations)
+    for exclusion in exclusions:
+        promotion.view.say(exclusion, "yellow")
+    if not finalists:
+        raise PromotionRefused(
+            "every finalist failed with at least one seed, so nothing is promoted: fmnist-sweep ui shows why, and "
+            "--run promotes another trial."
+        )
     trained_champion = next(
         (trainings for trainings, entrant in zip(trained.confirmations, entrants, strict=True) if entrant.is_champion),
         None,
     )
-    pending_runs = _list_pending_runs(promotion, finalists, trained_champion)
+    pending_runs = _list_pending_runs(finalists, trained_champion, promotion.request.open_again)
+    if promotion.request.open_again and not pending_runs:
+        promotion.view.say("every training of these finalists has its score: nothing is opened again")
     score_confirmations(promotion, finalists, pending_runs)
     scored_runs = _read_runs(promotion.store, pending_runs)
     scored_finalists = tuple(confirmations.update_runs(scored_runs) for confirmations in finalists)
@@ -60,7 +69,7 @@ def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: 
 
 
 def _select_finalists(
-    promotion: Promotion, entrants: Sequence[Entrant], trainings: Sequence[Confirmations]
+    entrants: Sequence[Entrant], trainings: Sequence[Confirmations]
 ) -> tuple[list[Confirmations], list[str]]:
     """The finalists whose training succeeded with every seed, and a sentence about each of the others."""
     finalists, exclusions = [], []
@@ -76,27 +85,18 @@ def _select_finalists(
         if confirmations.failed_runs:
             seeds = ", ".join(run.params["seed"] for run in confirmations.failed_runs)
             exclusions.append(f"{name} is out: its training failed with seed {seeds}.")
-            promotion.view.say(exclusions[-1], "yellow")
         else:
             finalists.append(confirmations)
-    if not finalists:
-        raise PromotionRefused(
-            "every finalist failed with at least one seed, so nothing is promoted: fmnist-sweep ui shows why, and "
-            "--run promotes another trial."
-        )
     return finalists, exclusions
 
 
 def _list_pending_runs(
-    promotion: Promotion, finalists: Sequence[Confirmations], champion: Confirmations | None
+    finalists: Sequence[Confirmations], champion: Confirmations | None, open_again: bool
 ) -> list[StoredTrial]:
     """Trainings that are to be scored now: those of the finalists, then those of the champion."""
-    open_again = promotion.request.open_again
     pending_runs = [run for confirmations in finalists for run in find_pending_runs(confirmations, open_again)]
     if champion is not None:
         pending_runs += find_pending_runs(champion, include_added=True)
-    if open_again and not pending_runs:
-        promotion.view.say("every training of these finalists has its score: nothing is opened again")
     return pending_runs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from fmnist_sweep.tracking.trials import StoredTrial
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.context import Promotion
     from fmnist_sweep.tracking.store import Store
+
+_OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger
 
 
 def score_confirmations(
@@ -70,10 +73,17 @@ def _describe_opening(
     decision = promotion.decision
     number = 1 + sum(name.startswith(f"{decision}-") for name in collect_opening_names(finalists))
     name = min(interrupted_names) if interrupted_names else f"{decision}-{number}"
-    sentence = f"opening {name} of the test images"  # pipeline.py finds the name in it
+    sentence = f"opening {name} of the test images"  # as _OPENING_NAME expects it
     sentence += ", gone on with" if interrupted_names else ""
     sentence += ", forced" if promotion.request.open_again and not name.endswith("-1") else ""
     return _Opening(name, sentence)
+
+
+def count_openings(ledger: Path) -> int:
+    """Number of openings in a ledger. One that was interrupted and continued has several lines but counts once."""
+    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
+    matches = [(_OPENING_NAME.search(line), number) for number, line in enumerate(lines)]
+    return len({name[1] if name else number for name, number in matches})
 
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
 from fmnist_sweep.promotion.finalists import GateInput, score_entrants
 from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.promotion.judgement import judge_confirmations
-from fmnist_sweep.promotion.opening import collect_opening_names
+from fmnist_sweep.promotion.opening import collect_opening_names, count_openings
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.sweep.run import run_sweep
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 # Exit codes of a sweep that trained everything it could.
 _TRAINED_CODES = (ExitCode.DONE, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)
-_OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger (opening.py)
 
 
 def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Stop) -> Outcome:
@@ -121,13 +119,9 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
 def _list_remarks(promotion: Promotion) -> list[str]:
     """What else a reader of the evidence should know: how often the test images were opened, and known scores."""
     ledger = promotion.ledger
-    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-    # An opening that was interrupted and continued has several lines but counts once.
-    matches = [(_OPENING_NAME.search(line), number) for number, line in enumerate(lines)]
-    openings = {name[1] if name else number for name, number in matches}
     known_names = [trial.name for trial in promotion.candidates.finalists if TEST_OPENED_TAG in trial.tags]
     return [
-        f"Openings of the test images recorded in {ledger.name}, these included: {len(openings)}.",
+        f"Openings of the test images recorded in {ledger.name}, these included: {count_openings(ledger)}.",
         *(f"The test accuracy of {name} itself was known before it was chosen." for name in known_names),
     ]
 

@@ -126,7 +126,10 @@ def _locate_evidence(registration: Registration) -> str:
 
 
 def _find_former_champion(registration: Registration) -> ModelVersion | None:
-    """A version of the chosen run that an earlier decision promoted, if this one does not: its tags then stay."""
+    """The version of the chosen run that an earlier decision promoted, checked to load; None if there is none.
+
+    Its tags stay as they are, unless this decision promotes it again (None, too).
+    """
     run_id = registration.chosen_run.run_id
     for version in list_versions(registration.store):
         if version.run_id == run_id and version.tags.get(VERDICT_TAG) in ("first", "better"):
