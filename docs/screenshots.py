@@ -131,11 +131,11 @@ def look(folder: Path, out: Path) -> list[str]:
 
 def _latest(store: Store) -> tuple[str, list[str], list[str]]:
     sweep = list_newest_runs(store, {"fmnist.kind": "sweep", "attributes.status": "FINISHED"}, 1)[0]
-    studies = search_runs(store, {"fmnist.kind": "study", "mlflow.parentRunId": sweep.info.run_id})
-    trials = read_trials_of_journals(store, sweep.data.tags["fmnist.journals"].split())
+    studies = search_runs(store, {"fmnist.kind": "study", "mlflow.parentRunId": sweep.run_id})
+    trials = read_trials_of_journals(store, sweep.tags["fmnist.journals"].split())
     finished = sorted((t for t in trials if t.accuracy is not None), key=lambda t: -(t.accuracy or 0.0))
-    ids = [str(study.info.run_id) for study in studies]
-    return str(sweep.info.run_id), ids, [trial.run_id for trial in finished]
+    ids = [study.run_id for study in studies]
+    return sweep.run_id, ids, [trial.run_id for trial in finished]
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ from fmnist_sweep.tracking.names import (
     SWEEP_ID_TAG,
 )
 from fmnist_sweep.tracking.predictions import read_intact_predictions
-from fmnist_sweep.tracking.queries import list_ended_sweeps, read_run, search_runs
+from fmnist_sweep.tracking.queries import StoredRun, list_ended_sweeps, read_run, search_runs
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials, read_trials_of_journals
 
 if TYPE_CHECKING:
-    from fmnist_sweep.tracking.queries import Run
     from fmnist_sweep.tracking.store import Store
 
 
@@ -109,9 +108,9 @@ def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTr
     for sweep in list_ended_sweeps(store):
         trials = _read_sweep_trials(store, sweep)
         if any(_is_fashion_mnist(trial) for trial in trials):
-            scope = str(sweep.info.run_name)
+            scope = sweep.name
             break
-        skipped_sweeps.append(str(sweep.info.run_name))
+        skipped_sweeps.append(sweep.name)
     return trials, scope, tuple(skipped_sweeps)
 
 
@@ -120,16 +119,16 @@ def _select_finished(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
     return [trial for trial in trials if trial.accuracy is not None and not trial.includes_validation]
 
 
-def _read_sweep_trials(store: Store, sweep: Run) -> list[StoredTrial]:
+def _read_sweep_trials(store: Store, sweep: StoredRun) -> list[StoredTrial]:
     """Finished trials of a sweep's studies, including studies that began below another sweep's run."""
-    return _select_finished(read_trials_of_journals(store, sweep.data.tags.get(JOURNALS_TAG, "").split()))
+    return _select_finished(read_trials_of_journals(store, sweep.tags.get(JOURNALS_TAG, "").split()))
 
 
 def _read_trial(store: Store, run_id: str) -> StoredTrial:
     run = read_run(store, check_id(run_id))
     if run is None:
         raise PromotionRefused(f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.")
-    kind, status = run.data.tags.get(KIND_TAG), run.info.status
+    kind, status = run.tags.get(KIND_TAG), run.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(
             f"run {run_id} is a {status} {kind or 'run of something else'}; a FINISHED trial is needed."

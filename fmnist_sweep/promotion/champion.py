@@ -68,7 +68,7 @@ def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialCo
                 f"{_NEXT_STEP}"
             ) from None
     run = read_run(store, str(version.run_id))
-    if run is None or run.data.tags.get(KIND_TAG) != "trial":
+    if run is None or run.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
             f"version {version.version} (the champion) comes from no trial of this store, so nothing can be compared "
             f"with it: {_NEXT_STEP}"

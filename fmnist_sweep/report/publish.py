@@ -16,7 +16,7 @@ from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.predictions import read_intact_predictions
-from fmnist_sweep.tracking.queries import list_newest_runs
+from fmnist_sweep.tracking.queries import StoredRun, list_newest_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trial_data import load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials_of_journals
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.analysis.findings import Findings
     from fmnist_sweep.data import Splits
-    from fmnist_sweep.tracking.queries import Run
     from fmnist_sweep.tracking.store import Store
 
 REPORT_FILE = "report.html"
@@ -92,12 +91,12 @@ def rebuild_report(
     ConfigError where there is no such study or sweep. data_dir: where the images are, if not where a sweep finds them.
     """
     parent = _find_parent_run(store, study_id, sweep_id)
-    tags = parent.data.tags
+    tags = parent.tags
     journals = [tags[JOURNAL_TAG]] if tags[KIND_TAG] == "study" else tags[JOURNALS_TAG].split()
     trials = read_trials_of_journals(store, journals)
     images, missing_reason = _load_images(store, _find_best_trial(trials), data_dir)
     findings = _analyze_trials(store, trials, images)
-    title = f"{tags[KIND_TAG].capitalize()} {parent.info.run_name.split(' · ', 1)[-1]}"
+    title = f"{tags[KIND_TAG].capitalize()} {parent.name.split(' · ', 1)[-1]}"
     is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
     content = render_report(findings, ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)).encode()
@@ -113,7 +112,7 @@ def _read_id(tags: Mapping[str, str]) -> str:
     return identifier
 
 
-def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -> Run:
+def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -> StoredRun:
     kind, requested_id = ("study", study_id) if study_id is not None else ("sweep", sweep_id)
     if requested_id is not None and not requested_id.isalnum():
         raise ConfigError(

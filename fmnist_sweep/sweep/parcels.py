@@ -106,7 +106,7 @@ class StudyParcels:
         def find_and_kill() -> None:
             if attempt.run_id is None:
                 for run in search_runs(store, tags):
-                    self._opened.append_event("attempt_run", **ids, run_id=run.info.run_id)
+                    self._opened.append_event("attempt_run", **ids, run_id=run.run_id)
             if attempt.run_id is not None:
                 kill_run(store, attempt.run_id)
 

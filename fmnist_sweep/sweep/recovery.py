@@ -81,8 +81,8 @@ def _close_dead_sweep(store: Store, state: Path, sweep_id: str, location: RunLoc
 def _kill_runs(store: Store, tags: Mapping[str, str], spared_attempts: Collection[tuple[str, str]] = ()) -> None:
     """Close the runs with these tags, except those of some attempts, given by trial id and number."""
     for run in search_runs(store, tags):
-        if (run.data.tags.get(TRIAL_ID_TAG), run.data.tags.get(ATTEMPT_TAG)) not in spared_attempts:
-            kill_run(store, run.info.run_id)
+        if (run.tags.get(TRIAL_ID_TAG), run.tags.get(ATTEMPT_TAG)) not in spared_attempts:
+            kill_run(store, run.run_id)
 
 
 def _list_attempts(study: OpenStudy) -> list[tuple[TrialHistory, Attempt]]:
@@ -96,9 +96,9 @@ def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
     """
     known_attempts = {(history.trial_id, str(attempt.number)) for history, attempt in _list_attempts(study)}
     for run in list_newest_runs(store, {JOURNAL_TAG: study.token, KIND_TAG: kind}, _NEWEST_RUNS):
-        if (run.data.tags[TRIAL_ID_TAG], run.data.tags[ATTEMPT_TAG]) not in known_attempts:
+        if (run.tags[TRIAL_ID_TAG], run.tags[ATTEMPT_TAG]) not in known_attempts:
             raise JournalDamaged(
-                study.journal.path, f"it does not know run {run.info.run_id}, which {store.uri} has: its end is lost"
+                study.journal.path, f"it does not know run {run.run_id}, which {store.uri} has: its end is lost"
             )
 
 

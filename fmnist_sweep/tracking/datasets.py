@@ -39,6 +39,16 @@ def find_validation_dataset(run: Run) -> Dataset | None:
     return None
 
 
+def count_validation_images(run: Run) -> int | None:
+    """How many images a run was validated on; None if its inputs do not say."""
+    dataset = find_validation_dataset(run)
+    try:
+        images = None if dataset is None else json.loads(dataset.profile or "{}").get("images")
+    except (ValueError, AttributeError, RecursionError):  # anybody who can write to the store may have altered it
+        return None
+    return images if type(images) is int and images > 0 else None
+
+
 def _log_inputs(store: Store, run_id: str, inputs: list[Any]) -> None:
     """Log inputs of a run while other commands may be logging the same ones.
 

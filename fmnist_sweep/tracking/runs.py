@@ -70,7 +70,7 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
     if may_exist:
         identity = {key: value for key, value in tags.items() if key in _IDENTITY_TAGS}
         for run in search_runs(store, identity):
-            return str(run.info.run_id)
+            return run.run_id
     tags |= {
         USER_TAG: get_user_name(),
         SOURCE_TYPE_TAG: "LOCAL",
@@ -243,7 +243,7 @@ def fail_trial(store: Store, run_id: str, reason: str, trace: str, end: RunEnd) 
 def kill_run(store: Store, run_id: str) -> None:
     """Close an interrupted run as KILLED, unless it has ended; a model that was still being logged becomes FAILED."""
     run = read_active_run(store, run_id)
-    if run is not None and run.info.status in ("RUNNING", "SCHEDULED"):
+    if run is not None and run.status in ("RUNNING", "SCHEDULED"):
         fail_pending_models(store, run_id)
         store.client.set_terminated(run_id, "KILLED")
 

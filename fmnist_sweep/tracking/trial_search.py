@@ -51,7 +51,7 @@ def _read_sweep_journals(store: Store, sweep: str) -> list[str]:
     runs = list_newest_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: _check_identifier(sweep)}, 1)
     if not runs:
         raise _make_missing_error(store, "sweep", sweep)
-    journals: str = runs[0].data.tags[JOURNALS_TAG]
+    journals: str = runs[0].tags[JOURNALS_TAG]
     return journals.split()
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.text import make_printable
-from fmnist_sweep.tracking.datasets import find_validation_dataset
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     CONTINUES_TAG,
@@ -24,11 +23,9 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     TRIAL_ID_TAG,
 )
-from fmnist_sweep.tracking.queries import filter_runs, quote_value, search_runs
+from fmnist_sweep.tracking.queries import StoredRun, filter_runs, quote_value, search_runs
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
     from fmnist_sweep.tracking.predictions import Predictions
     from fmnist_sweep.tracking.store import Store
 
@@ -169,38 +166,24 @@ def read_trials_of_journals(store: Store, journals: Iterable[str], kind: str = "
     return [trial for journal in journals for trial in read_trials(store, {JOURNAL_TAG: journal}, [kind])]
 
 
-def build_trials(runs: Sequence[Run]) -> list[StoredTrial]:
+def build_trials(runs: Sequence[StoredRun]) -> list[StoredTrial]:
     """Build trials from runs, in the order in which they began, without attempts that a later one followed."""
-    latest_runs = [run for run in runs if FOLLOWED_BY_TAG not in run.data.tags]
+    latest_runs = [run for run in runs if FOLLOWED_BY_TAG not in run.tags]
     return sorted(map(_build_trial, latest_runs), key=lambda trial: (trial.began, trial.trial_id))
 
 
-def _build_trial(run: Run) -> StoredTrial:
+def _build_trial(run: StoredRun) -> StoredTrial:
     return StoredTrial(
-        run_id=str(run.info.run_id),
-        name=make_printable(str(run.info.run_name)),
-        state=str(run.info.status).lower(),
-        params=run.data.params,
-        metrics=run.data.metrics,
-        tags=run.data.tags,
-        began=run.info.start_time,
-        ended=run.info.end_time,
-        images=_read_image_count(run),
+        run_id=run.run_id,
+        name=make_printable(run.name),
+        state=run.status.lower(),
+        params=run.params,
+        metrics=run.metrics,
+        tags=run.tags,
+        began=run.start_time,
+        ended=run.end_time,
+        images=run.images,
     )
-
-
-def _read_image_count(run: Run) -> int | None:
-    """How many images a run was validated on, as its dataset input says."""
-    dataset = find_validation_dataset(run)
-    return None if dataset is None else _parse_image_count(dataset.profile or "{}")
-
-
-def _parse_image_count(profile: str) -> int | None:
-    try:
-        images = json.loads(profile).get("images")
-    except (ValueError, AttributeError, RecursionError):  # anybody who can write to the store may have altered it
-        return None
-    return images if type(images) is int and images > 0 else None
 
 
 def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:

@@ -38,7 +38,7 @@ from fmnist_sweep.report.documented.write_ups import (
 )
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
-from fmnist_sweep.tracking.queries import search_runs
+from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
@@ -386,9 +386,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, verb: Command) -> Path:
     return folder
 
 
-def trials(folder: Path) -> list[Any]:
+def trials(folder: Path) -> list[StoredRun]:
     opened = connected(folder)
-    return sorted(search_runs(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.info.start_time, run.info.run_id))
+    return sorted(search_runs(opened, {"fmnist.kind": "trial"}), key=lambda run: (run.start_time, run.run_id))
 
 
 def pages(folder: Path) -> dict[str, bytes]:
@@ -402,15 +402,15 @@ def test_the_page_says_what_the_store_holds(trained: Path) -> None:
     assert "Not the documented set-up: changed by `data.limit=300 train.epochs=2`" in page
     client = connected(trained).client
     for recipe, builder in (("simple", "mlp"), ("double_conv", "conv_stack")):
-        ours = [run for run in trials(trained) if run.data.params["model.builder"] == builder]
+        ours = [run for run in trials(trained) if run.params["model.builder"] == builder]
         assert len(ours) == 2
         for key, name in (("loss", "training loss (last epoch)"), ("val_accuracy", "validation accuracy (last epoch)")):
-            last = [client.get_metric_history(run.info.run_id, key)[-1] for run in ours]
+            last = [client.get_metric_history(run.run_id, key)[-1] for run in ours]
             assert {entry.step for entry in last} == {2}
             values = [entry.value for entry in last]
             shown = f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n=2)"
             assert cells(page, f"`{recipe}`", name)[3] == shown
-        parameters = {run.data.metrics["parameters"] for run in ours}
+        parameters = {run.metrics["parameters"] for run in ours}
         assert cells(page, f"`{recipe}`", f"{parameters.pop():,.0f}")
 
 
@@ -423,13 +423,14 @@ def test_the_test_accuracy_is_that_of_the_saved_model_on_the_test_images(trained
 
     test = read_test(config, origin)
     run = trials(trained)[0]
-    (place,) = (trained / "mlruns" / "artifacts" / "models").glob(f"{run.outputs.model_outputs[0].model_id}/**/*.keras")
+    (output,) = connected(trained).client.get_run(run.run_id).outputs.model_outputs
+    (place,) = (trained / "mlruns" / "artifacts" / "models").glob(f"{output.model_id}/**/*.keras")
     said = trial.load_model(place).predict(test.images, verbose=0).argmax(axis=1)
-    assert run.data.metrics["test_accuracy"] == pytest.approx(float((said == test.labels).mean()), abs=2e-3)
+    assert run.metrics["test_accuracy"] == pytest.approx(float((said == test.labels).mean()), abs=2e-3)
     seen = int(find_near_twins(test.images, train.images).sum())
     page = (trained / "experiments" / "004_39f1803ac50da150.md").read_text()
     assert f"{seen} of the 10,000 test images are nearly" in page
-    accuracies = [run.data.metrics["test_accuracy"] for run in trials(trained)]
+    accuracies = [run.metrics["test_accuracy"] for run in trials(trained)]
     shown = {cells(page, f"`{recipe}`", "test accuracy (best epoch)")[3] for recipe in ("simple", "double_conv")}
     by_recipe = [accuracies[:2], accuracies[2:]]
     assert shown == {f"{statistics.fmean(a):.4f} ± {statistics.stdev(a):.4f} (n=2)" for a in by_recipe}
@@ -444,21 +445,21 @@ def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, verb:
     (line,) = (trained / "mlruns" / "test_openings.jsonl").read_text().splitlines()
     opening = json.loads(line)
     assert opening["images"] == 10_000
-    assert all(run.info.run_id in opening["reason"] for run in trials(trained))
-    assert all(run.data.tags[TEST_OPENED_TAG] >= opening["time"] for run in trials(trained))
+    assert all(run.run_id in opening["reason"] for run in trials(trained))
+    assert all(run.tags[TEST_OPENED_TAG] >= opening["time"] for run in trials(trained))
 
 
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_the_same_commands_again_train_nothing_and_write_the_same_page(trained: Path, verb: Command) -> None:
-    before, runs = pages(trained), [run.info.run_id for run in trials(trained)]
+    before, runs = pages(trained), [run.run_id for run in trials(trained)]
     done = verb("documented", "run", "004", *SMALL, "--seeds", "1,2", cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stdout
     done = verb("documented", "render", "004", *SMALL[:2], cwd=trained)
     assert done.returncode == 0, done.stderr
     assert pages(trained) == before
-    assert [run.info.run_id for run in trials(trained)] == runs
+    assert [run.run_id for run in trials(trained)] == runs
 
 
 @pytest.mark.slow

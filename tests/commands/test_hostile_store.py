@@ -24,11 +24,12 @@ from fmnist_sweep.text import create_console, make_lines_printable, make_printab
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store as stores
+from fmnist_sweep.tracking.datasets import count_validation_images
 from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_splits
-from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials
+from fmnist_sweep.tracking.trials import StoredTrial, read_trials
 from tests.conftest import Command
 
 # Clears the screen, sets the window's title, goes back over the line, begins one of its own, turns the text round.
@@ -106,10 +107,8 @@ def test_a_config_yaml_as_a_sweep_writes_it_is_read(store: Store, trial: StoredT
 @pytest.mark.parametrize("profile", ["", "{", "[]", "7", '{"images": "many"}', '{"images": -1}', '{"images": true}'])
 def test_a_damaged_dataset_says_nothing_of_how_many_images_there_were(profile: str) -> None:
     logged = SimpleNamespace(dataset=SimpleNamespace(profile=profile), tags=[SimpleNamespace(value="validation")])
-    info = SimpleNamespace(run_id="a", run_name="b", status="FINISHED", start_time=1, end_time=2)
-    data = SimpleNamespace(params={}, metrics={}, tags={})
-    run = SimpleNamespace(info=info, data=data, inputs=SimpleNamespace(dataset_inputs=[logged]))
-    assert build_trials([cast(Run, run)])[0].images is None
+    run = SimpleNamespace(inputs=SimpleNamespace(dataset_inputs=[logged]))
+    assert count_validation_images(cast(Run, run)) is None
 
 
 # --- names on a terminal

@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fmnist_sweep.report.publish import read_findings, save_report
-from fmnist_sweep.tracking.queries import search_runs
+from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from tests.support.servers import Server
@@ -46,12 +45,12 @@ def test_every_study_and_the_sweep_has_its_report_at_hand_and_it_is_the_one_in_t
 ) -> None:
     found = sorted((folder / "mlruns" / "reports").iterdir())
     assert [path.name.partition("-")[0] for path in found] == ["study", "study", "sweep"]
-    logged = {read_artifact(store, run.info.run_id, "report.html") for run in parents(store)}
+    logged = {read_artifact(store, run.run_id, "report.html") for run in parents(store)}
     assert {path.read_bytes() for path in found} == logged
     assert len(logged) == 3
 
 
-def parents(store: Store) -> list[Any]:
+def parents(store: Store) -> list[StoredRun]:
     return [run for kind in ("study", "sweep") for run in search_runs(store, {"fmnist.kind": kind})]
 
 
@@ -82,7 +81,7 @@ def test_the_verb_makes_the_report_of_one_study_as_a_file_of_its_own(
 ) -> None:
     study = search_runs(store, {"fmnist.kind": "study"})[0]
     out = tmp_path / "study.html"
-    verb(folder, "--study", study.data.tags["fmnist.study_id"], "--out", str(out))
+    verb(folder, "--study", study.tags["fmnist.study_id"], "--out", str(out))
     assert "Best of 2 trials" in out.read_text()
 
 
@@ -105,12 +104,12 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder: Path, words: list[str
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"no archive"], ids=["empty", "torn", "other"])
 def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store: Store, content: bytes) -> None:
     (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
-    best = sweep.data.tags["fmnist.best_run"]
+    best = sweep.tags["fmnist.best_run"]
     (path,) = (folder / "mlruns" / "artifacts").glob(f"{best}/artifacts/predictions.npz")
     kept = path.read_bytes()
     path.write_bytes(content)
     try:
-        found = read_findings(store, sweep.data.tags["fmnist.journals"].split(), {})
+        found = read_findings(store, sweep.tags["fmnist.journals"].split(), {})
     finally:
         path.write_bytes(kept)
     assert found.best is not None and found.best.run_id == best and not found.is_comparable
@@ -125,7 +124,7 @@ def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_pa
     assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
     assert "report: " not in done.stdout
     store = open_existing_store(build_default_uri(tmp_path), "fashion-mnist")
-    assert all(read_artifact(store, run.info.run_id, "report.html") for run in parents(store))
+    assert all(read_artifact(store, run.run_id, "report.html") for run in parents(store))
 
 
 def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
@@ -136,7 +135,7 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
 
     monkeypatch.setattr(Path, "symlink_to", refused)
     (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
-    path = save_report(store, sweep.info.run_id, "unlinked", b"the page")
+    path = save_report(store, sweep.run_id, "unlinked", b"the page")
     assert path.read_bytes() == b"the page" and not path.is_symlink()
     path.unlink()
 
@@ -149,7 +148,7 @@ def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
         store = open_existing_store(server.address, "fashion-mnist")
         (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
-        logged = read_artifact(store, sweep.info.run_id, "report.html")
+        logged = read_artifact(store, sweep.run_id, "report.html")
     (path,) = (tmp_path / "mlruns" / "reports").glob("sweep-*")
     assert not path.is_symlink()
     assert path.read_bytes() == logged

@@ -403,7 +403,7 @@ def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     sweeps = {str(run.trial.tags[SWEEP_ID_TAG]) for run in runs}
     from fmnist_sweep.tracking.queries import search_runs
 
-    sweep_tags = [tags.data.tags for sweep in sweeps for tags in search_runs(page.store, _make_sweep_tags(sweep))]
+    sweep_tags = [run.tags for sweep in sweeps for run in search_runs(page.store, _make_sweep_tags(sweep))]
     return {
         "data": {run.trial.tags[DATA_TAG] for run in runs},
         "precision": {run.precision for run in runs},
