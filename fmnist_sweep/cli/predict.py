@@ -13,7 +13,7 @@ from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
-from fmnist_sweep.tracking.names import TEST_ACCURACY_TAG
+from fmnist_sweep.tracking.names import MODEL_NAME, TEST_ACCURACY_TAG
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fmnist_sweep.data.photographs import Photograph
-    from fmnist_sweep.tracking.registry import ModelVersion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
 
 _LABEL_COUNT = 10
 
@@ -91,15 +91,15 @@ def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> N
 
 
 def build_values(
-    version: ModelVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
+    version: RegisteredVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
     """What --json prints: the version that answered, and each picture's labels and what was done to it."""
     from fmnist_sweep.data import LABELS
 
     return {
         "model": {
-            "name": version.name,
-            "version": str(version.version),
+            "name": MODEL_NAME,
+            "version": version.number,
             "run_id": version.run_id,
             "test_accuracy": _read_test_accuracy(version),
         },
@@ -128,15 +128,15 @@ def _format_lines(photograph: Photograph, row: NDArray[np.float64], top: int) ->
     return [photograph.name, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
 
 
-def _describe_model(version: ModelVersion) -> str:
-    name = f"models:/{version.name}/{version.version}"
+def _describe_model(version: RegisteredVersion) -> str:
+    name = f"models:/{MODEL_NAME}/{version.number}"
     accuracy = _read_test_accuracy(version)
     if accuracy is None:
         return f"{name}, no test accuracy recorded"
     return f"{name}, test accuracy {accuracy:.4f} on Fashion-MNIST's own images; expect less on others"
 
 
-def _read_test_accuracy(version: ModelVersion) -> float | None:
+def _read_test_accuracy(version: RegisteredVersion) -> float | None:
     try:
         return float(version.tags[TEST_ACCURACY_TAG])
     except (KeyError, ValueError):  # not there, or altered by hand

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fmnist_sweep.tracking.aliases import AliasState, Move
-    from fmnist_sweep.tracking.registry import ModelVersion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
 _MISSING = "–"
@@ -40,7 +40,7 @@ def history(uri: str | None, experiment: str) -> None:
     """List the registered versions, and every move of their aliases with its reason and command."""
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
     from fmnist_sweep.tracking.names import MODEL_NAME
-    from fmnist_sweep.tracking.registry import get_registered_model, list_versions, map_aliases
+    from fmnist_sweep.tracking.registry import list_versions, read_aliases
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)
@@ -51,7 +51,7 @@ def history(uri: str | None, experiment: str) -> None:
         return
     alias_states = read_alias_states(store)
     screen = create_console(highlight=False, markup=False)
-    screen.print(_build_version_table(store, model_versions, map_aliases(get_registered_model(store))))
+    screen.print(_build_version_table(store, model_versions, read_aliases(store)))
     screen.print(_build_move_table(alias_moves) if alias_moves else "fmnist-sweep has not moved an alias yet")
     for line in _list_irregularities(alias_states):
         screen.print(line)
@@ -83,25 +83,27 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     echo("  its file has the registered checksum and loads")
 
 
-def _build_version_table(store: Store, versions: Sequence[ModelVersion], alias_numbers: Mapping[str, str]) -> Table:
+def _build_version_table(
+    store: Store, versions: Sequence[RegisteredVersion], alias_numbers: Mapping[str, str]
+) -> Table:
     table = _create_table("version", "aliases", "registered (UTC)", "name", "test\naccuracy", "verdict")
     for version in versions:
-        number = str(version.version)
+        number = version.number
         alias_names = ", ".join(sorted(alias for alias, target in alias_numbers.items() if target == number))
         accuracy = _format_accuracy(version.tags.get(TEST_ACCURACY_TAG))
-        time = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        time = datetime.fromtimestamp(version.created / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         verdict = version.tags.get(VERDICT_TAG, _MISSING)
         _add_row(table, number, alias_names or _MISSING, time, _read_run_name(store, version), accuracy, verdict)
     return table
 
 
-def _read_run_name(store: Store, version: ModelVersion) -> str:
+def _read_run_name(store: Store, version: RegisteredVersion) -> str:
     from fmnist_sweep.tracking.queries import read_run_name
 
     if NAME_TAG in version.tags:
         return str(version.tags[NAME_TAG])
     # None for a deleted run, or for a version that was registered without one.
-    return read_run_name(store, version.run_id) or _MISSING
+    return read_run_name(store, str(version.run_id)) or _MISSING
 
 
 def _format_accuracy(value: str | None) -> str:

@@ -39,7 +39,7 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     store = open_existing_store(uri, experiment)
     version = resolve_version(store, model)
     record = read_version_record(version)
-    echo(f"version {version.version}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
+    echo(f"version {version.number}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
     reproduction = reproduce_version(record, compose_job(["search=grid"]).config, data_dir, echo)
     if out is not None:
         write_file_atomically(out, reproduction.model)

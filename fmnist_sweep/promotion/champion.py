@@ -10,11 +10,11 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_confi
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.queries import read_run
-from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version, get_registered_model, map_aliases
+from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version, read_aliases
 from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:
-    from fmnist_sweep.tracking.registry import ModelVersion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
 _NO_CHAMPION = "nobody"  # in the place of a version's number, as tags and paths of evidence have it
@@ -25,13 +25,13 @@ _NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep 
 class Champion:
     """The champion. confirmations: None if it has to be trained again before anything can be compared with it."""
 
-    version: ModelVersion
+    version: RegisteredVersion
     configuration: TrialConfiguration
     confirmations: Confirmations | None
 
     @property
     def number(self) -> str:
-        return str(self.version.version)
+        return self.version.number
 
 
 def get_champion_number(champion: Champion | None) -> str:
@@ -41,7 +41,7 @@ def get_champion_number(champion: Champion | None) -> str:
 
 def read_champion_number(store: Store) -> str:
     """Number of the version that is champion in the registry now, or `nobody`."""
-    return map_aliases(get_registered_model(store)).get(CHAMPION, _NO_CHAMPION)
+    return read_aliases(store).get(CHAMPION, _NO_CHAMPION)
 
 
 def read_champion(store: Store) -> Champion | None:
@@ -57,20 +57,20 @@ def read_champion(store: Store) -> Champion | None:
     return Champion(version, configuration, confirmations)
 
 
-def _read_champion_configuration(store: Store, version: ModelVersion) -> TrialConfiguration:
+def _read_champion_configuration(store: Store, version: RegisteredVersion) -> TrialConfiguration:
     text = version.tags.get(CONFIGURATION_TAG)
     if text is not None:
         try:
             return parse_configuration(text)
         except ValueError as error:
             raise PromotionRefused(
-                f"the tag {CONFIGURATION_TAG} of version {version.version} (the champion) cannot be read ({error}): "
+                f"the tag {CONFIGURATION_TAG} of version {version.number} (the champion) cannot be read ({error}): "
                 f"{_NEXT_STEP}"
             ) from None
     run = read_run(store, str(version.run_id))
     if run is None or run.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
-            f"version {version.version} (the champion) comes from no trial of this store, so nothing can be compared "
+            f"version {version.number} (the champion) comes from no trial of this store, so nothing can be compared "
             f"with it: {_NEXT_STEP}"
         )
     return read_trial_configuration(store, build_trials([run])[0])

@@ -15,7 +15,7 @@ from fmnist_sweep.tracking.names import (
     SEEDS_TAG,
     WHY_TAG,
 )
-from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, get_registered_model, list_versions, map_aliases
+from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, list_versions, read_aliases
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.context import Promotion
@@ -29,10 +29,10 @@ def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome 
     """
     if promotion.request.open_again:
         return None
-    aliases = map_aliases(get_registered_model(promotion.store))
+    aliases = read_aliases(promotion.store)
     min_seeds = promotion.rules.seeds or 0
     for version in list_versions(promotion.store):
-        number, tags = str(version.version), version.tags
+        number, tags = version.number, version.tags
         is_same = (tags.get(DECISION_TAG), tags.get(RULE_TAG)) == (promotion.decision, promotion.rule_json)
         if not is_same or int(tags.get(SEEDS_TAG, "0")) < min_seeds:
             continue
@@ -52,7 +52,7 @@ def refuse_rolled_back(promotion: Promotion) -> None:
     rollback_times = {} if promotion.request.open_again else _read_rollback_times(promotion.store)
     keys = {configuration.key for configuration in promotion.configurations}
     for version in list_versions(promotion.store) if rollback_times else ():
-        number = str(version.version)
+        number = version.number
         if number in rollback_times and version.tags.get(CONFIG_HASH_TAG) in keys:
             raise PromotionRefused(
                 f"version {number}, which has one of these configurations, was rolled back on "

@@ -36,10 +36,9 @@ from fmnist_sweep.tracking.predictions import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
-    get_registered_model,
     list_versions,
     load_version,
-    map_aliases,
+    read_aliases,
     register_version,
 )
 from fmnist_sweep.tracking.run_files import log_files
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.promotion.context import Promotion
     from fmnist_sweep.promotion.dossier import Dossier
-    from fmnist_sweep.tracking.registry import ModelVersion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
 _LATENCY_ROUNDS = 30
@@ -93,10 +92,10 @@ def register_winner(promotion: Promotion, dossier: Dossier, promotion_run: str) 
     _log_dossier(registration, version.tags)
     # The lock keeps out other processes on this machine, but not others that use the same server.
     refuse_changed_champion(dossier.champion_number, read_champion_number(promotion.store))
-    line = _move_alias(registration, str(version.version))
+    line = _move_alias(registration, version.number)
     code = ExitCode.DONE if dossier.judgement.promotes else ExitCode.NOT_BETTER
     lines = (line, *_describe_version(registration, version.tags), _locate_evidence(registration))
-    return Outcome(code, lines, str(version.version))
+    return Outcome(code, lines, version.number)
 
 
 def _move_alias(registration: Registration, number: str) -> str:
@@ -105,7 +104,7 @@ def _move_alias(registration: Registration, number: str) -> str:
     promotes = dossier.judgement.promotes
     alias = CHAMPION if promotes else CHALLENGER
     kind: MoveKind = "promoted" if promotes else "challenger"
-    previous = map_aliases(get_registered_model(store)).get(alias)
+    previous = read_aliases(store).get(alias)
     move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
     return describe_alias(alias, number, previous)
 
@@ -125,7 +124,7 @@ def _locate_evidence(registration: Registration) -> str:
     return f"  evidence: {registration.dossier.folder}/evidence.html of run {registration.promotion_run}"
 
 
-def _find_former_champion(registration: Registration) -> ModelVersion | None:
+def _find_former_champion(registration: Registration) -> RegisteredVersion | None:
     """The version of the chosen run that an earlier decision promoted, checked to load; None if there is none.
 
     Its tags stay as they are, unless this decision promotes it again (None, too).
@@ -140,7 +139,7 @@ def _find_former_champion(registration: Registration) -> ModelVersion | None:
     return None
 
 
-def _register_checked_version(registration: Registration) -> ModelVersion:
+def _register_checked_version(registration: Registration) -> RegisteredVersion:
     """Register the chosen run's model; loaded from the registry it must predict what was scored."""
     store, run = registration.store, registration.chosen_run
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, Tr
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import Config
-    from fmnist_sweep.tracking.registry import ModelVersion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Reproduction:
         return self.is_exact or abs(self.accuracy - self.record.accuracy) <= self.record.noise
 
 
-def read_version_record(version: ModelVersion) -> VersionRecord:
+def read_version_record(version: RegisteredVersion) -> VersionRecord:
     """Read how a version was trained from its tags. Errors: StoreError if they are incomplete or invalid."""
     tags = version.tags
     try:
@@ -116,7 +116,7 @@ def read_version_record(version: ModelVersion) -> VersionRecord:
         return record
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"version {version.version} does not say how it was trained ({type(error).__name__}: {error}): only "
+            f"version {version.number} does not say how it was trained ({type(error).__name__}: {error}): only "
             "versions that fmnist-sweep promote registered can be trained again."
         ) from None
 

@@ -107,7 +107,7 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
 
     The caller holds `lock_registry`. Raises StoreError if there is no such version.
     """
-    version = str(resolve_version(store, version).version)
+    version = resolve_version(store, version).number
     model = get_registered_model(store)
     current_version = map_aliases(model).get(alias)
     records = _read_records(store, model)
@@ -140,7 +140,7 @@ def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
     """
     with lock_registry(store):
         model = get_registered_model(store)
-        requested = None if to is None else str(resolve_version(store, to).version)
+        requested = None if to is None else resolve_version(store, to).number
         current_version = map_aliases(model).get(CHAMPION)
         target = _find_interrupted_rollback(_read_records(store, model), current_version, requested)
         if target is None:
@@ -166,7 +166,7 @@ def _find_interrupted_rollback(
 def _choose_earlier_champion(
     store: Store, moves: Sequence[Move], current_version: str | None, requested: str | None
 ) -> str:
-    registered_numbers = {str(version.version) for version in list_versions(store)}
+    registered_numbers = {version.number for version in list_versions(store)}
     champion_moves = [move for move in moves if move.alias == CHAMPION and move.completed]
     former_champions = {
         number for move in champion_moves for number in (move.previous, move.version) if number in registered_numbers

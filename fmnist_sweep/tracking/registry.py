@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ from fmnist_sweep.tracking.store import Store, point_mlflow_at
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.entities.model_registry import ModelVersion as ModelVersion  # other rooms import it from here
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 # MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, and a character takes up to four bytes.
@@ -27,6 +27,23 @@ _MAX_DESCRIPTION_LENGTH = 5_000  # the width of the column
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
 _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model.
+
+    number: from 1. run_id: None if it was registered without a run. source: the address of its model. status: READY
+    once it is complete. created: in ms since 1970.
+    """
+
+    number: str
+    run_id: str | None
+    source: str
+    status: str
+    tags: dict[str, str]
+    description: str
+    created: int
 
 
 def ensure_registered_model(store: Store) -> None:
@@ -44,7 +61,7 @@ def ensure_registered_model(store: Store) -> None:
 
 def register_version(
     store: Store, run_id: str, model_id: str, *, tags: Mapping[str, str], description: str
-) -> ModelVersion:
+) -> RegisteredVersion:
     """Register a run's model, or update the version that it has, with these tags and this description.
 
     The caller holds `lock_registry`. Values that are too long for MLflow's databases are cut. Raises PromotionRefused
@@ -60,9 +77,22 @@ def register_version(
             return _update_version(store, version, values, text)
     # MLflow looks the model up with a client of its own, which must use this store.
     with point_mlflow_at(store):
-        return store.client.create_model_version(
+        created_version = store.client.create_model_version(
             MODEL_NAME, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
         )
+    return _build_version(created_version)
+
+
+def _build_version(version: ModelVersion) -> RegisteredVersion:
+    return RegisteredVersion(
+        number=str(version.version),
+        run_id=version.run_id,
+        source=version.source,
+        status=str(version.status),
+        tags=version.tags,
+        description=version.description or "",
+        created=version.creation_timestamp,
+    )
 
 
 def shorten_text(text: str, max_length: int) -> str:
@@ -86,13 +116,15 @@ def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
         )
 
 
-def _update_version(store: Store, version: ModelVersion, tags: Mapping[str, str], description: str) -> ModelVersion:
+def _update_version(
+    store: Store, version: RegisteredVersion, tags: Mapping[str, str], description: str
+) -> RegisteredVersion:
     for key, value in tags.items():
         if version.tags.get(key) != value:
-            store.client.set_model_version_tag(MODEL_NAME, version.version, key, value)
+            store.client.set_model_version_tag(MODEL_NAME, version.number, key, value)
     if version.description != description:
-        store.client.update_model_version(MODEL_NAME, version.version, description)
-    return store.client.get_model_version(MODEL_NAME, version.version)
+        store.client.update_model_version(MODEL_NAME, version.number, description)
+    return _build_version(store.client.get_model_version(MODEL_NAME, version.number))
 
 
 def get_registered_model(store: Store) -> RegisteredModel | None:
@@ -112,23 +144,28 @@ def map_aliases(model: RegisteredModel | None) -> dict[str, str]:
     return {} if model is None else {str(alias): str(number) for alias, number in model.aliases.items()}
 
 
-def find_aliased_version(store: Store, alias: str) -> ModelVersion | None:
+def read_aliases(store: Store) -> dict[str, str]:
+    """The number of the version that each alias points at, by alias."""
+    return map_aliases(get_registered_model(store))
+
+
+def find_aliased_version(store: Store, alias: str) -> RegisteredVersion | None:
     """The version that an alias points at; None if it points nowhere."""
     # MLflow's own look-up takes `latest` for the newest version, though it is no alias.
-    number = map_aliases(get_registered_model(store)).get(alias)
-    return None if number is None else store.client.get_model_version(MODEL_NAME, number)
+    number = read_aliases(store).get(alias)
+    return None if number is None else _build_version(store.client.get_model_version(MODEL_NAME, number))
 
 
-def list_versions(store: Store) -> list[ModelVersion]:
+def list_versions(store: Store) -> list[RegisteredVersion]:
     """All versions, the newest first."""
     name = f"name = '{MODEL_NAME}'"
     versions = read_all_pages(
         lambda token: store.client.search_model_versions(name, max_results=1000, page_token=token)
     )
-    return sorted(versions, key=lambda version: -int(version.version))
+    return sorted(map(_build_version, versions), key=lambda version: -int(version.number))
 
 
-def resolve_version(store: Store, uri: str) -> ModelVersion:
+def resolve_version(store: Store, uri: str) -> RegisteredVersion:
     """The version that an address names: models:/fashion-mnist@champion, models:/fashion-mnist/3, `champion` or `3`.
 
     Raises StoreError, which lists the versions and aliases there are.
@@ -142,14 +179,14 @@ def resolve_version(store: Store, uri: str) -> ModelVersion:
     parts = match.groupdict()
     if parts.get("name", MODEL_NAME) != MODEL_NAME:
         raise StoreError(f"{uri} is another registered model's: only those of models:/{MODEL_NAME} can be named here.")
-    alias_numbers = map_aliases(get_registered_model(store))
+    alias_numbers = read_aliases(store)
     number = str(int(parts["number"])) if parts["number"] else alias_numbers.get(parts["alias"])
-    versions = {str(version.version): version for version in list_versions(store)}
+    versions = {version.number: version for version in list_versions(store)}
     if number not in versions:
         raise StoreError(
             f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_describe_versions(versions, alias_numbers)}"
         )
-    return store.client.get_model_version(MODEL_NAME, number)
+    return _build_version(store.client.get_model_version(MODEL_NAME, number))
 
 
 def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, str]) -> str:
@@ -161,7 +198,7 @@ def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, s
     return f"there are versions {', '.join(examples)}{remainder}, and of aliases: {alias_list}."
 
 
-def load_version(store: Store, version: ModelVersion) -> keras.Model:
+def load_version(store: Store, version: RegisteredVersion) -> keras.Model:
     """Load a version's model in Keras' safe mode, from the file that was registered. Raises PromotionRefused."""
     with tempfile.TemporaryDirectory() as folder:
         file = download_verified_file(store, version, Path(folder))
@@ -174,7 +211,7 @@ def load_version(store: Store, version: ModelVersion) -> keras.Model:
             ) from None
 
 
-def download_verified_file(store: Store, version: ModelVersion, folder: Path) -> Path:
+def download_verified_file(store: Store, version: RegisteredVersion, folder: Path) -> Path:
     """Download a version's .keras file into a folder, and check that its sha256 is the registered one.
 
     Raises PromotionRefused if the file is altered or missing, if the version has no checksum, and if the model's files
@@ -207,24 +244,24 @@ def download_verified_file(store: Store, version: ModelVersion, folder: Path) ->
     return file
 
 
-def _format_name(version: ModelVersion) -> str:
-    return f"version {version.version} of models:/{MODEL_NAME}"
+def _format_name(version: RegisteredVersion) -> str:
+    return f"version {version.number} of models:/{MODEL_NAME}"
 
 
-def _build_missing_file_error(version: ModelVersion, reason: str) -> PromotionRefused:
+def _build_missing_file_error(version: RegisteredVersion, reason: str) -> PromotionRefused:
     return PromotionRefused(
         f"the file of {_format_name(version)} is gone ({shorten_text(reason, 300)}): put it back from a copy, or name "
         "another version."
     )
 
 
-def _download_files(store: Store, version: ModelVersion, folder: Path) -> Path:
+def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         with point_mlflow_at(store):
-            uri = f"models:/{MODEL_NAME}/{version.version}"
+            uri = f"models:/{MODEL_NAME}/{version.number}"
             return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except (MlflowException, FileNotFoundError) as error:
         reason = explain_outage(error)

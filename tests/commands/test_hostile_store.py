@@ -174,10 +174,9 @@ def test_labels_of_studies_steer_no_terminal(store: Store, monkeypatch: pytest.M
 
 def test_versions_and_moves_steer_no_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     tags = {"fmnist.name": EVIL, "fmnist.verdict": EVIL, "fmnist.test_accuracy": EVIL}
-    version = SimpleNamespace(version=1, creation_timestamp=0, tags=tags, run_id="a")
+    version = SimpleNamespace(number="1", created=0, tags=tags, run_id="a")
     monkeypatch.setattr(versions, "list_versions", lambda _: [version])
-    monkeypatch.setattr(versions, "get_registered_model", lambda _: None)
-    monkeypatch.setattr(versions, "map_aliases", lambda _: {EVIL: "1"})
+    monkeypatch.setattr(versions, "read_aliases", lambda _: {EVIL: "1"})
     monkeypatch.setattr(moves, "list_moves", lambda _: [])
     monkeypatch.setattr(moves, "read_alias_states", lambda _: {})
     done = invoked(store, "history")

@@ -53,7 +53,7 @@ def _register(store: Store, content: bytes, **tags: str) -> str:
     tags = {SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
     with lock_registry(store):
         version = versions.register_version(store, made.info.run_id, model.model_id, tags=tags, description="a test")
-    return str(version.version)
+    return version.number
 
 
 @pytest.fixture(scope="module")

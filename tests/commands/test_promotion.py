@@ -96,8 +96,8 @@ def look(folder: Path) -> State:
     ledger = folder / LEDGER
     return State(
         runs={run.info.run_id: run for run in runs},
-        versions={str(version.version): version for version in versions.list_versions(store)},
-        aliases=versions.map_aliases(versions.get_registered_model(store)),
+        versions={version.number: version for version in versions.list_versions(store)},
+        aliases=versions.read_aliases(store),
         ledger=[json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else [],
     )
 

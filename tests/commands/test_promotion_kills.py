@@ -197,15 +197,14 @@ def look(folder: Path) -> Found:
     from fmnist_sweep.tracking.registry import (
         CHAMPION,
         find_aliased_version,
-        get_registered_model,
         list_versions,
         load_version,
-        map_aliases,
+        read_aliases,
     )
     from fmnist_sweep.tracking.store import build_default_uri, locate_ledger, open_existing_store
 
     store = open_existing_store(build_default_uri(folder), "fashion-mnist")
-    points = map_aliases(get_registered_model(store))
+    points = read_aliases(store)
     champion = find_aliased_version(store, CHAMPION)
     runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
     ledger = locate_ledger(folder)
@@ -213,10 +212,10 @@ def look(folder: Path) -> Found:
         "aliases": points,
         "loaded": None if champion is None else hash_weights(load_version(store, champion)),
         "versions": {
-            str(version.version): {
+            version.number: {
                 "run": version.run_id,
                 "source": version.source,
-                "status": str(version.status),
+                "status": version.status,
                 "description": version.description,
                 "tags": version.tags,
             }

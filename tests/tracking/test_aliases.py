@@ -48,7 +48,7 @@ def _move(store: Store, version: str, alias: str = CHAMPION, kind: MoveKind = "p
 
 def _champion(store: Store) -> str | None:
     version = find_aliased_version(store, CHAMPION)
-    return None if version is None else str(version.version)
+    return None if version is None else version.number
 
 
 def _steps(store: Store) -> list[tuple[str | None, str, str]]:

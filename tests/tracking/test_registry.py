@@ -72,7 +72,7 @@ def register(store: Store, one: Logged, **tags: str) -> str:
         found = versions.register_version(
             store, one.run_id, one.model_id, tags={**one.tags, **tags}, description="a test"
         )
-    return str(found.version)
+    return found.number
 
 
 def clear(store: Store) -> None:
@@ -122,7 +122,7 @@ def test_a_runs_model_is_one_version_however_often_it_is_registered(store: Store
     assert register(store, models[1]) == "2"
     assert register(store, models[0], verdict="second") == "1"
     newest, oldest = versions.list_versions(store)
-    assert [str(newest.version), str(oldest.version)] == ["2", "1"]
+    assert [newest.number, oldest.number] == ["2", "1"]
     assert (oldest.run_id, oldest.source) == (models[0].run_id, f"models:/{models[0].model_id}")
     assert oldest.tags == {**models[0].tags, "verdict": "second"}
     assert oldest.description == "a test"
@@ -139,7 +139,7 @@ def test_every_version_is_found_on_however_many_pages(
         return whole(condition, max_results=1, page_token=page_token)
 
     monkeypatch.setattr(store.client, "search_model_versions", paged)
-    assert [str(version.version) for version in versions.list_versions(store)] == ["3", "2", "1"]
+    assert [version.number for version in versions.list_versions(store)] == ["3", "2", "1"]
 
 
 def test_what_is_too_long_for_the_registrys_databases_is_cut(store: Store, models: list[Logged]) -> None:
@@ -174,7 +174,7 @@ def test_a_version_is_found_by_address_alias_and_number(store: Store, models: li
     assert champion is not None
     assert champion.run_id == models[0].run_id
     for address in ("models:/fashion-mnist@champion", "models:/fashion-mnist/1", "champion", "1", "01"):
-        assert str(versions.resolve_version(store, address).version) == "1"
+        assert versions.resolve_version(store, address).number == "1"
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def one(run):
         for _ in range(2):
             with lock_registry(store):
                 version = versions.register_version(store, run["run_id"], run["model_id"], tags=run["tags"], description="x")
-                moves.move_alias(store, "champion", str(version.version), kind="promoted", why="a test.", command="x")
+                moves.move_alias(store, "champion", version.number, kind="promoted", why="a test.", command="x")
     return job
 processes = [fork(one(run)) for run in told * 2]
 sys.exit(max(ended(process) for process in processes))
@@ -403,7 +403,7 @@ def test_processes_that_register_and_move_at_once_agree_with_the_history(store: 
     told = [{"run_id": one.run_id, "model_id": one.model_id, "tags": one.tags} for one in models]
     forked(store, _AT_ONCE, told)
     found = versions.list_versions(store)
-    assert sorted(version.run_id for version in found) == sorted(one.run_id for one in models)
+    assert sorted(str(version.run_id) for version in found) == sorted(one.run_id for one in models)
     history = list_moves(store)
     assert [move.number for move in history] == list(range(1, len(history) + 1))
     assert len(history) >= len(models)
@@ -411,7 +411,7 @@ def test_processes_that_register_and_move_at_once_agree_with_the_history(store: 
     assert all(move.completed for move in history)
     champion = versions.find_aliased_version(store, CHAMPION)
     assert champion is not None
-    assert str(champion.version) == history[-1].version
+    assert champion.number == history[-1].version
     assert versions.find_aliased_version(store, CHALLENGER) is None
 
 
