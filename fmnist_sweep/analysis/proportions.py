@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.text import format_estimate
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 _SUM_TOLERANCE = 1e-3  # of a row of probabilities: far above float32's rounding, far below a wrong array's error
@@ -36,7 +37,7 @@ class Proportion:
         return cls(successes / n, low, high, successes, n)
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]" if self.n else "none to count"
+        return format_estimate(self.value, self.low, self.high) if self.n else "none to count"
 
 
 def measure_share(successes: NDArray[np.bool_]) -> Proportion:

@@ -12,13 +12,13 @@ import numpy as np
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 GREY = "#B4B9BE"  # of trials that are neither the best nor as good
-TIED_LABEL = "≈ cannot be told apart from it"
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 

@@ -1,4 +1,4 @@
-"""A finished study or sweep -> leaderboard, a note in Markdown."""
+"""The trials of a finished study or sweep: their leaderboard, and a note in Markdown for the run's description."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.identity import make_trial_name
+from fmnist_sweep.report.best import describe_ties, find_best
+from fmnist_sweep.report.markdown import escape_cells
+from fmnist_sweep.text import format_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +22,10 @@ _MAX_NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
 
 @dataclass
 class TrialRecord:
-    """What the supervisor knows of one trial.
+    """One trial as tables show it.
 
-    state: running, finished or failed. score: the search's objective at the best epoch. tied: whether it cannot be told
-    apart from the best; None where that was not found out.
+    state: running, finished or failed. score: the search's objective at the best epoch. tied: whether it is not
+    distinguishable from the best; None where that is not known.
     """
 
     trial_id: str
@@ -42,13 +45,13 @@ class TrialRecord:
 
 
 def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
-    """What a trial is called wherever it is shown."""
+    """The name of a trial, the same wherever it is shown. about: its study's record."""
     proposal = history.proposal
     return str(about["mark"]) + make_trial_name(about["label"], proposal.values, proposal.epochs)
 
 
 def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
-    """A trial as tables and pages show it. about: its study's."""
+    """A trial as tables show it. about: its study's record."""
     outcome = history.outcome or {}
     interval = outcome.get("interval")
     return TrialRecord(
@@ -69,20 +72,19 @@ def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> Trial
 
 
 def mark_ties(records: Sequence[TrialRecord], findings: Findings) -> None:
-    """Note on each trial whether it cannot be told apart from the best."""
+    """Set `tied` of each record from the findings."""
     tied = {row.run_id: row.tied for row in findings.rows}
     for record in records:
         record.tied = tied.get(record.run_id)
 
 
 def find_best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The finished trial with the highest validation accuracy (the first of equals), or None."""
-    finished = [record for record in records if record.best_val_accuracy is not None]
-    return max(finished, key=lambda record: record.best_val_accuracy or 0.0, default=None)
+    """The trial with the highest validation accuracy, the first of equals; None where no trial finished."""
+    return find_best(records, lambda record: record.best_val_accuracy)
 
 
 def rank_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by validation accuracy, the highest first, those without one last."""
+    """The trials by validation accuracy, the highest first, those without one last."""
     return sorted(records, key=lambda record: -(record.best_val_accuracy or 0.0))
 
 
@@ -93,7 +95,7 @@ def count_states(records: Sequence[TrialRecord]) -> dict[str, float]:
 
 
 def build_leaderboard(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Trials, best first and failed ones last: what was tuned, what came of it, and the run to look at."""
+    """The leaderboard: a row a trial, best first and failed ones last, with what was tuned, the results and the run."""
     import pandas as pd
 
     table = pd.DataFrame([_build_row(record) for record in rank_records(records)], columns=_list_columns(records))
@@ -129,39 +131,28 @@ def _build_row(record: TrialRecord) -> dict[str, Any]:
 
 
 def format_record_accuracy(record: TrialRecord) -> str:
-    """A validation accuracy and the interval that the finite validation set allows."""
+    """A validation accuracy with the interval that the finite validation set allows; an en dash where there is none."""
     if record.best_val_accuracy is None or record.interval is None:
         return "–"
-    low, high = record.interval
-    return f"{record.best_val_accuracy:.4f} [{low:.4f}, {high:.4f}]"
+    return format_estimate(record.best_val_accuracy, *record.interval)
 
 
 def summarize_ties(records: Sequence[TrialRecord]) -> str:
-    """How many trials cannot be told apart from the best, in a sentence; empty where that was not found out."""
+    """How many trials are not distinguishable from the best, in a sentence; empty where that is not known."""
     winner = find_best_record(records)
-    rest = [record for record in records if record is not winner and record.best_val_accuracy is not None]
-    others = [record for record in rest if record.tied is not None]
-    tied = sum(bool(record.tied) for record in others)
-    if not others:
-        return ""
-    unknown = len(rest) - len(others)
-    if not tied and not unknown:
-        return "All others are distinguishably worse."
-    sentence = (
-        f"{tied} of the other {len(rest)} cannot be told apart from it (≈)" if tied else "None is known to be as good"
-    )
-    return f"{sentence}; {unknown} could not be compared with it." if unknown else f"{sentence}."
+    others = [record.tied for record in records if record is not winner and record.best_val_accuracy is not None]
+    return describe_ties(others.count(True), others.count(False), others.count(None))
 
 
 def format_score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:
-    """A trial's accuracy in a table, marked where it cannot be told apart from the best."""
+    """A trial's accuracy in a table, marked where it is not distinguishable from the best's."""
     return ("≈ " if record.tied and record is not winner else "") + format_record_accuracy(record)
 
 
 def format_note(title: str, banner: str | None, records: Sequence[TrialRecord], paragraphs: Sequence[str]) -> str:
-    """A short summary with the leaderboard, in Markdown, for the description of a parent run."""
+    """A summary with the first rows of the leaderboard, in Markdown, for the description of a parent run."""
     winner = find_best_record(records)
-    # Its first line only: the UI folds a note after a few lines, and report.html has all of it.
+    # The banner's first line only: MLflow's UI folds a note after a few lines, and report.html has all of it.
     lines = [f"> **{banner.splitlines()[0]}**", ""] if banner else []
     if winner is None:
         lines += [f"**{title}**: no trial finished."]
@@ -175,25 +166,30 @@ def format_note(title: str, banner: str | None, records: Sequence[TrialRecord], 
         "",
         *paragraphs,
         "",
-        _format_note_row("", "trial", "validation accuracy | best epoch | parameters | fit"),
+        _format_note_row("", "trial", "validation accuracy", "best epoch", "parameters", "fit"),
         "|--|--|--|--|--|--|",
     ]
     ordered = rank_records(records)
     for rank, record in enumerate(ordered[:_MAX_NOTE_ROWS], 1):
-        lines.append(_format_note_row(str(rank), record.name, _format_outcome_cells(record, winner)))
+        lines.append(_format_note_row(str(rank), record.name, *_list_outcome_cells(record, winner)))
     if len(ordered) > _MAX_NOTE_ROWS:
         lines.append(f"\n{len(ordered) - _MAX_NOTE_ROWS} more in leaderboard.csv.")
     return "\n".join(lines)
 
 
-def _format_note_row(rank: str, name: str, outcome: str) -> str:
-    # The UI shows a note's table without any space between its columns.
-    return f"| {rank} | {name} | {outcome} |".replace(" |", "&emsp;|")
+def _format_note_row(*cells: str) -> str:
+    # MLflow's UI shows a note's table without any space between its columns.
+    return f"| {' | '.join(escape_cells(cells))} |".replace(" |", "&emsp;|")
 
 
-def _format_outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> str:
+def _list_outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> list[str]:
     if record.state == "failed":
-        return f"failed: {(record.failure or '').replace('|', '/')} | | |"
+        return [f"failed: {(record.failure or '').replace('|', '/')}", "", "", ""]
     if record.best_val_accuracy is None:
-        return f"{record.state} | | |"
-    return f"{format_score_cell(record, winner)} | {record.best_epoch} | {record.parameters:,} | {record.fit_seconds:.0f} s"
+        return [record.state, "", "", ""]
+    return [
+        format_score_cell(record, winner),
+        str(record.best_epoch),
+        f"{record.parameters:,}",
+        f"{record.fit_seconds:.0f} s",
+    ]

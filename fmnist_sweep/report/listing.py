@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.analysis.settings import find_varied_settings, format_value, select_distinct_settings
 from fmnist_sweep.analysis.table import SCORE_COLUMN, is_missing
+from fmnist_sweep.text import format_interval, format_mean
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
@@ -145,12 +146,11 @@ def _format_thousands(value: Any) -> str:
 
 
 def _format_interval(row: TableRow) -> str:
-    return "–" if is_missing(row["low"]) else f"[{row['low']:.4f}, {row['high']:.4f}]"
+    return "–" if is_missing(row["low"]) else format_interval(row["low"], row["high"])
 
 
 def _format_mean(row: TableRow) -> str:
-    spread = "" if is_missing(row["sd"]) else f" ± {row['sd']:.4f}"
-    return f"{row['mean']:.4f}{spread} (n={row['n']})"
+    return format_mean(row["mean"], None if is_missing(row["sd"]) else row["sd"], row["n"])
 
 
 def _format_state(row: TableRow) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.comparison import SEED_SD, Difference
 from fmnist_sweep.analysis.pair import Example, LabelComparison, Side, TrialComparison, Verdicts
 from fmnist_sweep.analysis.settings import format_value
+from fmnist_sweep.text import format_estimate, format_mean
 from fmnist_sweep.tracking.names import DATA_TAG, PRECISION_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -38,7 +40,7 @@ def _render_scores(pair: TrialComparison) -> Iterator[RenderableType]:
     table.add_row("name", *(side.trial.name for side in sides))
     table.add_row("validation accuracy", *map(format_side_accuracy, sides))
     if any(side.seeds is not None and side.seeds.n > 1 for side in sides):
-        table.add_row("over its seeds", *("–" if side.seeds is None else side.seeds.format_text() for side in sides))
+        table.add_row("over its seeds", *(_format_seeds(side) for side in sides))
     table.add_row("best epoch", *map(_format_best_epoch, sides))
     table.add_row("training − validation there", *("–" if side.gap is None else f"{side.gap:+.4f}" for side in sides))
     table.add_row("parameters", *(_format_metric(side.trial, "parameters") for side in sides))
@@ -55,9 +57,12 @@ def format_side_accuracy(side: Side) -> str:
     trial = side.trial
     if trial.accuracy is None:
         return f"{trial.state}{f': {trial.failure}' if trial.failure else ''}"
-    if side.low != side.low:
-        return f"{trial.accuracy:.4f}"
-    return f"{trial.accuracy:.4f} [{side.low:.4f}, {side.high:.4f}]"
+    has_interval = not math.isnan(side.low)
+    return format_estimate(trial.accuracy, *((side.low, side.high) if has_interval else (None, None)))
+
+
+def _format_seeds(side: Side) -> str:
+    return "–" if side.seeds is None else format_mean(side.seeds.mean, side.seeds.sd, side.seeds.n)
 
 
 def _format_best_epoch(side: Side) -> str:
@@ -111,10 +116,11 @@ def _render_verdicts(pair: TrialComparison) -> Iterator[RenderableType]:
 
 def _format_difference(difference: Difference) -> str:
     words = {"better": "A is better", "worse": "B is better", "cannot tell": "they cannot be told apart"}
-    return (
-        f"{words[difference.verdict]}: A − B = {difference.value:+.4f} "
-        f"[{difference.low:+.4f}, {difference.high:+.4f}], {_format_p_value(difference.p)}"
-    )
+    return f"{words[difference.verdict]}: A − B = {_format_gain(difference)}, {_format_p_value(difference.p)}"
+
+
+def _format_gain(difference: Difference) -> str:
+    return format_estimate(difference.value, difference.low, difference.high, signed=True)
 
 
 def _format_p_value(p: float) -> str:
@@ -196,9 +202,7 @@ def _render_labels(labels: Sequence[LabelComparison]) -> Iterator[RenderableType
     table = _make_table(*heads, numbers=True)
     for label in labels:
         difference = label.difference
-        interval = (
-            "–" if difference is None else f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-        )
+        interval = "–" if difference is None else _format_gain(difference)
         verdict = "" if difference is None else {"better": "A", "worse": "B"}.get(difference.verdict, "")
         scores = (f"{label.a.recall:.4f}", f"{label.b.recall:.4f}", interval, verdict)
         table.add_row(label.a.label, f"{label.a.support:,}", *scores, f"{label.a.f1:.4f}", f"{label.b.f1:.4f}")

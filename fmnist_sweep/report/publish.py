@@ -12,6 +12,7 @@ from fmnist_sweep.analysis import findings
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
+from fmnist_sweep.report.best import find_best
 from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
@@ -67,8 +68,7 @@ def read_findings(
 
 
 def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:
-    finished = [trial for trial in trials if trial.accuracy is not None]
-    return max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+    return find_best(trials, lambda trial: trial.accuracy)
 
 
 def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesByDataset) -> Findings:

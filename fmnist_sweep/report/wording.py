@@ -10,10 +10,9 @@ from fmnist_sweep.analysis.findings import Findings, RepeatedConfiguration
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
+from fmnist_sweep.report.best import TIED_LABEL, describe_ties
 from fmnist_sweep.text import format_duration, format_estimate, format_mean
 from fmnist_sweep.tracking.names import DATA_TAG, GIT_TAG, PRECISION_TAG
-
-_TIE_PHRASE = "cannot be told apart from"
 
 
 def describe_best(findings: Findings) -> tuple[str, str, str]:
@@ -99,16 +98,12 @@ def _find_best_configuration(findings: Findings) -> RepeatedConfiguration | None
 
 def describe_tied_trials(findings: Findings) -> str:
     """How many others may be just as good."""
-    compared = sum(row.tied is not None for row in findings.rows) - 1
     if not findings.is_comparable:
         return "Its predictions cannot be read from the store, so that nothing can be said of which others are as good."
-    if compared < 1:
-        return ""
-    count = len(findings.tied_places)
-    others = "1 other trial" if count == 1 else f"{count:,} other trials"
-    sentence = f"{others} {_TIE_PHRASE} it" if count else f"Each of the {compared:,} others compared with it is worse"
+    tied = len(findings.tied_places)
+    compared = sum(row.tied is not None for row in findings.rows) - 1  # the best has a mark of its own
     uncompared = sum(row.tied is None and row.rank is not None for row in findings.rows) - findings.incomparable_trials
-    return f"{sentence}; {uncompared:,} were not compared." if uncompared else f"{sentence}."
+    return describe_ties(tied, compared - tied, uncompared)
 
 
 def describe_other_images(findings: Findings) -> str:
@@ -207,7 +202,7 @@ def describe_tie_marks(findings: Findings, row_count: int) -> str:
         return ""
     unknown = sum(row.tied is None and row.rank is not None for row in findings.rows[:row_count])
     uncompared = " ? not compared image by image." if unknown and findings.is_comparable else ""
-    return f"≈ cannot be told apart from the best.{uncompared}"
+    return f"{TIED_LABEL}.{uncompared}"
 
 
 def describe_omitted_columns(findings: Findings, columns: Sequence[VariedSetting]) -> str:

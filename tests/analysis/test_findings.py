@@ -262,7 +262,7 @@ def test_the_answer_is_told_in_words_with_every_figure() -> None:
     more = " ".join(wording.describe_search(found, "Searched filters with random."))
     assert more.startswith("Searched filters with random. Training took 30 s of processor time.")
     assert found.optimism is not None and f"expect about {found.optimism.expected:.4f} on new images" in more
-    assert "1 other trial cannot be told apart from it." in more
+    assert "The other trial is not distinguishable from the best (≈)." in more
 
 
 def test_a_repeated_best_is_told_as_mean_and_spread() -> None:

@@ -114,16 +114,20 @@ def marked(*tied: bool | None) -> list[TrialRecord]:
 def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted() -> None:
     records = marked(True, True, False, None)
     text = format_note("Study", None, records, [])
-    assert "1 of the other 3 cannot be told apart from it (≈); 1 could not be compared with it." in text
+    assert "1 of the other 3 trials is not distinguishable from the best (≈); 1 could not be compared with it." in text
     assert text.count("≈ 0.") == 1
     assert "≈ 0.9400 [0.9300, 0.9500]" in text
     assert build_leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
 
 
 def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out_nothing() -> None:
-    assert summarize_ties(marked(True, False)) == "All others are distinguishably worse."
+    assert summarize_ties(marked(True, False)) == "The other trial is distinguishably worse than the best."
+    assert (
+        summarize_ties(marked(True, True, True, True))
+        == "None of the other 3 trials is distinguishable from the best (≈)."
+    )
     text = summarize_ties(marked(True, False, None))
-    assert text == "None is known to be as good; 1 could not be compared with it."
+    assert text == "None of the other 2 trials is known to be as good as the best; 1 could not be compared with it."
     assert summarize_ties(marked(None, None)) == ""
     assert summarize_ties([]) == ""
 

@@ -17,6 +17,7 @@ from fmnist_sweep.analysis.comparison.checks import (
     check_same_images,
 )
 from fmnist_sweep.analysis.comparison.differences import Difference
+from fmnist_sweep.text import format_mean
 
 # The sd of one configuration's accuracy over training seeds, assumed where no configuration was repeated. Measured:
 # 0.0031 with 20 degrees of freedom, pooled over the ten documented models (experiments/), on 6,000 validation images.
@@ -40,8 +41,7 @@ class Repeats:
 
     def format_text(self) -> str:
         """The mean, the sd of a single training and the count, as in `0.9123 ± 0.0021 (n=3)`."""
-        spread = "" if self.sd is None else f" ± {self.sd:.4f}"
-        return f"{self.mean:.4f}{spread} (n={self.n})"
+        return format_mean(self.mean, self.sd, self.n)
 
     def __str__(self) -> str:
         return self.format_text()

@@ -14,6 +14,7 @@ from fmnist_sweep.analysis import comparison, score_classes
 from fmnist_sweep.analysis.comparison import Repeats
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
+from fmnist_sweep.text import format_estimate, format_mean
 from fmnist_sweep.tracking.predictions import Predictions
 from fmnist_sweep.training.evaluation import find_most_confused
 
@@ -137,9 +138,7 @@ def _check_above(
 ) -> ConclusionVerdict:
     accuracies = [float(predictions.correct_mask.mean()) for predictions in recipe_results.select_predictions()]
     verdict = _judge_count(sum(value > statement["value"] for value in accuracies), len(accuracies))
-    return ConclusionVerdict(
-        f"accuracy on the {recipe_results.image_source}: {compute_spread(accuracies).format_text()}", verdict
-    )
+    return ConclusionVerdict(f"accuracy on the {recipe_results.image_source}: {format_spread(accuracies)}", verdict)
 
 
 def _check_better(
@@ -189,7 +188,8 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
     )
     estimate = comparison.compare_over_seeds(first, second)
     split_name = "test" if is_tested else "validation"
-    difference = f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}], p={estimate.p:.2g}"
+    gain = format_estimate(estimate.value, estimate.low, estimate.high, signed=True)
+    difference = f"{gain}, p={estimate.p:.2g}"
     seeds = f"n={len(first)}" if len(first) == len(second) else f"n={len(first)} and {len(second)}"
     return (
         f"{first_results.recipe} − {second_results.recipe} on the {split_name} images: {difference} ({seeds})",
@@ -206,8 +206,8 @@ def _check_lowest_f1(
 ) -> ConclusionVerdict:
     lowest = [min(scores, key=lambda name: scores[name]) for scores in compute_f1(recipe_results)]
     label = statement["label"]
-    label_f1 = compute_spread([scores[label] for scores in compute_f1(recipe_results)])
-    text = f"F1 of {label} on the {recipe_results.image_source}: {label_f1.format_text()}; lowest of the ten: {_tally(lowest)}"
+    label_f1 = format_spread([scores[label] for scores in compute_f1(recipe_results)])
+    text = f"F1 of {label} on the {recipe_results.image_source}: {label_f1}; lowest of the ten: {_tally(lowest)}"
     return ConclusionVerdict(text, _judge_count(lowest.count(label), len(lowest)))
 
 
@@ -289,7 +289,4 @@ def format_spread(values: Sequence[float], decimals: int = 4) -> str:
     if not values:
         return "–"
     statistics = compute_spread(values)
-    if decimals == 4:
-        return statistics.format_text()
-    sd_text = "" if statistics.sd is None else f" ± {statistics.sd:,.{decimals}f}"
-    return f"{statistics.mean:,.{decimals}f}{sd_text} (n={statistics.n})"
+    return format_mean(statistics.mean, statistics.sd, statistics.n, decimals)
