@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,5 +98,31 @@ def test_a_foreign_library_is_imported_in_its_one_room(library: str) -> None:
     assert [str(each) for each in IMPORTS if each.module.split(".")[0] == library], "the test looks for nothing"
     wrong = [
         str(each) for each in IMPORTS if each.module.split(".")[0] == library and each.room not in ONE_DOOR[library]
+    ]
+    assert not wrong
+
+
+def list_nodes(*but: str) -> Iterator[tuple[Path, ast.AST]]:
+    """The nodes of all modules but some rooms and files, which are named by their paths in the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not {path.relative_to(PACKAGE).parts[0], str(path.relative_to(PACKAGE))} & set(but):
+            yield from ((path, node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_only_tracking_uses_the_client_of_a_store() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in list_nodes("tracking")
+        if isinstance(node, ast.Attribute) and node.attr == "client"
+    ]
+    assert not wrong
+
+
+def test_tags_are_named_in_one_module() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in list_nodes("tracking/names.py")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"fmnist\.[a-z0-9_.]*", node.value)
     ]
     assert not wrong
