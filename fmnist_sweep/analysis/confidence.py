@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis.proportions import Proportion, check_probabilities, measure_share
+from fmnist_sweep.analysis.proportions import Proportion, measure_share
+from fmnist_sweep.training.checks import check_probabilities
 
 _SIMULATIONS = 1000
 _LEAST_PROBABILITY = 1e-7  # Keras' own floor for its cross-entropy, so that both figures can be compared

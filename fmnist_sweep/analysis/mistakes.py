@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
 from fmnist_sweep.analysis.labelling import Suspects, find_suspects
-from fmnist_sweep.analysis.proportions import Proportion, check_labels, check_probabilities, measure_share
+from fmnist_sweep.analysis.proportions import Proportion, measure_share
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.predictions import Predictions
-from fmnist_sweep.training.evaluation import find_most_confused
+from fmnist_sweep.training.checks import check_probabilities
+from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
 
@@ -67,36 +68,36 @@ class ConfusedPair:
     examples: tuple[int, ...]
 
 
-def score_classes(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
+def score_classes(confusion: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
     """Precision, recall and F1 of each label, in the order of `names`."""
-    confusion = _count_confusion(labels, predicted, names)
+    _check_confusion(confusion, names)
     return [_score_class(confusion, place, name) for place, name in enumerate(names)]
 
 
-def score_upper_body(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> LabelGroup:
+def score_upper_body(confusion: NDArray[np.int64], names: Sequence[str]) -> LabelGroup:
     """The five labels worn on the upper body, which look most alike, against all others."""
-    check_labels(labels, predicted, names)
+    _check_confusion(confusion, names)
     indices = _find_label_indices(UPPER_BODY, names)
-    correct, in_group = labels == predicted, np.isin(labels, indices)
+    total, correct = int(confusion.sum()), int(confusion.trace())
+    images, group_correct = int(confusion[indices].sum()), int(confusion[indices, indices].sum())
+    said_inside = int(confusion[np.ix_(indices, indices)].sum())
     return LabelGroup(
         labels=UPPER_BODY,
-        images=int(in_group.sum()),
-        accuracy=measure_share(correct[in_group]),
-        mistakes_inside=measure_share((in_group & np.isin(predicted, indices))[~correct]),
-        outside_accuracy=measure_share(correct[~in_group]),
+        images=images,
+        accuracy=Proportion.from_counts(group_correct, images),
+        mistakes_inside=Proportion.from_counts(said_inside - group_correct, total - correct),
+        outside_accuracy=Proportion.from_counts(correct - group_correct, total - images),
     )
 
 
 def score_merged_labels(
-    labels: NDArray[Any],
-    predicted: NDArray[Any],
-    names: Sequence[str],
-    group: Sequence[str] = ("T-shirt/top", "Shirt"),
+    confusion: NDArray[np.int64], names: Sequence[str], group: Sequence[str] = ("T-shirt/top", "Shirt")
 ) -> Proportion:
-    """The accuracy if the labels in `together` were one: what telling them apart costs."""
-    check_labels(labels, predicted, names)
+    """The accuracy if the labels in `group` were one: what telling them apart costs."""
+    _check_confusion(confusion, names)
     indices = _find_label_indices(group, names)
-    return measure_share((labels == predicted) | (np.isin(labels, indices) & np.isin(predicted, indices)))
+    forgiven = int(confusion[np.ix_(indices, indices)].sum()) - int(confusion[indices, indices].sum())
+    return Proportion.from_counts(int(confusion.trace()) + forgiven, int(confusion.sum()))
 
 
 def score_without_images(labels: NDArray[Any], predicted: NDArray[Any], excluded: NDArray[np.bool_]) -> Proportion:
@@ -110,29 +111,33 @@ def score_without_images(labels: NDArray[Any], predicted: NDArray[Any], excluded
 
 
 def find_confused_pairs(
-    labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str], most: int = 6, examples: int = 8
+    confusion: NDArray[np.int64],
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    names: Sequence[str],
+    most: int = 6,
+    examples: int = 8,
 ) -> list[ConfusedPair]:
     """The `most` commonest mistakes, commonest first, each with up to `examples` of its most confident cases.
 
-    Each direction counts by itself. Fewer come back where fewer kinds of mistake were made.
+    confusion: of these labels and of the most probable ones. Each direction counts by itself. Fewer come back where
+    fewer kinds of mistake were made.
     """
     check_probabilities(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
-    confusion = _count_confusion(labels, predicted, names)
     pairs = []
     for name, predicted_name, count in find_most_confused(confusion.tolist(), names, most):
         true_index, predicted_index = names.index(name), names.index(predicted_name)
         rows = np.flatnonzero((labels == true_index) & (predicted == predicted_index))
         example_rows = rows[np.argsort(-probabilities[rows, predicted_index], kind="stable")][:examples]
-        fraction = count / int(confusion[true_index].sum())
         pairs.append(
             ConfusedPair(
-                name,
-                predicted_name,
-                count,
-                fraction,
-                int(confusion[predicted_index, true_index]),
-                tuple(example_rows.tolist()),
+                true=name,
+                predicted=predicted_name,
+                count=count,
+                share=count / int(confusion[true_index].sum()),
+                reverse=int(confusion[predicted_index, true_index]),
+                examples=tuple(example_rows.tolist()),
             )
         )
     return pairs
@@ -152,12 +157,9 @@ def _score_class(confusion: NDArray[np.int64], index: int, name: str) -> ClassSc
     )
 
 
-def _count_confusion(labels: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
-    """Counts with rows true and columns predicted, in the order of `names`."""
-    check_labels(labels, predicted, names)
-    size = len(names)
-    cells = labels.astype(np.int64) * size + predicted.astype(np.int64)
-    return np.bincount(cells, minlength=size * size).reshape(size, size)
+def _check_confusion(confusion: NDArray[np.int64], names: Sequence[str]) -> None:
+    if confusion.shape != (len(names), len(names)):
+        raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {confusion.shape}")
 
 
 def _find_label_indices(labels: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -198,15 +200,14 @@ def analyse_mistakes(
 ) -> Mistakes:
     """Analyse the best's predictions, and those of all good trials on the same images (the best's included)."""
     labels, predicted = best.labels, best.predicted_labels
-    size = len(LABELS)
-    confusion = np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
+    confusion = count_confusion(labels, predicted, LABELS)
     return Mistakes(
         predictions=best,
         confusion=confusion.tolist(),
-        scores=tuple(score_classes(labels, predicted, LABELS)),
-        upper_body=score_upper_body(labels, predicted, LABELS),
-        merged_accuracy=score_merged_labels(labels, predicted, LABELS),
-        pairs=tuple(find_confused_pairs(labels, best.probabilities, LABELS)),
+        scores=tuple(score_classes(confusion, LABELS)),
+        upper_body=score_upper_body(confusion, LABELS),
+        merged_accuracy=score_merged_labels(confusion, LABELS),
+        pairs=tuple(find_confused_pairs(confusion, labels, best.probabilities, LABELS)),
         suspects=find_suspects(
             labels,
             np.stack([predictions.predicted_labels for predictions in good_predictions]),

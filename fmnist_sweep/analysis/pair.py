@@ -19,6 +19,7 @@ from fmnist_sweep.tracking.names import DATA_TAG
 from fmnist_sweep.tracking.predictions import Predictions
 from fmnist_sweep.tracking.trial_search import TrialRecord
 from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images, parse_parameter
+from fmnist_sweep.training.evaluation import count_confusion
 
 EXAMPLES = 8
 _MOST_SEEDS = 20
@@ -234,8 +235,8 @@ def _stack_correct(candidate: _Candidate, read_predictions: PredictionReader) ->
 
 def _compare_labels(a: Predictions, b: Predictions) -> tuple[LabelComparison, ...]:
     scores = zip(
-        score_classes(a.labels, a.predicted_labels, LABELS),
-        score_classes(b.labels, b.predicted_labels, LABELS),
+        score_classes(count_confusion(a.labels, a.predicted_labels, LABELS), LABELS),
+        score_classes(count_confusion(b.labels, b.predicted_labels, LABELS), LABELS),
         strict=True,
     )
     comparisons = []

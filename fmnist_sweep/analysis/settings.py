@@ -92,6 +92,11 @@ def group_by_seed(trials: Sequence[StoredTrial], configuration_numbers: Sequence
     return [tuple(places.values()) for places in groups.values()]
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number: a truth value is none, and neither is NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
 def format_value(value: Any) -> str:
     """A setting's value as tables and axes show it."""
     if value is None:
@@ -118,7 +123,7 @@ def _is_bookkeeping(key: str) -> bool:
 
 
 def _is_float32_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _GREATEST
+    return is_number(value) and abs(value) < _GREATEST
 
 
 def _spans_factors(values: Sequence[Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.proportions import compute_accuracy_interval
-from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
+from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, is_number, number_configurations
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, DATA_TAG, KIND_TAG, PRECISION_TAG, SWEEP_ID_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 
@@ -155,12 +155,12 @@ def _make_test(condition: Condition) -> Callable[[Any], bool]:
     if condition.key in ("began", "ended"):
         time = _parse_time(condition)
         return lambda cell: not is_missing(cell) and compare(cell, time)
-    if not _is_number(value):
+    if not is_number(value):
         raise TableError(
             f"{condition.operator} compares numbers, and {condition.value!r} is none; give each condition a --where of "
             "its own."
         )
-    return lambda cell: _is_number(cell) and compare(cell, value)
+    return lambda cell: is_number(cell) and compare(cell, value)
 
 
 def _lower_truth(text: str) -> str:
@@ -170,7 +170,7 @@ def _lower_truth(text: str) -> str:
 def _is_equal(cell: Any, value: Any, text: str) -> bool:
     if is_missing(cell):
         return value is None
-    if _is_number(cell) and _is_number(value):
+    if is_number(cell) and is_number(value):
         return bool(cell == value)
     # The text too: an id may be of digits alone.
     return (type(cell) is type(value) and bool(cell == value)) or _format_cell(cell) == text
@@ -189,10 +189,6 @@ def is_missing(cell: Any) -> bool:
     import pandas as pd
 
     return not isinstance(cell, list | dict) and bool(pd.isna(cell))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _format_cell(cell: Any) -> str:
@@ -215,7 +211,7 @@ def sort_rows(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFram
 def _make_sort_key(cell: Any) -> tuple[int, Any]:
     if hasattr(cell, "timestamp"):
         return 0, cell.timestamp()
-    return (0, cell) if _is_number(cell) or isinstance(cell, bool) else (1, _format_cell(cell))
+    return (0, cell) if is_number(cell) or isinstance(cell, bool) else (1, _format_cell(cell))
 
 
 def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import (
     UPPER_BODY,
+    ConfusedPair,
     Proportion,
     find_confused_pairs,
     find_suspects,
@@ -22,13 +24,14 @@ from fmnist_sweep.analysis import (
     score_without_images,
 )
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.training.evaluation import compute_wilson_interval, evaluate_predictions
+from fmnist_sweep.training.evaluation import compute_wilson_interval, count_confusion, evaluate_predictions
 
 NAN = float("nan")
 TEE, TROUSER, PULLOVER, SHIRT, BAG = (LABELS.index(n) for n in ("T-shirt/top", "Trouser", "Pullover", "Shirt", "Bag"))
 # One pullover taken for a shirt, one shirt for a T-shirt, one shirt for a bag, one bag for a shirt.
 TRUE = np.array([TEE, TEE, PULLOVER, PULLOVER, SHIRT, SHIRT, SHIRT, BAG, BAG, TROUSER])
 SAID = np.array([TEE, TEE, PULLOVER, SHIRT, TEE, BAG, SHIRT, BAG, SHIRT, TROUSER])
+CONFUSION = count_confusion(TRUE, SAID, LABELS)
 
 
 def _sure(predicted: NDArray[Any], names: int = 10, confidence: float | NDArray[Any] = 0.91) -> NDArray[np.float32]:
@@ -45,6 +48,13 @@ def _drawn(n: int, names: int = 10, sharp: float = 1.0) -> tuple[NDArray[np.int6
     labels = (chance.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
     said = chance**sharp
     return labels, said / said.sum(axis=1, keepdims=True)
+
+
+def _find_pairs(
+    labels: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str], **options: int
+) -> list[ConfusedPair]:
+    confusion = count_confusion(labels, probabilities.argmax(axis=1), names)
+    return find_confused_pairs(confusion, labels, probabilities, names, **options)
 
 
 # --- labels and blocks of labels
@@ -67,7 +77,7 @@ def test_a_proportion_refuses_more_successes_than_cases() -> None:
 
 
 def test_each_label_is_scored_as_by_hand() -> None:
-    scores = score_classes(TRUE, SAID, LABELS)
+    scores = score_classes(CONFUSION, LABELS)
     assert [score.label for score in scores] == list(LABELS)
     shirt = scores[SHIRT]
     assert (shirt.support, shirt.precision, shirt.recall) == (3, 1 / 3, 1 / 3)
@@ -77,7 +87,7 @@ def test_each_label_is_scored_as_by_hand() -> None:
 
 
 def test_a_label_without_images_scores_nothing_and_its_recall_is_unknown() -> None:
-    coat = score_classes(TRUE, SAID, LABELS)[LABELS.index("Coat")]
+    coat = score_classes(CONFUSION, LABELS)[LABELS.index("Coat")]
     assert (coat.support, coat.precision, coat.recall, coat.f1) == (0, 0, 0, 0)
     assert (coat.recall_low, coat.recall_high) == (0, 1)
 
@@ -85,7 +95,7 @@ def test_a_label_without_images_scores_nothing_and_its_recall_is_unknown() -> No
 def test_scores_are_those_of_the_classification_report() -> None:
     labels, probabilities = _drawn(500)
     report = evaluate_predictions(labels, probabilities, LABELS).report
-    for score in score_classes(labels, probabilities.argmax(axis=1), LABELS):
+    for score in score_classes(count_confusion(labels, probabilities.argmax(axis=1), LABELS), LABELS):
         expected = report[score.label]
         assert score.precision == pytest.approx(expected["precision"])
         assert score.recall == pytest.approx(expected["recall"])
@@ -94,7 +104,7 @@ def test_scores_are_those_of_the_classification_report() -> None:
 
 
 def test_the_upper_body_is_counted_as_by_hand() -> None:
-    block = score_upper_body(TRUE, SAID, LABELS)
+    block = score_upper_body(CONFUSION, LABELS)
     assert (block.labels, block.images) == (UPPER_BODY, 7)
     assert (block.accuracy.successes, block.accuracy.n) == (4, 7)
     assert (block.mistakes_inside.successes, block.mistakes_inside.n) == (2, 4)
@@ -102,25 +112,24 @@ def test_the_upper_body_is_counted_as_by_hand() -> None:
 
 
 def test_a_block_of_a_model_without_mistakes_has_no_share_of_them() -> None:
-    block = score_upper_body(TRUE, TRUE, LABELS)
+    block = score_upper_body(count_confusion(TRUE, TRUE, LABELS), LABELS)
     assert block.accuracy.value == block.outside_accuracy.value == 1
     assert block.mistakes_inside.n == 0
 
 
 def test_merging_two_labels_forgives_mistakes_between_them_only() -> None:
-    assert score_merged_labels(TRUE, SAID, LABELS).successes == np.sum(TRUE == SAID) + 1
+    assert score_merged_labels(CONFUSION, LABELS).successes == np.sum(TRUE == SAID) + 1
     assert (
-        score_merged_labels(TRUE, SAID, LABELS, group=("Pullover", "Shirt", "Bag")).successes
-        == np.sum(TRUE == SAID) + 3
+        score_merged_labels(CONFUSION, LABELS, group=("Pullover", "Shirt", "Bag")).successes == np.sum(TRUE == SAID) + 3
     )
-    assert score_merged_labels(TRUE, SAID, LABELS, group=()).successes == np.sum(TRUE == SAID)
+    assert score_merged_labels(CONFUSION, LABELS, group=()).successes == np.sum(TRUE == SAID)
 
 
 def test_a_label_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\['Hat'\] are not among"):
-        score_merged_labels(TRUE, SAID, LABELS, group=("Hat", "Shirt"))
+        score_merged_labels(CONFUSION, LABELS, group=("Hat", "Shirt"))
     with pytest.raises(ValueError, match="'T-shirt/top'"):
-        score_upper_body(np.array([0]), np.array([1]), ("a", "b"))
+        score_upper_body(np.eye(2, dtype=int), ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,14 @@ def test_a_label_that_does_not_exist_is_refused() -> None:
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels: NDArray[Any], predicted: NDArray[Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        count_confusion(labels, predicted, LABELS)
+
+
+def test_a_confusion_matrix_of_other_labels_is_refused() -> None:
     for judge in (score_classes, score_upper_body, score_merged_labels):
-        with pytest.raises(ValueError, match=sentence):
-            judge(labels, predicted, LABELS)
+        with pytest.raises(ValueError, match=r"10 labels cannot have the shape \(2, 2\)"):
+            judge(np.eye(2, dtype=int), LABELS)
 
 
 # --- excluded images
@@ -162,24 +176,24 @@ def test_excluded_images_do_not_count() -> None:
 def test_pairs_are_counted_by_direction_commonest_first() -> None:
     labels = np.array([0] * 10 + [1] * 5 + [2])
     said = np.array([0] * 6 + [1] * 4 + [0, 0, 1, 1, 2] + [2])
-    pairs = find_confused_pairs(labels, _sure(said, 3), ("a", "b", "c"))
+    pairs = _find_pairs(labels, _sure(said, 3), ("a", "b", "c"))
     assert [(p.true, p.predicted, p.count, p.share, p.reverse) for p in pairs] == [
         ("a", "b", 4, 0.4, 2),
         ("b", "a", 2, 0.4, 4),
         ("b", "c", 1, 0.2, 0),
     ]
-    assert len(find_confused_pairs(labels, _sure(said, 3), ("a", "b", "c"), most=2)) == 2
+    assert len(_find_pairs(labels, _sure(said, 3), ("a", "b", "c"), most=2)) == 2
 
 
 def test_examples_of_a_pair_are_its_most_confident_mistakes() -> None:
     labels, said = np.array([0, 0, 0, 0, 1]), np.array([1, 1, 0, 1, 1])
     probabilities = _sure(said, 2, np.array([0.6, 0.9, 0.99, 0.7, 0.99]))
-    assert find_confused_pairs(labels, probabilities, ("a", "b"))[0].examples == (1, 3, 0)
-    assert find_confused_pairs(labels, probabilities, ("a", "b"), examples=2)[0].examples == (1, 3)
+    assert _find_pairs(labels, probabilities, ("a", "b"))[0].examples == (1, 3, 0)
+    assert _find_pairs(labels, probabilities, ("a", "b"), examples=2)[0].examples == (1, 3)
 
 
 def test_a_model_without_mistakes_confuses_nothing() -> None:
-    assert find_confused_pairs(TRUE, _sure(TRUE), LABELS) == []
+    assert _find_pairs(TRUE, _sure(TRUE), LABELS) == []
 
 
 @pytest.mark.parametrize(
@@ -198,14 +212,14 @@ def test_probabilities_that_do_not_fit_are_refused(
     labels: NDArray[Any], probabilities: NDArray[Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        find_confused_pairs(labels, probabilities, LABELS)
+        find_confused_pairs(CONFUSION, labels, probabilities, LABELS)
     with pytest.raises(ValueError, match=sentence):
         measure_calibration(labels, probabilities)
 
 
 def test_probabilities_of_other_labels_than_named_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.\.2"):
-        find_confused_pairs(TRUE, _sure(SAID), ("a", "b", "c"))
+        _find_pairs(TRUE, _sure(SAID), ("a", "b", "c"))
 
 
 # --- suspected labels

@@ -16,7 +16,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
 from fmnist_sweep.text import format_estimate, format_mean
 from fmnist_sweep.tracking.predictions import Predictions
-from fmnist_sweep.training.evaluation import find_most_confused
+from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
 
 MIN_RUNS = 3  # trainings with different seeds
 # The best published test accuracies, of far larger networks, lie at 96 to 97%.
@@ -252,19 +252,17 @@ _CHECKS: dict[str, _Check] = {
 def compute_f1(recipe_results: RecipeResults) -> list[dict[str, float]]:
     """Of each run, the F1 of each label."""
     return [
-        {score.label: score.f1 for score in score_classes(predictions.labels, predictions.predicted_labels, LABELS)}
-        for predictions in recipe_results.select_predictions()
+        {score.label: score.f1 for score in score_classes(confusion, LABELS)}
+        for confusion in count_confusions(recipe_results)
     ]
 
 
 def count_confusions(recipe_results: RecipeResults) -> list[Any]:
     """Of each run, how many images of each label (rows) were taken for each (columns)."""
-    matrices = []
-    for predictions in recipe_results.select_predictions():
-        matrix = np.zeros((len(LABELS), len(LABELS)), np.int64)
-        np.add.at(matrix, (predictions.labels, predictions.predicted_labels), 1)
-        matrices.append(matrix)
-    return matrices
+    return [
+        count_confusion(predictions.labels, predictions.predicted_labels, LABELS)
+        for predictions in recipe_results.select_predictions()
+    ]
 
 
 def _judge_count(k: int, n: int, yes: str = "confirmed", no: str = "contradicted") -> str:

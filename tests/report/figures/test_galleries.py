@@ -27,6 +27,7 @@ from fmnist_sweep.analysis import (
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.galleries import draw_confused_pairs, draw_reliability, draw_suspects
+from fmnist_sweep.training.evaluation import count_confusion
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (60, 28, 28, 1), dtype=np.uint8)
 
@@ -65,7 +66,8 @@ def _calibration(n: int = 500) -> Calibration:
 def _scores() -> list[ClassScore]:
     random = np.random.default_rng(0)
     labels = random.integers(0, 9, 400)  # and no ankle boot
-    return score_classes(labels, np.where(random.random(400) < 0.02 * labels, 9, labels), LABELS)
+    predicted = np.where(random.random(400) < 0.02 * labels, 9, labels)
+    return score_classes(count_confusion(labels, predicted, LABELS), LABELS)
 
 
 def _inside(figure: Figure) -> bool:
