@@ -1,10 +1,9 @@
-"""What a user gets: the wheel in a clean environment, from another folder; start-up times; the documented commands."""
+"""What a user gets: the wheel in a clean environment, from another folder; start-up times."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import zipfile
@@ -12,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.config.compose import compose_job
 from tests.conftest import Command
 from tests.support import ROOT
-
-VERBS = (
-    *("ui", "studies", "report", "compare", "promote", "history", "rollback", "reproduce", "predict", "data"),
-    "documented",
-)
 
 
 def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:
@@ -80,19 +73,6 @@ def test_help_and_config_errors_need_neither_tensorflow_nor_mlflow(tmp_path: Pat
         assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
 
 
-@pytest.mark.parametrize("name", VERBS)
-def test_every_verb_has_help_and_is_in_the_readme(name: str, verb: Command, tmp_path: Path) -> None:
-    done = verb(name, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) > 4
-    assert f"fmnist-sweep {name}" in (ROOT / "README.md").read_text()
-
-
-def test_the_verbs_are_the_ones_listed_here(verb: Command, tmp_path: Path) -> None:
-    listed = verb("--help", cwd=tmp_path).stdout.split("Commands:")[1]
-    assert tuple(sorted(VERBS)) == tuple(sorted(re.findall(r"^  (\w+)", listed, flags=re.MULTILINE)))
-
-
 def test_help_names_every_group_and_option(sweep: Command, tmp_path: Path) -> None:
     shown = sweep("--help", cwd=tmp_path).stdout
     for path in (ROOT / "conf").glob("[!h]*/*.yaml"):
@@ -102,28 +82,6 @@ def test_help_names_every_group_and_option(sweep: Command, tmp_path: Path) -> No
         assert path.stem in shown
 
 
-def test_every_dependency_has_a_reason_in_the_readme() -> None:
-    import tomllib
-
-    readme = (ROOT / "README.md").read_text()
-    for requirement in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
-        name = re.split(r"[<>=\[ ]", requirement)[0]
-        assert f"**{name}**" in readme, f"{name} has no paragraph in the README's list of dependencies"
-
-
 def test_no_committed_dependency_file_records_an_address() -> None:
     for name in ("pyproject.toml", "constraints.txt", "Makefile"):
         assert not re.search(r"https?://|index-url", (ROOT / name).read_text()), name
-
-
-def test_the_commands_of_the_readme_compose() -> None:
-    readme = (ROOT / "README.md").read_text()
-    lines = re.findall(r"^\s*python -m fmnist_sweep ([^#\n]*)", readme, flags=re.MULTILINE)
-    assert len(lines) > 5
-    for line in lines:
-        words = shlex.split(line)
-        if "--help" in words:
-            continue
-        # A sweep's commas are one job each; the first of each is taken.
-        single = [word if "[" in word or "{" in word else word.split(",")[0] for word in words if word not in ("-m",)]
-        compose_job(single)
