@@ -104,9 +104,8 @@ def read_first_and_last(path: Path) -> tuple[JournalEvent, JournalEvent]:
         raise JournalDamaged(path, f"it does not hold its {count} events")
     previous = ""
     for number, kind, body, digest in rows:
-        if (
-            number < 2 or number == count - 1
-        ):  # the hash of the last but one cannot be checked without the row before it
+        # That of the last but one cannot be checked, as the row before it is not read.
+        if number < 2 or number == count - 1:
             _refuse_altered(number, digest, _hash_event(previous, kind, body), path)
         previous = digest
     first, last = (JournalEvent(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))

@@ -175,12 +175,12 @@ def _choose_earlier_champion(
     if requested is not None:
         if requested == current_version:
             raise PromotionRefused(
-                f"version {requested} is the champion already: name one that was it earlier ({names} can be named)."
+                f"version {requested} is already the champion: name an earlier champion ({names} can be named)."
             )
         if requested not in former_champions:
             raise PromotionRefused(
-                f"version {requested} of models:/{MODEL_NAME} was never champion, and a rollback leads to one that was "
-                f"({names} can be named): fmnist-sweep promote decides about any other."
+                f"version {requested} of models:/{MODEL_NAME} was never champion, and a rollback leads to a former "
+                f"champion ({names} can be named): fmnist-sweep promote decides about the others."
             )
         return requested
     line = trace_champion_line(champion_moves, current_version)

@@ -137,8 +137,8 @@ def test_a_rollback_to_a_named_version_leads_only_to_one_that_was_champion(store
     for version in ("1", "2", "3"):
         _move(store, version)
     for to, told in (
-        ("3", "is the champion already: name one that was it earlier (1, 2 can be named)"),
-        ("champion", "is the champion already"),
+        ("3", "is already the champion: name an earlier champion (1, 2 can be named)"),
+        ("champion", "is already the champion"),
         ("4", "was never champion"),
     ):
         with pytest.raises(PromotionRefused) as refused:

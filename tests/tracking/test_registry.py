@@ -222,7 +222,7 @@ def test_a_version_loads_and_is_the_model_that_was_registered(store: Store, mode
         assert model.predict(np.zeros((1, 28, 28, 1), np.uint8), verbose=0).argmax() == bias
 
 
-def _refusal(store: Store, version: Any) -> str:
+def _refusal(store: Store, version: versions.RegisteredVersion) -> str:
     with pytest.raises(PromotionRefused) as refused:
         versions.load_version(store, version)
     assert "\n" not in str(refused.value)
@@ -244,7 +244,8 @@ def test_a_file_that_is_altered_cut_short_or_gone_is_refused(store: Store, model
 def test_a_version_without_a_checksum_is_refused(store: Store, models: list[Logged]) -> None:
     store.client.create_registered_model(MODEL_NAME)
     place = _location(store, models[0])
-    version = store.client.create_model_version(MODEL_NAME, place.as_uri(), models[0].run_id)
+    store.client.create_model_version(MODEL_NAME, place.as_uri(), models[0].run_id)
+    (version,) = versions.list_versions(store)
     assert SHA256_TAG in _refusal(store, version)
 
 
@@ -300,7 +301,8 @@ def test_a_pickled_flavour_is_refused_and_nothing_of_it_runs(
     tags = {SHA256_TAG: hashlib.sha256(content).hexdigest()}
 
     def told() -> str:
-        return _refusal(store, store.client.create_model_version(MODEL_NAME, place.as_uri(), run, tags=tags))
+        made = store.client.create_model_version(MODEL_NAME, place.as_uri(), run, tags=tags)
+        return _refusal(store, versions.resolve_version(store, str(made.version)))
 
     assert "pickled objects (python_model.pkl)" in told()
     # Under another name it is the flavour that gives it away.
