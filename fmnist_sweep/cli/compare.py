@@ -6,16 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.text import create_console, echo
+from fmnist_sweep.text import create_console, echo, mask_credentials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,46 +27,62 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.trials import StoredTrial
 
 _DEFAULT_LIMIT = 30
-_LIST_OPTIONS = (
-    "studies",
-    "sweep",
-    "conditions",
-    "sort",
-    "descending",
-    "columns",
-    "limit",
-    "by_config",
-    "out",
-    "force",
-)
-_PAIR_OPTIONS = ("picture",)
+# Parameters of `compare` and the options that set them.
+_LIST_OPTIONS = {
+    "studies": "--study",
+    "sweep": "--sweep",
+    "conditions": "--where",
+    "sort": "--sort",
+    "descending": "--descending",
+    "columns": "--columns",
+    "limit": "--limit",
+    "by_config": "--by-config",
+    "out": "--export",
+}
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What is listed, and how: the options of `compare` without A and B, as typed."""
+
+    studies: Sequence[str]
+    sweep: str | None
+    conditions: Sequence[str]
+    sort: str | None
+    descending: bool
+    columns: str | None
+    limit: int | None
+    by_config: bool
+    out: Path | None
+
+    @property
+    def column_names(self) -> list[str]:
+        return [name.strip() for name in (self.columns or "").split(",") if name.strip()]
 
 
 @click.command()
 @URI
 @EXPERIMENT
 @click.argument("two", nargs=-1, metavar="[A B]")
-@click.option("--study", "studies", multiple=True, help="Trials of this study only; may be given several times.")
-@click.option("--sweep", default=None, help="Trials of this sweep only.")
+@click.option("--study", "studies", multiple=True, help="Only trials of this study; may be given several times.")
+@click.option("--sweep", default=None, help="Only trials of this sweep.")
 @click.option(
     "--where",
     "conditions",
     multiple=True,
     metavar="'KEY OP VALUE'",
-    help="Only trials for which this holds; OP: = != < <= > >= ~ (contains); several: all must hold.",
+    help="Only trials for which this holds; OP: = != < <= > >= ~ (contains). If given several times, all must hold.",
 )
-@click.option(
-    "--sort", default=None, metavar="KEY", help="Sort by this column instead of the accuracy; -KEY: descending."
-)
-@click.option("--descending", is_flag=True, help="The greatest first.")
+@click.option("--sort", default=None, metavar="KEY", help="Sort by this column, not by accuracy; -KEY: descending.")
+@click.option("--descending", is_flag=True, help="List the greatest first.")
 @click.option("--columns", default=None, metavar="KEY,KEY", help="Show these columns instead.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=None,
-    help=f"At most so many rows; on the terminal: {_DEFAULT_LIMIT}.",
+    help=f"List at most this many rows. Default on the terminal: {_DEFAULT_LIMIT}.",
 )
-@click.option("--by-config", is_flag=True, help="One row a configuration: mean ± sd over its seeds.")
+@click.option("--by-config", is_flag=True, help="Make one row of each configuration: mean ± sd over its seeds.")
 @click.option(
     "--export",
     "out",
@@ -76,10 +93,20 @@ _PAIR_OPTIONS = ("picture",)
 @click.option("--force", is_flag=True, help="Replace the file of --export or --picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option(
-    "--picture", type=click.Path(path_type=Path), default=None, help="Of A and B: draw the images they differ on."
+    "--picture", type=click.Path(path_type=Path), default=None, help="Draw the images that A and B disagree on."
 )
-@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
-def compare(two: tuple[str, ...], uri: str | None, experiment: str, **options: Any) -> None:
+@DATA_DIR
+def compare(
+    two: tuple[str, ...],
+    uri: str | None,
+    experiment: str,
+    *,
+    force: bool,
+    as_json: bool,
+    picture: Path | None,
+    data_dir: str | None,
+    **list_options: Any,
+) -> None:
     """List trials of any studies, best first, or explain how trials A and B differ.
 
     \b
@@ -94,107 +121,80 @@ def compare(two: tuple[str, ...], uri: str | None, experiment: str, **options: A
 
     if len(two) not in (0, 2):
         raise ConfigError(f"compare takes two trials, or none to list them, but was given {len(two)}: {' '.join(two)}.")
-    misplaced_options = [
-        name
-        for name in (_LIST_OPTIONS if two else _PAIR_OPTIONS)
-        if options[name] and not (name == "force" and options["picture"])
-    ]
-    if misplaced_options:
-        names = {"studies": "study", "conditions": "where", "out": "export", "by_config": "by-config"}
-        reason = "is for lists, without A and B" if two else "needs two trials, A and B"
-        raise ConfigError(f"--{names.get(misplaced_options[0], misplaced_options[0])} {reason}.")
+    misplaced = [option for name, option in _LIST_OPTIONS.items() if list_options[name]]
+    misplaced += ["--force"] if force and picture is None else []
+    if two and misplaced:
+        raise ConfigError(f"{misplaced[0]} is for lists, without A and B.")
+    if not two and picture is not None:
+        raise ConfigError("--picture needs two trials, A and B.")
     store = open_existing_store(uri, experiment)
     if two:
-        _explain_pair(store, *two, **{name: options[name] for name in ("as_json", "picture", "data_dir", "force")})
+        _explain_pair(store, *two, as_json=as_json, picture=picture, data_dir=data_dir, force=force)
     else:
-        _list_trials(store, **{name: options[name] for name in (*_LIST_OPTIONS, "as_json")})
+        _list_trials(store, _Listing(**list_options), as_json=as_json, force=force)
 
 
-def _list_trials(
-    store: Store,
-    *,
-    studies: Sequence[str],
-    sweep: str | None,
-    conditions: Sequence[str],
-    sort: str | None,
-    descending: bool,
-    columns: str | None,
-    limit: int | None,
-    by_config: bool,
-    out: Path | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    from fmnist_sweep.analysis.table import (
-        SCORE_COLUMN,
-        build_table,
-        check_key,
-        encode_json_rows,
-        group_by_configuration,
-        sort_rows,
-    )
+def _list_trials(store: Store, listing: _Listing, *, as_json: bool, force: bool) -> None:
+    from fmnist_sweep.analysis.table import build_table, check_key, encode_json_rows, group_by_configuration
     from fmnist_sweep.cli.trial_tables import export_table, filter_by_conditions, name_option, parse_conditions
     from fmnist_sweep.tracking.trial_search import select_trials
 
-    filters = parse_conditions(conditions)
-    trials = select_trials(store, sweep=sweep, studies=studies)
-    frame = filter_by_conditions(build_table(trials), filters)
+    conditions = parse_conditions(listing.conditions)
+    trials = select_trials(store, sweep=listing.sweep, studies=listing.studies)
+    frame = filter_by_conditions(build_table(trials), conditions)
     matches = [trials[position] for position in frame.index]
-    if by_config:
-        frame = group_by_configuration(matches)
-    order = sort or ("mean" if by_config else SCORE_COLUMN)
-    key = order.removeprefix("-")
-    with name_option(f"--sort {key}"):
-        frame = sort_rows(frame, key, descending=descending or sort is None or order.startswith("-"))
-    column_names = [name.strip() for name in (columns or "").split(",") if name.strip()]
-    for name in column_names:
+    frame = _sort_rows(group_by_configuration(matches) if listing.by_config else frame, listing)
+    for name in listing.column_names:
         with name_option(f"--columns {name}"):
             check_key(frame, name)
-    selection = frame[column_names] if column_names else frame
-    table = selection if limit is None else selection.head(limit)
-    if out is not None:
-        export_table(table, out, force=force)
-        echo(f"{out}: {len(table):,} rows, {len(table.columns)} columns")
-    elif as_json:
+    if listing.out is None and not as_json:
+        _print_trials(store, listing, frame, len(trials), matches)
+        return
+    table = frame[listing.column_names] if listing.column_names else frame
+    table = table if listing.limit is None else table.head(listing.limit)
+    if listing.out is None:
         echo(encode_json_rows(table))
     else:
-        _print_trials(
-            store, frame.head(limit or _DEFAULT_LIMIT), len(frame), len(trials), column_names, matches, by_config
-        )
+        export_table(table, listing.out, force=force)
+        echo(f"{listing.out}: {len(table):,} rows, {len(table.columns)} columns")
+
+
+def _sort_rows(frame: pd.DataFrame, listing: _Listing) -> pd.DataFrame:
+    from fmnist_sweep.analysis.table import SCORE_COLUMN, sort_rows
+    from fmnist_sweep.cli.trial_tables import name_option
+
+    order = listing.sort or ("mean" if listing.by_config else SCORE_COLUMN)
+    key = order.removeprefix("-")
+    with name_option(f"--sort {key}"):
+        return sort_rows(frame, key, descending=listing.descending or listing.sort is None or order.startswith("-"))
 
 
 def _print_trials(
-    store: Store,
-    frame: pd.DataFrame,
-    match_count: int,
-    trial_count: int,
-    column_names: Sequence[str],
-    trials: Sequence[StoredTrial],
-    by_config: bool,
+    store: Store, listing: _Listing, frame: pd.DataFrame, trial_count: int, matches: Sequence[StoredTrial]
 ) -> None:
+    """Print the rows of `frame`, made of the trials that match, and what is not shown."""
     from fmnist_sweep.report.listing import build_column_table, build_configuration_table, build_trial_table
-    from fmnist_sweep.text import mask_credentials
 
     if not len(frame):
-        echo(
-            f"no trial matches, of {trial_count:,} in {mask_credentials(store.uri)}, experiment {store.experiment_name}."
-        )
+        place = f"{mask_credentials(store.uri)}, experiment {store.experiment_name}"
+        echo(f"no trial matches, of {trial_count:,} in {place}.")
         return
+    shown = frame.head(listing.limit or _DEFAULT_LIMIT)
     screen, hidden_columns = _create_screen(), list[str]()
-    if column_names:
-        table = build_column_table(frame, column_names)
+    if listing.column_names:
+        table = build_column_table(shown, listing.column_names)
     else:
-        table, hidden_columns = (build_configuration_table if by_config else build_trial_table)(frame, trials, screen)
+        build_rows = build_configuration_table if listing.by_config else build_trial_table
+        table, hidden_columns = build_rows(shown, matches, screen)
     screen.print(table)
-    noun = "configurations" if by_config else "trials"
-    echo(
-        f"{len(frame):,} of {match_count:,} {noun}{'' if len(frame) == match_count else f'; --limit {match_count} shows all'}."
-    )
+    noun = "configurations" if listing.by_config else "trials"
+    hint = "" if len(shown) == len(frame) else f"; --limit {len(frame)} shows all"
+    echo(f"{len(shown):,} of {len(frame):,} {noun}{hint}.")
     if hidden_columns:
         echo(f"no room here for {', '.join(hidden_columns)}: --columns, or --export FILE.csv")
-    unscored = sum(trial.accuracy is None for trial in trials)
-    if by_config and unscored:
-        echo(f"left out, without a score: {unscored:,} of {len(trials):,} trials.")
+    unscored = sum(trial.accuracy is None for trial in matches)
+    if listing.by_config and unscored:
+        echo(f"left out, without a score: {unscored:,} of {len(matches):,} trials.")
 
 
 def _create_screen() -> Console:
@@ -213,8 +213,7 @@ def _explain_pair(
     from fmnist_sweep.tracking.predictions import read_intact_predictions
     from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record
 
-    if picture is not None:
-        _check_picture(picture, force)
+    check_new_picture(picture, force=force)
     one, other = find_trial(store, a), find_trial(store, b)
     if one.run_id == other.run_id:
         raise ConfigError(f"{a} and {b} are the same trial, run {one.run_id}: name two.")
@@ -239,26 +238,18 @@ def _replace_non_finite(value: Any) -> Any:
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
-def _check_picture(path: Path, force: bool) -> None:
-    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
-    if path.exists() and not force:
-        raise ConfigError(f"--picture={path}: there is a file already; name a new one, or say --force.")
-
-
 def _draw_disagreements(store: Store, comparison: TrialComparison, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.report.figures.disagreements import draw_disagreements
     from fmnist_sweep.tracking.trial_data import load_trial_splits
 
     if comparison.disagreement is None:
-        raise DataError(
-            f"--picture: nothing to draw, as the two cannot be compared image by image: {comparison.no_comparison_reason}."
-        )
+        reason = comparison.no_comparison_reason
+        raise DataError(f"--picture: nothing to draw, as the two cannot be compared image by image: {reason}.")
     split = load_trial_splits(store, comparison.a.trial, data_dir).validation
     title = " | ".join(
         f"{name}: {side.trial.run_id[:8]}, {side.trial.name}"
         for name, side in (("A", comparison.a), ("B", comparison.b))
     )
     write_file_atomically(path, encode_png(draw_disagreements(comparison.disagreement, split.images, title)))
-    echo(f"{path}: the images on which they differ", err=True)
+    echo(f"{path}: the images on which they disagree", err=True)

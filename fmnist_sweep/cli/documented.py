@@ -16,8 +16,8 @@ from fmnist_sweep.text import echo
 def documented() -> None:
     """Reproduce the write-ups this project started from: run, test, render.
 
-    WORDS are write-ups by number or name (003; default: all) and overrides as of a sweep (data.limit=5000), which
-    make it another set-up than the documented one.
+    WORDS are write-ups, by number or name (003; default: all), and overrides of a sweep (data.limit=5000), which
+    change the documented set-up.
     """
 
 
@@ -28,14 +28,13 @@ _WORDS = click.argument("words", nargs=-1)
 @_WORDS
 @URI
 @EXPERIMENT
-@click.option("--seeds", default="1,2,3", show_default=True, help="One training of each model a seed.")
+@click.option("--seeds", default="1,2,3", show_default=True, help="Train each model once with each of these.")
 def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, seeds: str) -> None:
     """Train every model of the write-ups with each seed; the same command continues.
 
-    It is a sweep: python -m fmnist_sweep -m experiment=MODELS seed=SEEDS, and ends with that one's exit codes.
+    This runs the sweep python -m fmnist_sweep -m experiment=MODELS seed=SEEDS, and ends with its exit code.
     """
-    import shlex
-
+    from fmnist_sweep.config.commands import build_sweep_command
     from fmnist_sweep.report.documented import write_ups
 
     names, overrides = write_ups.split_words(words)
@@ -44,19 +43,11 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     numbers = ",".join(str(seed) for seed in write_ups.parse_seeds(seeds))
     store_overrides = [] if uri is None else [f"tracking.uri={uri}"]
     store_overrides += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
-    sweep = [
-        "-m",
-        "fmnist_sweep",
-        "-m",
-        f"experiment={','.join(recipes)}",
-        f"seed={numbers}",
-        *store_overrides,
-        *overrides,
-    ]
-    echo(shlex.join(["python", *sweep]))
+    arguments = ["-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *store_overrides, *overrides]
+    echo(build_sweep_command(arguments))
     echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sweep])  # noqa: S606 - no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", "fmnist_sweep", *arguments])  # noqa: S606 - no shell is wanted
 
 
 @documented.command("test")
@@ -67,8 +58,8 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
 def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, data_dir: str | None) -> None:
     """Score the write-ups' trained models on the test images, once each.
 
-    A model must first predict what was scored on its validation images. The test images are opened once for all, if
-    there is anything to score, which mlruns/test_openings.jsonl records.
+    A model must first predict its validation images as its trial did. If there is anything to score, the test images
+    are opened once for all models, and mlruns/test_openings.jsonl records it.
     """
     from fmnist_sweep.report.documented import write_ups
     from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
@@ -81,11 +72,10 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     scored_runs = write_ups.score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
     drawn_count = sum(run.is_drawn for reproduction in reproductions for run in reproduction.all_runs)
     if drawn_count:
-        echo(f"passed over, on drawn images: {drawn_count} runs")
+        echo(f"skipped, as trained on drawn images: {drawn_count} runs")
     run_count = sum(len(reproduction.all_runs) for reproduction in reproductions)
-    echo(
-        f"{len(scored_runs)} of {run_count} runs scored on the test images now; {run_count - drawn_count - len(scored_runs)} were before."
-    )
+    earlier_count = run_count - drawn_count - len(scored_runs)
+    echo(f"{len(scored_runs)} of {run_count} runs scored on the test images now; {earlier_count} were before.")
 
 
 @documented.command("render")
@@ -97,12 +87,12 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     default=Path("experiments"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the pages; made where it is missing.",
+    help="Folder of the pages; created if it is missing.",
 )
 def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, out: Path) -> None:
-    """Write a page for each write-up: what it states beside what the store's runs measured, and verdicts.
+    """Write a page for each write-up: its statements beside what the store's runs measured, with verdicts.
 
-    Nothing is trained and no test image opened. The same store gives the same bytes.
+    Nothing is trained and no test image is opened. The same store gives the same bytes.
     """
     from fmnist_sweep.report.documented import write_ups
     from fmnist_sweep.report.documented.write_up_page import WriteUpPage, render_page, write_page

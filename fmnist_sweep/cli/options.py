@@ -1,9 +1,40 @@
-"""Options that the verbs of fmnist-sweep share."""
+"""Options that several verbs of fmnist-sweep have, and the checks of them."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
+from fmnist_sweep.errors import ConfigError
+
 EXPERIMENT_NAME = "fashion-mnist"
-URI = click.option("--uri", default=None, help="The store; default: mlruns/mlflow.db below the working directory.")
-EXPERIMENT = click.option("--experiment", default=EXPERIMENT_NAME, show_default=True, help="Experiment in the store.")
+URI = click.option("--uri", default=None, help="The store. Default: mlruns/mlflow.db below the working directory.")
+EXPERIMENT = click.option("--experiment", default=EXPERIMENT_NAME, show_default=True, help="The store's experiment.")
+DATA_DIR = click.option(
+    "--data-dir",
+    default=lambda: os.environ.get("FMNIST_DATA_DIR") or None,
+    help="Folder of the data files. Default: FMNIST_DATA_DIR.",
+)
+
+
+def refuse_together(**ids: str | None) -> None:
+    """Raise ConfigError if more than one of these options is given."""
+    if sum(value is not None for value in ids.values()) > 1:
+        *others, last = [f"--{name}" for name in ids]
+        raise ConfigError(f"{', '.join(others)} and {last} exclude each other: give one of them, or none.")
+
+
+def check_new_file(option: str, path: Path | None, *, force: bool | None = None) -> None:
+    """Raise ConfigError if a file to write exists already. force: whether it may be replaced; None: it never may."""
+    if path is not None and path.exists() and not force:
+        hint = "" if force is None else ", or say --force"
+        raise ConfigError(f"{option}={path}: there is a file already; name a new one{hint}.")
+
+
+def check_new_picture(path: Path | None, *, force: bool | None = None) -> None:
+    """Raise ConfigError unless the path of --picture is one for a new PNG file."""
+    if path is not None and (path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir()):
+        raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
+    check_new_file("--picture", path, force=force)

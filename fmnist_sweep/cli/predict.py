@@ -1,4 +1,4 @@
-"""The verb `predict`: what the registered model takes pictures for."""
+"""The verb `predict`: label pictures of garments with the registered model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.cli.options import EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
@@ -30,12 +30,18 @@ _LABEL_COUNT = 10
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @URI
 @EXPERIMENT
-@click.option("--model", "address", default="models:/fashion-mnist@champion", show_default=True, help="Which version.")
 @click.option(
-    "--top", type=click.IntRange(1, _LABEL_COUNT), default=3, show_default=True, help="So many labels, likeliest first."
+    "--model", "address", default="models:/fashion-mnist@champion", show_default=True, help="The version to use."
 )
 @click.option(
-    "--picture", type=click.Path(path_type=Path), default=None, help="A new .png file: draw what the model saw."
+    "--top",
+    type=click.IntRange(1, _LABEL_COUNT),
+    default=3,
+    show_default=True,
+    help="How many labels to print, likeliest first.",
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), default=None, help="A new .png file to draw what the model saw."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def predict(
@@ -49,15 +55,14 @@ def predict(
 ) -> None:
     """Label pictures of garments with the registered model: PNG, JPEG, BMP, GIF or WEBP files of any size.
 
-    Each should show one garment on a plain background. It is brought to 28x28 pixels, bright on black, as the pictures
-    of Fashion-MNIST were; what that took is printed beneath the labels.
+    Each should show one garment on a plain background. It is converted to 28x28 pixels, bright on black, like the
+    pictures of Fashion-MNIST; what was done to it is printed beneath the labels.
     """
     from fmnist_sweep.data import photographs
     from fmnist_sweep.tracking.registry import load_version, resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
 
-    if picture is not None:
-        _check_picture(picture, len(images))
+    _check_picture(picture, len(images))
     photos = [photographs.read_photograph(path) for path in images]
     store = open_existing_store(uri, experiment)
     version = resolve_version(store, address)
@@ -73,9 +78,9 @@ def predict(
 
 
 def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> NDArray[np.float64]:
-    """A model's probabilities for pictures, (n, 10), labels in Fashion-MNIST's order.
+    """Compute a model's probabilities for pictures: (n, 10), labels in Fashion-MNIST's order.
 
-    model: takes (n, 28, 28, 1) uint8, 0..255. StoreError where it gives something else.
+    model: takes (n, 28, 28, 1) uint8, 0..255. Raises StoreError if it returns something else.
     """
     import numpy as np
 
@@ -84,8 +89,8 @@ def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> N
     )
     if outputs.shape != (len(photos), _LABEL_COUNT) or not np.isfinite(outputs).all():
         raise StoreError(
-            f"the model does not answer as Fashion-MNIST's do: expected {_LABEL_COUNT} probabilities a picture, found "
-            f"{outputs.shape[1:]} values, or some that are no numbers: name another version with --model."
+            f"the model does not label Fashion-MNIST: expected {_LABEL_COUNT} probabilities per picture, found "
+            f"{outputs.shape[1:]} values, or some that are not numbers: name another version with --model."
         )
     return outputs
 
@@ -93,7 +98,7 @@ def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> N
 def build_values(
     version: RegisteredVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
-    """What --json prints: the version that answered, and each picture's labels and what was done to it."""
+    """Build what --json prints: the version that answered, each picture's labels, and what was done to it."""
     from fmnist_sweep.data import LABELS
 
     return {
@@ -117,7 +122,7 @@ def build_values(
 
 
 def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
-    """The likeliest labels and their probabilities; of equals the first in Fashion-MNIST's order."""
+    """The likeliest labels and their probabilities; ties in Fashion-MNIST's order."""
     from fmnist_sweep.data import LABELS
 
     return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
@@ -143,14 +148,11 @@ def _read_test_accuracy(version: RegisteredVersion) -> float | None:
         return None
 
 
-def _check_picture(path: Path, count: int) -> None:
+def _check_picture(path: Path | None, count: int) -> None:
     from fmnist_sweep.report.figures.predictions import MAX_PICTURES
 
-    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--picture={path}: expected a name that ends in .png, in a folder that exists.")
-    if path.exists():
-        raise ConfigError(f"--picture={path}: there is a file already; name a new one.")
-    if count > MAX_PICTURES:
+    check_new_picture(path)
+    if path is not None and count > MAX_PICTURES:
         raise ConfigError(
             f"--picture draws at most {MAX_PICTURES} images, but was given {count}: give fewer at a time."
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, refuse_together
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError, ExitCode
 
@@ -19,7 +18,7 @@ from fmnist_sweep.errors import ConfigError, ExitCode
 @click.option("--run", "run_id", default=None, help="Promote this trial's run.")
 @click.option("--study", "study_id", default=None, help="Promote the best trial of this study.")
 @click.option("--sweep", "sweep_id", default=None, help="Promote the best trial of this sweep; default: the latest.")
-@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
+@DATA_DIR
 @click.option("--any-data", is_flag=True, help="Accept training files that by checksum are not the canonical ones.")
 @click.option("--open-again", is_flag=True, help="Open the test images a second time for the same decision.")
 def promote(
@@ -42,20 +41,20 @@ def promote(
     executor.workers=4 plan=true. Exit codes: 0 it is champion, 9 it is challenger (the evidence cannot tell whether it
     is better), 8 it is worse or was refused.
     """
+    from fmnist_sweep.config.commands import build_verb_command
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
     from fmnist_sweep.promotion.candidates import PromotionTarget
     from fmnist_sweep.promotion.context import PromotionRequest
-    from fmnist_sweep.promotion.pipeline import format_command, run_promotion
+    from fmnist_sweep.promotion.pipeline import run_promotion
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking.store import open_existing_store
 
-    if sum(option is not None for option in (run_id, study_id, sweep_id)) > 1:
-        raise ConfigError("--run, --study and --sweep exclude each other: give one of them, or none.")
+    refuse_together(run=run_id, study=study_id, sweep=sweep_id)
     _refuse_other_overrides(overrides)
     base = compose_job(["search=grid", *overrides]).config
     store = open_existing_store(uri, experiment)
-    command = format_command(sys.argv[1:])
+    command = build_verb_command(sys.argv[1:])
     request = PromotionRequest(
         PromotionTarget(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,15 +21,8 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
 _MISSING = "–"
-_UNBROKEN_COLUMNS = (
-    "version",
-    "registered (UTC)",
-    "move",
-    "time (UTC)",
-    "alias",
-    "from",
-    "to",
-)  # columns that are never wrapped
+# Never wrapped.
+_UNBROKEN_COLUMNS = frozenset(("version", "registered (UTC)", "move", "time (UTC)", "alias", "from", "to"))
 
 
 @click.command()
@@ -71,13 +63,14 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
 
     A second rollback goes back another step. fmnist-sweep history shows the steps.
     """
+    from fmnist_sweep.config.commands import build_verb_command
     from fmnist_sweep.promotion.outcome import describe_alias
     from fmnist_sweep.tracking.aliases import roll_back_champion
     from fmnist_sweep.tracking.registry import CHAMPION
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)
-    alias_move = roll_back_champion(store, to, shlex.join(["fmnist-sweep", *sys.argv[1:]]))
+    alias_move = roll_back_champion(store, to, build_verb_command(sys.argv[1:]))
     echo(describe_alias(CHAMPION, alias_move.version, alias_move.previous))
     echo(f"  {alias_move.why}")
     echo("  its file has the registered checksum and loads")

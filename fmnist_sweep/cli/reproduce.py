@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
-from fmnist_sweep.errors import ConfigError, ExitCode
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_file
+from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.text import echo
 
 
@@ -17,7 +16,7 @@ from fmnist_sweep.text import echo
 @click.argument("model", default="models:/fashion-mnist@champion")
 @URI
 @EXPERIMENT
-@click.option("--data-dir", default=lambda: os.environ.get("FMNIST_DATA_DIR") or None, help="Folder of the data files.")
+@DATA_DIR
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="New file for the model (.keras)."
 )
@@ -34,8 +33,7 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     from fmnist_sweep.tracking.registry import resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
 
-    if out is not None and out.exists():
-        raise ConfigError(f"--out={out}: there is a file already; name a new one.")
+    check_new_file("--out", out)
     store = open_existing_store(uri, experiment)
     version = resolve_version(store, model)
     record = read_version_record(version)

@@ -1,4 +1,4 @@
-"""fmnist-sweep studies: where each study stands, read from its journal alone."""
+"""The verb `studies`: how far each study is, read from its journal alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
+
+from fmnist_sweep.cli.options import URI
 from fmnist_sweep.study.folder import RunLocation, StudyFolder, list_study_folders
 from fmnist_sweep.study.journal import JournalDamaged
 from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.text import echo, make_printable
+
+
+@click.command()
+@URI
+def studies(uri: str | None) -> None:
+    """List the studies begun here: how far each is, who runs it, the command that continues it."""
+    from fmnist_sweep.tracking.store import locate_state_folder
+
+    state = locate_state_folder(uri)
+    entries = list(list_study_progress(state))
+    if not entries:
+        echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
+    for entry in entries:
+        text = make_printable(str(entry)) if isinstance(entry, JournalDamaged) else _format_progress(entry)
+        echo(f"{text}\n")
 
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """One study, as it is listed. best: the highest validation accuracy so far. where: its store and experiment."""
+    """One study, as it is listed.
+
+    trials: how many have ended, in words. best: the highest validation accuracy so far. command: continues it.
+    location: its store and experiment.
+    """
 
     name: str
     label: str
@@ -24,8 +47,20 @@ class StudyProgress:
     location: str
 
 
+def _format_progress(entry: StudyProgress) -> str:
+    best = "" if entry.best is None else f"; best validation accuracy {entry.best:.4f}"
+    return "\n  ".join(
+        (
+            f"{entry.name}  {make_printable(entry.label)}",
+            f"{make_printable(entry.state)}; {entry.trials} trials{best}",
+            make_printable(entry.location),
+            entry.command,
+        )
+    )
+
+
 def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]:
-    """Every study begun below a state folder, the oldest first; in the place of one that cannot be read, why not."""
+    """Every study begun below a state folder, the oldest first; for one that cannot be read, the reason."""
     study_folders = list_study_folders(state)
     for folder in study_folders:
         try:

@@ -18,6 +18,11 @@ def build_sweep_command(arguments: Iterable[str]) -> str:
     return mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *arguments]))
 
 
+def build_verb_command(arguments: Iterable[str]) -> str:
+    """The command `fmnist-sweep` with these arguments, quoted for a shell, without credentials."""
+    return mask_credentials(shlex.join(["fmnist-sweep", *arguments]))
+
+
 def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason: str | None, threads: int) -> str:
     """The command that trains exactly this trial again.
 

@@ -124,8 +124,3 @@ def _list_remarks(promotion: Promotion) -> list[str]:
         f"Openings of the test images recorded in {ledger.name}, these included: {count_openings(ledger)}.",
         *(f"The test accuracy of {name} itself was known before it was chosen." for name in known_names),
     ]
-
-
-def format_command(arguments: Sequence[str]) -> str:
-    """A command of fmnist-sweep as typed, with credentials in addresses masked."""
-    return mask_credentials(shlex.join(["fmnist-sweep", *arguments]))

@@ -508,7 +508,7 @@ def test_drawn_runs_are_marked_worthless_and_never_see_a_test_image(verb: Comman
     assert done.returncode == 0, done.stdout + done.stderr
     done = verb("documented", "test", "004", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "passed over, on drawn images: 2 runs" in done.stdout
+    assert "skipped, as trained on drawn images: 2 runs" in done.stdout
     assert not (tmp_path / "mlruns" / "test_openings.jsonl").exists()
     done = verb("documented", "render", "004", *small, "--out", "pages", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
