@@ -17,6 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.folders import find_conf_folder, read_recipes
 from fmnist_sweep.config.foreign import check_hydra_section, check_overrides
 from fmnist_sweep.config.hydra_errors import describe_hydra_error
@@ -24,7 +25,6 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.config.origins import ValueOrigins
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
-from fmnist_sweep.config.schema import check_config
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 

@@ -1,18 +1,18 @@
-"""What Hydra refuses to compose, in one sentence: what is wrong, and what there is instead."""
+"""Hydra's and OmegaConf's errors in one sentence: what is wrong, and what is allowed instead."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.config.folders import find_conf_folder, read_option
 from fmnist_sweep.config.keys import find_value
+from fmnist_sweep.config.refusals import suggest_closest
 
 
 def describe_hydra_error(error: BaseException) -> str:
-    """A Hydra or OmegaConf error as one sentence: what is wrong, and what there is instead."""
+    """Describe an error of Hydra or OmegaConf: what is wrong, and what is allowed instead."""
     text = str(error).partition("Config search path")[0]
     override = getattr(error, "override", None)
     if override is not None:
@@ -54,15 +54,14 @@ def _describe_unreadable(override: str, text: str) -> str:
 
 def _describe_unknown_option(source: str, group: str, option: str, allowed: Sequence[str]) -> str:
     place = "command line" if source == "config" else f"{source}.yaml"
-    close_matches = difflib.get_close_matches(option, allowed, n=1)
-    hint = f"did you mean {group}={close_matches[0]}? " if close_matches else ""
+    hint = suggest_closest(option, allowed, f"{group}=")
     return f"{group}={option} ({place}): no such option; {hint}allowed: {', '.join(allowed)}."
 
 
 def _describe_unknown_key(key: str, full_key: str, override: str) -> str:
     """The message for an override of a key that the composed config does not have.
 
-    key: as typed; full_key: the one that is missing, below `key` where a mapping was typed; written: with its value.
+    key: as typed. full_key: the missing one, which is below `key` if a mapping was typed. override: as typed.
     """
     if full_key.startswith(f"{key}."):
         return _describe_other_kind(key, override.partition("=")[2])
@@ -77,13 +76,12 @@ def _describe_unknown_key(key: str, full_key: str, override: str) -> str:
         top = group.split(".")[0]
         options = ", ".join(f"{top}={option}" for option in _list_options_with(key))
         return f"{override} (command line): the chosen {top} has no such key; it belongs to {options}."
-    close_matches = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"did you mean {f'{group}.' if group else ''}{close_matches[0]}? " if close_matches else ""
+    hint = suggest_closest(name, allowed, f"{group}." if group else "")
     return f"{override} (command line): unknown key; {hint}allowed: {', '.join(allowed)}."
 
 
 def _describe_other_kind(key: str, value: str) -> str:
-    """The message for a value that does not fit into the mapping it is to change."""
+    """The message for a value that does not fit into the mapping that it would change."""
     return (
         f"{key}={value} (command line): {key} is a mapping of another kind; to replace it whole, "
         f"give '~{key}' '+{key}={value}'."
@@ -91,7 +89,7 @@ def _describe_other_kind(key: str, value: str) -> str:
 
 
 def _list_keys(group: str) -> list[str]:
-    """What stands below a dotted key in the configs, over all options of its group."""
+    """The keys below a dotted key, over all options of its group."""
     if not group:
         groups = sorted(path.name for path in find_conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
         return [*groups, "experiment", "seed", "plan", "fresh"]

@@ -1,4 +1,4 @@
-"""Identity: what a study is, what it is called, and the command that repeats a trial of it."""
+"""What a study is and what it is called: its id, its label, the names of its trials."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _RESULTS_FORMAT = 1
 
 @dataclass(frozen=True)
 class Study:
-    """A job whose data and precision are known: named by its content.
+    """A job whose data and precision are known, named by its content.
 
-    label: what sets it apart from the other studies of its sweep.
+    id: a hash of `identity`, all that decides its results. label: what sets it apart from the other studies of its
+    sweep. settings: what a trial is made of, tunables included.
     """
 
     id: str
@@ -35,12 +36,12 @@ class Study:
 
     @property
     def tuned_keys(self) -> list[str]:
-        """The dotted keys of what is searched."""
+        """The dotted keys of the tunables."""
         return [name for name, _ in tunable.find_tunables(self.settings)]
 
 
 def identify_study(job: Job, label: str, settings: Mapping[str, Any], data_sha256: str) -> Study:
-    """A study and its id: a short hash of all that decides its results, and of nothing else."""
+    """Name a job by a short hash of all that decides its results, and of nothing else."""
     identity = {
         "format": _RESULTS_FORMAT,
         "settings": settings,
@@ -58,19 +59,19 @@ def identify_study(job: Job, label: str, settings: Mapping[str, Any], data_sha25
 
 
 def hash_content(content: object) -> str:
-    """Twelve hexadecimal digits that name a JSON-able content, whatever the order of its keys."""
+    """Hash JSON-able content, whatever the order of its keys, to twelve hexadecimal digits."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 @cache
 def read_library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a result."""
+    """Read the versions of the libraries that can change a result."""
     return {name: version(name) for name in _RESULT_LIBRARIES}
 
 
 def label_studies(jobs: Sequence[Job]) -> list[str]:
-    """What sets each study of a sweep apart: the values of the overrides in which they differ."""
+    """Label each study of a sweep by the values of the overrides that it does not share with all others."""
     common_overrides = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
     study_labels = []
     for job in jobs:
@@ -112,7 +113,7 @@ def _format_setting(key: str, value: object) -> str:
 
 
 def make_trial_name(label: str, values: Mapping[str, Any], epochs: int | None) -> str:
-    """What a trial is called wherever it is shown: its study, and the values it was given."""
+    """The name of a trial wherever it is shown: its study's label, and the values of its tunables."""
     positions = {key: position for position, key in enumerate(("model.conv_layers", "model.filters"))}
     keys = sorted(values, key=lambda key: positions.get(key, len(positions)))
     parts = [label, *(_format_setting(key, _format_short(values[key])) for key in keys)]

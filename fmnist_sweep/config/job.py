@@ -10,7 +10,7 @@ from fmnist_sweep.config.schema import Config
 
 @dataclass(frozen=True)
 class RunKinds:
-    """What the runs of a command, of its jobs and of their trainings are, as their tag fmnist.kind says."""
+    """The values of the tag fmnist.kind for the runs of a command, of its jobs and of their trainings."""
 
     sweep: str
     study: str
@@ -18,9 +18,7 @@ class RunKinds:
 
 
 SEARCH = RunKinds("sweep", "study", "trial")
-
-
-# A finalist's one configuration, trained again with fresh seeds.
+# One configuration, a finalist's, trained again with fresh seeds.
 CONFIRMATION = RunKinds("promotion", "finalist", "confirmation")
 
 
@@ -28,9 +26,9 @@ CONFIRMATION = RunKinds("promotion", "finalist", "confirmation")
 class Job:
     """One composed config, before its data is read.
 
-    overrides: as typed, for this job alone. choices: the option of each config group. flags: Hydra's own that it needs.
-    label: what it is called, where that is not to be made of what sets it apart. command: that continues it, where that
-    is no plain sweep. marks: tags of its trials' runs beside the usual ones.
+    overrides: as typed, for this job alone. choices: the option of each config group. flags: options of Hydra that
+    composing it takes. label: its name, if that is not to be made of its overrides. command: continues it, if it is
+    not a plain sweep. extra_tags: of its trials' runs, beside the usual ones.
     """
 
     config: Config

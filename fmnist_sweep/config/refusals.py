@@ -1,4 +1,4 @@
-"""What a config refuses, in one sentence: the key, the value, what is allowed, and where it was written."""
+"""What a schema refuses, in one sentence: the key, the value, what is allowed, and where it was written."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError
 from fmnist_sweep.config.overrides import format_override_value
 from fmnist_sweep.search import tunable
 
-# From a dotted key to the words that say where its value was written.
+# Takes a dotted key; says where its value was written.
 Locator = Callable[[str], str]
 
 
 def describe_validation_error(
     section: str, value: Mapping[str, Any], schema: type[BaseModel], error: ValidationError, locate: Locator
 ) -> str:
-    """The first mistake, and how many more there are."""
+    """Describe the first mistake, and say how many more there are."""
     errors = error.errors(include_url=False)
     first = errors[0]
     path = _find_real_keys([str(part) for part in first["loc"]], value)
@@ -45,7 +45,7 @@ def describe_validation_error(
 
 
 def _find_real_keys(path: Iterable[str], value: Any) -> list[str]:
-    """The part of an error's path that is in the config; pydantic adds names of union members to it."""
+    """The part of an error's path that is in the config; pydantic adds the names of union members."""
     keys = []
     has_missing = False
     for part in path:
@@ -62,7 +62,7 @@ def _find_real_keys(path: Iterable[str], value: Any) -> list[str]:
 
 
 def _find_subschema(schema: Mapping[str, Any], path: Sequence[str], value: Any) -> tuple[Mapping[str, Any], Any]:
-    """The part of a JSON schema that describes what stands at a path, and that value itself (None: missing)."""
+    """The part of a JSON schema for a path, and the value at that path (None: missing)."""
     definitions = schema.get("$defs", {})
     for part in path:
         inner_schema = _find_inner_schema(schema, value)
@@ -77,7 +77,7 @@ def _find_subschema(schema: Mapping[str, Any], path: Sequence[str], value: Any) 
 
 
 def _find_inner_schema(schema: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
-    """The schema that names the keys or items of a value: that of its kind, for a tunable."""
+    """The schema of a value's keys or items: for a tunable, that of its kind."""
     if tunable.is_tunable(value) and str(value[tunable.TUNE_KEY]) in tunable.TUNABLE_KINDS:
         return tunable.TUNABLE_KINDS[str(value[tunable.TUNE_KEY])].model_json_schema()
     options = schema.get("anyOf", [schema])
@@ -85,7 +85,7 @@ def _find_inner_schema(schema: Mapping[str, Any], value: Any) -> Mapping[str, An
 
 
 def _inline_definitions(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with the definitions it refers to written out."""
+    """A schema in which the definitions that it refers to are written out."""
     name = schema.get("$ref", "").rpartition("/")[2]
     if name:
         schema = {**definitions[name], **{key: schema[key] for key in schema if key != "$ref"}}
@@ -95,7 +95,7 @@ def _inline_definitions(schema: Mapping[str, Any], definitions: Mapping[str, Any
 
 
 def _describe_schema(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """Say in words what a JSON schema allows."""
     tunable_text = ", or a mapping with the key tune" if schema.get("tunable") else ""
     if "anyOf" in schema:
         return " or ".join(_describe_schema(option) for option in schema["anyOf"]) + tunable_text
@@ -138,6 +138,12 @@ def _join_values(values: Sequence[Any]) -> str:
 
 
 def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
-    close_matches = difflib.get_close_matches(key, list(allowed), n=1)
-    hint = f"did you mean {close_matches[0]}? " if close_matches else ""
-    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
+    """Say that a key is unknown, which one may be meant, and which there are."""
+    allowed = list(allowed)
+    return f"unknown key; {suggest_closest(key, allowed)}allowed: {', '.join(allowed)}"
+
+
+def suggest_closest(name: str, allowed: Iterable[str], prefix: str = "") -> str:
+    """The question whether the allowed name most like this one is meant, or nothing; prefix: written before it."""
+    close_matches = difflib.get_close_matches(name, list(allowed), n=1)
+    return f"did you mean {prefix}{close_matches[0]}? " if close_matches else ""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.config.overrides import is_override_of
-from fmnist_sweep.config.schema import Config, check_config
+from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking.names import (
     CONFIG_FILE,

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.compose import compose_data, compose_job
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
 from fmnist_sweep.config.origins import ValueOrigins
-from fmnist_sweep.config.schema import Config, check_config
+from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import tunable
 from fmnist_sweep.search.ask_and_tell import ORACLES

@@ -1,0 +1,201 @@
+"""Checks a composed config against its schema before anything is created.
+
+A group that names a function (a builder, an optimizer, an oracle, a schedule) has that function's keyword-only
+parameters as its schema, so that an argument is described in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ValidationError, create_model
+
+from fmnist_sweep.config.overrides import format_override_value
+from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
+from fmnist_sweep.config.schema import (
+    EXECUTORS,
+    ROOT_KEYS,
+    SECTIONS,
+    STRICT,
+    CheckpointConfig,
+    Config,
+    PromoteConfig,
+    SearchConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.search.ask_and_tell import ORACLES
+from fmnist_sweep.search.tunable import TUNABLE, is_tunable
+from fmnist_sweep.training.models import BUILDERS, Regularization
+from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
+
+_Entry = TypeVar("_Entry")
+
+
+def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
+    """Check a composed mapping. Raises ConfigError: the key, its value, what is allowed, where it was written."""
+    _refuse_targets(raw, locate)
+    for key in raw:
+        if key not in ROOT_KEYS:
+            reason = describe_unknown_key(key, ROOT_KEYS)
+            raise ConfigError(f"{key}={format_override_value(raw[key])} ({locate(key)}): {reason}.")
+    sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
+    values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
+    train = values["train"]
+    train["schedule"] = _check_section(
+        "train.schedule", _check_mapping("train.schedule", train["schedule"], locate), locate
+    )
+    oracle_keys = set(_make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    config = Config(
+        data=DataConfig(**values["data"]),
+        settings={
+            "model": values["model"],
+            "optimizer": values["optimizer"],
+            "regularization": values["regularization"],
+            "train": train,
+            "seed": _check_seed(raw.get("seed"), locate),
+        },
+        search=SearchConfig(**values["search"]),
+        oracle={key: values["search"][key] for key in sorted(oracle_keys)},
+        executor=EXECUTORS[values["executor"]["name"]](**values["executor"]),
+        tracking=TrackingConfig(**values["tracking"]),
+        checkpoint=CheckpointConfig(**values["checkpoint"]),
+        promote=PromoteConfig(**values["promote"]),
+        fresh=_check_flag("fresh", raw.get("fresh"), locate),
+        plan=_check_flag("plan", raw.get("plan"), locate),
+    )
+    _refuse_tuned_epochs_in_hyperband(config, locate)
+    _refuse_watching_trained_images(config, locate)
+    return config
+
+
+@cache
+def _make_function_schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
+    """A schema of the keyword-only parameters of a function, each fixed or tunable; `name`: the key that names it."""
+    fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "regularization":
+            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], ...)
+    return create_model(function.__name__, __config__=STRICT, **fields)
+
+
+@cache
+def _make_regularization_schema() -> type[BaseModel]:
+    hints = get_type_hints(Regularization, include_extras=True)
+    fields: dict[str, Any] = {key: (Annotated[hint, TUNABLE], ...) for key, hint in hints.items()}
+    return create_model("regularization", __config__=STRICT, **fields)
+
+
+@cache
+def _make_search_schema(name: str) -> type[BaseModel]:
+    oracle_fields = {
+        key: (field.annotation, field) for key, field in _make_function_schema(ORACLES[name]).model_fields.items()
+    }
+    common_fields = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
+    fields: dict[str, Any] = {**common_fields, **oracle_fields}
+    return create_model("search", __config__=STRICT, **fields)
+
+
+def _choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> type[BaseModel]:
+    """The schema of one section of a raw config."""
+    match section:
+        case "data":
+            return DataConfig
+        case "model":
+            return _make_function_schema(_look_up(BUILDERS, "model.builder", value.get("builder"), locate), "builder")
+        case "optimizer":
+            return _make_function_schema(_look_up(OPTIMIZERS, "optimizer.name", value.get("name"), locate), "name")
+        case "train.schedule":
+            return _make_function_schema(_look_up(SCHEDULES, "train.schedule.name", value.get("name"), locate), "name")
+        case "regularization":
+            return _make_regularization_schema()
+        case "train":
+            return TrainConfig
+        case "search":
+            _look_up(ORACLES, "search.name", value.get("name"), locate)
+            return _make_search_schema(value["name"])
+        case "promote":
+            return PromoteConfig
+        case "executor":
+            return _look_up(EXECUTORS, "executor.name", value.get("name"), locate)
+        case "checkpoint":
+            return CheckpointConfig
+        case _:
+            return TrackingConfig
+
+
+def _look_up(registry: Mapping[str, _Entry], key: str, name: Any, locate: Locator) -> _Entry:
+    """The entry that `name`, the value of a key, stands for."""
+    if not isinstance(name, str) or name not in registry:
+        allowed = ", ".join(registry)
+        raise ConfigError(f"{key}={format_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
+    return registry[name]
+
+
+def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{section}={format_override_value(value)} ({locate(section)}): expected a group's settings.")
+    return value
+
+
+def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> dict[str, Any]:
+    schema = _choose_schema(section, value, locate)
+    try:
+        return schema.model_validate(dict(value)).model_dump(warnings=False)
+    except ValidationError as error:
+        raise ConfigError(describe_validation_error(section, value, schema, error, locate)) from None
+
+
+def _check_seed(value: Any, locate: Locator) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ConfigError(
+            f"seed={format_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
+        )
+    return value
+
+
+def _check_flag(key: str, value: Any, locate: Locator) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={format_override_value(value)} ({locate(key)}): expected true or false.")
+    return value
+
+
+def _refuse_targets(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> None:
+    """Refuse, at any depth, a key that names code to import: a config is data."""
+    for key, value in raw.items():
+        path = f"{prefix}{key}"
+        if key == "_target_":
+            raise ConfigError(
+                f"{path}={format_override_value(value)} ({locate(path)}): a config names no code; remove it."
+            )
+        if isinstance(value, Mapping):
+            _refuse_targets(value, locate, f"{path}.")
+
+
+def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:
+    epochs = config.settings["train"]["epochs"]
+    if config.search.name == "hyperband" and is_tunable(epochs):
+        raise ConfigError(
+            f"train.epochs={format_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the "
+            "epochs of each trial; give the greatest number of them as a plain number."
+        )
+
+
+def _refuse_watching_trained_images(config: Config, locate: Locator) -> None:
+    train = config.settings["train"]
+    if not config.data.include_validation:
+        return
+    for key, watches in {
+        "train.early_stopping": bool(train["early_stopping"]),
+        "train.schedule": train["schedule"]["name"] == "plateau",
+    }.items():
+        if watches:
+            raise ConfigError(
+                f"data.include_validation=true ({locate('data.include_validation')}): {key} ({locate(key)}) goes by "
+                "validation images, which say nothing once they are trained on; fix the epochs and choose another one."
+            )
