@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import configure_log
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -55,7 +56,7 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
     configs = _compose_configs(options, folder)
     if not configs:
         raise ConfigError("these overrides describe no job: a glob matches no option of its group.")
-    configure_log(configs[-1].hydra.job_logging, configs[-1].hydra.verbose)  # silence libraries, as conf/ says
+    _set_log_levels(configs[-1].hydra.verbose)
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
     return [replace(check_job(config), flags=flags) for config in configs]
 
@@ -96,6 +97,14 @@ def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
     return [[*hydra_overrides, *combination] for combination in itertools.product(*choices.values())]
+
+
+def _set_log_levels(verbose: Any) -> None:
+    """Let libraries log errors only, but everything for hydra.verbose: true, or the names of loggers."""
+    logging.getLogger().setLevel(logging.ERROR)
+    names = [None] if verbose is True else [verbose] if isinstance(verbose, str) else verbose or []
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
 
 
 def _answer_question(arguments: Sequence[str], options: argparse.Namespace, folder: Path | None) -> None:

@@ -146,7 +146,7 @@ def test_a_model_of_something_else_is_refused() -> None:
     import keras
 
     other = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    with pytest.raises(StoreError, match=r"expected 10 probabilities a picture, found \(3,\) values"):
+    with pytest.raises(StoreError, match=r"expected 10 probabilities per picture, found \(3,\) values"):
         predict_probabilities(other, _photographs(2))
 
 
