@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.table import Condition, TableError, encode_table, filter_rows, parse_condition
+from fmnist_sweep.cli.options import check_new_file
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
 
@@ -54,8 +55,7 @@ def export_table(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
         raise ConfigError(f"--export={path}: expected a name that ends in {', '.join(ENDINGS)}.")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--export={path}: expected a file in a folder that exists.")
-    if path.exists() and not force:
-        raise ConfigError(f"--export={path}: there is a file already; name a new one, or say --force.")
+    check_new_file("--export", path, force=force)
     try:
         write_file_atomically(path, encode_table(frame, ending))
     except OSError as error:

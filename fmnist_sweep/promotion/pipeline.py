@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from fmnist_sweep.promotion.opening import collect_opening_names, count_openings
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.sweep.run import run_sweep
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.registry import CHAMPION
 from fmnist_sweep.tracking.store_lock import lock_registry, lock_test_images
