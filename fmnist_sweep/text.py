@@ -104,3 +104,8 @@ def format_mean(mean: float, sd: float | None, n: int, decimals: int = 4) -> str
     """A mean, the sd of a single value and the count as in `0.9123 ± 0.0021 (n=3)`; a count of 1 has no sd."""
     spread = "" if sd is None else f" ± {sd:,.{decimals}f}"
     return f"{mean:,.{decimals}f}{spread} (n={n})"
+
+
+def shorten_text(text: str, max_length: int) -> str:
+    """A text of at most this length; one that was cut ends with …"""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

@@ -11,8 +11,8 @@ from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
-from fmnist_sweep.tracking.runs import RunInfo, describe_platform
-from fmnist_sweep.training.environment import describe_machine, read_source_commit
+from fmnist_sweep.tracking.runs import RunInfo
+from fmnist_sweep.training.environment import describe_machine, describe_platform, read_source_commit
 
 _MAX_NAME_LENGTH, _MAX_IDENTITY_LENGTH = 250, 5000
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.text import format_utc_now, mask_credentials
+from fmnist_sweep.text import format_utc_now, mask_credentials, shorten_text
 from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
@@ -26,7 +26,6 @@ from fmnist_sweep.tracking.registry import (
     load_version,
     map_aliases,
     resolve_version,
-    shorten_text,
 )
 from fmnist_sweep.tracking.runs import get_user_name
 from fmnist_sweep.tracking.store_lock import lock_registry

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, hash_file, load_keras_file
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
@@ -93,11 +94,6 @@ def _build_version(version: ModelVersion) -> RegisteredVersion:
         description=version.description or "",
         created=version.creation_timestamp,
     )
-
-
-def shorten_text(text: str, max_length: int) -> str:
-    """A text of at most this length; one that was cut ends with …"""
-    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -269,8 +268,3 @@ def close_parent_run(
     entries = _build_metrics(metrics, ended, step=step)
     store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
     store.client.set_terminated(run_id, status, ended)
-
-
-def describe_platform() -> dict[str, str]:
-    """The versions of Python and of the platform, for the tags of a parent run."""
-    return {"python": platform.python_version(), "platform": platform.platform(terse=True)}
