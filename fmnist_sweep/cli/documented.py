@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, EXPERIMENT_NAME, URI
+from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.text import echo
+from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
 
 @click.group()
@@ -42,7 +43,7 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     recipes = [recipe for write_up in selection for recipe in write_up.figures]
     numbers = ",".join(str(seed) for seed in write_ups.parse_seeds(seeds))
     store_overrides = [] if uri is None else [f"tracking.uri={uri}"]
-    store_overrides += [] if experiment == EXPERIMENT_NAME else [f"tracking.experiment={experiment}"]
+    store_overrides += [] if experiment == DEFAULT_EXPERIMENT else [f"tracking.experiment={experiment}"]
     arguments = ["-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *store_overrides, *overrides]
     echo(build_sweep_command(arguments))
     echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")

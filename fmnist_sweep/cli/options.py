@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
-EXPERIMENT_NAME = "fashion-mnist"
 URI = click.option("--uri", default=None, help="The store. Default: mlruns/mlflow.db below the working directory.")
-EXPERIMENT = click.option("--experiment", default=EXPERIMENT_NAME, show_default=True, help="The store's experiment.")
+EXPERIMENT = click.option("--experiment", default=DEFAULT_EXPERIMENT, show_default=True, help="The store's experiment.")
 DATA_DIR = click.option(
     "--data-dir",
     default=lambda: os.environ.get("FMNIST_DATA_DIR") or None,

@@ -19,6 +19,7 @@ from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, refuse_full
 from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
 from fmnist_sweep.sweep.session import Session
 from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
+from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 from fmnist_sweep.tracking.store import build_default_uri, is_server, resolve_store_uri
 
 
@@ -94,7 +95,7 @@ def _suggest_commands(session: Session, records: Sequence[TrialRecord]) -> None:
     uri = mask_credentials(store.uri)
     store_options = {
         "--uri": None if store.uri == build_default_uri() else uri,
-        "--experiment": None if store.experiment_name == "fashion-mnist" else store.experiment_name,
+        "--experiment": None if store.experiment_name == DEFAULT_EXPERIMENT else store.experiment_name,
     }
     folder = session.plan[0].config.data.dir
     data_options = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}

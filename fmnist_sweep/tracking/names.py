@@ -84,6 +84,9 @@ SOURCE_TYPE_TAG: Final = "mlflow.source.type"
 USER_TAG: Final = "mlflow.user"
 NOTE_TAG: Final = "mlflow.note.content"
 
+# The experiment of a store unless another is named.
+DEFAULT_EXPERIMENT: Final = "fashion-mnist"
+
 # The registered model.
 MODEL_NAME: Final = "fashion-mnist"
 MOVE_TAG_PREFIX: Final = "fmnist.move."  # a move of an alias, with its number appended
