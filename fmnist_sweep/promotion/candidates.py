@@ -19,7 +19,7 @@ from fmnist_sweep.tracking.names import (
     SWEEP_ID_TAG,
 )
 from fmnist_sweep.tracking.predictions import read_intact_predictions
-from fmnist_sweep.tracking.queries import StoredRun, list_ended_sweeps, read_run, search_runs
+from fmnist_sweep.tracking.queries import StoredRun, is_id, list_ended_sweeps, read_run, search_runs
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials, read_trials_of_journals
 
 if TYPE_CHECKING:
@@ -159,6 +159,6 @@ def check_id(identifier: str) -> str:
 
     Errors: PromotionRefused.
     """
-    if not (identifier.isascii() and identifier.isalnum()):
+    if not is_id(identifier):
         raise PromotionRefused(f"{identifier!r} is no id: expected letters and digits, as the UI shows them.")
     return identifier

@@ -17,7 +17,7 @@ from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.predictions import read_intact_predictions
-from fmnist_sweep.tracking.queries import StoredRun, list_newest_runs
+from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trial_data import load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials_of_journals
@@ -107,14 +107,14 @@ def rebuild_report(
 
 def _read_id(tags: Mapping[str, str]) -> str:
     identifier = tags[ID_TAGS[tags[KIND_TAG]]]
-    if not identifier.isalnum():  # it becomes a file's name, and whoever may write to the store can set it
+    if not is_id(identifier):  # it becomes a file's name, and whoever may write to the store can set it
         raise ConfigError(f"{identifier!r} is no id of a {tags[KIND_TAG]}, though the store says so: name another one.")
     return identifier
 
 
 def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -> StoredRun:
     kind, requested_id = ("study", study_id) if study_id is not None else ("sweep", sweep_id)
-    if requested_id is not None and not requested_id.isalnum():
+    if requested_id is not None and not is_id(requested_id):
         raise ConfigError(
             f"--{kind}={requested_id}: an id has letters and digits only; fmnist-sweep studies lists them."
         )

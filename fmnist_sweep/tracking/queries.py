@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 1000
 
 
+def is_id(text: str) -> bool:
+    """Whether a text may be an id: ASCII letters and digits, which change no condition or path that they are put in."""
+    return text.isascii() and text.isalnum()
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """A run as the store has it.

@@ -11,7 +11,7 @@ from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, STUDY_ID_TAG, SWEEP_ID_TAG, TRIAL_ID_TAG
 from fmnist_sweep.tracking.predictions import Predictions, read_predictions
-from fmnist_sweep.tracking.queries import list_newest_runs
+from fmnist_sweep.tracking.queries import is_id, list_newest_runs
 from fmnist_sweep.tracking.trials import (
     StoredTrial,
     find_similar_trials,
@@ -64,7 +64,7 @@ def _read_study(store: Store, study: str, kinds: Sequence[str]) -> list[StoredTr
 
 
 def _check_identifier(identifier: str) -> str:
-    if not identifier.isalnum():
+    if not is_id(identifier):
         raise ConfigError(f"{identifier!r} is no id: expected letters and digits, as fmnist-sweep compare shows them.")
     return identifier
 
