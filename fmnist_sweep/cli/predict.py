@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI, check_new_picture
+from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.data.photographs import Photograph
     from fmnist_sweep.tracking.registry import RegisteredVersion
 
-_LABEL_COUNT = 10
+_LABEL_COUNT = len(LABELS)
 
 
 @click.command()
@@ -31,7 +32,7 @@ _LABEL_COUNT = 10
 @URI
 @EXPERIMENT
 @click.option(
-    "--model", "address", default="models:/fashion-mnist@champion", show_default=True, help="The version to use."
+    "--model", "address", default=f"models:/{MODEL_NAME}@champion", show_default=True, help="The version to use."
 )
 @click.option(
     "--top",
@@ -99,8 +100,6 @@ def build_values(
     version: RegisteredVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
     """Build what --json prints: the version that answered, each picture's labels, and what was done to it."""
-    from fmnist_sweep.data import LABELS
-
     return {
         "model": {
             "name": MODEL_NAME,
@@ -123,8 +122,6 @@ def build_values(
 
 def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
     """The likeliest labels and their probabilities; ties in Fashion-MNIST's order."""
-    from fmnist_sweep.data import LABELS
-
     return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
 
 
