@@ -356,6 +356,14 @@ def test_every_link_of_a_page_leads_somewhere_and_the_index_has_every_page() -> 
         assert f"({page.name})" in index, page.name
 
 
+def test_every_file_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        for path in re.findall(
+            r"`((?:tests|fmnist_sweep|conf|deploy|benchmarks)/[\w./]+)`", page.read_text(encoding="utf-8")
+        ):
+            assert "NAME" in path or "OPTION" in path or (ROOT / path).exists(), f"{page}: {path}"
+
+
 def test_the_architecture_names_every_room_and_module() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     for room in ROOMS:
