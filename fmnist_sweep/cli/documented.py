@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.config.overrides import parse_override_key
+from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
+
+
+def _split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide words into names of write-ups and overrides. Errors: ConfigError for what an option of the verb says."""
+    overrides = [word for word in arguments if "=" in word]
+    options = {
+        "seed": "--seeds",
+        "tracking.uri": "--uri",
+        "tracking.experiment": "--experiment",
+        "experiment": "NUMBER",
+    }
+    for override in overrides:
+        key = parse_override_key(override)
+        if key in options:
+            raise ConfigError(f"{override}: say it with {options[key]} here.")
+    return [word for word in arguments if "=" not in word], overrides
+
+
+def _parse_seeds(text: str) -> list[int]:
+    """Parse the value of --seeds, such as 1,2,3. Errors: ConfigError."""
+    seeds = [int(word) for word in text.split(",") if word.strip().isdecimal()]
+    if len(seeds) != len(text.split(",")) or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"--seeds={text}: expected different whole numbers with commas between them, such as 1,2,3.")
+    return seeds
 
 
 @click.group()
@@ -36,12 +63,12 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     This runs the sweep python -m fmnist_sweep -m experiment=MODELS seed=SEEDS, and ends with its exit code.
     """
     from fmnist_sweep.config.commands import build_sweep_command
-    from fmnist_sweep.report.documented import write_ups
+    from fmnist_sweep.report.documented.write_ups import read_write_ups
 
-    names, overrides = write_ups.split_words(words)
-    selection = write_ups.read_write_ups(names)
+    names, overrides = _split_words(words)
+    selection = read_write_ups(names)
     recipes = [recipe for write_up in selection for recipe in write_up.figures]
-    numbers = ",".join(str(seed) for seed in write_ups.parse_seeds(seeds))
+    numbers = ",".join(str(seed) for seed in _parse_seeds(seeds))
     store_overrides = [] if uri is None else [f"tracking.uri={uri}"]
     store_overrides += [] if experiment == DEFAULT_EXPERIMENT else [f"tracking.experiment={experiment}"]
     arguments = ["-m", f"experiment={','.join(recipes)}", f"seed={numbers}", *store_overrides, *overrides]
@@ -62,15 +89,17 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     A model must first predict its validation images as its trial did. If there is anything to score, the test images
     are opened once for all models, and mlruns/test_openings.jsonl records it.
     """
-    from fmnist_sweep.report.documented import write_ups
+    from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
+    from fmnist_sweep.report.documented.test_images import score_write_ups
+    from fmnist_sweep.report.documented.write_ups import read_write_ups
     from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
 
-    names, overrides = write_ups.split_words(words)
-    selection = write_ups.read_write_ups(names)
+    names, overrides = _split_words(words)
+    selection = read_write_ups(names)
     store = open_existing_store(uri, experiment)
-    trials = write_ups.read_finished_trials(store)
-    reproductions = [write_ups.find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
-    scored_runs = write_ups.score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
+    trials = read_finished_trials(store)
+    reproductions = [find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
+    scored_runs = score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
     drawn_count = sum(run.is_drawn for reproduction in reproductions for run in reproduction.all_runs)
     if drawn_count:
         echo(f"skipped, as trained on drawn images: {drawn_count} runs")
@@ -95,15 +124,16 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
 
     Nothing is trained and no test image is opened. The same store gives the same bytes.
     """
-    from fmnist_sweep.report.documented import write_ups
-    from fmnist_sweep.report.documented.write_up_page import WriteUpPage, render_page, write_page
+    from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
+    from fmnist_sweep.report.documented.write_up_page import read_page, render_page, write_page
+    from fmnist_sweep.report.documented.write_ups import read_write_ups
     from fmnist_sweep.tracking.store import open_existing_store
 
-    names, overrides = write_ups.split_words(words)
-    selection = write_ups.read_write_ups(names)
+    names, overrides = _split_words(words)
+    selection = read_write_ups(names)
     store = open_existing_store(uri, experiment)
-    trials = write_ups.read_finished_trials(store)
+    trials = read_finished_trials(store)
     for write_up in selection:
-        reproduction = write_ups.find_write_up_runs(store, trials, write_up, overrides)
-        page = render_page(WriteUpPage(store, write_up, reproduction, overrides))
+        reproduction = find_write_up_runs(store, trials, write_up, overrides)
+        page = render_page(read_page(store, write_up, reproduction, overrides))
         echo(f"{write_page(out, write_up.name, page)}: {len(reproduction.all_runs)} runs")

@@ -14,6 +14,7 @@ from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -128,7 +129,7 @@ def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str
 def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
     """Counts of true (down) against predicted (across) labels; the colour follows the root of the share of the row."""
     counts = np.asarray(matrix, dtype=np.int64)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share = compute_row_shares(counts)
     figure = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
     figure.add_heatmap(
         z=np.sqrt(share).round(4).tolist(),

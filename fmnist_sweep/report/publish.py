@@ -121,9 +121,9 @@ def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -
     tags = {KIND_TAG: kind} | ({ID_TAGS[kind]: requested_id} if requested_id is not None else {})
     runs = list_newest_runs(store, tags, 1)
     if not runs:
+        missing = kind if requested_id is None else f"{kind} {requested_id}"
         raise ConfigError(
-            f"{mask_credentials(store.uri)} has no {kind}{'' if requested_id is None else f' {requested_id}'}: fmnist-sweep studies lists "
-            "what was begun here."
+            f"{mask_credentials(store.uri)} has no {missing}: fmnist-sweep studies lists what was begun here."
         )
     return runs[0]
 

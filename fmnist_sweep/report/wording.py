@@ -144,10 +144,10 @@ def describe_importance(findings: Findings) -> str:
     if importances.no_ranking_reason is not None:
         return importances.no_ranking_reason
     return (
-        f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the variance of the "
-        "accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a setting, "
-        f"alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other trials. "
-        "A bar that reaches 0 is no evidence."
+        f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the variance "
+        "of the accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a setting, "
+        f"alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other "
+        "trials. A bar that reaches 0 is no evidence."
     )
 
 
@@ -245,7 +245,7 @@ def describe_calibration(calibration: Calibration) -> str:
         verdict = f"too {'sure of itself' if calibration.overconfidence > 0 else 'cautious'}"
     return (
         f"Mean confidence is {calibration.confidence:.4f} where {calibration.accuracy.value:.4f} of the images are "
-        f"right: {verdict}. The expected calibration error is {calibration.ece:.4f}; a perfectly calibrated model would "
-        f"show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score {calibration.brier:.4f}, "
+        f"right: {verdict}. The expected calibration error is {calibration.ece:.4f}; a perfectly calibrated model "
+        f"would show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score {calibration.brier:.4f}, "
         f"negative log-likelihood {calibration.nll:.4f}."
     )

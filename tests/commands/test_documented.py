@@ -23,19 +23,18 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.report.documented.rules import is_credible, judge_figure
-from fmnist_sweep.report.documented.write_up_page import WriteUpPage, render_page
-from fmnist_sweep.report.documented.write_ups import (
+from fmnist_sweep.report.documented.recipe_results import read_validation_predictions
+from fmnist_sweep.report.documented.recipe_runs import (
     RecipeRun,
-    StatedFigure,
-    WriteUp,
     WriteUpRuns,
     compose_recipe,
     find_write_up_runs,
     read_finished_trials,
-    read_write_ups,
-    score_write_ups,
 )
+from fmnist_sweep.report.documented.rules import is_credible, judge_figure
+from fmnist_sweep.report.documented.test_images import score_write_ups
+from fmnist_sweep.report.documented.write_up_page import read_page, render_page
+from fmnist_sweep.report.documented.write_ups import StatedFigure, WriteUp, read_write_ups
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
@@ -203,7 +202,7 @@ class Written:
     def page(self, number: str, overrides: Sequence[str] = ()) -> str:
         (write_up,) = read_write_ups([number])
         found = find_write_up_runs(self.store, read_finished_trials(self.store), write_up, overrides)
-        return render_page(WriteUpPage(self.store, write_up, found, overrides))
+        return render_page(read_page(self.store, write_up, found, overrides))
 
 
 @pytest.fixture(scope="module")
@@ -471,9 +470,9 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     (write_up,) = read_write_ups(["004"])
     found = find_write_up_runs(opened, read_finished_trials(opened), write_up, SMALL[:2])
     run = found.runs["simple"][0]
-    original, other = run.validation, found.runs["simple"][1].validation
+    original, other = (read_validation_predictions(opened, each) for each in found.runs["simple"][:2])
     untested = {key: value for key, value in run.trial.tags.items() if key != TEST_OPENED_TAG}
-    fresh = RecipeRun(opened, run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
+    fresh = RecipeRun(run.recipe, dataclasses.replace(run.trial, tags=untested), run.identity)
     file = tmp_path / "predictions.npz"
 
     def score(predictions: Any) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
-from fmnist_sweep.analysis import comparison, score_classes
-from fmnist_sweep.analysis.comparison import Repeats
+from fmnist_sweep.analysis import comparison
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.report.documented.write_ups import RecipeRun, StatedFigure
-from fmnist_sweep.text import format_estimate, format_mean
-from fmnist_sweep.tracking.predictions import Predictions
-from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
+from fmnist_sweep.report.documented.recipe_results import (
+    RecipeResults,
+    compute_f1,
+    compute_spread,
+    count_confusions,
+    format_spread,
+)
+from fmnist_sweep.report.documented.write_ups import StatedFigure
+from fmnist_sweep.text import format_estimate
+from fmnist_sweep.training.evaluation import find_most_confused
 
 MIN_RUNS = 3  # trainings with different seeds
 # The best published test accuracies, of far larger networks, lie at 96 to 97%.
@@ -35,63 +38,23 @@ RULES = (
     f"An accuracy above {BEST_PUBLISHED} is **not credible as a test accuracy**: the best published ones on "
     "Fashion-MNIST, with far larger networks, lie between 0.96 and 0.97.",
     "One model is better than another where the 95% interval of the difference of their accuracies on the same images, "
-    "luck of seeds and of images taken together, excludes 0 and its test says so, too (`comparison.over_seeds`); else "
-    "the two **cannot be told apart**. The best is better than each other one.",
+    "luck of seeds and of images taken together, excludes 0 and its test says so, too "
+    "(`comparison.compare_over_seeds`); else the two **cannot be told apart**. The best is better than each other one.",
     "A conclusion about single runs (a label, a confusion) is **confirmed** where all runs show it, **contradicted** "
     "where none does, else **partly**, with the count.",
 )
 
 
 @dataclass(frozen=True)
-class RecipeResults:
-    """The runs of one recipe and what can be read off them."""
-
-    recipe: str
-    runs: Sequence[RecipeRun]
-
-    @cached_property
-    def is_tested(self) -> bool:
-        """Whether every run has seen the test images."""
-        return bool(self.runs) and all(run.test is not None for run in self.runs)
-
-    def select_predictions(self) -> list[Predictions]:
-        """Of each run: the test images where all were tested on them, else the validation images."""
-        tests = [run.test for run in self.runs if run.test is not None]
-        return [*tests] if self.is_tested else [run.validation for run in self.runs]
-
-    @property
-    def image_source(self) -> str:
-        return "test images" if self.is_tested else "validation images (the test images were not opened for all runs)"
-
-    def read_values(self, kind: str) -> list[float]:
-        """A figure of each run, by the run's order; empty where it is not known of all."""
-        values = [_read_figure(run, kind) for run in self.runs]
-        known_values = [value for value in values if value is not None]
-        return known_values if len(known_values) == len(values) else []
-
-
-def _read_figure(run: RecipeRun, kind: str) -> float | None:
-    if kind == "epochs":
-        return float(len(run.history))
-    if kind == "gap":
-        return run.history[-1]["accuracy"] - run.history[-1]["val_accuracy"]
-    if kind == "test_accuracy_unseen":
-        return None if run.test is None else float(run.test.correct_mask[~run.test.twin_mask].mean())
-    if kind in run.history[-1]:  # not the latest that was logged but that of the last epoch
-        return run.history[-1][kind]
-    return run.trial.metrics.get(kind)
-
-
-@dataclass(frozen=True)
 class FigureVerdict:
-    """What became of a stated figure. reached: None where there is no verdict. text: in words."""
+    """The verdict on a stated figure, in words; is_reached: None where there is no verdict."""
 
     is_reached: bool | None
     text: str
 
 
 def judge_figure(stated_figure: StatedFigure, kind: str, values: Sequence[float]) -> FigureVerdict:
-    """The verdict on one stated figure; kind: what it was held against."""
+    """Judge one stated figure by measured values, one a run. kind: of the figure that was measured."""
     if len(values) < MIN_RUNS:
         return FigureVerdict(None, TOO_FEW)
     if stated_figure.is_lower_bound:
@@ -119,7 +82,7 @@ def is_credible(stated_figure: StatedFigure) -> bool:
 
 @dataclass(frozen=True)
 class ConclusionVerdict:
-    """What became of a conclusion. measured: what was seen, in words."""
+    """What was measured of a conclusion, and the verdict on it, in words."""
 
     measurement: str
     verdict: str
@@ -175,7 +138,7 @@ def _check_best(
 
 
 def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults) -> tuple[str, str]:
-    """The difference of two models over seeds and images, in words and as a verdict."""
+    """Compare two models over seeds and images: the difference in words, and the verdict."""
     if min(len(first_results.runs), len(second_results.runs)) < MIN_RUNS:
         return (
             f"{first_results.recipe} n={len(first_results.runs)}, {second_results.recipe} n={len(second_results.runs)}",
@@ -183,7 +146,7 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
         )
     is_tested = first_results.is_tested and second_results.is_tested
     first, second = (
-        np.stack([_select_predictions(run, is_tested).correct_mask for run in side.runs])
+        np.stack([run.select_predictions(is_tested).correct_mask for run in side.runs])
         for side in (first_results, second_results)
     )
     estimate = comparison.compare_over_seeds(first, second)
@@ -195,10 +158,6 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
         f"{first_results.recipe} − {second_results.recipe} on the {split_name} images: {difference} ({seeds})",
         estimate.verdict,
     )
-
-
-def _select_predictions(run: RecipeRun, is_tested: bool) -> Predictions:
-    return run.test if is_tested and run.test is not None else run.validation
 
 
 def _check_lowest_f1(
@@ -249,22 +208,6 @@ _CHECKS: dict[str, _Check] = {
 }
 
 
-def compute_f1(recipe_results: RecipeResults) -> list[dict[str, float]]:
-    """Of each run, the F1 of each label."""
-    return [
-        {score.label: score.f1 for score in score_classes(confusion, LABELS)}
-        for confusion in count_confusions(recipe_results)
-    ]
-
-
-def count_confusions(recipe_results: RecipeResults) -> list[Any]:
-    """Of each run, how many images of each label (rows) were taken for each (columns)."""
-    return [
-        count_confusion(predictions.labels, predictions.predicted_labels, LABELS)
-        for predictions in recipe_results.select_predictions()
-    ]
-
-
 def _judge_count(k: int, n: int, yes: str = "confirmed", no: str = "contradicted") -> str:
     if k == n:
         return f"**{yes}** in all {n} runs"
@@ -274,17 +217,3 @@ def _judge_count(k: int, n: int, yes: str = "confirmed", no: str = "contradicted
 def _tally(values: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(values))
     return ", ".join(f"{name} ({values.count(name)} of {len(values)})" for name in distinct)
-
-
-def compute_spread(values: Sequence[float]) -> Repeats:
-    """Mean and sd of any figure; comparison.repeats takes accuracies alone."""
-    sd = stdev(values) if len(values) > 1 else None
-    return Repeats(len(values), fmean(values), sd, None, None)
-
-
-def format_spread(values: Sequence[float], decimals: int = 4) -> str:
-    """Mean, sd and count of a figure in words; an en dash where there is none."""
-    if not values:
-        return "–"
-    statistics = compute_spread(values)
-    return format_mean(statistics.mean, statistics.sd, statistics.n, decimals)

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
-from fmnist_sweep.report.documented.rules import (
-    BEST_PUBLISHED,
-    MIN_RUNS,
-    RULES,
-    FigureVerdict,
+from fmnist_sweep.report.documented.figure_rows import DECIMALS, list_figure_rows
+from fmnist_sweep.report.documented.recipe_results import (
     RecipeResults,
     compute_f1,
     compute_spread,
     count_confusions,
     format_spread,
-    is_credible,
-    judge_conclusion,
-    judge_figure,
+    read_results,
 )
-from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp, WriteUpRuns
+from fmnist_sweep.report.documented.recipe_runs import WriteUpRuns
+from fmnist_sweep.report.documented.rules import BEST_PUBLISHED, MIN_RUNS, RULES, is_credible, judge_conclusion
+from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp
+from fmnist_sweep.report.markdown import format_list, format_table
 from fmnist_sweep.tracking.names import (
     DATA_TAG,
     EXECUTOR_TAG,
@@ -36,42 +36,34 @@ from fmnist_sweep.tracking.names import (
     PYTHON_TAG,
     SWEEP_ID_TAG,
 )
+from fmnist_sweep.tracking.queries import search_runs
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.training.evaluation import find_most_confused
 
 _MARKER = "<!-- Made by: fmnist-sweep documented render"
-_ACCURACIES = ("accuracy", "val_accuracy", "test_accuracy")
-_FIGURE_NAMES = {
-    "accuracy": "training accuracy (last epoch)",
-    "loss": "training loss (last epoch)",
-    "val_loss": "validation loss (last epoch)",
-    "val_accuracy": "validation accuracy (last epoch)",
-    "gap": "training minus validation accuracy (last epoch)",
-    "epochs": "epochs trained",
-    "best_val_accuracy": "validation accuracy (best epoch)",
-    "test_accuracy": "test accuracy (best epoch)",
-    "test_accuracy_unseen": "the same without the near twins of training images",
-    "test_loss": "test loss (best epoch)",
-}
-_DECIMALS = {"epochs": 1, "best_epoch": 1, "parameters": 0, "fit_seconds": 0, "cpu_seconds": 0}
 _CONFUSION_COUNT = 6
 
 
 @dataclass(frozen=True)
 class WriteUpPage:
-    """What a page is made of."""
+    """What a page is made of. results: of each recipe. sweep_tags: of the sweeps that trained the runs."""
 
-    store: Store
     write_up: WriteUp
     recipe_runs: WriteUpRuns
+    results: Mapping[str, RecipeResults]
+    sweep_tags: Sequence[Mapping[str, str]]
     overrides: Sequence[str]
-
-    @property
-    def results(self) -> dict[str, RecipeResults]:
-        return {recipe: RecipeResults(recipe, runs) for recipe, runs in self.recipe_runs.runs.items()}
 
     def format_command(self, verb: str, *options: str) -> str:
         return shlex.join(["fmnist-sweep", "documented", verb, self.write_up.number, *options, *self.overrides])
+
+
+def read_page(store: Store, write_up: WriteUp, recipe_runs: WriteUpRuns, overrides: Sequence[str]) -> WriteUpPage:
+    """Read from the store all that a page shows. Errors: StoreError."""
+    sweep_ids = sorted({str(run.trial.tags[SWEEP_ID_TAG]) for run in recipe_runs.all_runs})
+    sweeps = [run for sweep_id in sweep_ids for run in search_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: sweep_id})]
+    results = read_results(store, recipe_runs)
+    return WriteUpPage(write_up, recipe_runs, results, [sweep.tags for sweep in sweeps], overrides)
 
 
 def write_page(folder: Path, name: str, text: str) -> Path:
@@ -85,30 +77,29 @@ def write_page(folder: Path, name: str, text: str) -> Path:
 
 def render_page(page: WriteUpPage) -> str:
     """The page as Markdown."""
-    results = page.results
     parts = [
         f"{_MARKER} {page.write_up.number}. What is changed by hand is lost. -->",
         f"# {page.write_up.name}, reproduced",
         f"*{page.write_up.title}*. {page.write_up.about}",
         *_render_warnings(page),
         "## In short",
-        _render_summary(page, results),
+        _render_summary(page),
         "## Figures",
-        _render_figures(page, results),
-        *_render_notes(page, results),
-        *_render_readings(page, results),
+        _render_figures(page),
+        *_render_notes(page),
+        *_render_readings(page),
         "## Cost",
-        _render_costs(results),
+        _render_costs(page),
         "## Conclusions",
-        _render_conclusions(page, results),
-        *_render_details(page, results),
+        _render_conclusions(page),
+        *_render_details(page),
         "## What was left open, and how it was filled",
         _render_omissions(page),
-        *(["## Remarks", _format_list(page.write_up.remarks)] if page.write_up.remarks else []),
+        *(["## Remarks", format_list(page.write_up.remarks)] if page.write_up.remarks else []),
         "## How the verdicts come about",
-        _format_list(RULES),
+        format_list(RULES),
         "## Runs",
-        *_render_runs(page, results),
+        *_render_runs(page),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -132,87 +123,16 @@ def _render_warnings(page: WriteUpPage) -> Iterator[str]:
         )
 
 
-def _format_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """A Markdown table; right: the columns of numbers."""
-    rule = ["---:" if place in right else "---" for place in range(len(heads))]
-    lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _format_list(items: Sequence[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
-
-
-@dataclass(frozen=True)
-class _FigureRow:
-    """One figure of one model. verdict: None where nothing is stated or nothing measured."""
-
-    recipe: str
-    name: str
-    statement: str
-    measurement: str
-    verdict: FigureVerdict | None = None
-
-
-def _list_rows(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[_FigureRow]:
-    for recipe, figures in page.write_up.figures.items():
-        recipe_results = results[recipe]
-        if not recipe_results.runs:
-            for kind, figure in figures.items():
-                yield _FigureRow(recipe, _FIGURE_NAMES.get(kind, "accuracy"), _format_figure(figure), "not run yet")
-            if not figures:
-                yield _FigureRow(recipe, "–", "–", "not run yet")
-            continue
-        for kind, name in _FIGURE_NAMES.items():
-            stated_figure, values = _find_figure(figures, kind), recipe_results.read_values(kind)
-            if kind == "test_accuracy_unseen" and not any(
-                run.test and run.test.twin_mask.any() for run in recipe_results.runs
-            ):
-                continue
-            if not values:
-                yield _FigureRow(recipe, name, _format_figure(stated_figure), "not measured yet")
-                continue
-            if kind == "gap":
-                if {"accuracy", "val_accuracy"} <= set(figures):
-                    stated_gap = figures["accuracy"].value - figures["val_accuracy"].value
-                    yield _FigureRow(recipe, name, f"{stated_gap:.4f}", format_spread(values))
-                continue
-            verdict = None if stated_figure is None else _judge_credible_figure(stated_figure, kind, values)
-            yield _FigureRow(
-                recipe,
-                name,
-                _format_figure(stated_figure),
-                format_spread(values, _DECIMALS.get(kind, 4)),
-                verdict,
-            )
-
-
-def _find_figure(figures: Mapping[str, StatedFigure], kind: str) -> StatedFigure | None:
-    """What the write-up states of a figure; an accuracy that it does not label is held against each."""
-    return figures.get(kind) or (figures.get("unlabelled") if kind in _ACCURACIES else None)
-
-
-def _format_figure(figure: StatedFigure | None) -> str:
-    return "–" if figure is None else figure.text.replace(">", "above")
-
-
-def _judge_credible_figure(figure: StatedFigure, kind: str, values: Sequence[float]) -> FigureVerdict:
-    verdict = judge_figure(figure, kind, values)
-    if kind == "test_accuracy" and not is_credible(figure):
-        return FigureVerdict(verdict.is_reached, f"**not credible as a test accuracy**; {verdict.text}")
-    return verdict
-
-
-def _render_figures(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> str:
+def _render_figures(page: WriteUpPage) -> str:
     rows = [
         [f"`{row.recipe}`", row.name, row.statement, row.measurement, row.verdict.text if row.verdict else ""]
-        for row in _list_rows(page, results)
+        for row in list_figure_rows(page.write_up, page.results)
     ]
-    return _format_table(["model", "figure", "stated", "measured: mean ± sd", "verdict"], rows, right=(2, 3))
+    return format_table(["model", "figure", "stated", "measured: mean ± sd", "verdict"], rows, right=(2, 3))
 
 
-def _render_summary(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> str:
-    rows = [row for row in _list_rows(page, results) if row.verdict is not None]
+def _render_summary(page: WriteUpPage) -> str:
+    rows = [row for row in list_figure_rows(page.write_up, page.results) if row.verdict is not None]
     lines = []
     for is_reached, word in {True: "reached", False: "not reached", None: "without a verdict yet"}.items():
         names: dict[str, list[str]] = {}
@@ -229,13 +149,13 @@ def _render_summary(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> 
         if kind == "unlabelled" and not is_credible(figure)
     ]
     lines += [
-        f"*{statement['claim'].rstrip('.')}*: {judge_conclusion(statement, results).verdict}."
+        f"*{statement['claim'].rstrip('.')}*: {judge_conclusion(statement, page.results).verdict}."
         for statement in page.write_up.conclusions
     ]
-    return _format_list(lines)
+    return format_list(lines)
 
 
-def _render_notes(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[str]:
+def _render_notes(page: WriteUpPage) -> Iterator[str]:
     if any("unlabelled" in figures for figures in page.write_up.figures.values()):
         yield "The write-up does not say which accuracy its figure is: it is held against each."
     yield (
@@ -246,23 +166,24 @@ def _render_notes(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> It
         "choice, and the one whose model is kept. *Test* is of that model on the test images, which decided nothing "
         "here. n counts trainings, each with a seed of its own."
     )
-    tests = [run.test for run in page.recipe_runs.all_runs if run.test is not None]
+    tests = [run.test for results in page.results.values() for run in results.runs if run.test is not None]
     if tests:
         twin_count = int(tests[0].twin_mask.sum())
+        verb = "is" if twin_count < 2 else "are"
         yield (
-            f"{twin_count or 'None'} of the {len(tests[0].labels):,} test images {'is' if twin_count < 2 else 'are'} nearly an "
-            "image of the training file: at most 7 grey levels a pixel away (root mean square)."
+            f"{twin_count or 'None'} of the {len(tests[0].labels):,} test images {verb} nearly an image of the training "
+            "file: at most 7 grey levels a pixel away (root mean square)."
         )
-    if any(recipe_results.runs and not recipe_results.is_tested for recipe_results in results.values()) and not any(
-        run.is_drawn for run in page.recipe_runs.all_runs
-    ):
+    if any(
+        recipe_results.runs and not recipe_results.is_tested for recipe_results in page.results.values()
+    ) and not any(run.is_drawn for run in page.recipe_runs.all_runs):
         yield f"The test images were not opened for all of these runs yet: `{page.format_command('test')}`."
 
 
-def _render_readings(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[str]:
+def _render_readings(page: WriteUpPage) -> Iterator[str]:
     """For figures that cannot be test accuracies: what they may be instead, by the runs."""
     for recipe, figures in page.write_up.figures.items():
-        figure, recipe_results = figures.get("unlabelled"), results[recipe]
+        figure, recipe_results = figures.get("unlabelled"), page.results[recipe]
         if figure is None or is_credible(figure) or not recipe_results.runs:
             continue
         yield f"**{figure.text} of `{recipe}`** {_describe_reading(figure, recipe_results)}"
@@ -280,9 +201,9 @@ def _describe_reading(figure: StatedFigure, recipe_results: RecipeResults) -> st
     gain_text = f", which added {compute_spread(gains).mean:+.4f}" if gains else ""
     return (
         f"lies above {BEST_PUBLISHED}, the best published test accuracies: it is not credible as one.{test_text} "
-        f"As a training accuracy it is reached in {len(epochs)} of {len(first_epochs)} runs{epochs_text} within {longest} epochs: "
-        f"the last one's is {format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The validation accuracy then is "
-        f"{format_spread(recipe_results.read_values('val_accuracy'))}."
+        f"As a training accuracy it is reached in {len(epochs)} of {len(first_epochs)} runs{epochs_text} within "
+        f"{longest} epochs: the last one's is {format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The validation "
+        f"accuracy then is {format_spread(recipe_results.read_values('val_accuracy'))}."
     )
 
 
@@ -290,7 +211,7 @@ def _find_first_epoch(history: Sequence[Mapping[str, float]], accuracy: float) -
     return next((epoch for epoch, row in enumerate(history, 1) if row["accuracy"] >= accuracy), None)
 
 
-def _render_costs(results: Mapping[str, RecipeResults]) -> str:
+def _render_costs(page: WriteUpPage) -> str:
     kinds = {
         "parameters": "parameters",
         "epochs": "epochs",
@@ -300,44 +221,44 @@ def _render_costs(results: Mapping[str, RecipeResults]) -> str:
     }
     rows = [
         [f"`{recipe}`", *(_format_cost(recipe_results, kind) for kind in kinds)]
-        for recipe, recipe_results in results.items()
+        for recipe, recipe_results in page.results.items()
         if recipe_results.runs
     ]
     if not rows:
         return "Nothing was run yet."
     note = "Seconds are those of the machine at the time, beside whatever else it ran."
-    return f"{_format_table(['model', *kinds.values()], rows, right=range(1, 6))}\n\n{note}"
+    return f"{format_table(['model', *kinds.values()], rows, right=range(1, 6))}\n\n{note}"
 
 
 def _format_cost(recipe_results: RecipeResults, kind: str) -> str:
     values = recipe_results.read_values(kind)
     if kind == "parameters" and len(set(values)) == 1:
         return f"{values[0]:,.0f}"
-    return format_spread(values, _DECIMALS[kind]) if values else "not measured"
+    return format_spread(values, DECIMALS[kind]) if values else "not measured"
 
 
-def _render_conclusions(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> str:
+def _render_conclusions(page: WriteUpPage) -> str:
     rows = []
     for conclusion in page.write_up.conclusions:
-        judgement = judge_conclusion(conclusion, results)
+        judgement = judge_conclusion(conclusion, page.results)
         rows.append([conclusion["claim"], judgement.measurement, judgement.verdict])
-    return _format_table(["the write-up concludes", "measured", "verdict"], rows)
+    return format_table(["the write-up concludes", "measured", "verdict"], rows)
 
 
-def _render_details(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[str]:
+def _render_details(page: WriteUpPage) -> Iterator[str]:
     """Scores of the labels and the commonest confusions, of the recipes that a conclusion is about."""
     recipes = dict.fromkeys(conclusion["recipe"] for conclusion in page.write_up.conclusions)
     for recipe in recipes:
-        recipe_results = results[recipe]
+        recipe_results = page.results[recipe]
         if not recipe_results.runs:
             continue
         scores = compute_f1(recipe_results)
         order = sorted(LABELS, key=lambda label: compute_spread([score[label] for score in scores]).mean)
         rows = [[label, format_spread([score[label] for score in scores])] for label in order]
         yield f"F1 of each label, `{recipe}` on the {recipe_results.image_source}, the lowest first:"
-        yield _format_table(["label", "F1: mean ± sd"], rows, right=(1,))
+        yield format_table(["label", "F1: mean ± sd"], rows, right=(1,))
         matrices = count_confusions(recipe_results)
-        common = find_most_confused(sum(matrices).tolist(), LABELS, _CONFUSION_COUNT)
+        common = find_most_confused(np.sum(matrices, axis=0).tolist(), LABELS, _CONFUSION_COUNT)
         pairs = [
             [
                 true,
@@ -347,7 +268,7 @@ def _render_details(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> 
             for true, predicted, _ in common
         ]
         yield f"Its {_CONFUSION_COUNT} commonest confusions, in images:"
-        yield _format_table(["label", "taken for", "images: mean ± sd"], pairs, right=(2,))
+        yield format_table(["label", "taken for", "images: mean ± sd"], pairs, right=(2,))
 
 
 def _render_omissions(page: WriteUpPage) -> str:
@@ -359,7 +280,7 @@ def _render_omissions(page: WriteUpPage) -> str:
             for recipe, settings in settings_by_recipe.items()
         }
         rows.append([entry.what, _group_recipes(filled), entry.why])
-    return _format_table(["left open", "filled with", "because"], rows)
+    return format_table(["left open", "filled with", "because"], rows)
 
 
 def _collect_settings(page: WriteUpPage, recipe: str) -> dict[str, Any]:
@@ -378,7 +299,7 @@ def _group_recipes(settings_text: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(recipes)}: {text}" for text, recipes in groups.items())
 
 
-def _render_runs(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Iterator[str]:
+def _render_runs(page: WriteUpPage) -> Iterator[str]:
     seeds = ",".join(str(seed) for seed in sorted({run.seed for run in page.recipe_runs.all_runs})) or SEEDS
     commands = [
         page.format_command("run", "--seeds", seeds),
@@ -389,31 +310,22 @@ def _render_runs(page: WriteUpPage, results: Mapping[str, RecipeResults]) -> Ite
     if not page.recipe_runs.all_runs:
         return
     facts = [f"{name}: {', '.join(sorted(values))}" for name, values in _collect_facts(page).items() if values]
-    yield _format_list([*facts, *(f"not counted: {reason}" for reason in page.recipe_runs.exclusions)])
+    yield format_list([*facts, *(f"not counted: {reason}" for reason in page.recipe_runs.exclusions)])
     rows = [
         [f"`{run.recipe}`", str(run.seed), f"`{run.trial.study_id}`", f"`{run.trial.run_id}`"]
-        for recipe_results in results.values()
-        for run in recipe_results.runs
+        for run in page.recipe_runs.all_runs
     ]
-    yield _format_table(["model", "seed", "study", "run"], rows, right=(1,))
+    yield format_table(["model", "seed", "study", "run"], rows, right=(1,))
 
 
 def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     runs = page.recipe_runs.all_runs
-    sweeps = {str(run.trial.tags[SWEEP_ID_TAG]) for run in runs}
-    from fmnist_sweep.tracking.queries import search_runs
-
-    sweep_tags = [run.tags for sweep in sweeps for run in search_runs(page.store, _make_sweep_tags(sweep))]
     return {
         "data": {run.trial.tags[DATA_TAG] for run in runs},
         "precision": {run.precision for run in runs},
         "trained in": {run.trial.tags[EXECUTOR_TAG] for run in runs if EXECUTOR_TAG in run.trial.tags},
         "commit of this project (+: changed since)": {run.trial.tags[GIT_TAG] for run in runs},
         "versions": {f"{name} {number}" for run in runs for name, number in run.identity["versions"].items()},
-        "Python": {tags[PYTHON_TAG] for tags in sweep_tags if PYTHON_TAG in tags},
-        "platform": {tags[PLATFORM_TAG] for tags in sweep_tags if PLATFORM_TAG in tags},
+        "Python": {tags[PYTHON_TAG] for tags in page.sweep_tags if PYTHON_TAG in tags},
+        "platform": {tags[PLATFORM_TAG] for tags in page.sweep_tags if PLATFORM_TAG in tags},
     }
-
-
-def _make_sweep_tags(sweep_id: str) -> dict[str, str]:
-    return {KIND_TAG: "sweep", SWEEP_ID_TAG: sweep_id}

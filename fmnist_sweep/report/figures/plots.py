@@ -32,6 +32,7 @@ from fmnist_sweep.report.figures.canvas import (
     make_page,
     tile_images,
 )
+from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[st
     counts = np.asarray(confusion, dtype=np.int64)
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {counts.shape}")
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share = compute_row_shares(counts)
     figure = make_page(PAGE_WIDTH, 800, title)
     cell = _MATRIX_SIDE / len(names)
     draw_image(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
