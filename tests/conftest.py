@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fmnist_sweep.data import DataConfig
 from tests.support import groups, process
 from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS
 from tests.support.process import run as run
+from tests.support.tables import copy_tables
 from tests.support.zygote import VERB, Zygote
 
 Command = Callable[..., process.Done]
@@ -58,10 +60,28 @@ def verb() -> Command:
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once a run, by whichever process needs it first (take a FileLock)."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Zygote]:
     """The warm process that forks the project's commands: zygote.run("optimizer=adam", cwd=folder)."""
-    with Zygote(tmp_path_factory.mktemp("zygote")) as started:
+    with Zygote(tmp_path_factory.mktemp("zygote"), shared_folder / "tables.db") as started:
         yield started
+
+
+@pytest.fixture
+def quick_stores(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that this process makes get copies of tables that were made once."""
+    from fmnist_sweep.tracking import connection
+
+    monkeypatch.setattr(connection, "_make_tables", connection._make_tables)  # put back at the end
+    copy_tables(shared_folder / "tables.db")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,20 @@
 """The real command in a process that has less patience, or another clock: python tests/support/altered.py ARGUMENTS.
 
-FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_CLOCK: a file; the seconds in it, which may change at
-any moment, are added to the clock on the wall. That is replaced before anything else is imported.
+FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: a trial's figures are not drawn; instead of each
+its file holds a hash of what it would show. FAULTS_TABLES: see tests/support/tables.py. FAULTS_CLOCK: a file; the seconds in it, which may change at any moment, are
+added to the clock on the wall. That is replaced before anything else is imported. The forks of the zygote heed all
+but the last.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def _set_clock(file: Path) -> None:
@@ -25,12 +30,37 @@ def _set_clock(file: Path) -> None:
     time.time_ns = lambda: wall_ns() + offset() * 10**9
 
 
-def lose_patience() -> None:
-    """Wait for a store no longer than the environment says."""
+def alter() -> None:
+    """Change what the environment says, but for the clock."""
     if "FAULTS_PATIENCE" in os.environ:
         from fmnist_sweep.sweep import delivery
 
         delivery.PATIENCE_SECONDS = float(os.environ["FAULTS_PATIENCE"])
+    if os.environ.get("FAULTS_TABLES"):
+        from tests.support.tables import copy_tables
+
+        copy_tables(Path(os.environ["FAULTS_TABLES"]))
+    if "FAULTS_PLAIN" in os.environ:
+        _draw_nothing()
+
+
+def _draw_nothing() -> None:
+    from fmnist_sweep.report import artifacts
+
+    class Plots:
+        def __getattr__(self, name: str) -> Callable[..., bytes]:
+            return lambda *shown: hashlib.sha256(_spell((name, shown)).encode()).hexdigest().encode()
+
+    vars(artifacts).update(plots=Plots(), encode_png=lambda figure: b"\x89PNG " + figure)
+
+
+def _spell(shown: Any) -> str:
+    """What a figure shows; no figure shows seconds."""
+    if hasattr(shown, "tolist"):
+        return _spell(shown.tolist())
+    if isinstance(shown, Mapping):
+        return str({key: _spell(value) for key, value in shown.items() if not key.endswith("_seconds")})
+    return str([_spell(each) for each in shown]) if isinstance(shown, list | tuple) else repr(shown)
 
 
 def main() -> int:
@@ -39,7 +69,7 @@ def main() -> int:
         _set_clock(Path(os.environ["FAULTS_CLOCK"]))
     from fmnist_sweep import __main__ as application
 
-    lose_patience()
+    alter()
     return application.main()
 
 

@@ -43,7 +43,7 @@ def look(folder: Path) -> Found:
             {"run": model.source_run_id, "status": str(model.status), "content": _weights(model.artifact_location)}
             for model in models
         ],
-        "metrics": _metric_rows(state / "mlflow.db"),
+        "metrics": read_metric_rows(state / "mlflow.db"),
         "rows": _row_counts(state / "mlflow.db"),
     }
 
@@ -110,7 +110,7 @@ def _path(address: str) -> Path:
     return Path(unquote(address.removeprefix("file://")))
 
 
-def _metric_rows(database: Path) -> list[tuple[str, str, int, float]]:
+def read_metric_rows(database: Path) -> list[tuple[str, str, int, float]]:
     """Run, metric, step and value of every entry of every metric's history."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         return connection.execute("SELECT run_uuid, key, step, value FROM metrics ORDER BY 1, 2, 3").fetchall()

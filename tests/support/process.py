@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Started(Running):
 def run(
     *words: str,
     cwd: Path,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     seconds: float = LIMIT_SECONDS,
 ) -> Done:
     """`python WORDS` to its end; environment: added to that of the tests."""
@@ -106,7 +106,7 @@ def run(
 
 @contextmanager
 def start(
-    *words: str, cwd: Path, environment: Mapping[str, str] | None = None, stdout: int | None = None
+    *words: str, cwd: Path, environment: Mapping[str, str | None] | None = None, stdout: int | None = None
 ) -> Iterator[Started]:
     """`python WORDS` as long as this lasts; stdout: a descriptor to write to instead of a file."""
     with tempfile.TemporaryDirectory(prefix="said-") as folder:
@@ -130,9 +130,25 @@ def start(
             process.wait(60)
 
 
-def build_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """That of the tests, on a terminal of 200 columns, and `more`."""
-    return {**os.environ, "COLUMNS": "200", **(more or {})}
+def build_environment(more: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """That of the tests, on a terminal of 200 columns, and `more`; None takes a name away."""
+    given: dict[str, str | None] = {**os.environ, "COLUMNS": "200", **(more or {})}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process has not ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def are_gone(pids: Collection[int], within: float) -> bool:
+    """Whether all of these processes end in so many seconds."""
+    deadline = time.monotonic() + within
+    while any(map(is_there, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(is_there, pids))
 
 
 def heed_signals() -> None:

@@ -18,6 +18,10 @@ from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 
 DRAWN = ("data=drawn", "data.images=200")
+# The smallest networks, of a few hundredths of a second an epoch, for sweeps.
+SMALLEST = (*DRAWN, "train.precision=float32", "train.batch_size=64", "model.conv_layers=1", "model.dense_units=8")
+FILTERS = "model.filters={tune: int, min_value: 2, max_value: 60}"  # something to search
+DROPOUT = "regularization.dropout=0.3"  # its random state is part of what must be continued
 # The smallest network that still has each kind of layer.
 TINY = (
     *DRAWN,

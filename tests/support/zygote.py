@@ -30,7 +30,7 @@ from typing import Any, Self
 from tests.support import ROOT, altered, replace_everywhere
 from tests.support.process import LIMIT_SECONDS, Done, Running, build_environment, heed_signals
 
-FORK_SECONDS = 120.0  # after which a fork is killed
+FORK_SECONDS = 240.0  # after which a fork is killed
 SWEEP, VERB = "fmnist_sweep.__main__:main", "fmnist_sweep.cli.main:main"
 
 # Everything of an MlflowClient that a sweep changes a store by.
@@ -132,10 +132,14 @@ class Forked(Running):
 
 
 class Zygote:
-    """`with Zygote(folder) as zygote: zygote.run(...)`, from any number of threads; folder: for its own files."""
+    """`with Zygote(folder) as zygote: zygote.run(...)`, from any number of threads.
 
-    def __init__(self, folder: Path) -> None:
+    folder: for its own files; tables: what the tables of its forks' stores are copied from (tests/support/tables.py).
+    """
+
+    def __init__(self, folder: Path, tables: Path | None = None) -> None:
         self._folder = folder
+        self._given: dict[str, str | None] = {"TMPDIR": str(folder / "tmp"), "FAULTS_TABLES": str(tables or "")}
         self._address = str(folder / "socket")
 
     def __enter__(self) -> Self:
@@ -168,7 +172,7 @@ class Zygote:
         *arguments: str,
         cwd: Path,
         kill: Kill | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         entry: str = SWEEP,
     ) -> Ended:
         """`python -m fmnist_sweep ARGUMENTS` to its end, or another entry."""
@@ -181,11 +185,11 @@ class Zygote:
         *arguments: str,
         cwd: Path,
         kill: Kill | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         entry: str = SWEEP,
     ) -> Iterator[Forked]:
         """The same as long as this lasts. entry: a "module:function" that takes its arguments from sys.argv."""
-        given = build_environment(environment) | {"TMPDIR": str(self._folder / "tmp")}
+        given = build_environment(self._given | dict(environment or {}))
         with self._ask(cwd, arguments=arguments, kill=kill and asdict(kill), environment=given, entry=entry) as forked:
             yield forked
 
@@ -196,10 +200,10 @@ class Zygote:
         return json.loads(ended.stdout)
 
     def ask(
-        self, function: str, cwd: Path, *, kill: Kill | None = None, environment: Mapping[str, str] | None = None
+        self, function: str, cwd: Path, *, kill: Kill | None = None, environment: Mapping[str, str | None] | None = None
     ) -> Ended:
         """How such a function ended."""
-        given = build_environment(environment) | {"TMPDIR": str(self._folder / "tmp")}
+        given = build_environment(self._given | dict(environment or {}))
         with self._ask(cwd, arguments=[], kill=kill and asdict(kill), environment=given, function=function) as forked:
             return forked.end()
 
@@ -327,7 +331,7 @@ def _enter(request: dict[str, Any], calls: Path) -> int:
     """Call the entry as `python -m` would; its exit code."""
     name, _, function = request["entry"].partition(":")
     module = importlib.import_module(name)
-    altered.lose_patience()
+    altered.alter()
     _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
     sys.argv = [str(module.__file__), *request["arguments"]]
     sys.modules["__main__"].__package__ = module.__package__  # the name that click calls it by
