@@ -1,4 +1,4 @@
-"""The loop of a study and the end of a sweep, on a real store, with trials of a few milliseconds of training."""
+"""The loop of a study and the end of a sweep, on a real store, with trials of a few milliseconds or that only wait."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.store import open_existing_store, open_store
+from tests.support.simulated import simulated
+from tests.support.small import SMALLEST
 
-TINY = (
-    *("data=drawn", "data.images=200", "train.precision=float32", "train.batch_size=64", "regularization=none"),
-    *("model.filters={tune: choice, values: [2,3,4]}", "model.conv_layers=1", "model.dense_units=8"),
-)
+TINY = (*SMALLEST, "model.filters={tune: choice, values: [2,3,4]}", "regularization=none")
 DIVERGES = ("optimizer=sgd", "optimizer.momentum=0.9", "optimizer.learning_rate=10.0", "regularization.l2=1.0")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
+def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path) -> Iterator[None]:
     before = Path.cwd()
     os.chdir(tmp_path)
     yield
@@ -40,6 +39,12 @@ def _run(*overrides: str) -> tuple[ExitCode, str]:
     return code, shown.getvalue()
 
 
+def _run_waiting(*overrides: str, seconds: float = 0.0) -> tuple[ExitCode, str]:
+    """The same with trials that only wait, where it matters only which of them are begun."""
+    with simulated(1, lambda spec: seconds, drawn=False):
+        return _run(*overrides)
+
+
 def _runs(kind: str) -> list[Any]:
     store = open_existing_store(None, "fashion-mnist")
     found = store.client.search_runs([store.experiment_id], filter_string=f"tags.`fmnist.kind` = '{kind}'")
@@ -47,14 +52,14 @@ def _runs(kind: str) -> list[Any]:
 
 
 def test_a_grid_trains_every_combination_once() -> None:
-    code, _ = _run("search=grid", "train.epochs=1", "model.conv_layers={tune: int, min_value: 1, max_value: 2}")
+    code, _ = _run_waiting("search=grid", "train.epochs=1", "model.conv_layers={tune: int, min_value: 1, max_value: 2}")
     assert code is ExitCode.DONE
     trained = [(run.data.params["model.filters"], run.data.params["model.conv_layers"]) for run in _runs("trial")]
     assert sorted(trained) == [(filters, layers) for filters in "234" for layers in "12"]
 
 
 def test_a_space_smaller_than_the_budget_is_said_beforehand_and_trained_whole() -> None:
-    code, shown = _run("search=random", "search.max_trials=50", "train.epochs=1")
+    code, shown = _run_waiting("search=random", "search.max_trials=50", "train.epochs=1")
     assert code is ExitCode.DONE
     said = shown.index("holds only 3 different trials, fewer than search.max_trials=50")
     assert said < shown.index("trial 1:")
@@ -62,19 +67,19 @@ def test_a_space_smaller_than_the_budget_is_said_beforehand_and_trained_whole() 
 
 
 def test_the_budget_of_trials_is_kept() -> None:
-    assert _run("search.max_trials=2", "train.epochs=1")[0] is ExitCode.DONE
+    assert _run_waiting("search.max_trials=2", "train.epochs=1")[0] is ExitCode.DONE
     assert len(_runs("trial")) == 2
 
 
 def test_no_trial_begins_after_the_budget_of_minutes() -> None:
-    code, _ = _run("search.max_trials=3", "search.max_minutes=0.001", "train.epochs=1")
+    code, _ = _run_waiting("search.max_trials=3", "search.max_minutes=0.001", "train.epochs=1", seconds=0.1)
     assert code is ExitCode.DONE
     assert len(_runs("trial")) == 1
     assert _runs("study")[0].info.status == "FINISHED"
 
 
 def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None:
-    code, _ = _run(
+    code, _ = _run_waiting(
         *("search=hyperband", "train.epochs=4", "search.factor=2"),
         "model.filters={tune: int, min_value: 1, max_value: 60}",
     )
@@ -101,7 +106,7 @@ def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None
 
 
 def test_bayesian_search_goes_past_its_random_points() -> None:
-    code, _ = _run(
+    code, _ = _run_waiting(
         "search=bayesian",
         "search.initial_points=2",
         "search.max_trials=4",
@@ -219,7 +224,7 @@ def test_a_folder_that_an_address_cannot_name_is_refused(tmp_path: Path, charact
     folder = tmp_path / f"a{character}b"
     folder.mkdir()
     os.chdir(folder)
-    with pytest.raises(StoreError, match="something else in its address"):
+    with pytest.raises(StoreError, match="another meaning in its address"):
         open_store(None, "fashion-mnist")
     assert list(folder.iterdir()) == []
     assert list(tmp_path.iterdir()) == [folder]
