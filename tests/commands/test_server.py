@@ -20,11 +20,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
 
 
-def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep: Command, tmp_path: Path) -> None:
+def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, warm_sweep: Command, tmp_path: Path) -> None:
     import mlflow
 
     small = ("data=drawn", "data.images=200", "train.epochs=1", "search.max_trials=1", "model.filters=4")
-    done = sweep("-m", "optimizer=rmsprop,adam", *small, f"tracking.uri={server}", cwd=tmp_path)
+    done = warm_sweep("-m", "optimizer=rmsprop,adam", *small, f"tracking.uri={server}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"browse: {server}" in done.stdout
     here = {path.name for path in tmp_path.rglob("*") if path.is_file()}
@@ -44,7 +44,7 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, sweep
     assert model.predict(np.zeros((2, 28, 28, 1), np.uint8)).shape == (2, 10)
 
 
-def test_the_ui_verb_says_where_a_servers_own_ui_is(server: str, verb: Command, tmp_path: Path) -> None:
-    done = verb("ui", "--uri", server, cwd=tmp_path)
+def test_the_ui_verb_says_where_a_servers_own_ui_is(server: str, warm_verb: Command, tmp_path: Path) -> None:
+    done = warm_verb("ui", "--uri", server, cwd=tmp_path)
     assert done.returncode == 2
     assert "UI of its own" in done.stderr

@@ -20,6 +20,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,15 @@ from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.store import Store, open_existing_store, open_store, point_mlflow_at
 from tests.support import ROOT
-from tests.support.small import DRAWN
+from tests.support.process import SWEEP, Running, start
+from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.small import splits as small_splits
 
 SCRIPT = ROOT / "deploy" / "tracking-server.sh"
 START_SECONDS, STOP_SECONDS, SWEEP_SECONDS = 120, 90, 480
 AS_OWNER = ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
 WORKERS = ("executor=local", "executor.workers=2", "executor.threads=1")
-SMALLEST = (
-    *(*DRAWN, *WORKERS, "train.precision=float32", "train.batch_size=64", "model.conv_layers=1", "model.dense_units=8"),
-    *("model.filters={tune: int, min_value: 2, max_value: 60}", "regularization.dropout=0.3"),
-)
+SMALL_SWEEP = (*SMALLEST, *WORKERS, FILTERS, DROPOUT)
 PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds", "epoch_cpu_seconds")
 FILES = {
     *("curves.png", "confusion_matrix.png", "confusion_matrix.json", "classification_report.json", "config.yaml"),
@@ -154,55 +153,39 @@ def server() -> Iterator[SharedServer]:
         shutil.rmtree(folder)
 
 
-@dataclass
-class Running:
+@dataclass(frozen=True)
+class Sweep:
     """One sweep command under way."""
 
     folder: Path
-    process: subprocess.Popen[str]
+    process: Running
 
     def end(self) -> str:
         """What it said; it must have ended with 0."""
-        out, err = self.process.communicate(timeout=SWEEP_SECONDS)
-        assert self.process.returncode == 0, (out[-2000:], err[-4000:])
-        assert "Traceback" not in out + err
-        return out
-
-
-def _begin(server: SharedServer, folder: Path, experiment: str, *arguments: str) -> Running:
-    folder.mkdir(exist_ok=True, parents=True)
-    where = (f"tracking.uri={server.address}", f"tracking.experiment={experiment}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep", *SMALLEST, *where, *arguments],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return Running(folder, process)
+        done = self.process.end(SWEEP_SECONDS)
+        assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-4000:])
+        assert "Traceback" not in done.output
+        return done.stdout
 
 
 @pytest.fixture
-def begin(server: SharedServer) -> Iterator[Callable[..., Running]]:
+def begin(server: SharedServer) -> Iterator[Callable[..., Sweep]]:
     """Begins sweeps into the server; none outlives the test."""
-    begun: list[Running] = []
+    with ExitStack() as begun:
 
-    def new(*arguments: Any) -> Running:
-        begun.append(_begin(server, *arguments))
-        return begun[-1]
+        def new(folder: Path, experiment: str, *arguments: str) -> Sweep:
+            folder.mkdir(exist_ok=True, parents=True)
+            where = (f"tracking.uri={server.address}", f"tracking.experiment={experiment}")
+            return Sweep(folder, begun.enter_context(start(*SWEEP, *SMALL_SWEEP, *where, *arguments, cwd=folder)))
 
-    yield new
-    for each in begun:
-        each.process.kill()
-        each.process.communicate(timeout=30)
+        yield new
 
 
-def _wait_for_delivered(sweeps: Sequence[Running]) -> None:
+def _wait_for_delivered(sweeps: Sequence[Sweep]) -> None:
     """Until every sweep has a trial on the server; none has ended by then."""
     deadline = time.monotonic() + SWEEP_SECONDS
     while not all(_delivered(sweep.folder) for sweep in sweeps):
-        assert all(sweep.process.poll() is None for sweep in sweeps), "a sweep ended too early"
+        assert not any(sweep.process.has_ended for sweep in sweeps), "a sweep ended too early"
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
 
@@ -284,9 +267,7 @@ def _check_files(store: Store, tmp_path: Path, runs: Sequence[Any]) -> None:
         assert all((folder / name).stat().st_size for name in listed)
 
 
-def test_eight_studies_at_once_lose_nothing(
-    server: SharedServer, begin: Callable[..., Running], tmp_path: Path
-) -> None:
+def test_eight_studies_at_once_lose_nothing(server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path) -> None:
     # Half of them in one working directory, the others in one each; the experiment is nobody's yet.
     where = [tmp_path / "together"] * 4 + [tmp_path / f"alone-{seed}" for seed in range(5, 9)]
     small = ("train.epochs=2", "search.max_trials=2")
@@ -316,12 +297,12 @@ def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(serv
 LONGER = ("train.epochs=8", "search.max_trials=3")
 
 
-def _two(begin: Callable[..., Running], tmp_path: Path, experiment: str) -> list[Running]:
+def _two(begin: Callable[..., Sweep], tmp_path: Path, experiment: str) -> list[Sweep]:
     return [begin(tmp_path / name, experiment, f"optimizer={name}", *LONGER) for name in ("rmsprop", "adam")]
 
 
 def test_a_tracking_server_killed_in_mid_sweep_and_started_again_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Running], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
 ) -> None:
     sweeps = _two(begin, tmp_path, "killed")
     _wait_for_delivered(sweeps)
@@ -335,7 +316,7 @@ def test_a_tracking_server_killed_in_mid_sweep_and_started_again_loses_and_doubl
 
 
 def test_a_database_that_goes_away_in_mid_sweep_and_comes_back_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Running], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
 ) -> None:
     sweeps = _two(begin, tmp_path, "database")
     _wait_for_delivered(sweeps)
@@ -350,7 +331,7 @@ def test_a_database_that_goes_away_in_mid_sweep_and_comes_back_loses_and_doubles
 
 
 def test_a_database_that_only_reads_for_a_while_as_in_a_failover_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Running], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
 ) -> None:
     sweep = begin(tmp_path / "failover", "failover", *LONGER)
     _wait_for_delivered([sweep])

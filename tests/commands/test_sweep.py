@@ -8,9 +8,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
 from fmnist_sweep.tracking.trial_data import build_data_config
 from tests.conftest import Command
+from tests.support.zygote import Zygote
 
 EPOCHS, TRIALS, LIMIT = 2, 2, 400
 OPTIMIZERS = ("rmsprop", "adam")
@@ -228,13 +226,13 @@ def test_the_store_is_in_wal_mode_and_its_experiment_opens_on_model_training(sto
 
 
 def test_the_recorded_command_repeats_a_trial_bit_for_bit(
-    runs: dict[str, list[Any]], store: Store, sweep: Command, tmp_path: Path
+    runs: dict[str, list[Any]], store: Store, warm_sweep: Command, tmp_path: Path
 ) -> None:
     first = runs["trial"][0]
     command = Path(store.client.download_artifacts(first.info.run_id, "overrides.txt", str(tmp_path))).read_text()
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "fmnist_sweep"]
-    done = sweep(*words[3:], cwd=tmp_path)
+    done = warm_sweep(*words[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = open_existing_store(build_default_uri(tmp_path), "fashion-mnist")
     (repeat,) = again.client.search_runs([again.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
@@ -244,8 +242,8 @@ def test_the_recorded_command_repeats_a_trial_bit_for_bit(
         assert [entry.value for entry in again.client.get_metric_history(repeat.info.run_id, name)] == before
 
 
-def test_a_trial_that_diverges_is_marked_and_the_study_goes_on(sweep: Command, tmp_path: Path) -> None:
-    done = sweep(
+def test_a_trial_that_diverges_is_marked_and_the_study_goes_on(warm_sweep: Command, tmp_path: Path) -> None:
+    done = warm_sweep(
         *("data=drawn", "data.images=200", "optimizer=sgd", "optimizer.momentum=0.9", "model=simple"),
         *("regularization=none", "regularization.l2=1.0", "search=grid", "train.epochs=2", "train.batch_size=8"),
         "optimizer.learning_rate={tune: choice, values: [0.01, 10.0]}",
@@ -266,38 +264,11 @@ def _by_kind(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_sweep_closes_its_runs_as_killed(number: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep", "data=drawn", "data.images=2000", "train.epochs=500", *SMALL[:3]],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "epoch 1/" in line:
-                break
-        process.send_signal(number)
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        process.stdout.close()  # type: ignore[union-attr]
+def test_a_sweep_that_is_hung_up_closes_its_runs_as_killed(zygote: Zygote, tmp_path: Path) -> None:
+    """The other signals are in test_interrupts."""
+    with zygote.start("data=drawn", f"data.images={LIMIT}", "train.epochs=500", *SMALL[:3], cwd=tmp_path) as running:
+        running.wait_for("epoch 1/")
+        running.send_signal(signal.SIGHUP)
+        assert running.end().returncode == 130
     runs = _by_kind(tmp_path)
     assert {run.info.status for found in runs.values() for run in found} == {"KILLED"}
-
-
-def test_processes_that_make_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
-    code = "from fmnist_sweep.tracking.store import open_store; print(open_store(None, 'fashion-mnist').experiment_id)"
-    began = time.monotonic()
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    answers = {process.communicate(timeout=120)[0].strip() for process in processes}
-    assert [process.returncode for process in processes] == [0] * 4
-    assert len(answers) == 1
-    assert time.monotonic() - began < 120

@@ -10,114 +10,78 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fmnist_sweep.study.folder import list_study_folders
 from tests.support import ROOT
+from tests.support.process import SWEEP, Running, are_gone, start
 from tests.support.servers import Server
-from tests.support.small import DRAWN
+from tests.support.small import DROPOUT, FILTERS, SMALLEST
+from tests.support.zygote import Zygote
 
-pytest.register_assert_rewrite("audit")
+pytest.register_assert_rewrite("tests.support.audit")
 
 from tests.support import audit  # noqa: E402
 
-LIMIT_SECONDS = 240
 EPOCHS = 12
-SMALLEST = (
-    *(*DRAWN, "train.precision=float32", "train.batch_size=16", f"train.epochs={EPOCHS}", "executor.threads=1"),
-    *("model.conv_layers=1", "model.dense_units=8", "regularization.dropout=0.3"),
-)
-FOUR = (*SMALLEST, "search=grid", "model.filters={tune: choice, values: [5, 13, 24, 40]}")
+STUDY = (*SMALLEST, DROPOUT, "train.batch_size=16", f"train.epochs={EPOCHS}", "executor.threads=1")
+FOUR = (*STUDY, "search=grid", "model.filters={tune: choice, values: [5, 13, 24, 40]}")
 HYPERBAND = (
-    *(*SMALLEST, "train.epochs=4", "search=hyperband", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
-    "model.filters={tune: int, min_value: 2, max_value: 60}",
+    *(*STUDY, "train.epochs=4", "search=hyperband", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
+    FILTERS,
 )
 BAYESIAN = (
-    *(*SMALLEST, "train.epochs=2", "search=bayesian", "search.initial_points=2", "search.max_trials=5"),
-    *("search.synchronous=true", "search.ahead=2", "model.filters={tune: int, min_value: 2, max_value: 60}"),
+    *(*STUDY, "train.epochs=2", "search=bayesian", "search.initial_points=2", "search.max_trials=5"),
+    *("search.synchronous=true", "search.ahead=2", FILTERS),
 )
 LOCAL = ("executor=local", "executor.workers=2")
 
 
-class Running:
-    """The real command, in a folder of its own; what it says goes to files there."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder, self._said = folder, folder / "said.txt"
-        with self._said.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fmnist_sweep", *arguments],
-                cwd=folder,
-                env={**os.environ, "COLUMNS": "200", **environment},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that a signal can be sent to all of it, as a terminal does
-            )
-
-    def said(self) -> str:
-        return self._said.read_text()
-
-    def wait_for(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while not what():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.01)
-
-    def epochs(self) -> int:
-        """Epochs that have ended, of all trials."""
-        return len(re.findall(r"epoch \d+/\d+: ", self.said()))
-
-    def workers(self) -> list[int]:
-        """The processes that train, as far as they have been given trials."""
-        found = dict(re.findall(r"is on worker (\d+) \(process (\d+)\)", self.said()))
-        return [int(pid) for pid in found.values()]
-
-    def end(self) -> int:
-        return self.process.wait(LIMIT_SECONDS)
+@contextmanager
+def begun(zygote: Zygote, folder: Path, *arguments: str, **environment: str) -> Iterator[Running]:
+    """The command as a fork of the warm process; its workers are fresh interpreters all the same."""
+    with zygote.start(*arguments, cwd=folder, environment=environment) as running:
+        yield running
 
 
 @contextmanager
-def begun(folder: Path, *arguments: str, **environment: str) -> Iterator[Running]:
-    running = Running(folder, *arguments, **environment)
-    try:
+def begun_fresh(folder: Path, *arguments: str) -> Iterator[Running]:
+    """The command in a fresh interpreter."""
+    with start(*SWEEP, *arguments, cwd=folder) as running:
         yield running
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.process.pid, signal.SIGKILL)
-        running.process.wait(LIMIT_SECONDS)
 
 
-def done(folder: Path, *arguments: str, code: int = 0) -> str:
+def count_epochs(running: Running) -> int:
+    """Epochs that have ended, of all trials."""
+    return len(re.findall(r"epoch \d+/\d+: ", running.output))
+
+
+def workers_of(running: Running) -> list[int]:
+    """The processes that train, as far as they have been given trials."""
+    found = dict(re.findall(r"is on worker (\d+) \(process (\d+)\)", running.output))
+    return [int(pid) for pid in found.values()]
+
+
+def ends(running: Running, *codes: int) -> bool:
+    """Wait for its end; whether its exit code is one of these."""
+    done = running.end()
+    assert done.returncode in codes, done
+    return True
+
+
+def done(zygote: Zygote, folder: Path, *arguments: str) -> str:
     """Run a command to its end; what it said."""
-    with begun(folder, *arguments) as running:
-        assert running.end() == code, running.said()
-        return running.said()
-
-
-def is_there(pid: int) -> bool:
-    with suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
-def all_gone(pids: list[int], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while any(map(is_there, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(is_there, pids))
+    ended = zygote.run(*arguments, cwd=folder)
+    assert ended.returncode == 0, ended
+    return ended.output
 
 
 def two_are_training(running: Running) -> bool:
-    return len(running.workers()) == 2 and running.epochs() >= 5
+    return len(workers_of(running)) == 2 and count_epochs(running) >= 5
 
 
 def lost(folder: Path) -> list[str]:
@@ -132,92 +96,94 @@ def lost(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
+def reference(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
     """The four trials, one after the other in one process."""
     folder = tmp_path_factory.mktemp("reference")
-    done(folder, *FOUR, "executor=in_process")
+    done(zygote, folder, *FOUR, "executor=in_process")
     found = audit.look(folder)
     audit.check(found, found)
     return found
 
 
-def held_against(folder: Path, reference: audit.Found) -> None:
+def held_against(zygote: Zygote, folder: Path, reference: audit.Found) -> None:
     audit.check(audit.look(folder), reference, in_order=False)
-    assert "Nothing to do" in done(folder, *FOUR, *LOCAL)
+    assert "Nothing to do" in done(zygote, folder, *FOUR, *LOCAL)
 
 
-def test_a_killed_worker_costs_one_attempt_which_another_goes_on_from(reference: audit.Found, tmp_path: Path) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL) as running:
+def test_a_killed_worker_costs_one_attempt_which_another_goes_on_from(
+    zygote: Zygote, reference: audit.Found, tmp_path: Path
+) -> None:
+    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
         running.wait_for(lambda: two_are_training(running))
-        os.kill(running.workers()[0], signal.SIGKILL)
-        assert running.end() == 0, running.said()
-        assert "on from epoch" in running.said()
-        assert all_gone(running.workers())
+        os.kill(workers_of(running)[0], signal.SIGKILL)
+        assert ends(running, 0)
+        assert "on from epoch" in running.output
+        assert are_gone(workers_of(running), within=20)
     (reason,) = lost(tmp_path)
     assert "SIGKILL" in reason
-    held_against(tmp_path, reference)
+    held_against(zygote, tmp_path, reference)
 
 
 @pytest.mark.slow
-def test_all_workers_killed_at_once_are_replaced(reference: audit.Found, tmp_path: Path) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL) as running:
+def test_all_workers_killed_at_once_are_replaced(zygote: Zygote, reference: audit.Found, tmp_path: Path) -> None:
+    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
         running.wait_for(lambda: two_are_training(running))
-        for pid in running.workers():
+        for pid in workers_of(running):
             os.kill(pid, signal.SIGKILL)
-        assert running.end() == 0, running.said()
+        assert ends(running, 0)
     assert len(lost(tmp_path)) == 2
-    held_against(tmp_path, reference)
+    held_against(zygote, tmp_path, reference)
 
 
 @pytest.mark.slow
 def test_no_worker_survives_its_supervisor_and_the_same_command_continues(
-    reference: audit.Found, tmp_path: Path
+    zygote: Zygote, reference: audit.Found, tmp_path: Path
 ) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL) as running:
+    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
         running.wait_for(lambda: two_are_training(running))
-        workers = running.workers()
+        workers = workers_of(running)
         os.kill(workers[0], signal.SIGSTOP)  # it cannot end of itself
-        os.kill(running.process.pid, signal.SIGKILL)
-        running.process.wait(LIMIT_SECONDS)
-        assert all_gone(workers)
-    assert "on from epoch" in done(tmp_path, *FOUR, *LOCAL)
+        os.kill(running.pid, signal.SIGKILL)
+        running.end()
+        assert are_gone(workers, within=20)
+    assert "on from epoch" in done(zygote, tmp_path, *FOUR, *LOCAL)
     assert lost(tmp_path) == []
-    held_against(tmp_path, reference)
+    held_against(zygote, tmp_path, reference)
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_every_worker_finish_its_epoch(reference: audit.Found, tmp_path: Path) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL, "checkpoint.every_seconds=1000") as running:
+def test_ctrl_c_lets_every_worker_finish_its_epoch(zygote: Zygote, reference: audit.Found, tmp_path: Path) -> None:
+    with begun_fresh(tmp_path, *FOUR, *LOCAL, "checkpoint.every_seconds=1000") as running:
         running.wait_for(lambda: two_are_training(running))
-        os.killpg(running.process.pid, signal.SIGINT)  # a terminal sends it to all of them
-        assert running.end() == 130, running.said()
-        assert "The same command continues" in running.said()
-        assert "Traceback" not in running.said()
-        assert all_gone(running.workers())
-    said = done(tmp_path, *FOUR, *LOCAL)
+        os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to all of them
+        assert ends(running, 130)
+        assert "The same command continues" in running.output
+        assert "Traceback" not in running.output
+        assert are_gone(workers_of(running), within=20)
+    said = done(zygote, tmp_path, *FOUR, *LOCAL)
     assert said.count("on from epoch") == 2, said
-    held_against(tmp_path, reference)
+    held_against(zygote, tmp_path, reference)
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_it_at_once(reference: audit.Found, tmp_path: Path) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL) as running:
+def test_a_second_ctrl_c_ends_it_at_once(zygote: Zygote, reference: audit.Found, tmp_path: Path) -> None:
+    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
         running.wait_for(lambda: two_are_training(running))
-        os.kill(running.workers()[0], signal.SIGSTOP)  # its epoch never ends
-        os.killpg(running.process.pid, signal.SIGINT)
-        running.wait_for(lambda: "Once more" in running.said())
-        os.kill(running.process.pid, signal.SIGINT)
-        assert running.end() == 130, running.said()
-        assert all_gone(running.workers())
-    done(tmp_path, *FOUR, *LOCAL)
-    held_against(tmp_path, reference)
+        os.kill(workers_of(running)[0], signal.SIGSTOP)  # its epoch never ends
+        os.killpg(running.pid, signal.SIGINT)
+        running.wait_for(lambda: "Once more" in running.output)
+        os.kill(running.pid, signal.SIGINT)
+        assert ends(running, 130)
+        assert are_gone(workers_of(running), within=20)
+    done(zygote, tmp_path, *FOUR, *LOCAL)
+    held_against(zygote, tmp_path, reference)
 
 
 @pytest.mark.slow
-def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(zygote: Zygote, tmp_path: Path) -> None:
     broken = {"PYTHONPATH": str(ROOT / "tests" / "support" / "broken"), "BROKEN": "dies"}
-    with begun(tmp_path, *FOUR, *LOCAL, "executor.attempts=2", **broken) as running:
-        assert running.end() == 6, running.said()
+    with begun(zygote, tmp_path, *FOUR, *LOCAL, "executor.attempts=2", **broken) as running:
+        assert ends(running, 6)
     found = audit.look(tmp_path)
     audit.check_whole(found)
     (study,) = found["studies"].values()
@@ -229,11 +195,11 @@ def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(tmp_p
 
 
 @pytest.mark.slow
-def test_a_trial_that_hangs_is_ended_after_its_minutes(tmp_path: Path) -> None:
+def test_a_trial_that_hangs_is_ended_after_its_minutes(zygote: Zygote, tmp_path: Path) -> None:
     broken = {"PYTHONPATH": str(ROOT / "tests" / "support" / "broken"), "BROKEN": "hangs"}
-    with begun(tmp_path, *FOUR, *LOCAL, "search.trial_minutes=0.5", **broken) as running:
-        assert running.end() == 6, running.said()
-        assert all_gone(running.workers())
+    with begun(zygote, tmp_path, *FOUR, *LOCAL, "search.trial_minutes=0.5", **broken) as running:
+        assert ends(running, 6)
+        assert are_gone(workers_of(running), within=20)
     found = audit.look(tmp_path)
     audit.check_whole(found)
     (study,) = found["studies"].values()
@@ -243,13 +209,13 @@ def test_a_trial_that_hangs_is_ended_after_its_minutes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_without_memory_costs_no_other_trial(reference: audit.Found, tmp_path: Path) -> None:
-    with begun(tmp_path, *FOUR, *LOCAL) as running:
+def test_a_worker_without_memory_costs_no_other_trial(zygote: Zygote, reference: audit.Found, tmp_path: Path) -> None:
+    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
         running.wait_for(lambda: two_are_training(running))
-        pid = running.workers()[0]
+        pid = workers_of(running)[0]
         size = 1024 * int(re.findall(r"VmSize:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
         resource.prlimit(pid, resource.RLIMIT_AS, (size, size))  # not a byte more
-        assert running.end() in (0, 6), running.said()
+        assert ends(running, 0, 6)
     found = audit.look(tmp_path)
     audit.check_whole(found)
     (study,) = found["studies"].values()
@@ -262,30 +228,34 @@ def test_a_worker_without_memory_costs_no_other_trial(reference: audit.Found, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("search", [HYPERBAND, BAYESIAN], ids=["hyperband", "bayesian"])
-def test_a_synchronous_search_proposes_the_same_whatever_runs_it(search: tuple[str, ...], tmp_path: Path) -> None:
-    done(tmp_path / "alone", *search, "executor=in_process")
-    with begun(tmp_path / "together", *search, *LOCAL) as running:
-        running.wait_for(lambda: running.epochs() >= 3)
-        os.kill(running.process.pid, signal.SIGKILL)
-    done(tmp_path / "together", *search, *LOCAL)
+def test_a_synchronous_search_proposes_the_same_whatever_runs_it(
+    zygote: Zygote, search: tuple[str, ...], tmp_path: Path
+) -> None:
+    done(zygote, tmp_path / "alone", *search, "executor=in_process")
+    with begun(zygote, tmp_path / "together", *search, *LOCAL) as running:
+        running.wait_for(lambda: count_epochs(running) >= 3)
+        os.kill(running.pid, signal.SIGKILL)
+    done(zygote, tmp_path / "together", *search, *LOCAL)
     audit.check(audit.look(tmp_path / "together"), audit.look(tmp_path / "alone"))
 
 
 @pytest.mark.slow
-def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_there(tmp_path: Path) -> None:
+def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_there(
+    zygote: Zygote, tmp_path: Path
+) -> None:
     (tmp_path / "server").mkdir()
     with Server(tmp_path / "server") as server:
         arguments = (*FOUR, *LOCAL, "train.epochs=60", f"tracking.uri={server.address}")
-        with begun(tmp_path / "sweep", *arguments) as running:
+        with begun(zygote, tmp_path / "sweep", *arguments) as running:
             running.wait_for(lambda: two_are_training(running))
             server.kill()
-            running.wait_for(lambda: "the tracking store is away" in running.said())
-            os.kill(running.workers()[0], signal.SIGKILL)
-            running.wait_for(lambda: "on from epoch" in running.said().partition("is away")[2])
-            running.wait_for(lambda: "is on worker" in running.said().partition("on from epoch")[2])
-            assert "answers again" not in running.said()
+            running.wait_for(lambda: "the tracking store is away" in running.output)
+            os.kill(workers_of(running)[0], signal.SIGKILL)
+            running.wait_for(lambda: "on from epoch" in running.output.partition("is away")[2])
+            running.wait_for(lambda: "is on worker" in running.output.partition("on from epoch")[2])
+            assert "answers again" not in running.output
             server.start()
-            assert running.end() == 0, running.said()
+            assert ends(running, 0)
     (study,) = list_study_folders(tmp_path / "sweep" / "mlruns")
     trials = study.read_record().trials.values()
     assert all(history.is_settled for history in trials)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fmnist_sweep import executors
@@ -22,6 +18,7 @@ from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.executors.shared_images import attach_images, share_images
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.training import backend
 from fmnist_sweep.training.events import (
     CheckpointRefused,
     EpochEnd,
@@ -32,8 +29,9 @@ from fmnist_sweep.training.events import (
     TrialStart,
     WorkerLost,
 )
-from tests.support import ROOT
+from tests.support.process import are_gone
 from tests.support.small import TINY, finished, spec, splits
+from tests.support.zygote import Zygote
 
 LIMIT_SECONDS = 120
 FOREVER = ("train.epochs=100000",)
@@ -158,30 +156,24 @@ def pid_of(event: TrialStart) -> int:
     return int(event.worker.split("process ")[1].rstrip(")"))
 
 
-def gone(pid: int) -> bool:
-    with suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    return True
+DROPOUT = (*TINY, "train.epochs=2", "regularization.dropout=0.3")
 
 
-def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(local: LocalExecutor, tmp_path: Path) -> None:
-    given = spec([*TINY, "train.epochs=2", "regularization.dropout=0.3"])
-    local.submit(given)
+def train_alone(folder: Path) -> list[list[float]]:
+    """The predictions of the trial in this process, on one thread."""
+    backend.set_threads(1)
+    given = spec(DROPOUT)
+    found: list[list[float]] = finished(given, load_splits(given.data)).probabilities.tolist()
+    return found
+
+
+def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(
+    local: LocalExecutor, zygote: Zygote, tmp_path: Path
+) -> None:
+    local.submit(spec(DROPOUT))
     result = ended(local)[-1]
     assert isinstance(result, TrialResult)
-    code = (
-        "import sys, numpy as np\n"
-        "from fmnist_sweep.training import backend\n"
-        "backend.set_threads(1)\n"
-        "from tests.support.small import TINY, finished, spec\n"
-        "from fmnist_sweep.data import load_splits\n"
-        "given = spec([*TINY, 'train.epochs=2', 'regularization.dropout=0.3'])\n"
-        "found = finished(given, load_splits(given.data))\n"
-        "np.save(sys.argv[1], found.probabilities)\n"
-    )
-    path = tmp_path / "alone.npy"
-    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True, timeout=LIMIT_SECONDS)
-    assert (np.load(path) == result.probabilities).all()
+    assert zygote.call("tests.executors.test_executors:train_alone", tmp_path) == result.probabilities.tolist()
 
 
 def test_two_trials_train_at_once(local: LocalExecutor) -> None:
@@ -209,7 +201,7 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(local: LocalExecuto
         local.submit(replaced(spec(TINY), trial_id=str(number)))
     found = [next_of(local) for _ in range(6)]
     assert sum(isinstance(each, TrialResult) for each in found) == 2
-    assert gone(pid)
+    assert are_gone([pid], within=0)
 
 
 def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: LocalExecutor) -> None:
@@ -217,7 +209,7 @@ def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: Loc
     pid = pid_of(started(local))
     os.kill(pid, signal.SIGSTOP)  # it hangs
     local.abandon("0")
-    assert gone(pid)
+    assert are_gone([pid], within=0)
     with pytest.raises(RuntimeError, match="no trial"):
         local.next_event()
 
@@ -285,8 +277,7 @@ def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: LocalExecutor
     while not isinstance(next_of(local), TrialResult):
         pass
     os.kill(pid, signal.SIGKILL)
-    while not gone(pid):
-        time.sleep(0.01)
+    assert are_gone([pid], within=LIMIT_SECONDS)
     for number in range(2):
         local.submit(replaced(spec(TINY), trial_id=str(number)))
     events = [next_of(local) for _ in range(6)]
