@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from fmnist_sweep.errors import Locked
 from fmnist_sweep.study.lock import find_owner, lock_folder
-from tests.conftest import Command
 from tests.support.disks import disk
+from tests.support.process import Running, start
 from tests.support.small import TINY
+from tests.support.zygote import Zygote
 
-LIMIT_SECONDS = 60
 _HOLDING = """
 import subprocess, sys, time
 from pathlib import Path
@@ -36,19 +34,11 @@ with lock_folder(Path(sys.argv[1]), "study abc"):
 
 
 @contextmanager
-def _holder(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def _holder(folder: Path, *arguments: str) -> Iterator[tuple[Running, list[str]]]:
     """A process that holds the folder, and what it said until it did."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLDING, str(folder), *arguments], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        said = list(iter(lambda: process.stdout.readline().strip(), "held"))  # type: ignore[union-attr]
-        yield process, said
-    finally:
-        process.kill()
-        process.wait(LIMIT_SECONDS)
-        process.stdout.close()  # type: ignore[union-attr]
+    with start("-c", _HOLDING, str(folder), *arguments, cwd=folder) as process:
+        process.wait_for("held\n")
+        yield process, process.stdout.splitlines()[:-1]
 
 
 def test_a_second_process_is_told_who_holds_it_on_which_host_and_since_when(tmp_path: Path) -> None:
@@ -66,7 +56,7 @@ def test_a_second_process_is_told_who_holds_it_on_which_host_and_since_when(tmp_
 def test_the_hold_of_a_dead_owner_is_free_at_once(tmp_path: Path, number: signal.Signals) -> None:
     with _holder(tmp_path) as (process, _):
         process.send_signal(number)
-        process.wait(LIMIT_SECONDS)
+        process.end()
         began = time.monotonic()
         assert find_owner(tmp_path) is None
         with lock_folder(tmp_path, "study abc"):
@@ -78,8 +68,8 @@ def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_pa
     with _holder(tmp_path, "child") as (process, said):
         (child,) = (int(line) for line in said)
         try:
-            process.kill()
-            process.wait(LIMIT_SECONDS)
+            process.send_signal(signal.SIGKILL)
+            process.end()
             os.kill(child, 0)  # it lives
             assert find_owner(tmp_path) is None
             with lock_folder(tmp_path, "study abc"):
@@ -88,20 +78,24 @@ def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_pa
             os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"7", b'"text"', b'{"pid": 1}', b"\xff\xfe\0noise"])
-def test_noise_in_the_file_that_says_who_holds_it_does_no_harm(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "owner.json").write_bytes(content)
-    assert find_owner(tmp_path) is None
-    with _holder(tmp_path):
+NOISE = (b"", b"{", b"[1]", b"null", b"7", b'"text"', b'{"pid": 1}', b"\xff\xfe\0noise")
+
+
+def test_noise_in_the_file_that_says_who_holds_it_does_no_harm(tmp_path: Path) -> None:
+    for content in NOISE:
         (tmp_path / "owner.json").write_bytes(content)
-        assert find_owner(tmp_path) is not None
-        with (
-            pytest.raises(Locked, match="study abc is being run by another process"),
-            lock_folder(tmp_path, "study abc"),
-        ):
-            pass
-    with lock_folder(tmp_path, "study abc"):
-        assert find_owner(tmp_path) is not None
+        assert find_owner(tmp_path) is None
+        with lock_folder(tmp_path, "study abc"):
+            assert find_owner(tmp_path) is not None
+    with _holder(tmp_path):
+        for content in NOISE:
+            (tmp_path / "owner.json").write_bytes(content)
+            assert find_owner(tmp_path) is not None
+            with (
+                pytest.raises(Locked, match="study abc is being run by another process"),
+                lock_folder(tmp_path, "study abc"),
+            ):
+                pass
 
 
 def test_noise_in_the_lock_itself_does_no_harm(tmp_path: Path) -> None:
@@ -112,26 +106,19 @@ def test_noise_in_the_lock_itself_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(tmp_path: Path) -> None:
-    looking = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c"),
-                "import sys; from pathlib import Path; from fmnist_sweep.study.lock import find_owner\n"
-                "while True: find_owner(Path(sys.argv[1]))",
-                str(tmp_path),
-            ]
-        )
-        for _ in range(3)
-    ]
-    try:
-        deadline = time.monotonic() + 3
+    code = (
+        "import sys; from pathlib import Path; from fmnist_sweep.study.lock import find_owner\n"
+        "while True: print(find_owner(Path(sys.argv[1])) is None)"
+    )
+    with ExitStack() as looking:
+        processes = [looking.enter_context(start("-c", code, str(tmp_path), cwd=tmp_path)) for _ in range(3)]
+        for process in processes:
+            process.wait_for("\n")
+        deadline = time.monotonic() + 1.5
         while time.monotonic() < deadline:
             with lock_folder(tmp_path, "study abc"):
                 pass
-    finally:
-        for process in looking:
-            process.kill()
-            process.wait(LIMIT_SECONDS)
+        assert not any(process.has_ended for process in processes)
 
 
 def test_where_nothing_can_be_written_nobody_holds_anything(tmp_path: Path) -> None:
@@ -160,27 +147,17 @@ def test_of_many_that_want_it_at_once_never_two_have_it(tmp_path: Path) -> None:
         assert sum(pool.map(take, range(100))) > 0
 
 
-def test_a_second_command_on_a_study_exits_7_and_says_who_runs_it(sweep: Command, tmp_path: Path) -> None:
+def test_a_second_command_on_a_study_exits_7_and_says_who_runs_it(zygote: Zygote, tmp_path: Path) -> None:
     arguments = (*TINY, "train.epochs=2000")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert first.stdout is not None
-        for line in first.stdout:
-            if "epoch 1/" in line:
-                break
-        second = sweep(*arguments, cwd=tmp_path)
-        assert second.returncode == 7, second.stdout + second.stderr
+    with zygote.start(*arguments, cwd=tmp_path) as first:
+        first.wait_for("epoch 1/")
+        second = zygote.run(*arguments, cwd=tmp_path)
+        assert second.returncode == 7, second
         assert f"is being run by process {first.pid} on {socket.gethostname()} since 2" in second.stderr
         assert second.stderr.count("\n") == 1
         first.kill()
-        first.wait(LIMIT_SECONDS)
+        first.end()
         # Nobody has to clear anything away: the dead owner's hold is void.
-        planned = sweep(*arguments, "plan=true", cwd=tmp_path)
-        assert planned.returncode == 0, planned.stderr
+        planned = zygote.run(*arguments, "plan=true", cwd=tmp_path)
+        assert planned.returncode == 0, planned
         assert "continued" in planned.stdout
-    finally:
-        first.kill()
-        first.wait(LIMIT_SECONDS)
-        first.stdout.close()  # type: ignore[union-attr]

@@ -27,7 +27,7 @@ FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_tr
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -87,11 +87,24 @@ def test_there_are_no_more_workers_than_memory_has_room_for(
     assert settled("executor=local") == Placement("local", 4, 16)
 
 
-def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) -> None:
-    cores(2)
-    shown, said = view()
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of one trial in this process on two threads; nothing may be changed in there."""
+    folder = tmp_path_factory.mktemp("begun")
     job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process", "executor.threads=2"])
-    assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
+    shown, said = view()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(backend, "count_usable_cores", lambda: 2)
+        assert run_sweep([job], "python -m fmnist_sweep", shown) is ExitCode.DONE, said.getvalue()
+    return folder
+
+
+def test_what_a_study_was_begun_with_is_on_record(
+    begun: Path, cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(2)
+    monkeypatch.chdir(begun)
     (folder,) = list_study_folders(Path("mlruns"))
     assert folder.read_record().about["executor"] == {
         "name": "in_process",
@@ -115,11 +128,15 @@ def test_what_a_study_was_begun_with_is_on_record(cores: Callable[[int], None]) 
     ],
 )
 def test_what_was_measured_is_kept_to(
-    found: Placement, has: int, overrides: list[str], expected: Placement | None, cores: Callable[[int], None]
+    found: Placement,
+    has: int,
+    overrides: list[str],
+    expected: Placement | None,
+    begun: Path,
+    cores: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cores(2)
-    job = compose_job([*TINY, *FOUR, "search.max_trials=1", "executor=in_process"])
-    assert run_sweep([job], "python -m fmnist_sweep", view()[0]) is ExitCode.DONE
+    monkeypatch.chdir(begun)
     cores(has)
     plan = planned(*overrides)
     assert plan[0].record is not None

@@ -99,7 +99,7 @@ def proposed(name: str) -> Proposed:
 def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tuple[str, ...]) -> None:
     name = f"stored-{search[0][7:]}"
     given = (*search, "search.max_trials=60", "tracking.keep_models=1")
-    ended = sweep(name, *given, slots=50, longest=3, drawn=False)
+    ended = sweep(name, *given, slots=50, longest=2, drawn=False)
     known = record(name)
     assert len(known.trials) == len(set(ended)) == len(ended) == 60
     assert ended != sorted(ended)  # they came in another order than they were begun

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -26,8 +25,9 @@ from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialResult, TrialSpec
 from fmnist_sweep.training.optimization import find_best_epoch
-from tests.support import ROOT
+from tests.support.process import run
 from tests.support.small import TINY, events, failed, spec, splits
+from tests.support.zygote import Zygote
 
 # Validation labels that cannot be learnt: the best epoch is then seldom the last, and its weights must be carried over.
 DATA = splits()
@@ -170,38 +170,31 @@ def test_the_seconds_of_the_epochs_before_are_counted_and_the_optimizer_counts_o
     assert steps == [4 * event.epoch for event in ended], "64 images in batches of 16"
 
 
-CHILD = """
-import os, pickle, signal, sys
-from pathlib import Path
-from fmnist_sweep.training import trial
-from fmnist_sweep.training.events import EpochEnd
-from fmnist_sweep.study.checkpoints import Checkpoints
-from tests.support.small import splits
-
-given, kept, killed_after, out = sys.argv[1], Checkpoints(Path(sys.argv[2]), print), int(sys.argv[3]), Path(sys.argv[4])
-for event in trial.run_trial(pickle.loads(Path(given).read_bytes()), splits()):
-    if isinstance(event, EpochEnd):
-        kept.save(event.trial_id, event.epoch, event.checkpoint)
-        if event.epoch == killed_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-out.write_bytes(pickle.dumps(event))
-"""
+def train_and_keep(folder: Path) -> None:
+    """Train the trial of a folder and keep its checkpoints there; after the epoch in `killed_after`, be killed."""
+    kept, killed_after = Checkpoints(folder / "checkpoints", print), int((folder / "killed_after").read_text())
+    for event in trial.run_trial(pickle.loads((folder / "spec").read_bytes()), splits()):
+        if isinstance(event, EpochEnd):
+            kept.save(event.trial_id, event.epoch, checkpoint(event))
+            if event.epoch == killed_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+    (folder / "result").write_bytes(pickle.dumps(event))
 
 
-def in_a_process(given: TrialSpec, folder: Path, killed_after: int = 0) -> int:
+def train_in_a_process(zygote: Zygote, given: TrialSpec, folder: Path, killed_after: int = 0) -> int:
     (folder / "spec").write_bytes(pickle.dumps(given))
-    arguments = [str(folder / "spec"), str(folder / "checkpoints"), str(killed_after), str(folder / "result")]
-    return subprocess.run([sys.executable, "-c", CHILD, *arguments], cwd=ROOT, timeout=120).returncode
+    (folder / "killed_after").write_text(str(killed_after))
+    return zygote.ask("tests.training.test_snapshot:train_and_keep", folder).returncode
 
 
 def test_a_killed_process_is_continued_by_another_as_if_nothing_had_happened(
-    tmp_path: Path, never_stopped: Fit
+    zygote: Zygote, tmp_path: Path, never_stopped: Fit
 ) -> None:
-    assert in_a_process(never_stopped.spec, tmp_path, killed_after=2) == -signal.SIGKILL
+    assert train_in_a_process(zygote, never_stopped.spec, tmp_path, killed_after=2) == -signal.SIGKILL
     newest = Checkpoints(tmp_path / "checkpoints", print).load_newest(never_stopped.spec.trial_id)
     assert newest is not None
     assert len(trial.read_checkpoint_history(newest)) == 2
-    assert in_a_process(replace(never_stopped.spec, resume=newest), tmp_path) == 0
+    assert train_in_a_process(zygote, replace(never_stopped.spec, resume=newest), tmp_path) == 0
     assert_same_result(pickle.loads((tmp_path / "result").read_bytes()), never_stopped.result)
 
 
@@ -320,6 +313,6 @@ def test_an_epoch_that_diverged_leaves_no_checkpoint_to_continue_from() -> None:
     assert len(again.history) == len(ended)
 
 
-def test_reading_a_checkpoint_does_not_import_tensorflow() -> None:
-    code = "import sys; from fmnist_sweep.study import checkpoints; from fmnist_sweep.training import trial; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+def test_reading_a_checkpoint_does_not_import_tensorflow(tmp_path: Path) -> None:
+    imports = "import sys; from fmnist_sweep.study import checkpoints; from fmnist_sweep.training import trial"
+    assert run("-c", f"{imports}; sys.exit('tensorflow' in sys.modules)", cwd=tmp_path).returncode == 0
