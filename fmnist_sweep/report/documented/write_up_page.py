@@ -171,8 +171,8 @@ def _render_notes(page: WriteUpPage) -> Iterator[str]:
         twin_count = int(tests[0].twin_mask.sum())
         verb = "is" if twin_count < 2 else "are"
         yield (
-            f"{twin_count or 'None'} of the {len(tests[0].labels):,} test images {verb} nearly an image of the training "
-            "file: at most 7 grey levels a pixel away (root mean square)."
+            f"{twin_count or 'None'} of the {len(tests[0].labels):,} test images {verb} nearly an image of the "
+            "training file: at most 7 grey levels a pixel away (root mean square)."
         )
     if any(
         recipe_results.runs and not recipe_results.is_tested for recipe_results in page.results.values()
@@ -202,8 +202,8 @@ def _describe_reading(figure: StatedFigure, recipe_results: RecipeResults) -> st
     return (
         f"lies above {BEST_PUBLISHED}, the best published test accuracies: it is not credible as one.{test_text} "
         f"As a training accuracy it is reached in {len(epochs)} of {len(first_epochs)} runs{epochs_text} within "
-        f"{longest} epochs: the last one's is {format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The validation "
-        f"accuracy then is {format_spread(recipe_results.read_values('val_accuracy'))}."
+        f"{longest} epochs: the last one's is {format_spread(recipe_results.read_values('accuracy'))}{gain_text}. The "
+        f"validation accuracy then is {format_spread(recipe_results.read_values('val_accuracy'))}."
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +14,29 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import IMAGE_SIDE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
 
 _DPI = 100  # with figures 9 inches wide: 900 pixels, about what a browser shows without scaling
 
-
 PAGE_WIDTH = 900
-
 
 # Okabe & Ito's palette, told apart with any common colour blindness.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-
-
 INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
 
 
 ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
-
-
 TITLE_HEIGHT = 52
-
-
+GALLERY_COLUMNS = 8
 IMAGE_COLORMAP = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
+_CELL_WIDTH = 37  # image pixels from one image of a gallery to the next
+_GALLERY_LEFT = (PAGE_WIDTH - GALLERY_COLUMNS * _CELL_WIDTH * ZOOM) // 2
+_HEADING_HEIGHT = 24  # screen pixels of the first row's heading; the others stand in the room beneath a row
 
-
+Item = TypeVar("Item")
 TextLine = tuple[float, float, str]  # x, y of a text's baseline in pixels from the top left; the text
 
 
@@ -88,7 +86,7 @@ def draw_message(title: str, text: str) -> Figure:
 def draw_image(
     figure: Figure, values: NDArray[Any], cmap: str, maximum: float, box: tuple[float, float, float, float]
 ) -> None:
-    """Draw `values`, 0..`greatest`, in a box of (left, top, width, height) in pixels."""
+    """Draw `values`, 0..`maximum`, in a box of (left, top, width, height) in pixels."""
     left, top, width, height = box
     figure_width, figure_height = figure.get_size_inches() * _DPI
     axes = figure.add_axes(
@@ -139,10 +137,67 @@ def _trace_text(text: str, size: float, align: float) -> Path:
     return Path(vertices - (start + align * (end - start), 0), outline.codes)
 
 
-def tile_images(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
-    """One image of `tiles`, (rows, columns, 28, 28): one Axes draws many times faster than one each."""
+@dataclass(frozen=True)
+class GalleryRow:
+    """A row of a gallery: up to eight images (n, 28, 28, 1), the lines beneath each, a heading and a remark above."""
+
+    images: NDArray[np.uint8]
+    captions: Sequence[Sequence[str]] = ()
+    heading: str = ""
+    remark: str = ""
+
+
+def draw_gallery(rows: Sequence[GalleryRow], room: int, title: str) -> Figure:
+    """Rows of images with texts; room: beneath each row, in image pixels, for captions and for the next heading."""
+    top_margin = _HEADING_HEIGHT if any(row.heading for row in rows) else 0
+    cell_height = IMAGE_SIDE + room
+    tiles = np.zeros((len(rows), GALLERY_COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
+    headings, remarks, captions = list[TextLine](), list[TextLine](), list[TextLine]()
+    for place, row in enumerate(rows):
+        tiles[place, : len(row.images)] = row.images[..., 0]
+        top = TITLE_HEIGHT + top_margin + place * cell_height * ZOOM
+        headings.append((_GALLERY_LEFT + 14.0, top - 7, row.heading))
+        remarks.append((PAGE_WIDTH - 20.0, top - 7, row.remark))
+        for column, lines in enumerate(row.captions):
+            x = _GALLERY_LEFT + (column + 0.5) * _CELL_WIDTH * ZOOM
+            captions += [(x, top + IMAGE_SIDE * ZOOM + 13 + 14 * number, line) for number, line in enumerate(lines)]
+    mosaic = _tile_images(tiles, cell_height, _CELL_WIDTH)
+    height, width = (ZOOM * pixels for pixels in mosaic.shape)
+    figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + top_margin + height, title)
+    draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (_GALLERY_LEFT, TITLE_HEIGHT + top_margin, width, height))
+    draw_texts(figure, headings, size=11, colour=INK, align=0)
+    draw_texts(figure, remarks, size=9.5, colour=MUTED, align=1)
+    draw_texts(figure, captions, size=7.5, colour=INK)
+    return figure
+
+
+def select_images(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.uint8]:
+    """The images (n, 28, 28, 1) at these rows. Raises ValueError for a row that is not there and for other shapes."""
+    if images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE, 1):
+        raise ValueError(f"images must have shape (n, {IMAGE_SIDE}, {IMAGE_SIDE}, 1), but have {images.shape}")
+    last_row = max(rows, default=-1)
+    if last_row >= len(images):
+        raise ValueError(f"the examples reach to row {last_row}, but there are {len(images)} images")
+    return images[np.asarray(rows, dtype=np.int64)]
+
+
+def cut_rows(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Items in rows of a gallery."""
+    return [items[start : start + GALLERY_COLUMNS] for start in range(0, len(items), GALLERY_COLUMNS)]
+
+
+def _tile_images(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
+    """Join `tiles`, (rows, columns, 28, 28), to one image: one Axes draws it many times faster than one each."""
     rows, columns = tiles.shape[:2]
     left = (cell_width - IMAGE_SIDE) // 2
     mosaic = np.zeros((rows, cell_height, columns, cell_width), np.uint8)
     mosaic[:, :IMAGE_SIDE, :, left : left + IMAGE_SIDE] = tiles.swapaxes(1, 2)
     return mosaic.reshape(rows * cell_height, columns * cell_width)
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all figures: a faint grid, muted ticks, no frame at the top and right."""
+    axes.tick_params(labelsize=9, colors=MUTED, length=3)
+    axes.grid(color=FAINT, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)

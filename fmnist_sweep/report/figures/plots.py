@@ -13,24 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import IMAGE_SIDE
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
-    FAINT,
     GREEN,
-    IMAGE_COLORMAP,
     INK,
     MUTED,
     PAGE_WIDTH,
-    TITLE_HEIGHT,
     VERMILLION,
-    ZOOM,
+    GalleryRow,
     TextLine,
+    cut_rows,
+    draw_gallery,
     draw_image,
     draw_message,
     draw_texts,
     make_page,
-    tile_images,
+    style_axes,
 )
 from fmnist_sweep.training.evaluation import compute_row_shares
 
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_COLUMNS = 8
 _MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE = 118, 56, 640
 
 
@@ -99,7 +96,7 @@ def draw_misclassified(
 
     `images` are (n, 28, 28, 1), 0..255; `labels` and `predicted` are (n,) indices into `names`; `confidence`
     is (n,), the predicted label's probability, 0..1, and sorts them. Images that were labelled rightly are
-    passed over, and at most `most` are shown. Raises ValueError for arrays of differing lengths.
+    passed over, and at most `limit` are shown. Raises ValueError for arrays of differing lengths.
     """
     if not len(images) == len(labels) == len(predicted) == len(confidence):
         lengths = f"{len(images)}, {len(labels)}, {len(predicted)} and {len(confidence)}"
@@ -109,49 +106,11 @@ def draw_misclassified(
     selection = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
     if not len(selection):
         return draw_message(title, "No misclassified images")
-    cell_width, cell_height = 37, 43
-    rows = math.ceil(len(selection) / _COLUMNS)
-    tiles = np.zeros((rows * _COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
-    tiles[: len(selection)] = images[selection].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
-    mosaic = tile_images(tiles.reshape(rows, _COLUMNS, IMAGE_SIDE, IMAGE_SIDE), cell_height, cell_width)
-    height, width = (ZOOM * pixels for pixels in mosaic.shape)
-    figure = make_page(PAGE_WIDTH, height + TITLE_HEIGHT, title)
-    left = (PAGE_WIDTH - width) // 2
-    draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (left, TITLE_HEIGHT, width, height))
-    lines: list[TextLine] = []
-    for place, index in enumerate(selection):
-        row, column = divmod(place, _COLUMNS)
-        x = left + (column + 0.5) * cell_width * ZOOM
-        y = TITLE_HEIGHT + (row * cell_height + IMAGE_SIDE) * ZOOM
-        lines.append((x, y + 13, names[labels[index]]))
-        lines.append((x, y + 27, f"→ {names[predicted[index]]} {confidence[index]:.0%}"))
-    draw_texts(figure, lines, size=7.5, colour=INK)
-    return figure
-
-
-def examples(images: NDArray[np.uint8], labels: NDArray[Any], names: Sequence[str], per_label: int = 8) -> Figure:
-    """A row of images for each label: the first `per_label` of it.
-
-    `images` are (n, 28, 28, 1), 0..255; `labels` are (n,) indices into `names`. A label with fewer images has
-    a shorter row. Raises ValueError for arrays of differing lengths.
-    """
-    if len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
-    cell, margin = 30, 168
-    tiles = np.zeros((len(names), per_label, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
-    for label in range(len(names)):
-        chosen = np.flatnonzero(labels == label)[:per_label]
-        tiles[label, : len(chosen)] = images[chosen].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
-    mosaic = tile_images(tiles, cell, cell)
-    height, width = (ZOOM * pixels for pixels in mosaic.shape)
-    figure = make_page(margin + width, height + TITLE_HEIGHT, "Examples of each label")
-    draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (margin, TITLE_HEIGHT, width, height))
-    lines = [
-        (margin - 10, TITLE_HEIGHT + (label * cell + IMAGE_SIDE / 2) * ZOOM + 5, name)
-        for label, name in enumerate(names)
+    rows = [
+        GalleryRow(images[list(row)], [(names[labels[i]], f"→ {names[predicted[i]]} {confidence[i]:.0%}") for i in row])
+        for row in cut_rows(selection.tolist())
     ]
-    draw_texts(figure, lines, size=11, colour=INK, align=1)
-    return figure
+    return draw_gallery(rows, 15, title)
 
 
 def _draw_panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
@@ -184,10 +143,7 @@ def _draw_panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], be
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.tick_params(labelsize=9, colors=MUTED, length=3)
-    axes.grid(color=FAINT, lw=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
+    style_axes(axes)
 
 
 def _extract_series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.report.figures.plots import draw_confusion_matrix, draw_curves, draw_misclassified, examples
+from fmnist_sweep.report.figures.plots import draw_confusion_matrix, draw_curves, draw_misclassified
 
 NAN = float("nan")
 
@@ -202,23 +202,6 @@ def test_mistakes_refuse_arrays_of_differing_lengths() -> None:
     images, labels, predicted, confidence = _mistakes(4)
     with pytest.raises(ValueError, match="lengths 4, 4, 3 and 4"):
         draw_misclassified(images, labels, predicted[:3], confidence, LABELS, "a trial")
-
-
-def test_examples_show_a_row_for_each_label_and_leave_gaps_blank() -> None:
-    images = np.full((12, 28, 28, 1), 200, np.uint8)
-    labels = np.array([*range(10), 0, 0])
-    figure = examples(images, labels, LABELS, per_label=2)
-
-    assert _written(figure) == list(LABELS)
-    mosaic = np.asarray(figure.axes[0].images[0].get_array())
-    assert mosaic.shape == (300, 60)
-    assert (mosaic[:28, 1:29] == 200).all() and (mosaic[:28, 31:59] == 200).all()
-    assert (mosaic[30:58, 1:29] == 200).all() and not mosaic[30:60, 30:].any()
-
-
-def test_examples_refuse_arrays_of_differing_lengths() -> None:
-    with pytest.raises(ValueError, match="2 images but 3 labels"):
-        examples(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(3, int), LABELS)
 
 
 @pytest.mark.parametrize("dpi", [50, 100, 200])
