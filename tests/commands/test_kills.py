@@ -8,6 +8,7 @@ that. Every third sweep that has ended is then run once more, which must change 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import tempfile
@@ -30,6 +31,9 @@ pytest.register_assert_rewrite("tests.support.audit")
 
 from tests.support import audit  # noqa: E402
 
+# The slow tests, in two processes where there are two.
+AT_POINTS = pytest.mark.xdist_group("tests/commands/test_kills.py: at points")
+AGAIN_AND_AGAIN = pytest.mark.xdist_group("tests/commands/test_kills.py: again and again")
 AT_ONCE = 2  # sweeps, each on one core
 PLAIN = {"FAULTS_PLAIN": "1"}  # see tests/support/altered.py
 MOST_STARTS = 100
@@ -217,7 +221,7 @@ def suite(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Suite:
 @pytest.fixture(autouse=True)
 def _totals_are_said(suite: Suite, record_property: Callable[[str, object], None]) -> Iterator[None]:
     yield
-    record_property("kills so far", str(suite.totals))
+    record_property(f"kills so far {os.environ.get('PYTEST_XDIST_WORKER', '')}".strip(), str(suite.totals))
 
 
 def side_by_side(jobs: Iterable[tuple[str, Callable[[], None]]]) -> None:
@@ -269,16 +273,13 @@ def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Sui
 
 
 def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happened(suite: Suite) -> None:
+    # Some of all points, which the slow tests below take one by one.
     first = (
         Kill("journal run"),
-        Kill("journal asked", moment="after"),
         Kill("journal attempt", moment="after"),
-        Kill("journal attempt_run"),
         Kill("file 0000/000002.npz", moment="inside"),
         Kill("journal attempt_run", moment="after"),
-        Kill("journal finished"),
         Kill("journal finished", moment="after"),
-        Kill("store log_outputs"),
         Kill("store finalize_logged_model"),
         Kill("journal delivered"),
         Kill("journal closed"),
@@ -300,12 +301,14 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
     )
 
 
+@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_any_journal_transition_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     killed_at(suite, SMALL_RANDOM, around(suite.reference(SMALL_RANDOM).ended.calls, "journal"))
 
 
+@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_around_any_call_to_the_store_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
@@ -318,6 +321,7 @@ def test_killed_around_any_call_to_the_store_it_ends_as_if_nothing_had_happened(
     )
 
 
+@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_around_the_writing_of_any_file_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
@@ -326,6 +330,7 @@ def test_killed_around_the_writing_of_any_file_it_ends_as_if_nothing_had_happene
     killed_at(suite, SMALL_RANDOM, (*around(calls, "file"), *inside))
 
 
+@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_transition_after_transition_it_still_comes_to_its_end(suite: Suite) -> None:
@@ -345,6 +350,7 @@ def test_killed_at_transition_after_transition_it_still_comes_to_its_end(suite: 
 MOMENTS = ("before", "after", "after")
 
 
+@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> None:
@@ -372,6 +378,7 @@ def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> Non
     assert suite.totals.kills["moment"] - before >= 4 * wanted
 
 
+@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_all_the_same(suite: Suite) -> None:
@@ -390,6 +397,7 @@ def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_
     killed_at(suite, failing, (Kill("store log_artifacts", 3), Kill(ended), Kill(ended, moment="after")))
 
 
+@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_while_the_store_is_made_the_same_command_makes_it(suite: Suite) -> None:
@@ -397,6 +405,7 @@ def test_killed_while_the_store_is_made_the_same_command_makes_it(suite: Suite) 
     killed_at(suite, SMALL_RANDOM, (Kill(seconds=seconds * number / 20) for number in range(1, 13)), cold=True)
 
 
+@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["store log_batch", "journal finished", "store finalize_logged_model"])
