@@ -1,6 +1,6 @@
-"""Who proposes: KerasTuner's four oracles, asked and told by the project's own loop.
+"""KerasTuner's four oracles, asked for proposals and told of results by the project's own loop.
 
-No oracle is given a budget of trials: that is the owner's, so that raising it continues the same sequence.
+No oracle has a budget of trials: the owner of the search keeps it, so that raising it continues the same sequence.
 """
 
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
@@ -17,14 +17,16 @@ from fmnist_sweep.search import space, tunable
 if TYPE_CHECKING:
     import keras_tuner
 
+    from fmnist_sweep.search.oracles import Replayable
+
 
 def create_random_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
-) -> "keras_tuner.Oracle":
+) -> "Replayable":
     """Values drawn independently, none twice."""
-    import keras_tuner
+    from fmnist_sweep.search import oracles
 
-    return keras_tuner.oracles.RandomSearchOracle(hyperparameters=hyperparameters, max_trials=None, **common)
+    return oracles.RandomOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
 def create_bayesian_oracle(
@@ -35,7 +37,7 @@ def create_bayesian_oracle(
     initial_points: Annotated[int, Field(ge=1)],
     alpha: Annotated[float, Field(gt=0)],
     beta: Annotated[float, Field(ge=0)],
-) -> "keras_tuner.Oracle":
+) -> "Replayable":
     """A Gaussian process over the results so far, and its upper confidence bound."""
     from fmnist_sweep.search import oracles
 
@@ -56,7 +58,7 @@ def create_hyperband_oracle(
     *,
     factor: Annotated[int, Field(ge=2)],
     iterations: Annotated[int, Field(ge=1)],
-) -> "keras_tuner.Oracle":
+) -> "Replayable":
     """Successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
     from fmnist_sweep.search import oracles
 
@@ -71,14 +73,14 @@ def create_hyperband_oracle(
 
 def create_grid_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
-) -> "keras_tuner.Oracle":
+) -> "Replayable":
     """Every combination in order."""
     from fmnist_sweep.search import oracles
 
     return oracles.GridOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
-ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
+ORACLES: dict[str, Callable[..., "Replayable"]] = {
     "random": create_random_oracle,
     "bayesian": create_bayesian_oracle,
     "hyperband": create_hyperband_oracle,
@@ -88,10 +90,10 @@ ORACLES: dict[str, Callable[..., "keras_tuner.Oracle"]] = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """One configuration an oracle wants trained, and what restores the oracle's state after it; all of it JSON.
+    """A configuration that an oracle proposes, and what restores the oracle's state after it; all of it JSON.
 
-    epochs: as many, when the oracle decides that (Hyperband). continues: the trial of the rung below, of the same
-    values, whose training this one goes on with. seed_state, guesses: of the oracle's own, see `oracles.Bayesian`.
+    epochs: how many to train, where the oracle decides that (Hyperband). continues: the trial of the rung below with
+    the same values, whose training this one continues. seed_state, guesses: the oracle's own, see `oracles.Replayable`.
     """
 
     trial_id: str
@@ -104,18 +106,18 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Wait:
-    """The oracle has nothing to propose until a running trial ends."""
+    """The answer of an oracle that has nothing to propose until a running trial ends."""
 
 
 class ReplayMismatch(RuntimeError):
-    """An oracle that, asked again as its record says, gave another answer: a failure of ours."""
+    """An oracle, asked again as its record says, gave another answer: a defect of this project."""
 
     def __init__(self, recorded: Proposal | Wait | None, actual: Proposal | Wait | None) -> None:
         super().__init__(f"the oracle answered {actual}, but its record says that it had answered {recorded}")
 
 
 class Search:
-    """An oracle that is asked and told, in memory; what is durable is kept by its owner, not by KerasTuner.
+    """A search in memory: it is asked for proposals and told of results. Its owner keeps the durable record.
 
     settings: a study's, tunables included. Seeds are shifted by one because KerasTuner takes 0 for "no seed".
     """
@@ -123,12 +125,14 @@ class Search:
     def __init__(self, name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], objective: str) -> None:
         import keras_tuner
 
+        from fmnist_sweep.search import oracles
+
         hyperparameters = space.build_hyperparameters(settings)
         self._objective = objective
         direction = "min" if objective.endswith("loss") else "max"
         common = {
             "objective": keras_tuner.Objective(objective, direction),
-            # Where seeds are what is varied, a grid goes through them, and draws nothing.
+            # Where the seed itself is varied, a grid goes through its values and draws nothing.
             "seed": settings["seed"] + 1 if isinstance(settings["seed"], int) else 1,
             "allow_new_entries": False,
             "tune_new_entries": False,
@@ -142,14 +146,8 @@ class Search:
             if hyperparameters.space
             else create_grid_oracle(hyperparameters, common, epochs)
         )
-        oracle.verbose = 0
-        # Its files are torn by a kill and cost more with every trial; the owner's journal replaces them.
-        oracle.save = lambda: None
-        oracle._save_trial = lambda trial: None
-        # It walks through all trials that have ended, at each end, for a limit that is never reached.
-        oracle._check_consecutive_failures = lambda: None
-        # With few combinations left, 20 draws in a row are soon all known ones: look longer before giving up.
-        oracle._max_collisions = 100 * int(min(space.count_combinations(settings), 1000))
+        # With few combinations left, 20 draws in a row are soon all known ones: draw more before giving up.
+        oracles.adapt_oracle(oracle, max_collisions=100 * int(min(space.count_combinations(settings), 1000)))
         self._oracle = oracle
         self._is_over = False
 
@@ -157,7 +155,7 @@ class Search:
         """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
         if self._is_over:
             return None
-        # A tuner id of its own for each question: the oracle would answer the same id with the same trial.
+        # Each question has a tuner id of its own: the oracle answers the same id with the same trial.
         trial = self._oracle.create_trial(f"slot-{len(self._oracle.trials)}")
         if trial.status == "IDLE":
             return Wait()
@@ -171,24 +169,25 @@ class Search:
             {key: value for key, value in values.items() if not key.startswith("tuner/")},
             None if epochs is None else int(epochs),
             values.get("tuner/trial_id"),
-            self._oracle._seed_state,
-            dict(getattr(self._oracle, "guesses", {})),
+            self._oracle.seed_state,
+            dict(self._oracle.guesses),
         )
 
     def replay(self, answer: Proposal | Wait | None) -> None:
-        """Restore what an earlier `ask` with this answer did; with every `tell` between, in order, all of the state.
+        """Restore the state after an earlier `ask` that gave this answer.
 
-        The oracle is asked again, and ReplayDiffers raised when it answers otherwise. What the Gaussian process found
-        is taken as given: to fit it again for each trial would take as long as the search did.
+        All answers replayed and all results told, in their order, restore all of the state. The oracle is asked again;
+        raises ReplayMismatch if it answers otherwise. What the Gaussian process found is not searched for again: to
+        fit it for each trial would take as long as the search did.
         """
-        if isinstance(answer, Proposal) and hasattr(self._oracle, "give"):
-            self._oracle.give(answer.values, answer.seed_state, answer.guesses)
+        if isinstance(answer, Proposal):
+            self._oracle.set_next_answer(answer.values, answer.seed_state, answer.guesses)
         actual = self.ask()
         if actual != answer:
             raise ReplayMismatch(answer, actual)
 
     def tell(self, trial_id: str, score: float | None) -> None:
-        """The objective a trial reached, or None when it failed; once for each proposal."""
+        """Report the objective that a trial reached, or None if it failed; once for each proposal."""
         trial = self._oracle.trials[trial_id]
         if score is None:
             trial.status = "FAILED"
@@ -199,7 +198,7 @@ class Search:
 
 
 def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
-    """How many trials the oracle would run without a budget; math.inf when nothing but a budget ends it."""
+    """How many trials the oracle would run without a budget; math.inf where only a budget ends the search."""
     if name == "hyperband" and any(tunable.find_tunables(settings)):
         rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
         return float(sum(map(sum, rungs)) * arguments["iterations"])
@@ -207,7 +206,7 @@ def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Map
 
 
 def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], trials: float) -> float:
-    """About how many epochs so many trials take: exact for Hyperband without a budget, at most for tuned epochs."""
+    """How many epochs so many trials take: exact for Hyperband without a budget, an upper bound for tuned epochs."""
     epochs = settings["train"]["epochs"]
     if name == "hyperband" and any(tunable.find_tunables(settings)):
         rungs = compute_hyperband_rungs(epochs, arguments["factor"])
@@ -222,7 +221,7 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
 
 
 def compute_hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
-    """Trials of each rung of each bracket, by KerasTuner's own arithmetic."""
+    """How many trials each rung of each bracket has, by KerasTuner's own arithmetic."""
     brackets = 0
     while epochs / factor**brackets >= 1:
         brackets += 1

@@ -1,11 +1,12 @@
-"""KerasTuner's oracles where they need more to be restored exactly and to stay quick; `search` asks and tells them.
+"""KerasTuner's oracles, changed where they must be restored exactly and stay quick; `ask_and_tell` uses them.
 
-A module of its own, imported when a search begins: importing KerasTuner takes seconds.
+This is a module of its own, imported when a search begins, because importing KerasTuner takes seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras_tuner
@@ -17,11 +18,47 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 _START_POINTS = 50
 
 
-class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
-    """Proposes nothing twice, and can be given an earlier answer instead of finding it again.
+class Replayable:
+    """What all oracles here share: the state that an answer left behind, and a way to restore it.
 
-    guesses: what the last answer took the scores of the trials under way for, by trial id; the process was fitted to
-    them as if they were results, so that without them that fit cannot be repeated.
+    guesses: the scores that the last answer assumed for the trials under way, by trial id. An oracle that does not
+    assume any needs nothing but to be asked again.
+    """
+
+    _seed_state: int
+    guesses: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def seed_state(self) -> int:
+        """The seed that KerasTuner draws the next values from."""
+        return self._seed_state
+
+    def set_next_answer(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
+        """Let the next answer be the one recorded, where finding it again would take long; by default it would not."""
+
+
+def adapt_oracle(oracle: Any, max_collisions: int) -> None:
+    """Replace private attributes of KerasTuner's oracle, so that it writes no files and stays quick.
+
+    max_collisions: draws in a row that may all be known combinations before it gives up.
+    """
+    oracle.verbose = 0
+    # Its files are torn by a kill and cost more with every trial; the owner's journal replaces them.
+    oracle.save = lambda: None
+    oracle._save_trial = lambda trial: None
+    # It walks through all trials that have ended, at each end, for a limit that is never reached.
+    oracle._check_consecutive_failures = lambda: None
+    oracle._max_collisions = max_collisions
+
+
+class RandomOracle(Replayable, keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
+    """KerasTuner's random search, as it is."""
+
+
+class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
+    """Proposes nothing twice, and repeats an earlier answer without searching for it again.
+
+    guesses: the process was fitted to them as if they were results, so that fit cannot be repeated without them.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -29,11 +66,11 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
         self.guesses: dict[str, float] = {}
         self._completed = 0
         self._next_answer: tuple[Mapping[str, Any], int, Mapping[str, float]] | None = None
-        # A fit that was given and not made: how many trials had ended, and the guesses for those under way.
+        # A fit that was skipped: how many trials had ended by then, and the guesses for those under way.
         self._pending_fit: tuple[int, Mapping[str, float]] | None = None
 
-    def give(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
-        """Let the next answer be this one; values drawn at random are drawn again all the same."""
+    def set_next_answer(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
+        """Let the next answer be this one; values that were drawn at random are drawn again all the same."""
         self._next_answer = values, seed_state, guesses
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -44,15 +81,15 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
             return self._draw_values()
         if next_answer is not None:
             return self._repeat_answer(*next_answer)
-        # More threads find other last bits, so that a restored search would depend on their number; beside trials under
-        # way they also take many times longer.
+        # The last bits depend on the number of threads, and so would a restored search. Beside trials under way, more
+        # threads also take many times longer.
         with threadpool_limits(1, user_api="blas"):
             answer: dict[str, Any] = super().populate_space(trial_id)
         self._pending_fit = None
         # The optimum of the process may be a trial that is already known; a new one says more.
         if self._duplicate(answer["values"]):
             return self._draw_values()
-        # numpy's numbers are not JSON's, and what is given back later must count the same to the last bit.
+        # NumPy's numbers are not JSON's, and an answer that is set later must count the same to the last bit.
         answer["values"] = {
             key: value.item() if isinstance(value, np.generic) else value for key, value in answer["values"].items()
         }
@@ -69,7 +106,7 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
     def _repeat_answer(
         self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]
     ) -> dict[str, Any]:
-        # All that finding the optimum changes, but for the fit: its cost is cubic, and only the last one ever matters.
+        # Change all that finding the optimum changes but the fit: its cost is cubic, and only the last one matters.
         bounds = self._get_hp_bounds()
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(_START_POINTS, len(bounds)))
         self._seed_state = seed_state
@@ -78,7 +115,7 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
         return {"status": "RUNNING", "values": dict(values)}
 
     def _vectorize_trials(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # Trials under way are guessed by the fit of the answer before; with none under way it is not needed.
+        # The fit of the previous answer guesses the trials under way; with none under way it is not needed.
         if self._pending_fit is not None and self.ongoing_trials:
             self._fit(*self._pending_fit)
         x, y = super()._vectorize_trials()
@@ -89,7 +126,7 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
         return x, y
 
     def _fit(self, end_count: int, guesses: Mapping[str, float]) -> None:
-        """The fit to what was known when so many trials had ended; the oracle minimises, whatever the objective."""
+        """Fit the process to what was known when `end_count` trials had ended; it minimises, whatever the objective."""
         completed = {trial_id for trial_id in self.end_order[:end_count] if self.trials[trial_id].status == "COMPLETED"}
         sign = -1 if self.objective.direction == "max" else 1
         x, y = [], []
@@ -101,8 +138,8 @@ class BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: i
         self.gpr.fit(np.array(x), np.nan_to_num(np.array(y), posinf=0, neginf=0))
 
 
-class GridOracle(keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
-    """Hands out the next combination at once; the stock oracle waits for a trial to end, for entries it may add."""
+class GridOracle(Replayable, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
+    """Proposes the next combination at once; the stock oracle waits for a trial to end, which may add entries."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         answer: dict[str, Any] = super().populate_space(trial_id)
@@ -111,13 +148,13 @@ class GridOracle(keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
         return answer
 
 
-class HyperbandOracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
-    """Forgets a bracket when nothing can come of it any more."""
+class HyperbandOracle(Replayable, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
+    """Drops a bracket as soon as nothing more can come of it."""
 
     _brackets: list[dict[str, Any]]
 
     def _remove_completed_brackets(self) -> None:
-        # After a failure a bracket may never be complete; the stock oracle then walks through it at every question.
+        # After a failure a bracket may never be complete, and the stock oracle walks through it whenever it is asked.
         super()._remove_completed_brackets()
         self._brackets = [bracket for bracket in self._brackets if self._is_open(bracket)]
 

@@ -416,7 +416,7 @@ def test_without_rungs_no_trial_continues_another(name: str) -> None:
 def test_brackets_that_failures_left_incomplete_are_forgotten_and_no_proposal_changes() -> None:
     job = compose_job(["search=hyperband", *CONTINUOUS, "search.iterations=20"])
     ours, stock = search_of(job), search_of(job)
-    stock._oracle._goes_on = lambda bracket: True
+    stock._oracle._is_open = lambda bracket: True
     assert onwards(ours, [], 3, 1000) == onwards(stock, [], 3, 1000)
     assert len(stock._oracle._brackets) > 20
     assert len(ours._oracle._brackets) < 5
