@@ -21,7 +21,7 @@ _SHIRT = LABELS.index("Shirt")
 
 
 def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
-    """What a finished trial leaves behind beside its config, by name: figures, tables, predictions."""
+    """Make the files of a finished trial, by name: figures, tables and predictions."""
     predicted = result.probabilities.argmax(axis=1)
     confidence = result.probabilities.max(axis=1)
     wrong = predicted != validation.labels

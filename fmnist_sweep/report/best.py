@@ -1,4 +1,4 @@
-"""The best trial and those that may be just as good: which, and in what words."""
+"""The best trial, and the wording of which others may be just as good."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Trial = TypeVar("Trial")
 
 
 def find_best(trials: Sequence[Trial], read_accuracy: Callable[[Trial], float | None]) -> Trial | None:
-    """The trial with the highest validation accuracy, the first of equals; None where no trial has one."""
+    """Find the trial with the highest validation accuracy, the first of equals; None where no trial has one."""
     finished = [trial for trial in trials if read_accuracy(trial) is not None]
     return max(finished, key=lambda trial: read_accuracy(trial) or 0.0, default=None)
 
 
 def describe_ties(tied: int, worse: int, uncompared: int = 0) -> str:
-    """How many of the other trials are not distinguishable from the best, in a sentence; empty where none was compared.
+    """Say how many other trials are not distinguishable from the best; empty where none was compared.
 
     tied, worse: of the others compared with it; uncompared: others with an accuracy that could not be.
     """

@@ -1,4 +1,4 @@
-"""Values -> plotly figures: no files, no HTML. Best green, as good as the best blue, others grey, failed vermillion."""
+"""Values -> plotly figures. The best trial is green, those as good blue, others grey, failed ones vermillion."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fmnist_sweep.training.evaluation import compute_row_shares
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-GREY = "#B4B9BE"  # of trials that are neither the best nor as good
+GREY = "#B4B9BE"  # trials that are neither the best nor as good
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 def chart_best_so_far(findings: Findings) -> Figure:
-    """The best accuracy by the processor time spent, and every trial where it ended; failed ones on the floor."""
+    """Chart the best accuracy so far by processor time, with a point for each trial; failed ones on the floor."""
     figure = make_chart(380, hovermode="closest")
     unit, name = _choose_time_unit(findings.cpu_seconds)
     floor, ceiling = compute_accuracy_range(findings)
@@ -57,7 +57,7 @@ def chart_best_so_far(findings: Findings) -> Figure:
 
 
 def chart_curves(findings: Findings) -> Figure:
-    """Accuracy and loss by epoch of the best trials: validation solid, training dotted, the best on top."""
+    """Chart accuracy and loss by epoch of the best trials: validation solid, training dotted, the best on top."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
@@ -68,7 +68,7 @@ def chart_curves(findings: Findings) -> Figure:
     groups = [
         _CurveGroup("other trials", others, "val_", GREY, 1.2, 0.8),
         _CurveGroup(TIED_LABEL, tied, "val_", BLUE, 1.2, 0.7),
-        # Fifty dotted lines more would hide what can be seen.
+        # Hidden at first: fifty more dotted lines would cover the others.
         _CurveGroup("training of all but the best", [*tied, *others], "", GREY, 0.9, 0.7, is_hidden=True),
         _CurveGroup("training of the best", [0] if 0 in places else [], "", GREEN, 1.8, 1.0),
         _CurveGroup("the best", [0] if 0 in places else [], "val_", GREEN, 2.8, 1.0),
@@ -87,7 +87,7 @@ def chart_curves(findings: Findings) -> Figure:
 
 @dataclass(frozen=True)
 class _CurveGroup:
-    """Curves that are drawn alike: of these trials, prefix "val_" or "" for training; hidden until asked for."""
+    """Curves of some trials that are drawn alike. prefix: "val_" for validation, "" for training."""
 
     label: str
     places: list[int]
@@ -104,7 +104,7 @@ def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str
     text: list[str] = []
     for place in group.places:
         history = findings.curves[findings.trials[place].run_id]
-        # A gap after each trial, so that all of a kind are one line to draw.
+        # A gap after each trial lets one trace draw all trials of a kind.
         x += [*range(1, len(history) + 1), None]
         y += [*(_mask_nonfinite(epoch[f"{group.prefix}{key}"]) for epoch in history), None]
         text += [format_hover_text(findings, place)] * (len(history) + 1)
@@ -127,7 +127,7 @@ def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str
 
 
 def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
-    """Counts of true (down) against predicted (across) labels; the colour follows the root of the share of the row."""
+    """Chart counts of true (down) against predicted (across) labels; the colour follows the root of the row's share."""
     counts = np.asarray(matrix, dtype=np.int64)
     share = compute_row_shares(counts)
     figure = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
@@ -155,7 +155,7 @@ def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
 
 
 def chart_importance(importances: Importance) -> Figure:
-    """The share of the variance that hangs on each setting, the greatest on top, with the range of the refits."""
+    """Chart the share of the variance that hangs on each setting, the greatest on top, with the range of the refits."""
     settings = importances.settings[::-1]
     figure = make_chart(90 + 32 * len(settings), margin={"l": 8, "r": 24, "t": 8, "b": 44})
     figure.add_scatter(
@@ -187,7 +187,7 @@ def chart_importance(importances: Importance) -> Figure:
 
 
 def _group_trials(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
-    """What trials are told apart by: words, colour, symbol, places; the best last, to lie on top."""
+    """Groups of trials as (label, colour, symbol, places); the best comes last, so that it lies on top."""
     tied = set(findings.tied_places)
     finished = {place for place, trial in enumerate(findings.trials) if trial.accuracy is not None}
     failed = {place for place, trial in enumerate(findings.trials) if trial.state == "failed"}
@@ -201,19 +201,19 @@ def _group_trials(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
 
 
 def format_hover_text(findings: Findings, place: int) -> str:
-    """What a trial says when pointed at: plotly reads a little HTML, so what it is called is made harmless."""
+    """The text shown when a trial is pointed at, its name escaped: plotly reads a little HTML."""
     trial, row = findings.trials[place], findings.rows[place]
     end = trial.state if trial.accuracy is None else f"{trial.accuracy:.4f}, rank {row.rank}"
     return f"{escape_plotly(trial.name)}<br>{end}"
 
 
 def escape_plotly(text: str) -> str:
-    """A text that plotly shows as it is: it takes HTML's entities, tags, and templates in percent signs."""
+    """Escape a text for plotly, which reads HTML's entities and tags, and templates such as %{x}."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
 
 
 def compute_accuracy_range(findings: Findings) -> tuple[float, float]:
-    """From the lowest accuracy worth showing to the highest: room for the better half, the worst lie on the floor."""
+    """The lowest and the highest accuracy on an axis. The better half gets the room; the worst lie on the floor."""
     accuracies = np.array([trial.accuracy for trial in findings.trials if trial.accuracy is not None])
     if not len(accuracies):
         return 0.0, 1.0
@@ -227,7 +227,7 @@ def _pad_range(low: float, high: float) -> list[float]:
 
 
 def _compute_curve_ranges(histories: Iterable[Sequence[Mapping[str, float]]]) -> tuple[float, float]:
-    """Where the axis of accuracy begins and that of loss ends, so that a first epoch does not flatten all others."""
+    """Where the accuracy axis begins and the loss axis ends, so that a first epoch does not flatten all others."""
     epochs = [epoch for history in histories for epoch in history]
     accuracies = [epoch[key] for epoch in epochs for key in ("accuracy", "val_accuracy") if math.isfinite(epoch[key])]
     losses = [epoch[key] for epoch in epochs for key in ("loss", "val_loss") if math.isfinite(epoch[key])]
@@ -253,7 +253,7 @@ def make_chart(height: int, **layout: Any) -> Figure:
 
 
 def _apply_style(figure: Figure, height: int, **layout: Any) -> None:
-    """The page's own look, without plotly's template, which is longer than most figures."""
+    """Give a figure the page's look, without plotly's template, which is longer than most figures."""
     figure.update_layout(
         template={},
         height=height,

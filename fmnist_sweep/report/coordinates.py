@@ -1,4 +1,4 @@
-"""Parallel coordinates of what varied, as plain lines: plotly's own kind needs WebGL, which not every viewer has."""
+"""Parallel coordinates of the varied settings, as plain lines: plotly's own need WebGL, which not every viewer has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 MAX_LINES = 500
 MAX_AXES = 9
-_MAX_LEVELS = 8  # up to so many values, each has a place of its own on the axis
+_MAX_LEVELS = 8  # an axis with at most this many values gives each its own place
 _MISSING_HEIGHT = -0.09  # below an axis: trials that have no such setting
 _SHADES = ("#DCE6EE", "#BCD3E4", "#94BBD8", "#64A0CA", "#3787BC", "#0072B2")  # the lowest accuracies to the highest
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis: its title, a height 0..1 for each trial (None: the line ends before), heights and texts of ticks."""
+    """One axis. heights: one a trial, 0..1, None where its line ends before; ticks: heights and texts."""
 
     title: str
     heights: list[float | None]
@@ -35,10 +35,10 @@ class _Axis:
 
 
 def chart_parallel_coordinates(findings: Findings) -> Figure:
-    """A line a trial through its settings to its accuracy: the darker the better, the best green, failed ones dotted.
+    """Chart each trial as a line through its settings to its accuracy: darker is better, the best green, failed dotted.
 
-    Of more than MAX_LINES trials, an even selection from best to worst. layout.meta holds what the page's script
-    needs to pick trials out: the heights of each line, and the places of the two traces that it fills.
+    Of more than MAX_LINES trials an even selection from best to worst is drawn. layout.meta holds what the page's
+    script needs to pick out trials: the heights of each line, and the places of the two traces that it fills.
     """
     selection = select_lines(len(findings.trials))
     axes = [_make_setting_axis(setting, selection) for setting in select_axes(findings)] + [
@@ -64,7 +64,7 @@ def chart_parallel_coordinates(findings: Findings) -> Figure:
 
 
 def select_axes(findings: Findings) -> list[VariedSetting]:
-    """The settings that get an axis: those that mattered most where there are too many, in the order of the config."""
+    """Select the settings that get an axis, in the order of the config; the most important where there are too many."""
     settings = findings.distinct_settings
     if len(settings) <= MAX_AXES:
         return settings
@@ -74,7 +74,7 @@ def select_axes(findings: Findings) -> list[VariedSetting]:
 
 
 def describe_selection(findings: Findings) -> str:
-    """Which trials and settings are drawn; empty where all are."""
+    """Say which trials and settings are drawn; empty where all are."""
     sentences = []
     if len(findings.trials) > MAX_LINES:
         sentences.append(
@@ -87,7 +87,7 @@ def describe_selection(findings: Findings) -> str:
 
 
 def select_lines(trials: int) -> list[int]:
-    """The places of the trials that are drawn: all, or an even selection that begins with the best."""
+    """Select the places of the trials that are drawn: all, or an even selection that begins with the best."""
     return sorted(set(np.linspace(0, trials - 1, min(trials, MAX_LINES)).astype(int).tolist()))
 
 
@@ -104,7 +104,7 @@ def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axi
             if len(texts) <= 2 * _MAX_LEVELS
             else [(height[texts[0]], texts[0]), (height[texts[-1]], texts[-1])]
         )
-        # Spread a little, so that lines through one value do not hide one another.
+        # A small spread keeps lines through one value from covering one another.
         heights = [
             None if value is None else height[format_value(value)] + 0.05 * ((number * 0.618) % 1 - 0.5)
             for number, value in enumerate(values)
@@ -115,7 +115,7 @@ def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axi
 
 
 def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
-    """By the logarithm of the error rate, which leaves more room the better the trials are."""
+    """The axis of accuracy, by the logarithm of the error rate: better trials get more room."""
     from matplotlib.ticker import MaxNLocator
 
     floor = compute_accuracy_range(findings)[0]
@@ -137,7 +137,7 @@ def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
 
 
 def _scale_values(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
-    """Heights of numbers between the least (0) and the greatest (1), and round numbers as ticks."""
+    """Heights of numbers, from 0 for the least to 1 for the greatest, and ticks at round numbers."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     present = [value for value in values if value is not None]
@@ -155,7 +155,7 @@ def _scale_values(values: Sequence[float | None], log: bool) -> tuple[list[float
 
 
 def _group_lines(findings: Findings, selection: Sequence[int]) -> list[tuple[str, float, str, list[int]]]:
-    """Lines by how they are drawn, the best on top: colour, width, dash, places."""
+    """Groups of lines as (colour, width, dash, places); the best comes last, so that it lies on top."""
     finished = [place for place in selection if findings.trials[place].accuracy is not None]
     others = finished[1:][::-1]
     parts = np.array_split(np.array(others, dtype=int), len(_SHADES))
@@ -182,7 +182,7 @@ def _add_lines(figure: Figure, axes: Sequence[_Axis], numbers: Sequence[int], st
 
 
 def _add_points(figure: Figure, findings: Findings, selection: Sequence[int], axes: Sequence[_Axis]) -> None:
-    """A small point where each line meets each axis: lines cannot be pointed at between their ends."""
+    """Add a transparent point where each line meets an axis: plotly lets nothing point at a line between its ends."""
     words = [format_hover_text(findings, place) for place in selection]
     points = [
         (place, axis.heights[number], number)
@@ -216,7 +216,7 @@ def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
     for place, axis in enumerate(axes):
         figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": MUTED, "width": 1}, layer="above")
         group, _, name = axis.title.rpartition(".")
-        # Broken after underscores, as titles stand close on paper.
+        # Titles break after underscores, as they stand close together on paper.
         words = escape_plotly(name).replace("_", "_<br>") if len(name) > 10 else escape_plotly(name)
         title = f'<span style="color:{MUTED};font-size:10px">{escape_plotly(group)}</span><br>{words}'
         figure.add_annotation(
@@ -237,6 +237,6 @@ def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
 
 
 def _wrap_text(text: str, width: int) -> str:
-    """A tick's text in up to three lines, so that it does not reach into the next axis."""
+    """Wrap a tick's text to up to three lines, so that it does not reach into the next axis."""
     lines = textwrap.wrap(text.replace("_", "_ "), max(width, 11), max_lines=3, placeholder="…", break_long_words=False)
     return "<br>".join(escape_plotly(line.replace("_ ", "_")) for line in lines)

@@ -17,7 +17,7 @@ EXAMPLES_PER_LABEL = 8
 
 
 def render_summary(summary: DataSummary) -> RenderableType:
-    """The summary as tables for a terminal; loud where drawn images stand in for Fashion-MNIST."""
+    """Render the summary as tables for a terminal, under a banner where drawn images stand in for Fashion-MNIST."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
@@ -74,7 +74,7 @@ def _build_labels_table(summary: DataSummary) -> RenderableType:
 
 
 def draw_examples(splits: Splits) -> Figure:
-    """Training images of the ten labels, a row a label."""
+    """Draw training images of the ten labels, a row a label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(EXAMPLES_PER_LABEL + 1.5, len(LABELS)), layout="constrained")

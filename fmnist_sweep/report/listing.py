@@ -103,12 +103,12 @@ def _fit_columns(
     required: Sequence[Column],
     optional: Sequence[Column],
 ) -> tuple[Table, list[str]]:
-    """The table of the columns in `always` and of those in `then` for which there is room, in this order."""
+    """Build the table of the required columns and of the optional ones for which there is room, in the given order."""
     rows = frame.to_dict("records")
     columns = list(required)
     for column in optional:
         table = _build_table(rows, [candidate for candidate in order if candidate in (*columns, column)])
-        # What does not fit is said, not squeezed until it cannot be read.
+        # A column that does not fit is named in a message: squeezed, it could not be read.
         if console.measure(table, options=console.options.update(max_width=NO_LIMIT)).maximum <= console.width:
             columns.append(column)
     return _build_table(rows, [candidate for candidate in order if candidate in columns]), [

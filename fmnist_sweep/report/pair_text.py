@@ -1,4 +1,4 @@
-"""Two trials side by side, as text for a terminal: tables and sentences, nothing computed but words."""
+"""Two trials side by side, as tables and sentences for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_EXAMPLES = 4  # examples of a kind
 
 
 def render_pair(pair: TrialComparison) -> Iterator[RenderableType]:
-    """The parts, each under a heading."""
+    """Render the parts of a comparison, each under a heading."""
     yield from _render_scores(pair)
     yield from _render_settings(pair)
     yield from _render_verdicts(pair)
@@ -53,7 +53,7 @@ def _render_scores(pair: TrialComparison) -> Iterator[RenderableType]:
 
 
 def format_side_accuracy(side: Side) -> str:
-    """Its accuracy with its interval, or how it ended."""
+    """A trial's accuracy with its interval, or how the trial ended."""
     trial = side.trial
     if trial.accuracy is None:
         return f"{trial.state}{f': {trial.failure}' if trial.failure else ''}"
@@ -169,7 +169,7 @@ def _has_different_losses(pair: TrialComparison) -> bool:
 
 
 def draw_sparklines(series: Sequence[Sequence[float]]) -> list[str]:
-    """One character a value, all on one scale; a gap for what is no number."""
+    """Draw series as lines of characters, one a value, all on one scale; a gap for NaN and infinity."""
     finite = [value for values in series for value in values if abs(value) < float("inf")]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
 
@@ -183,7 +183,7 @@ def draw_sparklines(series: Sequence[Sequence[float]]) -> list[str]:
 
 
 def _select_epochs(last: int, best: Sequence[int | None]) -> list[int]:
-    """All epochs, or as many as a table may have: evenly spaced, with the best and the last."""
+    """Select the epochs of the table: all, or evenly spaced ones with the best and the last."""
     if last <= _MAX_EPOCH_ROWS:
         return list(range(1, last + 1))
     step = -(-last // (_MAX_EPOCH_ROWS - 3))

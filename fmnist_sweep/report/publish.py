@@ -1,4 +1,4 @@
-"""A study's or sweep's report: gathered from the store, made into one page, kept beside the store as well."""
+"""The report of a study or sweep: read from the store, rendered to one page, and kept beside the store as well."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _cache: dict[str, ValidationImages] = {}
 
 
 def prepare_validation_images(splits: Splits) -> ValidationImages:
-    """What a report shows of a data set; looked up once a process, as the twins take a second to find."""
+    """The validation images of a data set with their twins, found once a process, as that takes a second."""
     if splits.tag not in _cache:
         _cache[splits.tag] = ValidationImages(
             splits.validation.images, find_near_twins(splits.validation.images, splits.train.images)
@@ -58,9 +58,10 @@ def prepare_validation_images(splits: Splits) -> ValidationImages:
 def read_findings(
     store: Store, journals: Sequence[str], images: ImagesByDataset, order: Sequence[str] = (), kind: str = "trial"
 ) -> Findings:
-    """All there is to say of the trials of these studies, each named by the tag fmnist.journal of its runs.
+    """Read the trials of some studies and compute the findings of their report.
 
-    order: run ids; of equals the first is the best. Without it, that is the one that began first. kind: of these runs.
+    journals: the tag fmnist.journal of each study's runs. order: run ids; of equally good trials the first of these is
+    the best, without it the one that began first. kind: of the trials' runs.
     """
     places = {run_id: place for place, run_id in enumerate(order)}
     trials = read_trials_of_journals(store, journals, kind)
@@ -86,9 +87,9 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
 def rebuild_report(
     store: Store, *, study_id: str | None, sweep_id: str | None, data_dir: str | None, out: Path | None
 ) -> tuple[Path, str | None]:
-    """Make a report anew from the store; returns where it is, and why it has no pictures, where it has none.
+    """Write a report anew from the store. Returns its path, and why it has no pictures, None where it has some.
 
-    ConfigError where there is no such study or sweep. data_dir: where the images are, if not where a sweep finds them.
+    data_dir: where the images are, if not where a sweep finds them. Errors: ConfigError for an unknown study or sweep.
     """
     parent = _find_parent_run(store, study_id, sweep_id)
     tags = parent.tags
@@ -139,14 +140,15 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
 
 
 def locate_report(store: Store, name: str) -> Path:
-    """Where a report is at hand; name: of the study or sweep, as in keep_here."""
+    """The path of a report beside the journals. name: of the study's or sweep's folder."""
     return locate_state_folder(store.uri) / "reports" / f"{name}.html"
 
 
 def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
-    """Have a report at hand as reports/NAME.html beside the journals; of one that lies in a file there, a link to that.
+    """Keep a report as reports/NAME.html beside the journals: a link to the logged file where the store is local.
 
-    run_id: the run that it was logged to. name: of the study's or sweep's folder. OSError where neither can be made.
+    run_id: the run that it was logged to. name: of the study's or sweep's folder. Errors: OSError where neither a link
+    nor a file can be written.
     """
     path = locate_report(store, name)
     logged = locate_local_artifacts(store, run_id)
@@ -157,7 +159,7 @@ def save_report(store: Store, run_id: str, name: str, content: bytes) -> Path:
 
 
 def _try_link(path: Path, report: Path) -> bool:
-    """Whether a link could be made; some file systems have none."""
+    """Link `path` to a report and return True; False on a file system without links."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:

@@ -75,7 +75,7 @@ class CauseRow:
 
 
 def build_leaderboard_table(findings: Findings) -> PageTable:
-    """The first MAX_ROWS trials: what varied, accuracy with its interval, ties marked, what each cost."""
+    """Build the table of the first MAX_ROWS trials: varied settings, accuracy with its interval, ties, and cost."""
     columns = select_columns(findings)
     has_names = len(columns) < len(findings.distinct_settings) or not columns
     has_seeds = len({trial.params.get("seed") for trial in findings.trials}) > 1
@@ -102,7 +102,7 @@ def build_leaderboard_table(findings: Findings) -> PageTable:
 
 
 def select_columns(findings: Findings) -> list[VariedSetting]:
-    """The settings that get a column: all, or where they are too many the first that do not repeat another."""
+    """Select the settings that get a column: all, or of too many the first that do not repeat another."""
     return (
         list(findings.varied_settings)
         if len(findings.varied_settings) <= MAX_COLUMNS
@@ -111,7 +111,7 @@ def select_columns(findings: Findings) -> list[VariedSetting]:
 
 
 def build_repeats_table(findings: Findings) -> PageTable:
-    """Configurations trained with several seeds: mean ± sd (n), and each training as a dot."""
+    """Build the table of configurations trained with several seeds: mean ± sd (n), and each training as a dot."""
     columns = [setting for setting in select_columns(findings) if _count_values(findings, setting) > 1]
     heads = [
         Head("over seeds (n)", "mean ± sd", "number"),
@@ -132,7 +132,7 @@ def build_repeats_table(findings: Findings) -> PageTable:
 
 
 def build_label_table(mistakes: Mistakes) -> PageTable:
-    """Precision, recall with its interval and F1 of each label, the upper body's first, the hardest on top."""
+    """Build the table of each label's precision, recall and F1: the upper body first, the hardest on top."""
     heads = [
         Head("label"),
         *(Head(name, kind="number") for name in ("images", "precision", "recall")),
@@ -161,7 +161,7 @@ def build_label_table(mistakes: Mistakes) -> PageTable:
 
 
 def list_failure_causes(findings: Findings) -> list[CauseRow]:
-    """Failed trials by cause: how many, what was said, and which."""
+    """List failed trials by cause."""
     rows = []
     for cause in findings.failures:
         trials = [findings.trials[place] for place in cause.places[:_MAX_EXAMPLES]]
@@ -234,5 +234,5 @@ def _build_repeats_row(
 
 
 def _count_values(findings: Findings, setting: VariedSetting) -> int:
-    """How many values a setting has among the repeated configurations."""
+    """Count the values of a setting among the repeated configurations."""
     return len({format_value(setting.values[each.places[0]]) for each in findings.repeated_configurations})

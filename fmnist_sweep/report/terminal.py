@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_MAX_BARS = 24  # of trials under way: more fit on no screen, and to draw them takes time
+_MAX_BARS = 24  # of trials under way: more do not fit on a screen and take time to draw
 
 
 @dataclass
 class _Pace:
-    """Epochs done and still to come, trials done, the best so far; and from them throughput and time left."""
+    """Counts of epochs and trials and the best accuracy so far, from which throughput and time left follow."""
 
     total: float = 0  # epochs planned; inf when only time limits the search
     done: int = 0
@@ -58,7 +58,7 @@ class _Pace:
 
 @dataclass
 class _TrialDisplay:
-    """A trial under way, as it is shown. where: the worker that has it; empty where there is only one."""
+    """A trial under way as it is shown. prefix: the worker that has it, empty where there is only one."""
 
     number: int
     name: str
@@ -80,24 +80,24 @@ class View:
         self._is_parallel = False  # trials at once
 
     def say(self, text: str, style: str = "") -> None:
-        """One line, as it is."""
+        """Print one line, without markup."""
         self.console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
     def begin_sweep(self, epochs: float, slots: int = 1) -> None:
-        """The sweep begins, with so many epochs planned in all, and so many trials at once."""
+        """Show that the sweep begins. epochs: planned in all; slots: trials at once."""
         self._pace, self._is_parallel = _Pace(total=epochs), slots > 1
         if self._progress:
             total = None if epochs == float("inf") else epochs
             self._sweep_bar = self._progress.add_task("sweep", total=total, note="")
 
     def begin_study(self, label: str, number: int, count: int, trials: float) -> None:
-        """A study begins."""
+        """Show that a study begins."""
         self.say(f"study {number} of {count}: {label} ({format_trial_count(trials)})", "bold")
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{count}")
 
     def begin_trial(self, record: TrialRecord, number: int, epochs: int, done: int = 0) -> None:
-        """A trial begins, or goes on after `done` epochs."""
+        """Show that a trial begins, or continues after `done` epochs."""
         trial_id = record.trial_id
         previous = self._trials.get(trial_id)
         self._pace.total += (previous.done if previous else 0) - done  # an attempt before this one may have got further
@@ -110,7 +110,7 @@ class View:
             self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
 
     def show_worker(self, trial_id: str, worker: str) -> None:
-        """A trial that waited for a worker has one."""
+        """Show which worker has a trial that waited for one."""
         display = self._trials[trial_id]
         display.prefix = f"{worker}: "
         if self._progress and display.bar is not None:
@@ -119,7 +119,7 @@ class View:
             self.say(f"  trial {display.number} is on {worker}")
 
     def show_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch ended."""
+        """Show the metrics of an epoch that ended."""
         display = self._trials[trial_id]
         self._pace.done += 1
         display.done = epoch
@@ -137,12 +137,12 @@ class View:
             )
 
     def refresh(self) -> None:
-        """Show how far all is by now."""
+        """Show the progress of the whole sweep."""
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.format_summary())
 
     def end_trial(self, record: TrialRecord) -> None:
-        """A trial finished or failed."""
+        """Show that a trial finished or failed."""
         display, pace = self._trials[record.trial_id], self._pace
         pace.total -= display.epochs - display.done  # epochs that early stopping or a failure saved
         self._remove_trial(record.trial_id)
@@ -162,7 +162,7 @@ class View:
             self._progress.remove_task(display.bar)
 
     def show_leaderboard(self, title: str, records: Sequence[TrialRecord], limit: int = 10) -> None:
-        """The best trials of a study or sweep."""
+        """Show the best trials of a study or sweep."""
         self.console.print(_build_leaderboard_table(title, records, limit))
 
 
@@ -170,7 +170,7 @@ def _build_leaderboard_table(title: str, records: Sequence[TrialRecord], limit: 
     from rich.table import Table
     from rich.text import Text
 
-    # Text, because a name may hold brackets, which a plain string would have read as markup.
+    # Text, because rich would read brackets in a plain string as markup.
     table = Table(title=Text(title), title_justify="left", title_style="bold")
     for column in ("", "trial", "validation accuracy [95%]", "best epoch", "parameters", "fit"):
         table.add_column(column, justify="left" if column == "trial" else "right", no_wrap=column != "trial")
@@ -198,7 +198,7 @@ def _format_cells(rank: int, record: TrialRecord, winner: TrialRecord | None) ->
 
 
 class _Screen(io.TextIOBase):
-    """Standard output, which may close while a sweep runs (a terminal that is closed, a pipe into head): it goes on."""
+    """Standard output that may close while a sweep runs (a closed terminal, a pipe into head): the sweep goes on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._is_open = stream, True
@@ -227,13 +227,13 @@ class _Screen(io.TextIOBase):
             operation()
         except OSError:
             self._is_open = False
-            # What Python still holds for it would be an error once more at the end.
+            # Python would fail once more at exit, when it flushes what it still holds.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextmanager
 def open_view() -> Iterator[View]:
-    """A view for where standard output goes: a terminal, or a file."""
+    """Open the view that suits standard output: a terminal's, or a file's."""
     screen: Any = _Screen(sys.stdout)
     if not sys.stdout.isatty():
         yield View(create_console(file=screen, width=140, force_terminal=False, soft_wrap=False), None)

@@ -1,4 +1,4 @@
-"""What was found, in sentences of plain text; every figure in them is computed."""
+"""The findings in sentences of plain text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fmnist_sweep.tracking.names import DATA_TAG, GIT_TAG, PRECISION_TAG
 
 
 def describe_best(findings: Findings) -> tuple[str, str, str]:
-    """The first sentence in three parts, so that the middle one, the best trial's name, can be set in bold."""
+    """Name the best trial, in three parts: the middle one, its name, can be set in bold."""
     best = findings.best
     if best is None:
         return f"No trial finished: {_format_counts(findings)}.", "", ""
@@ -28,7 +28,7 @@ def describe_best(findings: Findings) -> tuple[str, str, str]:
 
 
 def describe_best_settings(findings: Findings) -> str:
-    """What set the best apart, where its name does not say so."""
+    """List the settings of the best trial; empty where its name has them."""
     best = findings.best
     if best is None:
         return ""
@@ -55,7 +55,7 @@ def format_trial_accuracy(findings: Findings, place: int) -> str:
 
 
 def describe_search(findings: Findings, search_summary: str) -> list[str]:
-    """How the best was found, what that cost, and how far it can be believed."""
+    """Say how the best was found, what that cost, and how reliable its accuracy is."""
     cost = f"Training took {format_duration(findings.cpu_seconds)} of processor time{_describe_unmeasured(findings)}."
     sentences = [text for text in (search_summary.strip(), cost) if text]
     if findings.best is not None:
@@ -97,7 +97,7 @@ def _find_best_configuration(findings: Findings) -> RepeatedConfiguration | None
 
 
 def describe_tied_trials(findings: Findings) -> str:
-    """How many others may be just as good."""
+    """Say how many other trials may be just as good as the best."""
     if not findings.is_comparable:
         return "Its predictions cannot be read from the store, so that nothing can be said of which others are as good."
     tied = len(findings.tied_places)
@@ -107,7 +107,7 @@ def describe_tied_trials(findings: Findings) -> str:
 
 
 def describe_other_images(findings: Findings) -> str:
-    """A warning where trials were judged on several sets of images."""
+    """Warn where trials were judged on different validation images; empty where they were not."""
     if not findings.incomparable_trials or not findings.is_comparable:
         return ""
     subject = "1 trial was" if findings.incomparable_trials == 1 else f"{findings.incomparable_trials} trials were"
@@ -118,7 +118,7 @@ def describe_other_images(findings: Findings) -> str:
 
 
 def describe_tie_method(findings: Findings) -> str:
-    """The method behind the mark of a tie."""
+    """Describe the method behind the mark of a tie."""
     if findings.seed_freedom:
         spread = f"{findings.seed_sd:.4f}, measured here on repeated seeds ({findings.seed_freedom} degrees of freedom)"
     else:
@@ -133,26 +133,26 @@ def describe_tie_method(findings: Findings) -> str:
 
 
 def describe_repeats(findings: Findings) -> str:
-    """What the repeated seeds say together."""
+    """Say how many configurations were trained with several seeds."""
     count = len(findings.repeated_configurations)
     return f"{count} configuration{' was' if count == 1 else 's were'} trained with several seeds."
 
 
 def describe_importance(findings: Findings) -> str:
-    """How far the ranking of settings can be believed."""
+    """Describe how the ranking of settings was made and how reliable it is."""
     importances = findings.importance
     if importances.no_ranking_reason is not None:
         return importances.no_ranking_reason
     return (
-        f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the variance "
-        "of the accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a setting, "
-        f"alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other "
+        f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the "
+        "variance of the accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a "
+        f"setting, alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other "
         "trials. A bar that reaches 0 is no evidence."
     )
 
 
 def list_accuracies(mistakes: Mistakes) -> list[tuple[str, str]]:
-    """Accuracies seen in other ways: what, and how much."""
+    """List accuracies over other groups of images or labels, as (name, value)."""
     block = mistakes.upper_body
     wrong = block.mistakes_inside
     inside = f"{wrong.value:.1%} of {wrong.n:,}" if wrong.n else "no mistakes at all"
@@ -176,7 +176,7 @@ def list_accuracies(mistakes: Mistakes) -> list[tuple[str, str]]:
 
 
 def describe_provenance(findings: Findings) -> str:
-    """What the images were, by their hash, how precisely was computed, and by which code."""
+    """Name the data by its hash, the precision of the computation, and the commit of the code."""
     parts = []
     for tag, name in ((DATA_TAG, "Data"), (PRECISION_TAG, "precision"), (GIT_TAG, "code")):
         values = sorted({trial.tags[tag] for trial in findings.trials if tag in trial.tags})
@@ -197,7 +197,7 @@ def _format_counts(findings: Findings) -> str:
 
 
 def describe_tie_marks(findings: Findings, row_count: int) -> str:
-    """What the marks in the first rows of the leaderboard mean; empty where no trial finished."""
+    """Explain the marks in the first rows of the leaderboard; empty where no trial finished."""
     if findings.best is None:
         return ""
     unknown = sum(row.tied is None and row.rank is not None for row in findings.rows[:row_count])
@@ -206,7 +206,7 @@ def describe_tie_marks(findings: Findings, row_count: int) -> str:
 
 
 def describe_omitted_columns(findings: Findings, columns: Sequence[VariedSetting]) -> str:
-    """Which settings varied without a column of their own; empty where all have one."""
+    """Name the settings that varied without a column of their own; empty where all have one."""
     if len(columns) == len(findings.varied_settings):
         return ""
     groups = [f"{', '.join(setting.same_as)} with {setting.key}" for setting in columns if setting.same_as]
@@ -217,7 +217,7 @@ def describe_omitted_columns(findings: Findings, columns: Sequence[VariedSetting
 
 
 def describe_confounding(findings: Findings) -> str:
-    """Which settings changed only together; empty where none did."""
+    """Name the settings that changed only together; empty where none did."""
     groups = [
         f"{item.key} stands for {', '.join(item.same_as)} too" for item in findings.importance.settings if item.same_as
     ]
@@ -225,18 +225,18 @@ def describe_confounding(findings: Findings) -> str:
 
 
 def describe_confused_pairs(mistakes: Mistakes) -> str:
-    """The most confused pairs of labels with their counts."""
+    """List the most confused pairs of labels with their counts."""
     counts = [f"{pair.true} taken for {pair.predicted}: {pair.count} ({pair.share:.1%})" for pair in mistakes.pairs]
     return f"{'; '.join(counts)}." if counts else "No mistakes."
 
 
 def describe_good_trials() -> str:
-    """Which trials are asked for suspected label errors."""
+    """Say which trials are compared to find suspected label errors."""
     return f"Good: within {GOOD_WITHIN} of the best or inside its interval, at most {MOST_READ} trials."
 
 
 def describe_calibration(calibration: Calibration) -> str:
-    """Whether the model's confidence is what a calibrated model's would be, and by how much it is not."""
+    """Say whether the model's confidence is a calibrated model's, and by how much it differs."""
     sd = calibration.ece_if_calibrated_sd
     excess = (calibration.ece - calibration.ece_if_calibrated) / sd if sd else 0.0
     if excess <= 2:
@@ -246,6 +246,6 @@ def describe_calibration(calibration: Calibration) -> str:
     return (
         f"Mean confidence is {calibration.confidence:.4f} where {calibration.accuracy.value:.4f} of the images are "
         f"right: {verdict}. The expected calibration error is {calibration.ece:.4f}; a perfectly calibrated model "
-        f"would show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score {calibration.brier:.4f}, "
-        f"negative log-likelihood {calibration.nll:.4f}."
+        f"would show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score "
+        f"{calibration.brier:.4f}, negative log-likelihood {calibration.nll:.4f}."
     )

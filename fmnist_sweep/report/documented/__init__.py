@@ -1,1 +1,1 @@
-"""The write-ups' documented models: their runs, the rules that judge them, and a page for each."""
+"""The write-ups: the runs that reproduce them, the rules that judge these, and a page for each."""

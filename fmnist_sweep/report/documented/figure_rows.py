@@ -70,7 +70,7 @@ def list_figure_rows(write_up: WriteUp, results: Mapping[str, RecipeResults]) ->
 
 
 def _find_figure(figures: Mapping[str, StatedFigure], kind: str) -> StatedFigure | None:
-    """What the write-up states of a figure; an accuracy that it does not label is held against each."""
+    """Find what a write-up states of a figure; an accuracy that it does not label stands for each kind."""
     return figures.get(kind) or (figures.get("unlabelled") if kind in _ACCURACIES else None)
 
 

@@ -1,4 +1,4 @@
-"""Whether measured runs reach what a write-up states and bear out what it concludes, by rules that a page can print."""
+"""Rules that judge whether measured runs reach what a write-up states and bear out what it concludes."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _CONFUSION_COUNT = 6
 
 @dataclass(frozen=True)
 class WriteUpPage:
-    """What a page is made of. results: of each recipe. sweep_tags: of the sweeps that trained the runs."""
+    """All that a page shows. results: by recipe. sweep_tags: of the sweeps that trained the runs."""
 
     write_up: WriteUp
     recipe_runs: WriteUpRuns
@@ -67,7 +67,7 @@ def read_page(store: Store, write_up: WriteUp, recipe_runs: WriteUpRuns, overrid
 
 
 def write_page(folder: Path, name: str, text: str) -> Path:
-    """Write a page, in place of an earlier one. Errors: ConfigError where a file stands there that is none."""
+    """Write a page in place of an earlier one. Errors: ConfigError where another file stands there."""
     path = folder / f"{name}.md"
     if path.exists() and not path.read_bytes().startswith(_MARKER.encode()):
         raise ConfigError(f"{path} was not made by this command and is left alone: name another folder with --out.")
@@ -76,7 +76,7 @@ def write_page(folder: Path, name: str, text: str) -> Path:
 
 
 def render_page(page: WriteUpPage) -> str:
-    """The page as Markdown."""
+    """Render the page as Markdown."""
     parts = [
         f"{_MARKER} {page.write_up.number}. What is changed by hand is lost. -->",
         f"# {page.write_up.name}, reproduced",
@@ -181,7 +181,7 @@ def _render_notes(page: WriteUpPage) -> Iterator[str]:
 
 
 def _render_readings(page: WriteUpPage) -> Iterator[str]:
-    """For figures that cannot be test accuracies: what they may be instead, by the runs."""
+    """Say, of figures that cannot be test accuracies, what they may be instead by the runs."""
     for recipe, figures in page.write_up.figures.items():
         figure, recipe_results = figures.get("unlabelled"), page.results[recipe]
         if figure is None or is_credible(figure) or not recipe_results.runs:
@@ -246,7 +246,7 @@ def _render_conclusions(page: WriteUpPage) -> str:
 
 
 def _render_details(page: WriteUpPage) -> Iterator[str]:
-    """Scores of the labels and the commonest confusions, of the recipes that a conclusion is about."""
+    """Tables of the labels' scores and the commonest confusions, for the recipes that a conclusion is about."""
     recipes = dict.fromkeys(conclusion["recipe"] for conclusion in page.write_up.conclusions)
     for recipe in recipes:
         recipe_results = page.results[recipe]
@@ -289,7 +289,7 @@ def _collect_settings(page: WriteUpPage, recipe: str) -> dict[str, Any]:
 
 
 def _group_recipes(settings_text: Mapping[str, str]) -> str:
-    """What each recipe has, recipes that have the same together."""
+    """Join the recipes' settings in words, recipes with the same settings together."""
     groups: dict[str, list[str]] = {}
     for recipe, text in settings_text.items():
         if text:

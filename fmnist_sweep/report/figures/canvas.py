@@ -28,7 +28,7 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, MUTED, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
 
 
-ZOOM = 3  # screen pixels of one image pixel: whole, so that every image pixel is equally large
+ZOOM = 3  # screen pixels of one image pixel; a whole number, so that all image pixels are equally large
 TITLE_HEIGHT = 52
 GALLERY_COLUMNS = 8
 IMAGE_COLORMAP = "gray_r"  # reversed: clothes on the white of the page, as in a catalogue
@@ -41,14 +41,13 @@ TextLine = tuple[float, float, str]  # x, y of a text's baseline in pixels from 
 
 
 def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
-    """The figure as a PNG file's bytes; its size in pixels is the figure's in inches times `dpi`."""
+    """Encode a figure as a PNG file; its size in pixels is the figure's in inches times `dpi`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
     buffer = BytesIO()
-    # Straight to the canvas: `savefig` would heed a user's own matplotlib settings for files. Compressing
-    # harder takes longer than it saves; and without the drawing software's version the same figure gives the
-    # same bytes.
+    # The canvas is written directly, as `savefig` would follow a user's own matplotlib settings for files. Harder
+    # compression takes longer than it saves. Without the software's version, the same figure gives the same bytes.
     FigureCanvasAgg(figure).print_png(  # type: ignore[no-untyped-call]
         buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
     )
@@ -56,7 +55,7 @@ def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
 
 
 def make_page(width: int, height: int, title: str) -> Figure:
-    """A white figure of `width` times `height` pixels (at the default dpi), its title at the top left."""
+    """Make a white figure of `width` times `height` pixels (at the default dpi) with a title at the top left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
@@ -77,7 +76,7 @@ def make_page(width: int, height: int, title: str) -> Figure:
 
 
 def draw_message(title: str, text: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """Draw a figure that says why there is nothing else to draw."""
     figure = make_page(PAGE_WIDTH, 160, title)
     figure.text(0.5, 0.4, text, ha="center", va="center", fontsize=13, color=MUTED)
     return figure
@@ -101,8 +100,8 @@ def draw_texts(
 ) -> None:
     """Write many short texts as one filled outline, many times faster than as one text artist each.
 
-    `align` says which point of a text lies at its x: 0 its start, 0.5 its middle, 1 its end; `angle`, in
-    degrees, turns it about that point.
+    `align` is the point of a text that lies at its x: 0 its start, 0.5 its middle, 1 its end. `angle`, in degrees,
+    turns the text about that point.
     """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -116,7 +115,7 @@ def draw_texts(
     paths = [
         _trace_text(text, size, align).transformed(rotation.frozen().translate(x, height - y)) for x, y, text in lines
     ]
-    # An outline no longer knows what it says, so its label does.
+    # An outline does not keep its text, so the label does.
     label = "\n".join(text for _, _, text in lines)
     patch = PathPatch(Path.make_compound_path(*paths), facecolor=colour, linewidth=0, snap=False, label=label)
     patch.set_transform(Affine2D().scale(1 / _DPI) + figure.dpi_scale_trans)
@@ -130,7 +129,7 @@ def _trace_text(text: str, size: float, align: float) -> Path:
     from matplotlib.path import Path
     from matplotlib.textpath import TextPath
 
-    # Dollar signs are escaped, or the text between two would be read as a formula.
+    # Dollar signs are escaped: matplotlib reads text between two of them as a formula.
     outline = TextPath((0, 0), text.replace("$", r"\$"), size=size * _DPI / 72, prop=FontProperties())
     vertices = np.asarray(outline.vertices)
     start, end = vertices[:, 0].min(), vertices[:, 0].max()
@@ -148,7 +147,7 @@ class GalleryRow:
 
 
 def draw_gallery(rows: Sequence[GalleryRow], room: int, title: str) -> Figure:
-    """Rows of images with texts; room: beneath each row, in image pixels, for captions and for the next heading."""
+    """Draw rows of images with texts. room: image pixels beneath each row, for captions and the next heading."""
     top_margin = _HEADING_HEIGHT if any(row.heading for row in rows) else 0
     cell_height = IMAGE_SIDE + room
     tiles = np.zeros((len(rows), GALLERY_COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
@@ -172,7 +171,7 @@ def draw_gallery(rows: Sequence[GalleryRow], room: int, title: str) -> Figure:
 
 
 def select_images(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.uint8]:
-    """The images (n, 28, 28, 1) at these rows. Raises ValueError for a row that is not there and for other shapes."""
+    """Select the images (n, 28, 28, 1) at these rows. Raises ValueError for a missing row and for other shapes."""
     if images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE, 1):
         raise ValueError(f"images must have shape (n, {IMAGE_SIDE}, {IMAGE_SIDE}, 1), but have {images.shape}")
     last_row = max(rows, default=-1)
@@ -182,7 +181,7 @@ def select_images(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.
 
 
 def cut_rows(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """Items in rows of a gallery."""
+    """Cut items into rows of a gallery."""
     return [items[start : start + GALLERY_COLUMNS] for start in range(0, len(items), GALLERY_COLUMNS)]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw_disagreements(disagreement: Disagreement, images: NDArray[np.uint8], title: str) -> Figure:
-    """Three rows of images, the most confident mistakes first, each with its label and what A and B say.
+    """Draw three rows of images, the most confident mistakes first, each with its label and both trials' answers.
 
     images: (n, 28, 28, 1), the validation images in the order of the predictions. Raises ValueError where an example is
     not among them.

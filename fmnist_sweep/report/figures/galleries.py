@@ -1,7 +1,7 @@
 """The figures of an error analysis: values of `analysis` -> matplotlib Figure.
 
-`images` are (n, 28, 28, 1) uint8 and those the values were made from: their rows are looked up in it. Where there
-is nothing to draw, a figure says so.
+`images` are (n, 28, 28, 1) uint8, the images that the values were computed from. Where there is nothing to draw, a
+figure says so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8], title: str) -> Figure:
-    """A row of examples for each pair, up to eight, and above it what was taken for what, and how often.
+    """Draw a row of up to eight examples for each pair, under a heading with the labels and the count.
 
     The share is of the true label's images. Raises ValueError where a pair's rows are not in `images`.
     """
@@ -53,7 +53,7 @@ def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8]
 
 
 def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, limit: int = 32) -> Figure:
-    """Images whose label the trials doubt: given → agreed label, how many agree, their mean confidence.
+    """Draw images whose label the trials doubt: given → agreed label, how many agree, their mean confidence.
 
     In the order of `suspects`, at most `limit`. Raises ValueError where a row is not in `images`.
     """
@@ -80,7 +80,7 @@ def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, lim
 
 
 def draw_reliability(calibration: Calibration, title: str) -> Figure:
-    """How often the model is right against how confident it is, and below it how many images are so confident.
+    """Draw accuracy against confidence, and below it the number of images in each bin of confidence.
 
     Bars are 95 % Wilson intervals; points below the diagonal mean overconfidence.
     """
@@ -133,7 +133,7 @@ def _draw_confidence_panel(axes: Axes, calibration: Calibration) -> None:
     style_axes(axes)
     axes.set_axisbelow(True)
     axes.set_xlim(0, 1.005)
-    # Most images are in the last bin: on a linear scale the others would not be seen.
+    # Most images are in the last bin: on a linear scale the others would be invisible.
     axes.set_yscale("log")
     axes.set_ylim(0.7, 10 ** math.ceil(math.log10(max(b.count for b in bins)) + 0.3))
     axes.set_xlabel("confidence in the predicted label", fontsize=10, color=MUTED)
