@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis import findings
+from fmnist_sweep.analysis.findings import compute_findings
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
@@ -75,7 +75,7 @@ def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:
 def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesByDataset) -> Findings:
     best = _find_best_trial(trials)
     validation_images = None if best is None else images.get(best.tags.get(DATA_TAG, ""))
-    return findings.compute_findings(
+    return compute_findings(
         trials,
         read_predictions=lambda run_id: read_intact_predictions(store, run_id),
         read_curves=lambda run_id: read_curves(store, run_id),

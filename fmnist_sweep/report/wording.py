@@ -146,8 +146,8 @@ def describe_importance(findings: Findings) -> str:
     return (
         f"Random forests fitted to {importances.trials} trials explain {importances.r_squared or 0:.0%} of the "
         "variance of the accuracy of trials they have not seen (out-of-bag R²). A point is how much of it hangs on a "
-        f"setting, alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on other "
-        "trials. A bar that reaches 0 is no evidence."
+        f"setting, alone or together with others; a bar holds the middle 90% of {importances.refits} refits, each on "
+        "other trials. A bar that reaches 0 is no evidence."
     )
 
 

@@ -93,12 +93,13 @@ def judge_conclusion(statement: Mapping[str, Any], results: Mapping[str, RecipeR
     recipe_results = results[statement["recipe"]]
     if len(recipe_results.runs) < MIN_RUNS:
         return ConclusionVerdict(f"{recipe_results.recipe}: n={len(recipe_results.runs)}", TOO_FEW)
-    return _CHECKS[statement["check"]](statement, recipe_results, results)
+    check = statement["check"]
+    if check in _COMPARISONS:
+        return _COMPARISONS[check](statement, recipe_results, results)
+    return _CHECKS[check](statement, recipe_results)
 
 
-def _check_above(
-    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
-) -> ConclusionVerdict:
+def _check_above(statement: Mapping[str, Any], recipe_results: RecipeResults) -> ConclusionVerdict:
     accuracies = [float(predictions.correct_mask.mean()) for predictions in recipe_results.select_predictions()]
     verdict = _judge_count(sum(value > statement["value"] for value in accuracies), len(accuracies))
     return ConclusionVerdict(f"accuracy on the {recipe_results.image_source}: {format_spread(accuracies)}", verdict)
@@ -160,9 +161,7 @@ def _compare_recipes(first_results: RecipeResults, second_results: RecipeResults
     )
 
 
-def _check_lowest_f1(
-    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
-) -> ConclusionVerdict:
+def _check_lowest_f1(statement: Mapping[str, Any], recipe_results: RecipeResults) -> ConclusionVerdict:
     lowest = [min(scores, key=lambda name: scores[name]) for scores in compute_f1(recipe_results)]
     label = statement["label"]
     label_f1 = format_spread([scores[label] for scores in compute_f1(recipe_results)])
@@ -170,9 +169,7 @@ def _check_lowest_f1(
     return ConclusionVerdict(text, _judge_count(lowest.count(label), len(lowest)))
 
 
-def _check_commonest_confusion(
-    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
-) -> ConclusionVerdict:
+def _check_commonest_confusion(statement: Mapping[str, Any], recipe_results: RecipeResults) -> ConclusionVerdict:
     pairs = [find_most_confused(matrix.tolist(), LABELS, 1)[0][:2] for matrix in count_confusions(recipe_results)]
     matches = [true == statement["label"] and predicted in statement["taken_for"] for true, predicted in pairs]
     text = _tally([f"{true} taken for {predicted}" for true, predicted in pairs])
@@ -181,9 +178,7 @@ def _check_commonest_confusion(
     )
 
 
-def _check_mistaken_labels(
-    statement: Mapping[str, Any], recipe_results: RecipeResults, results: Mapping[str, RecipeResults]
-) -> ConclusionVerdict:
+def _check_mistaken_labels(statement: Mapping[str, Any], recipe_results: RecipeResults) -> ConclusionVerdict:
     expected, place = set(statement["taken_for"]), LABELS.index(statement["label"])
     top_labels = []
     for matrix in count_confusions(recipe_results):
@@ -197,14 +192,18 @@ def _check_mistaken_labels(
     )
 
 
-_Check = Callable[[Mapping[str, Any], RecipeResults, Mapping[str, RecipeResults]], ConclusionVerdict]
-_CHECKS: dict[str, _Check] = {
+# Checks of one recipe's runs, and of its runs beside those of other recipes.
+_CHECKS: dict[str, Callable[[Mapping[str, Any], RecipeResults], ConclusionVerdict]] = {
     "above": _check_above,
-    "better": _check_better,
-    "best": _check_best,
     "lowest_f1": _check_lowest_f1,
     "commonest_confusion": _check_commonest_confusion,
     "taken_mostly_for": _check_mistaken_labels,
+}
+_COMPARISONS: dict[
+    str, Callable[[Mapping[str, Any], RecipeResults, Mapping[str, RecipeResults]], ConclusionVerdict]
+] = {
+    "better": _check_better,
+    "best": _check_best,
 }
 
 
