@@ -1,4 +1,4 @@
-"""TensorFlow, as a trial needs it: imported without its start-up notes, on so many cores, in this precision."""
+"""TensorFlow as a trial needs it: imported without its start-up notes, with its cores and precision set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from fmnist_sweep.training.environment import read_cpu_info
 
 
 def import_tensorflow() -> None:
@@ -24,7 +25,7 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def buffer_stderr() -> Iterator[None]:
-    """Keep what is written to file descriptor 2, from C++ too, and let it out only when the block raises."""
+    """Keep what is written to file descriptor 2, from C++ too, and write it only if the block raises."""
     sys.stderr.flush()
     original_descriptor = os.dup(2)
     with tempfile.TemporaryFile() as buffer:
@@ -68,7 +69,7 @@ def _count_scheduled_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Let TensorFlow compute on so many cores; to be called before its first operation."""
+    """Import TensorFlow and let it compute on so many cores; call this before its first operation."""
     import_tensorflow()
     import tensorflow as tf
 
@@ -80,11 +81,11 @@ def set_threads(threads: int) -> None:
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` settled for this machine: mixed_bfloat16 where the processor multiplies bfloat16 itself.
+    """The precision to train in: for `auto`, mixed_bfloat16 if the processor multiplies bfloat16 itself, else float32.
 
-    Elsewhere it is emulated and slower (benchmarks/precision.py).
+    Emulated, mixed_bfloat16 is slower (benchmarks/precision.py).
     """
     if precision != "auto":
         return precision
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = read_cpu_info().get("flags", "").split()
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"

@@ -1,9 +1,10 @@
-"""What of a machine can change the last bits of a training: its processor and what that can do."""
+"""What can change the last bits of a training: the processor and its instructions, and the code's commit."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -12,16 +13,23 @@ _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 @cache
+def read_cpu_info() -> Mapping[str, str]:
+    """What the system tells of its first processor, by name ("model name", "flags"); empty where it tells nothing."""
+    file = Path("/proc/cpuinfo")
+    cpu_info: dict[str, str] = {}
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        key, _, value = line.partition(":")
+        cpu_info.setdefault(key.strip(), value.strip())
+    return cpu_info
+
+
+@cache
 def describe_machine() -> str:
     """The processor, those of its instructions that matter, GPUs, and the system, in words.
 
     Such as `AMD EPYC avx2 avx512f, Linux x86_64`; where the system does not tell its processor, its architecture alone.
     """
-    cpu_info: dict[str, str] = {}
-    file = Path("/proc/cpuinfo")
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        key, _, value = line.partition(":")
-        cpu_info.setdefault(key.strip(), value.strip())
+    cpu_info = read_cpu_info()
     gpus = [_read_gpu_model(path) for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     flags = [flag for flag in _INSTRUCTION_SETS if flag in cpu_info.get("flags", "").split()]
     processor = " ".join([cpu_info.get("model name", platform.processor() or "unknown processor"), *flags])

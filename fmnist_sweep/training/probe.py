@@ -11,41 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.training import backend, models
-from fmnist_sweep.training.optimization import (
-    augment_images,
-    build_optimizer,
-    draw_epoch_order,
-    encode_targets,
-    make_accuracy_metric,
-)
+from fmnist_sweep.training import models
+from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
+from fmnist_sweep.training.optimization import augment_images, draw_epoch_order, encode_targets
 
 if TYPE_CHECKING:
-    import keras
-
     from fmnist_sweep.data import Splits
 
 
-# About how long the probe trains and predicts, and how many batches tell it how many more that will be.
+# About how long training and predicting are timed, and with how many batches their speed is estimated first.
 _TRAINING_SECONDS, _PREDICTING_SECONDS, _FIRST_BATCHES = 1.0, 0.25, 3
-
-
 # A larger batch costs in proportion, and one of 65536 images would be an epoch of its own.
 _LARGEST_BATCH = 1024
-
-
-_PREDICTION_BATCH = 512  # images, as in a trial
-
-
 _MAX_CORNERS = 64  # of the space, looked at for its largest model: about 10 ms each
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What training costs here, measured.
+    """The measured cost of training on this machine.
 
-    epoch_seconds: one epoch and its validation; start_seconds: tracing, once a trial; both nan when the configuration
-    that was tried cannot be trained. parameters: of the largest model of the space.
+    epoch_seconds: of one epoch and its validation; start_seconds: of tracing, once a trial; both NaN if the
+    configuration that was tried cannot be trained. parameters: of the largest model of the space.
     """
 
     epoch_seconds: float
@@ -56,9 +42,9 @@ class TrainingCost:
 def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> TrainingCost:
     """Time a little training of a study's middle configuration, and count the parameters of its largest model.
 
-    settings: a study's, tunables included. The middle: of a range, in the scale it is drawn in; of a choice, in sorted
-    order; true for a boolean. About two seconds, most of them tracing. Trials afterwards are what they would have been.
-    TensorFlow computes from here on, so the number of its threads must be settled before.
+    settings: a study's, tunables included. The middle of a range is taken in the scale it is drawn in, that of a choice
+    in sorted order, and a boolean is true. This takes about two seconds, most of them tracing, and changes nothing in
+    the trials that follow. TensorFlow computes from here on, so the number of its threads must be settled before.
     """
     import keras
 
@@ -119,20 +105,20 @@ def _list_extremes(parameter: tunable.Choice | tunable.Int | tunable.Float | tun
 
 
 def _count_parameters(config: Mapping[str, Any]) -> int:
-    """Parameters of a model, without a byte of memory for them; 0 when it cannot be built."""
+    """Count a model's parameters without allocating them; 0 if it cannot be built."""
     import keras
 
     try:
         with keras.StatelessScope(initialize_variables=False):
             return int(models.build_model(config["model"], config["regularization"]).count_params())
-    except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
+    except Exception:  # whatever a configuration raises is its trial's failure, not the sweep's
         return 0
 
 
 def _try_epoch_timing(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:
     try:
         return _time_epoch(config, splits)
-    except Exception:  # as in a trial: what a configuration does is that trial's failure, not the sweep's
+    except Exception:  # whatever a configuration raises is its trial's failure, not the sweep's
         return math.nan, math.nan
 
 
@@ -142,7 +128,7 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
     batch = min(train["batch_size"], _LARGEST_BATCH)
     order = draw_epoch_order(len(splits.train.labels), config["seed"], 1)
     targets = encode_targets(train["loss"], splits.train.labels)
-    model = _build_compiled_model(config)
+    model = compile_model(config)
 
     def fit(count: int) -> None:
         indices = order[:count]
@@ -150,44 +136,24 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
         model.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
 
     def predict(count: int) -> None:
-        model.predict(splits.validation.images[:count], batch_size=_PREDICTION_BATCH, verbose=0)
+        model.predict(splits.validation.images[:count], batch_size=PREDICTION_BATCH, verbose=0)
 
     fit_tracing, fit_seconds = _time_calls(fit, len(order), batch, _TRAINING_SECONDS)
     predict_tracing, predict_seconds = _time_calls(
-        predict, len(splits.validation.labels), _PREDICTION_BATCH, _PREDICTING_SECONDS
+        predict, len(splits.validation.labels), PREDICTION_BATCH, _PREDICTING_SECONDS
     )
     return fit_tracing + predict_tracing, fit_seconds + predict_seconds
 
 
-def _build_compiled_model(config: Mapping[str, Any]) -> keras.Model:
-    """The model as a trial has it."""
-    import keras
-
-    train, previous_policy = config["train"], keras.config.dtype_policy()
-    keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
-    try:
-        model = models.build_model(config["model"], config["regularization"])
-    finally:
-        keras.config.set_dtype_policy(previous_policy)
-    model.compile(
-        optimizer=build_optimizer(config["optimizer"]),
-        loss=train["loss"],
-        metrics=[make_accuracy_metric(train["loss"])],
-        jit_compile=False,
-    )
-    return model
-
-
 def _time_calls(call: Callable[[int], None], images: int, batch: int, budget: float) -> tuple[float, float]:
-    """Seconds of the first call, and of all images as those cost that take about `most` seconds."""
+    """Seconds of the first call, and of a full pass, extrapolated from about `budget` seconds of work."""
     batch = min(batch, images)
     batches = images // batch  # whole ones only: each shape of a batch is traced anew
     first_seconds = _time_call(call, batch)
     count = min(_FIRST_BATCHES, batches)
     seconds = _time_call(call, count * batch)
-    while (
-        count < batches and seconds < budget / 2
-    ):  # what a call costs in itself has to become small beside its batches
+    # The cost of the call itself has to become small beside that of its batches.
+    while count < batches and seconds < budget / 2:
         count = min(batches, max(count + 1, int(count * budget / seconds)))
         seconds = _time_call(call, count * batch)
     return first_seconds, seconds * images / (count * batch)

@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.files import DamagedContent
-from fmnist_sweep.training import models, snapshot
+from fmnist_sweep.training import snapshot
+from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 from fmnist_sweep.training.optimization import (
     History,
     augment_images,
-    build_optimizer,
     compute_learning_rate,
     draw_epoch_order,
     encode_targets,
     find_best_epoch,
-    make_accuracy_metric,
     should_stop,
 )
 
@@ -36,20 +35,17 @@ if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
 
 
-_MAX_PREDICTION_BATCH = 512  # images, at most; a matter of speed and memory alone
-
-
 class Diverged(ArithmeticError):
-    """A loss that is no number any more."""
+    """A loss became infinite or NaN."""
 
 
 def run_trial(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool] = lambda: False) -> Iterator[TrialEvent]:
-    """Train a trial: an EpochEnd as each epoch ends, then one TrialResult, TrialFailure or CheckpointRefused.
+    """Train a trial: yield an EpochEnd as each epoch ends, then one TrialResult, TrialFailure or CheckpointRefused.
 
     The next epoch begins when the next event is asked for. Only the train and validation splits are touched. A trial
-    that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped;
-    last: whether the epoch that has ended is the last for now, and so has a checkpoint, whenever the last one was, and
-    is the last event. A checkpoint that cannot be used is no fault of the trial.
+    that resumes goes on with the epoch after its checkpoint, and its result is bit for bit that of one never stopped.
+    is_stopping: asked as each epoch ends; if it says yes, that epoch has a checkpoint, however recent the last one is,
+    and its event is the last. A checkpoint that cannot be used is not the trial's failure.
     """
     try:
         yield from _train_epochs(spec, splits, is_stopping)
@@ -59,7 +55,7 @@ def run_trial(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool] =
 
 def _train_epochs(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], bool]) -> Iterator[TrialEvent]:
     checkpoint = None if spec.resume is None else snapshot.unpack_snapshot(spec.resume)
-    history = [] if checkpoint is None else checkpoint.history
+    history = [] if checkpoint is None else list(checkpoint.history)
     if len(history) > spec.config["train"]["epochs"]:
         raise snapshot.CheckpointMismatch(
             f"the checkpoint is of epoch {len(history)}, and the trial has {spec.config['train']['epochs']}"
@@ -72,26 +68,24 @@ def _train_epochs(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], boo
         while not fit.is_finished(history):
             metrics = fit.train_epoch(history)
             history.append(metrics)
-            # What is trained to its end, or diverged, says so, too.
+            # An epoch that finishes or fails the trial is followed by the event that says so.
             is_last = is_stopping() and not fit.is_finished(history) and _find_divergence(metrics) is None
-            yield EpochEnd(spec.trial_id, len(history), metrics, fit.make_checkpoint(history, is_last), is_last)
+            yield EpochEnd(spec.trial_id, len(history), metrics, fit.take_checkpoint(history, is_last), is_last)
             _refuse_nan(metrics, len(history))
             if is_last:
                 return
-        yield fit.make_result(history)
+        yield fit.finish(history)
     except snapshot.CheckpointMismatch:
         raise
-    except (
-        Exception
-    ) as error:  # whatever a configuration does to a trial is that trial's failure, and is recorded whole
+    except Exception as error:  # whatever a configuration raises is its trial's failure, recorded with its traceback
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise  # the next trial would fail as well, and this one can still be trained
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-        yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), history)
+        yield TrialFailure(spec.trial_id, reason, traceback.format_exc(), list(history))
 
 
 def read_checkpoint_history(content: bytes) -> list[dict[str, float]]:
-    """The metrics of each epoch up to a checkpoint; packed.Damaged when it is torn, altered or something else."""
+    """The metrics of each epoch up to a checkpoint. Raises DamagedContent if it is torn, altered or something else."""
     return snapshot.unpack_snapshot(content).history
 
 
@@ -122,23 +116,13 @@ class _Fit:
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
-        keras.config.set_dtype_policy(self._train["precision"])
-        try:
-            self._model = models.build_model(spec.config["model"], spec.config["regularization"])
-        finally:
-            keras.config.set_dtype_policy("float32")
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
-        self._model.compile(
-            optimizer=build_optimizer(spec.config["optimizer"]),
-            loss=loss,
-            metrics=[make_accuracy_metric(loss)],
-            jit_compile=False,  # XLA takes two to three times longer on a CPU
-        )
+        self._model = compile_model(spec.config)
         self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
         self._checkpoint_time = time.monotonic()
 
     def restore(self, checkpoint: snapshot.Snapshot) -> None:
-        """Go on from a snapshot; snapshot.Mismatch where it is of another model, optimizer or other images."""
+        """Go on from a snapshot. Raises CheckpointMismatch if its model, optimizer or images are others."""
         snapshot.restore_state(self._model, checkpoint.state)
         if len(checkpoint.best_probabilities) != len(self._validation_targets):
             raise snapshot.CheckpointMismatch(
@@ -148,10 +132,10 @@ class _Fit:
         self._best_weights = self._model.get_weights() if checkpoint.best_weights is None else checkpoint.best_weights
         self._best_probabilities = checkpoint.best_probabilities
 
-    def make_checkpoint(self, history: list[dict[str, float]], is_last: bool) -> bytes | None:
-        """The state after the last epoch of `history`, where a checkpoint is due.
+    def take_checkpoint(self, history: list[dict[str, float]], is_last: bool) -> bytes | None:
+        """Pack the state after the last epoch of `history` if a checkpoint is due, and restart the time to the next.
 
-        There is none of an epoch that diverged: a trial continued from it would pass for a sound one.
+        An epoch that diverged has none: a trial continued from it would pass for a sound one.
         """
         interval = self._spec.checkpoint_seconds
         is_due = interval is not None and (is_last or time.monotonic() - self._checkpoint_time >= interval)
@@ -161,7 +145,7 @@ class _Fit:
         is_best = self._find_best_epoch(history) == len(history)
         content = snapshot.pack_snapshot(
             snapshot.Snapshot(
-                history=history,
+                history=list(history),
                 state=snapshot.copy_state(self._model),
                 best_weights=None if is_best else self._best_weights,
                 best_probabilities=self._best_probabilities,
@@ -171,7 +155,7 @@ class _Fit:
         return content
 
     def _find_best_epoch(self, history: History) -> int:
-        """The epoch to keep: images that were trained on choose none, so beside them it is the last."""
+        """The epoch to keep: the last where validation images were trained on, since these can choose none."""
         if self._spec.data.include_validation:
             return len(history)
         return find_best_epoch(history, self._spec.objective)
@@ -183,7 +167,7 @@ class _Fit:
         return bool(stopping) and bool(history) and should_stop(history, **stopping)
 
     def train_epoch(self, history: History) -> dict[str, float]:
-        """Train one epoch and validate it; the values are those of the contract's metrics by epoch."""
+        """Train one epoch and validate it; returns the values of the metrics that are logged each epoch."""
         epoch, start, cpu_start = len(history) + 1, time.perf_counter(), time.process_time()
         rate = compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
         self._model.optimizer.learning_rate = rate
@@ -225,12 +209,15 @@ class _Fit:
             "val_accuracy": float(correct.mean()),
         }
 
-    def make_result(self, history: list[dict[str, float]]) -> TrialResult:
-        """Restore the best epoch and pack the model with what it predicted."""
+    def finish(self, history: list[dict[str, float]]) -> TrialResult:
+        """Give the model the weights of the best epoch, and pack it with that epoch's predictions.
+
+        The model cannot be trained on afterwards.
+        """
         self._model.set_weights(self._best_weights)
         return TrialResult(
             trial_id=self._spec.trial_id,
-            history=history,
+            history=list(history),
             best_epoch=self._find_best_epoch(history),
             probabilities=self._best_probabilities,
             model=_serialize_model(self._model),
@@ -240,14 +227,15 @@ class _Fit:
 
 
 def _choose_batch_size(image_count: int) -> int:
-    """Images a batch, so that all are alike where that is possible: for a shorter last one Keras traces again."""
-    for parts in range(math.ceil(image_count / _MAX_PREDICTION_BATCH), 1 + image_count // 128):
+    """Images a batch, of equal batches where that is possible: for a shorter last one Keras traces again."""
+    for parts in range(math.ceil(image_count / PREDICTION_BATCH), 1 + image_count // 128):
         if image_count % parts == 0:
             return image_count // parts
-    return _MAX_PREDICTION_BATCH
+    return PREDICTION_BATCH
 
 
 def _serialize_model(model: keras.Model) -> bytes:
+    """The content of the model's .keras file; it takes the optimizer from the model, which ends its training."""
     # A .keras file holds the optimizer's state whatever `include_optimizer` says: two or three times the bytes.
     model.optimizer, model.compiled = None, False
     with tempfile.TemporaryDirectory() as folder:
@@ -257,7 +245,7 @@ def _serialize_model(model: keras.Model) -> bytes:
 
 
 def load_model(path: Path) -> keras.Model:
-    """A saved .keras model; ValueError when it carries code (a lambda), which is never run."""
+    """Load a saved .keras model. Raises ValueError if it carries code (a lambda), which is never run."""
     import keras
 
     return keras.saving.load_model(path, safe_mode=True, compile=False)
