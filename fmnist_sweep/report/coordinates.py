@@ -49,10 +49,8 @@ def chart_parallel_coordinates(findings: Findings) -> Figure:
     )
     for colour, width, dash, places in _group_lines(findings, selection):
         _add_lines(figure, axes, [selection.index(place) for place in places], (colour, width, dash))
-    for colour, width in (
-        (INK, 1.6),
-        (VERMILLION, 3.0),
-    ):  # for the trials that pass through a box, and the one pointed at
+    # For the trials that pass through a box, and for the one pointed at.
+    for colour, width in ((INK, 1.6), (VERMILLION, 3.0)):
         figure.add_scatter(x=[], y=[], mode="lines", line={"color": colour, "width": width}, hoverinfo="skip")
     _add_axes(figure, axes)
     rows = [[axis.heights[number] for axis in axes] for number in range(len(selection))]

@@ -102,7 +102,7 @@ def describe_tied_trials(findings: Findings) -> str:
         return "Its predictions cannot be read from the store, so that nothing can be said of which others are as good."
     tied = len(findings.tied_places)
     compared = sum(row.tied is not None for row in findings.rows) - 1  # the best has a mark of its own
-    uncompared = sum(row.tied is None and row.rank is not None for row in findings.rows) - findings.incomparable_trials
+    uncompared = sum(row.tied is None and row.rank is not None for row in findings.rows)
     return describe_ties(tied, compared - tied, uncompared)
 
 

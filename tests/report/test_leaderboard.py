@@ -107,6 +107,11 @@ def test_a_warning_stands_on_the_note() -> None:
     assert "DRAWN" in format_note("Study", "DRAWN images", RECORDS, [])
 
 
+def test_a_name_with_a_bar_stays_in_its_cell_of_the_note() -> None:
+    text = format_note("Study", None, [record(1, 0.5, name="a | b")], [])
+    assert "a \\| b&emsp;|" in text
+
+
 def marked(*tied: bool | None) -> list[TrialRecord]:
     return [record(number, 0.95 - number / 100, tied=each) for number, each in enumerate(tied)]
 
