@@ -1,4 +1,4 @@
-"""What models get wrong, and how far their probabilities can be believed: NumPy in, plain values out.
+"""Values in, values out: what trials came to, what models get wrong, and how far their probabilities can be believed.
 
 Everywhere `labels` and `predicted` are integers of shape (n,), indices into `names`; `probabilities` have shape
 (n, len(names)) and rows that sum to 1; a *row* is an image's place in these arrays. Other shapes and values raise

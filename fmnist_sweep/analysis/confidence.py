@@ -92,7 +92,7 @@ def _make_bin(
 
 
 def _simulate_ece(confidence: NDArray[np.float64], bin_indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The ECE of each simulation; `place` is the bin of each image."""
+    """The ECE of each simulation; `bin_indices` holds the bin of each image."""
     order = np.argsort(bin_indices, kind="stable")
     chance, starts = confidence[order].astype(np.float32), np.flatnonzero(np.diff(bin_indices[order], prepend=-1))
     expected_counts = np.add.reduceat(confidence[order], starts)

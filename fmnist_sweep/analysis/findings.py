@@ -1,7 +1,7 @@
-"""What trials came to: all that a report says, computed once, before a word or a chart is made of it.
+"""The findings of a report, computed once, before a word or a chart is made of them.
 
-Predictions and curves are read through functions, one call a trial, and only of those that matter: they may lie in a
-store far away.
+Predictions and curves are read through functions, one call a trial, and only for the trials that matter, because the
+store may be far away.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class RepeatedConfiguration:
-    """Settings that were trained with several seeds; places: of its trials in Findings.trials, the best first."""
+    """A configuration that was trained with several seeds; places: of its trials in Findings.trials, the best first."""
 
     places: tuple[int, ...]
     repeats: Repeats
@@ -70,7 +70,7 @@ class RepeatedConfiguration:
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A trial that ended, in the order in which they did: cumulative processor time and the best accuracy by then."""
+    """A trial that ended, with the processor time of all trials up to then and their best accuracy."""
 
     place: int
     cpu_seconds: float
@@ -80,7 +80,7 @@ class CostPoint:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """Failures with one cause: its kind, the first of their messages, and the places of the trials."""
+    """Failures with one cause: its kind, the first of its messages, and the places of the trials."""
 
     kind: str
     message: str
@@ -92,12 +92,12 @@ class Findings:
     """All that a report says of some trials.
 
     trials: those with an accuracy first, the highest first; rows: one a trial, in the same order. images: how many
-    validation images the best was judged on, None where that is unknown; comparable: whether its predictions are at
-    hand; elsewhere: how many finished trials cannot be compared with it image by image. seed_sd: spread of one
-    configuration's accuracy over seeds, seed_freedom: degrees of freedom it was measured with (0: assumed). retrained:
-    the accuracy to expect of the best's configuration with another seed. varied: every setting with more than one
-    value. curves: by run id, of the best trials. pictures: the validation images in the order of the predictions, or
-    None.
+    validation images the best was scored on, None where that is unknown. is_comparable: whether the best's predictions
+    are at hand. incomparable_trials: how many finished trials cannot be compared with it image by image. seed_sd: the
+    spread of one configuration's accuracy over seeds; seed_freedom: the degrees of freedom it was measured with (0:
+    assumed). retrained_accuracy: to expect of the best's configuration with another seed. varied_settings: all with
+    more than one value. curves: of the best trials, by run id. pictures: the validation images in the order of the
+    predictions, or None.
     """
 
     trials: tuple[StoredTrial, ...]
@@ -140,7 +140,7 @@ class Findings:
 
     @property
     def unmeasured_trials(self) -> int:
-        """How many trials that did not finish left no word of their time."""
+        """How many trials that did not finish left no record of their time."""
         return sum(trial.accuracy is None and trial.cpu_seconds == 0 for trial in self.trials)
 
     @cached_property

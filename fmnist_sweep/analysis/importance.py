@@ -38,10 +38,11 @@ class SettingImportance:
 
 @dataclass(frozen=True)
 class Importance:
-    """What can be said of the settings' importance, the greatest first; settings is empty where nothing can.
+    """The importance of the settings, the greatest first; `settings` is empty where no ranking is claimed.
 
-    explained: share of the variance of accuracy that forests explain of trials they have not seen (out of bag R²), at
-    most 1, or None where none was fitted; why_not: the sentence that says why no ranking is claimed.
+    r_squared: share of the variance of accuracy that forests explain of trials they have not seen (out of bag R²), at
+    most 1, or None where none was fitted; no_ranking_reason: the sentence that says why there is no
+    ranking.
     """
 
     settings: tuple[SettingImportance, ...]

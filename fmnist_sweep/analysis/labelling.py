@@ -16,9 +16,9 @@ from fmnist_sweep.training.checks import check_range, check_sums
 class Suspect:
     """An image on which the trials agree with one another but not with its label.
 
-    agreement: how many trials say `agreed`; confidence: the mean over all trials of their probability of it;
+    agreement: how many trials predict `alternative`; confidence: the mean over all trials of their probability of it;
     self_confidence: likewise of the given label; confident: `confidence` is no less than images labelled
-    `agreed` have on average, which is what confident learning asks of a likely label error.
+    `alternative` have on average, which is what confident learning asks of a likely label error.
     """
 
     row: int
@@ -34,10 +34,10 @@ class Suspect:
 class Suspects:
     """The images that several trials get wrong: candidates for label errors, hard ones, and the rest.
 
-    suspected: wrong in every trial, most of them agreeing on one other label; hard: rows wrong in every trial
-    without that; sometimes: rows wrong in some trials but not all. by_chance: how many images would be wrong
-    in every trial if each erred independently at its own rate; by_chance_by_label: likewise, at its own rate
-    for each label, the stricter comparison. With fewer than two trials all of this is empty, or NaN.
+    label_suspects: wrong in every trial, most of them agreeing on one other label; hard_images: rows wrong in every
+    trial without that; occasional_errors: rows wrong in some trials but not all. by_chance: how many images
+    would be wrong in every trial if each erred independently at its own rate; by_chance_by_label: likewise, at its own
+    rate for each label, the stricter comparison. With fewer than two trials all of this is empty, or NaN.
     """
 
     trials: int
@@ -50,7 +50,7 @@ class Suspects:
 
     @property
     def can_tell(self) -> bool:
-        """Whether there are trials to compare."""
+        """Whether there are at least two trials to compare."""
         return self.trials >= 2
 
     @property

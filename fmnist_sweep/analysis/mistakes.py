@@ -1,4 +1,4 @@
-"""Which labels are mistaken for which, how often, and what a model is worth without some of it."""
+"""Which labels are mistaken for which, how often, and how accurate a model is without some of these mistakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one label is found; all but support 0..1.
+    """How well a model recognises one label; all but support lie in 0..1.
 
     support: images of the label. recall_low, recall_high: 95 % Wilson interval. A label without images has
     recall 0 in 0..1, one never predicted precision 0, as in the classification report.
@@ -39,10 +39,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class LabelGroup:
-    """How a group of labels fares, taken by itself, though told apart from all labels.
+    """The scores of a group of labels; the model still chose among all labels.
 
-    images: those with a label of the block; accuracy: of these; mistakes_inside: the share of all mistakes
-    whose true and predicted label both belong to the block; outside: the accuracy of all other images.
+    images: how many have a label of the group; accuracy: of these; mistakes_inside: the share of all mistakes
+    whose true and predicted label both belong to the group; outside_accuracy: of all other images.
     """
 
     labels: tuple[str, ...]
@@ -101,7 +101,7 @@ def score_merged_labels(
 
 
 def score_without_images(labels: NDArray[Any], predicted: NDArray[Any], excluded: NDArray[np.bool_]) -> Proportion:
-    """The accuracy on the images that `excluded`, (n,) booleans, does not name."""
+    """The accuracy without the images that `excluded`, a mask (n,), names."""
     if not labels.shape == predicted.shape == excluded.shape or labels.ndim != 1 or excluded.dtype != np.bool_:
         raise ValueError(
             f"labels, predicted and excluded must have one shape (n,), the last boolean, but have "
@@ -173,8 +173,8 @@ def _find_label_indices(labels: Sequence[str], names: Sequence[str]) -> list[int
 class Mistakes:
     """The best trial's predictions judged label by label.
 
-    confusion: rows true, columns predicted, in the order of LABELS. merged: accuracy with Shirt and T-shirt/top as one
-    label. suspects: over all good trials. twins, without_twins: how many validation images have a near twin
+    confusion: rows true, columns predicted, in the order of LABELS. merged_accuracy: with Shirt and T-shirt/top as one
+    label. suspects: over all good trials. twins, accuracy_without_twins: how many validation images have a near twin
     among the training images, and the accuracy without these; None where that was not looked up.
     """
 
@@ -191,7 +191,7 @@ class Mistakes:
 
     @property
     def accuracy(self) -> Proportion:
-        """Of the best, from its predictions."""
+        """The accuracy of the best trial, from its predictions."""
         return self.calibration.accuracy
 
 

@@ -36,7 +36,7 @@ class SettingDifference:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two. low, high: Wilson's 95 % interval of its accuracy, NaN where that is not known.
+    """One of the two trials. low, high: Wilson's 95 % interval of its accuracy, NaN where that is not known.
 
     gap: training accuracy minus validation accuracy at the best epoch. seeds: its configuration over all seeds in the
     store that were scored on the same images; None where it did not finish.
@@ -64,7 +64,7 @@ class Side:
 
 @dataclass(frozen=True)
 class LabelComparison:
-    """How the two fare on one label. difference: of their recall, corrected for ten labels; None without images."""
+    """The two trials on one label. difference: of their recall, corrected for ten labels; None without images."""
 
     a: ClassScore
     b: ClassScore
@@ -115,10 +115,10 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class TrialComparison:
-    """All there is to say of two trials.
+    """The comparison of two trials.
 
-    same_configuration: they differ in nothing but the seed. why_not: why they cannot be compared image by image; then
-    there are no verdicts.
+    same_configuration: they differ in nothing but the seed. no_comparison_reason: why they cannot be compared
+    image by image; then there are no verdicts.
     """
 
     a: Side
@@ -287,7 +287,7 @@ def _count_disagreement(a: Predictions, b: Predictions) -> Disagreement:
 
 
 def serialize_comparison(pair: TrialComparison) -> dict[str, Any]:
-    """All of it as plain values for JSON; what is not known is None."""
+    """A comparison as plain values for JSON; what is not known is None."""
     return {
         **{name: _serialize_side(side) for name, side in (("a", pair.a), ("b", pair.b))},
         "same_configuration": pair.same_configuration,

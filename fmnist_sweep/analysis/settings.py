@@ -11,19 +11,19 @@ from typing import Any
 from fmnist_sweep.tracking.names import DATA_TAG
 from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
 
-# Where things lie and how they run; the seed is luck, and shown as that.
+# Where files lie and how trials run. The seed is luck, and is shown as that.
 _BOOKKEEPING = ("data.dir", "data.download", "data.fallback", "executor", "tracking", "checkpoint", "seed")
 # Beyond this ratio of the greatest to the smallest value an axis is read by factors, not by differences.
 _LOG_RATIO = 20
-_GREATEST = 1e38  # beyond it float32 has no numbers, and neither has a forest; NaN is not below it
+_GREATEST = 1e38  # float32, in which a forest computes, has no numbers beyond about this
 
 
 @dataclass(frozen=True)
 class VariedSetting:
     """One setting and its value in each trial, in the order of the trials; None where a trial has none.
 
-    log: shown on a logarithmic axis. same_as: other settings that changed exactly when this one did, so that nothing
-    can tell their effects apart.
+    log: whether it is shown on a logarithmic axis. same_as: other settings that changed exactly when this one did, so
+    that their effects cannot be told apart.
     """
 
     key: str
@@ -33,12 +33,12 @@ class VariedSetting:
 
     @property
     def numeric(self) -> bool:
-        """Whether all values there are are numbers."""
+        """Whether all values that are present are numbers."""
         return all(_is_float32_number(value) for value in self.values if value is not None)
 
     @property
     def levels(self) -> list[Any]:
-        """The values there are, each once, in order: numbers by size, others as text; None last."""
+        """The distinct values in order: numbers by size, others as text; None last."""
         distinct = {format_value(value): value for value in self.values if value is not None}
         levels = sorted(distinct.values(), key=(lambda value: value) if self.numeric else format_value)
         return levels + ([None] if any(value is None for value in self.values) else [])
@@ -57,7 +57,7 @@ def find_varied_settings(trials: Sequence[StoredTrial]) -> list[VariedSetting]:
 
 
 def select_distinct_settings(settings: Sequence[VariedSetting]) -> list[VariedSetting]:
-    """The settings without those that only repeat another: the first of each kind names the others in same_as."""
+    """The settings without those that change together with an earlier one, which names them in same_as."""
     kinds: dict[tuple[int, ...], list[VariedSetting]] = defaultdict(list)
     for setting in settings:
         kinds[_partition(setting.values)].append(setting)
@@ -70,7 +70,7 @@ def select_distinct_settings(settings: Sequence[VariedSetting]) -> list[VariedSe
 def number_configurations(trials: Sequence[StoredTrial], settings: Sequence[VariedSetting]) -> list[int]:
     """The number of each trial's configuration: the same for trials that differ in nothing but their seed.
 
-    varied: all settings with more than one value among these trials. The data seen is part of the configuration.
+    settings: all with more than one value among these trials. The data is part of the configuration.
     """
     numbers: dict[tuple[str, ...], int] = {}
     keys = [
@@ -109,12 +109,12 @@ def format_value(value: Any) -> str:
 
 
 def _normalize_text(text: str | None) -> str:
-    """A value's text such that 0 and 0.0, or None and no such parameter, are the same."""
+    """A value's text, the same for 0 and 0.0, and for None and a missing parameter."""
     return _format_exactly(parse_parameter(text))
 
 
 def _format_exactly(value: Any) -> str:
-    """A text that tells a value from every other, which as_text does of round numbers only."""
+    """A text that differs for different values, as format_value's rounded numbers do not."""
     return repr(float(value)) if _is_float32_number(value) else format_value(value)
 
 
@@ -133,6 +133,6 @@ def _spans_factors(values: Sequence[Any]) -> bool:
 
 
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
-    """Which trials share a value, whatever it is: the number of each value by its first occurrence."""
+    """Which trials share a value: the values of the trials, numbered by first occurrence."""
     numbers: dict[str, int] = {}
     return tuple(numbers.setdefault(_format_exactly(value), len(numbers)) for value in values)

@@ -1,7 +1,7 @@
 """Where images come from: Fashion-MNIST's IDX files, Kaggle's CSV files, or a stand-in drawn here.
 
-`load` gives train and validation and never opens a test file; `open_test` gives the test split and records
-it.
+`load_splits` gives the train and validation splits and never opens a test file; `open_test` gives the test split and
+records that it was opened.
 """
 
 from fmnist_sweep.data.data_config import DataConfig

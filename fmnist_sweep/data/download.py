@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from fmnist_sweep.data.idx import MEMBERS, Member, Part
+from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.files import hold_lock_file, replace_file
 
@@ -58,7 +58,7 @@ def get_cached_path(member: Member) -> Path:
 
 
 def find_fault(path: Path, member: Member) -> str | None:
-    """What is wrong with a gzipped canonical file: None when it is whole, else in words."""
+    """What is wrong with a gzipped canonical file, in words; None if it is whole."""
     digest = hashlib.md5(usedforsecurity=False)
     length = 0
     try:
@@ -123,7 +123,7 @@ def _list_part_files(part: Part) -> list[tuple[Path, Member]]:
 def _list_missing(part: Part) -> list[Member]:
     """The part's files that are missing or damaged, then the other part's that are missing."""
     missing = [member for path, member in _list_part_files(part) if find_fault(path, member) is not None]
-    other: Part = "test" if part == "train" else "train"
+    other = get_other_part(part)
     return missing + [member for path, member in _list_part_files(other) if not path.exists()]
 
 
@@ -139,8 +139,9 @@ def _fetch_from_places(missing: list[Member], part: Part) -> None:
     needed = {member for _, member in _list_part_files(part)}
     if needed.intersection(missing):
         sentence = (
-            f"Fashion-MNIST is not in {get_cache_folder()} and could not be downloaded ({'; '.join(failures)}): put the "
-            "four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is internet."
+            f"Fashion-MNIST is not in {get_cache_folder()} and could not be downloaded ({'; '.join(failures)}): put "
+            "the four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is "
+            "internet."
         )
         (get_cache_folder() / FAILURE).write_text(sentence, encoding="utf-8")
         raise DataError(sentence)

@@ -22,6 +22,11 @@ LABELS_MAGIC = 2049
 KIND_OF_MAGIC = {IMAGES_MAGIC: "an IDX images file", LABELS_MAGIC: "an IDX labels file"}
 
 
+def get_other_part(part: Part) -> Part:
+    """The test part for train, and the train part for test."""
+    return "test" if part == "train" else "train"
+
+
 class Member(NamedTuple):
     """One of the four files: its name, and the length and md5 of its canonical, uncompressed bytes."""
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.idx import Part
-from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
+from fmnist_sweep.data.idx import Part, get_other_part
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_images
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -111,12 +111,11 @@ def _hash_rows(table: ImageTable) -> str:
     rows = np.concatenate(
         [table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, IMAGE_SIDE * IMAGE_SIDE)], axis=1
     )
-    keys = sorted(hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(rows))
-    return hashlib.sha256(b"".join(keys)).hexdigest()
+    return hashlib.sha256(b"".join(sorted(hash_images(rows)))).hexdigest()
 
 
 def _refuse_swapped(path: Path, table: ImageTable, part: Part) -> None:
-    other: Part = "test" if part == "train" else "train"
+    other = get_other_part(part)
     if is_canonical_table(table, other):
         raise DataError(
             f"{path} is swapped with another file: expected the {part} images, found the canonical {other} "

@@ -1,4 +1,4 @@
-"""The two doors of this room: `load` for train and validation, `open_test` for the test split."""
+"""The two ways to images: `load_splits` for train and validation, `open_test` for the test split."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def _load(data: DataConfig, folder: Path) -> Splits:
 
 
 def clear_splits_cache() -> None:
-    """Let the next `load` read its files again."""
+    """Let the next `load_splits` read its files again."""
     _load.cache_clear()
 
 
 def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
-    """The test split, of the source that `load` found; the opening is recorded in the ledger first.
+    """The test split of the source that `load_splits` found; the ledger records the opening first.
 
     ledger: a file of one JSON line an opening, made with its folders when missing.
     Errors: DataError where the test files cannot be had, or the opening cannot be recorded.

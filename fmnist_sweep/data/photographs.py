@@ -198,7 +198,7 @@ def _find_bounds(foreground: NDArray[np.bool_], factor: int, size: tuple[int, in
 
 
 def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
-    """The garment on 28x28 pixels of black, (28, 28); appends to `said` what was done."""
+    """The garment on 28x28 pixels of black, (28, 28); appends to `assumptions` what was done."""
     from PIL import Image, ImageFilter
 
     if not background.even:

@@ -47,9 +47,9 @@ class DataSummary:
 
 
 def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
-    """Read everything and count; the test split is opened once, and the ledger says so.
+    """Read all images and count; the test split is opened once, which the ledger records.
 
-    Errors: DataError as `load` and `open_test`.
+    Errors: DataError as for `load_splits` and `open_test`.
     """
     splits = load_splits(data)
     table = sources.reread_train(data, splits.origin)
@@ -84,7 +84,7 @@ def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
 
 
 def format_fallback_banner(origin: Origin) -> str:
-    """What a person must know of drawn images: what they are, why, how to get real ones, what is barred."""
+    """What a person must know about drawn images: what they are, why they are used, and how to get real ones."""
     reason = origin.fallback_reason or "data=drawn was asked for."
     return "\n".join(
         [

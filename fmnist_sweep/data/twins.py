@@ -17,12 +17,12 @@ _PAIRS_PER_BATCH = 20_000  # pairs compared pixel by pixel
 def find_near_twins(
     images: NDArray[np.uint8], reference: NDArray[np.uint8], distance: float = TWIN_DISTANCE
 ) -> NDArray[np.bool_]:
-    """Which images have a twin in `beside`: one at most `distance` away; (n,) booleans.
+    """Mask (n,) of the images that lie within `distance` of some image of `reference`.
 
-    images: (n, 28, 28, 1), beside: (m, 28, 28, 1), both 0..255; distance: Euclidean, in grey levels over all pixels.
+    images: (n, 28, 28, 1), reference: (m, 28, 28, 1), both 0..255; distance: Euclidean, in grey levels over all pixels.
     Exact: sums over blocks of pixels, divided by the block's side, lie no further apart than the images do (Cauchy and
     Schwarz), so only pairs that are near in these are compared pixel by pixel. About 1 s of processor time for 6,000
-    images beside 54,000.
+    images against 54,000.
     """
     from scipy.spatial import cKDTree
 

@@ -24,7 +24,7 @@ class CheckpointMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the epochs to come depend on, beside the trial's config and its data.
+    """All that the remaining epochs depend on, besides the trial's config and its data.
 
     history: the metrics of each epoch so far. state: path and value of every variable of the model and its optimizer,
     random states and iterations included. best_weights: of the best epoch, None where that is the last one and `state`
@@ -52,7 +52,7 @@ def pack_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def unpack_snapshot(content: bytes) -> Snapshot:
-    """The snapshot of packed bytes; packed.Damaged when they are torn, altered or something else."""
+    """The snapshot of packed bytes; raises DamagedContent if they are torn, altered or something else."""
     values, arrays = unpack_arrays(content)
     if values.get("kind") != _KIND:
         raise DamagedContent("it is no checkpoint of a trial")
@@ -71,14 +71,18 @@ def copy_state(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
 
 
 def restore_state(model: keras.Model, state: Sequence[tuple[str, NDArray[Any]]]) -> None:
-    """Give a compiled model and its built optimizer the values of `state`; Mismatch when it has other variables."""
+    """Give a compiled model and its built optimizer the values of `state`.
+
+    Raises CheckpointMismatch if its variables are not those of the model and the optimizer.
+    """
     variables = _list_variables(model)
     saved_variables = [_describe_variable(path, array.shape, array.dtype) for path, array in state]
     model_variables = [_describe_variable(variable.path, variable.shape, variable.dtype) for variable in variables]
     for saved_variable, model_variable in zip_longest(saved_variables, model_variables, fillvalue="nothing"):
         if saved_variable != model_variable:  # all are compared before any is changed
             raise CheckpointMismatch(
-                f"the checkpoint is of another model or optimizer: it has {saved_variable} where this trial has {model_variable}"
+                f"the checkpoint is of another model or optimizer: it has {saved_variable} where this trial has "
+                f"{model_variable}"
             )
     for variable, (_, array) in zip(variables, state, strict=True):
         variable.assign(array)

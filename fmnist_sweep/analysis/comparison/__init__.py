@@ -1,4 +1,4 @@
-"""Which of several scores are really apart: paired tests, the winner's luck, repeated seeds.
+"""Which of several scores really differ: paired tests, the winner's luck, repeated seeds.
 
 Two kinds of luck stand behind an accuracy. The images are a sample: all models are scored on the same ones, so
 what they share cancels in a difference, and only the images on which two models disagree count. And training is

@@ -1,4 +1,4 @@
-"""Two models on the same images, and all models beside the best."""
+"""Comparisons of two models on the same images, and of all models with the best."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class TrialStanding:
-    """Where one trial stands beside the best.
+    """How one trial compares with the best.
 
     `index` is its place in the sequence given, `low` to `high` the 95 % interval of its own accuracy (Wilson).
     `difference` is the trial minus the best, None for the best itself; where its `only_a` is None the trial's
@@ -100,15 +100,15 @@ def compare_with_best(
     *,
     seed_sd: float = 0.0,
 ) -> list[TrialStanding]:
-    """Say for every trial, in the order given, whether it can be told apart from the best.
+    """Decide for every trial, in the order given, whether it can be told apart from the best.
 
-    The best is the first with the highest accuracy. `correct_of(i)` gives trial i's correctness on the same
+    The best is the first with the highest accuracy. `read_correct(i)` gives trial i's correctness on the same
     `images` images, shape (images,), or None where that is not known. It is asked at most once a trial, and
     only for those that the largest discordance possible (no image wrong in both models) would leave tied, and
     for the best where there are such; what is not known is judged by that worst case. Whoever leads was chosen
     for leading, so the error is divided by all n(n-1)/2 pairs, which holds whichever trial that is (the
     problem: J. C. Hsu, "Multiple comparisons: theory and methods", Chapman & Hall 1996). `seed_sd` is as in
-    `paired`. Raises ValueError for no accuracies, accuracies outside 0..1 and correctness that does not fit.
+    `compare_models`. Raises ValueError for no accuracies, accuracies outside 0..1 and correctness that does not fit.
     """
     correct_counts = _count_successes(accuracies, images)
     best = correct_counts.index(max(correct_counts))

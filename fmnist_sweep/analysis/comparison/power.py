@@ -30,7 +30,7 @@ class Power:
 
     `power` is the probability of finding it, `wanted` the least that was asked for. `net_sd` is the sd of an
     accuracy over seeds without the luck of images. `champion_seeds` is None where the champion is trained as
-    often as the finalist. The others are as given to `seeds_needed`.
+    often as the finalist. The others are as given to `count_seeds_needed`.
     """
 
     seeds: int
@@ -93,7 +93,7 @@ def count_seeds_needed(
     champion_seeds: int | None = None,
     most: int = 30,
 ) -> Power:
-    """The fewest seeds with which `over_seeds` finds a true gain in accuracy, with at least this power.
+    """The fewest seeds with which `compare_over_seeds` finds a true gain in accuracy, with at least this power.
 
     Found means: the interval of confidence `level`, corrected for `comparisons` (Bonferroni), lies above 0, the
     estimate is at least `min_gain`, and no recall falls by more than `class_drop` (None: recalls do not matter).
@@ -102,7 +102,7 @@ def count_seeds_needed(
     With k and c seeds on n images the estimate then has variance
     (net_sd^2 + disagreement / 2 / n) (1/k + 1/c) + interaction / n, where two trainings of one configuration
     disagree on a share `disagreement` of images and those of two on `disagreement + interaction`. Its own
-    estimate is scaled chi-squared with the degrees of freedom of `over_seeds` (Satterthwaite 1946), so the test
+    estimate is scaled chi-squared with the degrees of freedom of `compare_over_seeds` (Satterthwaite 1946), so the test
     statistic is noncentral t. `recall_sds` holds each class's sd of recall over seeds. Every recall is taken to
     gain as the accuracy does, with luck that is independent of the others' and of the accuracy's.
     `champion_seeds` is None where the champion is trained as often as the finalist. Where `most` seeds are not
@@ -153,7 +153,7 @@ def count_seeds_needed(
 
 @dataclass(frozen=True)
 class _VarianceComponents:
-    """What the variance of a difference is made of: per training by its seed and by single images, and for all."""
+    """The parts of a difference's variance: per training, by its seed and by single images, and per configuration."""
 
     by_seed: float
     by_image: float
@@ -161,11 +161,11 @@ class _VarianceComponents:
     images: int
 
     def compute_variance(self, counts: tuple[int, int]) -> float:
-        """That of the difference of means over so many trainings of either configuration."""
+        """The variance of the difference of means over so many trainings of either configuration."""
         return self.by_seed * _sum_reciprocals(counts) + self._compute_image_variance(counts)
 
     def compute_freedom(self, counts: tuple[int, int]) -> float:
-        """The degrees of freedom with which `over_seeds` estimates it."""
+        """The degrees of freedom with which `compare_over_seeds` estimates it."""
         single = self.by_seed + self.by_image
         seed_terms = sum((single / count) ** 2 / (count - 1) for count in counts)
         return self.compute_variance(counts) ** 2 / (

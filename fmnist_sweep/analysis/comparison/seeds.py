@@ -77,7 +77,7 @@ def pool_sd(groups: Iterable[Sequence[float]]) -> float | None:
 
 
 def pool_freedom(groups: Iterable[Sequence[float]]) -> int:
-    """The degrees of freedom behind `pooled_sd(groups)`: trainings less configurations, 0 where it is None."""
+    """The degrees of freedom behind `pool_sd(groups)`: trainings less configurations, 0 where it is None."""
     return _sum_squares(groups)[1]
 
 
@@ -123,7 +123,7 @@ def compare_over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Diff
     if min(len(a), len(b)) < 2:
         raise ValueError(
             f"a configuration's luck shows only in two seeds or more, but got {len(a)} and {len(b)}; "
-            "compare single trainings with paired(..., seed_sd=...)"
+            "compare single trainings with compare_models(..., seed_sd=...)"
         )
     centre, image_variance = _average_over_images(a.mean(axis=0) - b.mean(axis=0))
     raw_a, net_a = _compute_seed_variance(a)
@@ -148,7 +148,7 @@ def _sum_squares(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
 
 
 def _average_over_images(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and its variance over images, with one image more for either side as in `_difference`."""
+    """Mean and its variance over images, with one image more for either side as in `compare_models`."""
     padded = np.append(differences, [1.0, -1.0])
     return float(padded.mean()), float(padded.var()) / len(padded)
 
