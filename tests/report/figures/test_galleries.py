@@ -187,7 +187,7 @@ def test_suspects_of_a_single_trial_are_not_drawn_but_explained() -> None:
 
 
 def test_rows_beyond_the_images_and_images_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="reach to row 9, but there are 5 images"):
+    with pytest.raises(ValueError, match="reach to row 7, but there are 5 images"):
         draw_suspects(_suspects(10), IMAGES[:5], "a study")
     with pytest.raises(ValueError, match=r"\(60, 784\)"):
         draw_confused_pairs([ConfusedPair("Coat", "Shirt", 1, 0.1, 0, (1,))], IMAGES.reshape(60, 784), "a trial")
