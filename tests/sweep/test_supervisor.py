@@ -17,6 +17,7 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.store import open_existing_store, open_store
+from fmnist_sweep.training.evaluation import Evaluation, evaluate_predictions
 from tests.support.simulated import simulated
 from tests.support.small import SMALLEST
 
@@ -168,6 +169,20 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
         _run("train.epochs=1", "search.max_trials=1")
     for kind in ("sweep", "study", "trial"):
         assert {run.info.status for run in _runs(kind)} == {"KILLED"}
+
+
+def test_each_trial_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fmnist_sweep.sweep import context
+
+    scored: list[object] = []
+
+    def count(*arguments: Any) -> Evaluation:
+        scored.append(arguments)
+        return evaluate_predictions(*arguments)
+
+    monkeypatch.setattr(context, "evaluate_predictions", count)
+    _run("train.epochs=1", "search.max_trials=2")
+    assert len(_runs("trial")) == len(scored) == 2
 
 
 def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
