@@ -42,6 +42,11 @@ DIVERGES = ("optimizer=sgd", "optimizer.learning_rate=0.01,10.0", "optimizer.mom
 
 
 @pytest.fixture(scope="module")
+def sweep(warm_sweep: Command) -> Command:
+    return warm_sweep
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
     """Two configurations with two seeds each; and, on other images, a finished and a failed trial."""
     made = tmp_path_factory.mktemp("compare")

@@ -206,6 +206,11 @@ class Written:
 
 
 @pytest.fixture(scope="module")
+def verb(warm_verb: Command) -> Command:
+    return warm_verb
+
+
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one store: to make it takes seconds, and an experiment of it no time."""
     return tmp_path_factory.mktemp("shared")

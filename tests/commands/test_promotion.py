@@ -168,6 +168,16 @@ def idx_files(folder: Path, train: int, test: int) -> Path:
 
 
 @pytest.fixture(scope="module")
+def sweep(warm_sweep: Command) -> Command:
+    return warm_sweep
+
+
+@pytest.fixture(scope="module")
+def verb(warm_verb: Command) -> Command:
+    return warm_verb
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
     """A sweep of two trials."""
     return swept(tmp_path_factory.mktemp("story"), sweep, *SWEEP)

@@ -40,6 +40,16 @@ SWEEP = (
 
 
 @pytest.fixture(scope="module")
+def sweep(warm_sweep: Command) -> Command:
+    return warm_sweep
+
+
+@pytest.fixture(scope="module")
+def verb(warm_verb: Command) -> Command:
+    return warm_verb
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command, verb: Command) -> Path:
     """A folder with a champion, as promote registers it."""
     folder = tmp_path_factory.mktemp("reproduce")

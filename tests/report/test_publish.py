@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,24 @@ from fmnist_sweep.report.publish import read_findings, save_report
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
+from tests.conftest import Command
+from tests.support.in_process import run_verb
 from tests.support.servers import Server
 
 SWEEP = ["-m", "optimizer=rmsprop,adam", "data=drawn", "data.images=400", "train.epochs=1", "search.max_trials=2"]
 
 
 def verb(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fmnist_sweep.cli.main", "report", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    done = run_verb("report", *words, cwd=folder)
     assert done.returncode == code, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One tiny sweep of two studies, by the real command; its last words are in said.txt."""
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
+    """One tiny sweep of two studies; its last words are in said.txt."""
     folder = tmp_path_factory.mktemp("reports")
-    command = [sys.executable, "-m", "fmnist_sweep", *SWEEP, "model.dense_units=16"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = warm_sweep(*SWEEP, "model.dense_units=16", "executor=in_process", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "said.txt").write_text(done.stdout)
     return folder
@@ -115,11 +114,10 @@ def test_damaged_predictions_keep_no_report_from_being_made(folder: Path, store:
     assert found.best is not None and found.best.run_id == best and not found.is_comparable
 
 
-def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_at_hand_keeps_no_sweep_from_being_closed(warm_sweep: Command, tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "reports").write_text("a file stands here")
-    command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], "search.max_trials=1", "executor=in_process"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = warm_sweep(*SWEEP[2:5], "search.max_trials=1", "executor=in_process", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout and "the tracking store is away" not in done.stdout
     assert "report: " not in done.stdout
@@ -140,12 +138,14 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
     path.unlink()
 
 
-def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(tmp_path: Path) -> None:
+def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(
+    warm_sweep: Command, tmp_path: Path
+) -> None:
     (tmp_path / "server").mkdir()
     with Server(tmp_path / "server") as server:
         where = [f"tracking.uri={server.address}", "search.max_trials=1", "executor=in_process"]
-        command = [sys.executable, "-m", "fmnist_sweep", *SWEEP[2:5], *where]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        done = warm_sweep(*SWEEP[2:5], *where, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         store = open_existing_store(server.address, "fashion-mnist")
         (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
         logged = read_artifact(store, sweep.run_id, "report.html")
