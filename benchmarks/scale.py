@@ -1,8 +1,8 @@
 """What one supervisor can take: results per second with trials that only wait, and its cost as a study grows.
 
 The supervisor, its oracle, journal, checkpoints, screen lines and store (SQLite in a new folder below --folder) are
-real; training is simulated (tests/support/simulated.py). Its own work (making figures' values, packing checkpoints) is left
-out of all costs. What is in each row (--what):
+real; training is simulated (tests/support/simulated.py). Its own work (making figures' values, packing checkpoints) is
+left out of all costs. What is in each row (--what):
 
     all       everything a trial leaves behind
     models=1  tracking.keep_models=1: models are logged only while they are the best

@@ -1,7 +1,7 @@
 """A file of a sweep is damaged or gone: the same command goes on without it, or names it and says what to do.
 
-One or two kinds of damage for each kind of file: that every damage to its bytes is noticed is shown where it is read, in
-tests/test_files.py, tests/study/test_checkpoints.py, tests/study/test_journal.py and tests/study/test_lock.py.
+One or two kinds of damage for each kind of file: that every damage to its bytes is noticed is shown where it is read,
+in tests/test_files.py, tests/study/test_checkpoints.py, tests/study/test_journal.py and tests/study/test_lock.py.
 """
 
 from __future__ import annotations

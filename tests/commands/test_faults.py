@@ -1,4 +1,4 @@
-"""What surrounds a sweep fails: servers, disks, clocks, many commands at once. It goes on, or says what to do in one sentence.
+"""What surrounds a sweep fails: servers, disks, clocks. It goes on, or says in one sentence what to do.
 
 Real processes, real servers on 127.0.0.1, real file systems. Each fault is held against a sweep that nothing disturbed.
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal, a reader that goes away: the command ends in good order, and the same one goes on.
+"""Ctrl-C, SIGTERM, a closed terminal, a reader that goes away: a sweep ends in good order and can be continued.
 
 Real processes and real signals; a fresh interpreter for the first of each kind, forks of the warm process for the rest.
 """

@@ -1,8 +1,8 @@
 """SIGKILL anywhere, then the same command again: nothing is lost, nothing doubled, the result bit for bit the same.
 
 Real processes (forks of one that has imported TensorFlow, see `zygote`), real signals, real SQLite stores; only the
-figures are stand-ins. Each command is also run once without a kill; `audit` holds what the killed one left behind against
-that. Every third sweep that has ended is then run once more, which must change nothing at all.
+figures are stand-ins. Each command is also run once without a kill; `audit` holds what the killed one left behind
+against that. Every third sweep that has ended is then run once more, which must change nothing at all.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def killed_at(suite: Suite, typed: Typed, kills: Iterable[Kill], *, cold: bool =
 
 
 def around(calls: Sequence[str], sort: str) -> list[Kill]:
-    """A kill before and after each call of a sort, but for those before that leave what one after the last call leaves."""
+    """A kill before and after each call of a sort, but for those that equal the kill after the call before."""
     kills: list[Kill] = []
     number = 0
     for before, call in zip(["", *calls], calls, strict=False):

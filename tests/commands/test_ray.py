@@ -1,4 +1,4 @@
-"""Sweeps on Ray: on a cluster of several nodes here, and on one that a sweep starts for itself. All are real processes."""
+"""Sweeps on Ray, as real processes: on a cluster of several nodes here, and on one that a sweep starts itself."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_killed_worker_and_a_lost_node_cost_no_more_than_the_epochs_under_way(
         with begun(tmp_path, *RANDOM, *ON_RAY, address, environment=nodes.environment) as running:
             code, said = followed(
                 running,
-                # Both CPUs have a trial: one is on the node. First, as another worker for a killed one takes Ray seconds.
+                # Both CPUs have a trial: one is on the node. First, as Ray takes seconds to replace a killed worker.
                 (
                     lambda epochs: sum(epoch < EPOCHS - 1 for epoch in epochs.values()) == 2,
                     lambda _: nodes.do("remove"),

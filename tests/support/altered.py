@@ -1,9 +1,9 @@
 """The real command in a process that has less patience, or another clock: python tests/support/altered.py ARGUMENTS.
 
-FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: a trial's figures are not drawn; instead of each
-its file holds a hash of what it would show. FAULTS_TABLES: see tests/support/tables.py. FAULTS_CLOCK: a file; the seconds in it, which may change at any moment, are
-added to the clock on the wall. That is replaced before anything else is imported. The forks of the zygote heed all
-but the last.
+FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: a trial's figures are not drawn; instead of
+each its file holds a hash of what it would show. FAULTS_TABLES: see tests/support/tables.py. FAULTS_CLOCK: a file; the
+seconds in it, which may change at any moment, are added to the clock on the wall. That is replaced before anything else
+is imported. The forks of the zygote heed all but the last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which tests run one after the other in one process, and which of these groups begin first (pytest -n 2 --dist loadgroup).
+"""Groups of tests that run one after the other in one process, the longest first (pytest -n 2 --dist loadgroup).
 
 A test without an xdist_group mark is of its file's group. Groups begin in the order of the seconds they take, the
 longest first, as tests/group_seconds.txt says; one that is not in there begins after those that are. To measure anew:

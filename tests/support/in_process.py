@@ -1,4 +1,4 @@
-"""The real command in this process: for what is refused before anything is trained, where a process of its own adds nothing.
+"""The real command in this process: for what is refused before anything is trained.
 
     ended = run_command("model.filters=-3", cwd=folder)     # python -m fmnist_sweep model.filters=-3
     ended = run_verb("promote", "--run", "x", cwd=folder)   # fmnist-sweep promote --run x

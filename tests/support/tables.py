@@ -1,4 +1,4 @@
-"""A new store's tables as a copy of ones that were made once: MLflow needs a second to make them, and a hundred tests do.
+"""A new store's tables, copied from a store made once: MLflow takes a second to make them, in a hundred tests.
 
 The fixture `quick_stores` does so for what a test runs in its own process; the forks of the zygote do it unless their
 environment says FAULTS_TABLES="".

@@ -3,8 +3,8 @@
 `Zygote` starts `python -m tests.support.zygote`, which imports everything a sweep needs, runs nothing, and forks a
 process for each request. That one runs `fmnist_sweep.__main__.main()` as `python -m fmnist_sweep` would, in a second
 instead of eight, with the functions that write something durable wrapped: they count, and end their own process by
-SIGKILL where the request says so. Nothing in the project knows of this. Tests use the one of their session, which is the
-fixture `zygote`.
+SIGKILL where the request says so. Nothing in the project knows of this. Tests use the one of their session, which is
+the fixture `zygote`.
 """
 
 from __future__ import annotations

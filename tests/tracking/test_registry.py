@@ -377,7 +377,8 @@ def one(run):
         versions.ensure_registered_model(store)
         for _ in range(2):
             with lock_registry(store):
-                version = versions.register_version(store, run["run_id"], run["model_id"], tags=run["tags"], description="x")
+                run_id, model_id, tags = run["run_id"], run["model_id"], run["tags"]
+                version = versions.register_version(store, run_id, model_id, tags=tags, description="x")
                 moves.move_alias(store, "champion", version.number, kind="promoted", why="a test.", command="x")
     return job
 processes = [fork(one(run)) for run in told * 2]

@@ -256,7 +256,8 @@ def test_the_three_figures_of_a_trial_are_drawn_fast_enough_to_draw_them_for_eac
 
 def test_drawing_leaves_pyplot_and_the_other_rooms_libraries_alone() -> None:
     check = (
-        "import sys, fmnist_sweep.report.figures.plots as p\nfrom fmnist_sweep.report.figures.canvas import encode_png\n"
+        "import sys, fmnist_sweep.report.figures.plots as p\n"
+        "from fmnist_sweep.report.figures.canvas import encode_png\n"
         "assert 'matplotlib' not in sys.modules\n"
         "encode_png(p.draw_confusion_matrix([[1]], ['a'], 't'))\n"
         "sys.exit(bool({'matplotlib.pyplot', 'mlflow', 'keras', 'tensorflow', 'hydra'} & set(sys.modules)))"
