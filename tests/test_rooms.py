@@ -126,3 +126,28 @@ def test_tags_are_named_in_one_module() -> None:
         if re.fullmatch(r"fmnist\.[a-z0-9_.]*", node.value)
     ]
     assert not wrong
+
+
+def test_no_two_classes_or_public_functions_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1 and name != "main"} == {}
+
+
+def test_no_module_is_imported_under_another_name() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    }
+    renamed = [
+        f"{path.relative_to(ROOT)}:{node.lineno} imports {alias.name} as {alias.asname}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname and f"{node.module}.{alias.name}" in modules
+    ]
+    assert renamed == []

@@ -36,7 +36,7 @@ from fmnist_sweep.analysis.settings import (
     select_distinct_settings,
 )
 from fmnist_sweep.tracking.names import JOURNAL_TAG
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial
 
 CurveReader = Callable[[str], list[dict[str, float]]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.checks import check_range, check_sums
+from fmnist_sweep.training.array_checks import check_range, check_sums
 
 
 @dataclass(frozen=True)

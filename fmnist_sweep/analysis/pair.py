@@ -16,7 +16,7 @@ from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, 
 from fmnist_sweep.analysis.table import compute_interval
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.names import DATA_TAG
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trial_search import TrialRecord
 from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images, parse_parameter
 from fmnist_sweep.training.evaluation import count_confusion

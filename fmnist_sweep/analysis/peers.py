@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.tracking.names import DATA_TAG
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 

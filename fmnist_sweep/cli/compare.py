@@ -210,7 +210,7 @@ def _explain_pair(
 ) -> None:
     from fmnist_sweep.analysis.pair import compare_trials, serialize_comparison
     from fmnist_sweep.report.pair_text import render_pair
-    from fmnist_sweep.tracking.predictions import read_intact_predictions
+    from fmnist_sweep.tracking.prediction_files import read_intact_predictions
     from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record
 
     check_new_picture(picture, force=force)

@@ -125,7 +125,7 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     Nothing is trained and no test image is opened. The same store gives the same bytes.
     """
     from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
-    from fmnist_sweep.report.documented.write_up_page import read_page, render_page, write_page
+    from fmnist_sweep.report.documented.write_up_page import read_page, render_write_up_page, write_page
     from fmnist_sweep.report.documented.write_ups import read_write_ups
     from fmnist_sweep.tracking.store import open_existing_store
 
@@ -135,5 +135,5 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     trials = read_finished_trials(store)
     for write_up in selection:
         reproduction = find_write_up_runs(store, trials, write_up, overrides)
-        page = render_page(read_page(store, write_up, reproduction, overrides))
+        page = render_write_up_page(read_page(store, write_up, reproduction, overrides))
         echo(f"{write_page(out, write_up.name, page)}: {len(reproduction.all_runs)} runs")

@@ -45,8 +45,8 @@ def promote(
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
     from fmnist_sweep.promotion.candidates import PromotionTarget
-    from fmnist_sweep.promotion.context import PromotionRequest
     from fmnist_sweep.promotion.pipeline import run_promotion
+    from fmnist_sweep.promotion.preparation import PromotionRequest
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking.store import open_existing_store
 

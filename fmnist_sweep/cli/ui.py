@@ -20,7 +20,7 @@ from fmnist_sweep.text import echo
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
     from fmnist_sweep.tracking.store import open_existing_store, resolve_store_uri
-    from fmnist_sweep.tracking.ui import build_runs_page_path, build_ui_command
+    from fmnist_sweep.tracking.ui_pages import build_runs_page_path, build_ui_command
 
     if resolve_store_uri(uri).startswith("http"):
         raise ConfigError(f"--uri={uri}: a tracking server has a UI of its own; open that address in a browser.")

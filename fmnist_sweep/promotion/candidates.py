@@ -18,7 +18,7 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     SWEEP_ID_TAG,
 )
-from fmnist_sweep.tracking.predictions import read_intact_predictions
+from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import StoredRun, is_id, list_ended_sweeps, read_run, search_runs
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials, read_trials_of_journals
 

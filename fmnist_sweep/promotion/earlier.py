@@ -18,7 +18,7 @@ from fmnist_sweep.tracking.names import (
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, list_versions, read_aliases
 
 if TYPE_CHECKING:
-    from fmnist_sweep.promotion.context import Promotion
+    from fmnist_sweep.promotion.preparation import Promotion
     from fmnist_sweep.tracking.store import Store
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
-    from fmnist_sweep.promotion.context import Promotion
+    from fmnist_sweep.promotion.preparation import Promotion
 
 _TEST_IMAGE_COUNT = 10_000
 

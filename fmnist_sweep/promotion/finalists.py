@@ -15,7 +15,7 @@ from fmnist_sweep.tracking.trials import StoredTrial, build_trials
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
-    from fmnist_sweep.promotion.context import Promotion
+    from fmnist_sweep.promotion.preparation import Promotion
     from fmnist_sweep.tracking.store import Store
 
 

@@ -14,7 +14,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 from fmnist_sweep.promotion.opening import collect_opening_names
-from fmnist_sweep.tracking.predictions import TestPredictions
+from fmnist_sweep.tracking.prediction_files import TestPredictions
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
-from fmnist_sweep.tracking.predictions import read_predictions
+from fmnist_sweep.tracking.prediction_files import read_predictions
 from fmnist_sweep.tracking.runs import set_tags
 from fmnist_sweep.tracking.scoring import CheckedModel, score_on_test_images
 from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
-    from fmnist_sweep.promotion.context import Promotion
+    from fmnist_sweep.promotion.preparation import Promotion
     from fmnist_sweep.tracking.store import Store
 
 _OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger
@@ -45,7 +45,7 @@ def score_confirmations(
         models = []
         for run in pending_runs:
             say(f"{run.name}: checking that its saved model predicts what was scored")
-            models.append(fetch_checked_model(store, run, data.dir, Path(folder, run.run_id)))
+            models.append(fetch_confirmed_model(store, run, data.dir, Path(folder, run.run_id)))
         opening = _describe_opening(promotion, finalists, pending_runs)
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:
@@ -116,7 +116,7 @@ def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
         )
 
 
-def fetch_checked_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> CheckedModel:
+def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> CheckedModel:
     """Download a run's model into a new folder, and check that it predicts what was scored on its validation images.
 
     Raises PromotionRefused, DataError.

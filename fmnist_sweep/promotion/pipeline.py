@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.promotion.champion import Champion, get_champion_number, read_champion, read_champion_number
 from fmnist_sweep.promotion.confirmation import refuse_other_images
-from fmnist_sweep.promotion.context import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
 from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
@@ -17,6 +16,7 @@ from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.promotion.judgement import judge_confirmations
 from fmnist_sweep.promotion.opening import collect_opening_names, count_openings
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
+from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG

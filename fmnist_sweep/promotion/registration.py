@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.errors import ExitCode, PromotionRefused
 from fmnist_sweep.promotion.champion import read_champion_number
-from fmnist_sweep.promotion.opening import fetch_checked_model
+from fmnist_sweep.promotion.opening import fetch_confirmed_model
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.version_tags import make_version_tags
 from fmnist_sweep.tracking.aliases import MoveKind, move_alias
@@ -32,7 +32,7 @@ from fmnist_sweep.tracking.names import (
     VERDICT_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.predictions import read_predictions
+from fmnist_sweep.tracking.prediction_files import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -49,8 +49,8 @@ from fmnist_sweep.tracking.trials import StoredTrial
 if TYPE_CHECKING:
     import keras
 
-    from fmnist_sweep.promotion.context import Promotion
     from fmnist_sweep.promotion.dossier import Dossier
+    from fmnist_sweep.promotion.preparation import Promotion
     from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
@@ -143,7 +143,7 @@ def _register_checked_version(registration: Registration) -> RegisteredVersion:
     """Register the chosen run's model; loaded from the registry it must predict what was scored."""
     store, run = registration.store, registration.chosen_run
     with tempfile.TemporaryDirectory() as folder:
-        checked = fetch_checked_model(store, run, registration.data_dir, Path(folder, run.run_id))
+        checked = fetch_confirmed_model(store, run, registration.data_dir, Path(folder, run.run_id))
         validation = load_trial_splits(store, run, registration.data_dir).validation
         predictions = read_predictions(store, run.run_id)
         assert predictions is not None, "checked"

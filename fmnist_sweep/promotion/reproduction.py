@@ -30,8 +30,7 @@ from fmnist_sweep.tracking.names import (
     WEIGHTS_SHA256_TAG,
 )
 from fmnist_sweep.training import backend, trial
-from fmnist_sweep.training import environment as machine
-from fmnist_sweep.training.environment import read_source_commit
+from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -169,8 +168,8 @@ def _hash_weights(model: bytes) -> str:
 
 def _list_differences(record: VersionRecord, threads: int) -> Iterator[str]:
     """Differences between the two trainings in everything that can change the last bits."""
-    if record.machine != machine.describe_machine():
-        yield f"machine: {record.machine}; here {machine.describe_machine()}"
+    if record.machine != describe_machine():
+        yield f"machine: {record.machine}; here {describe_machine()}"
     if record.threads != threads:
         yield f"threads: {record.threads}; here {threads}"
     current_versions: dict[str, Any] = read_library_versions()

@@ -14,7 +14,7 @@ from fmnist_sweep.tracking.run_files import read_artifact
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.dossier import Dossier
     from fmnist_sweep.promotion.registration import Registration
-    from fmnist_sweep.tracking.predictions import Predictions
+    from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.trials import StoredTrial
 
 # Tags that a version takes over from its run.

@@ -9,7 +9,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures import plots
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
-from fmnist_sweep.tracking.predictions import pack_predictions
+from fmnist_sweep.tracking.prediction_files import pack_predictions
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Split

@@ -21,7 +21,7 @@ _MAX_NOTE_ROWS = 20  # a note is read, not scrolled; leaderboard.csv has all
 
 
 @dataclass
-class TrialRecord:
+class LeaderboardEntry:
     """One trial as tables show it.
 
     state: running, finished or failed. score: the search's objective at the best epoch. tied: whether it is not
@@ -50,11 +50,11 @@ def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
     return str(about["mark"]) + make_trial_name(about["label"], proposal.values, proposal.epochs)
 
 
-def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> TrialRecord:
+def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> LeaderboardEntry:
     """A trial as tables show it. about: its study's record."""
     outcome = history.outcome or {}
     interval = outcome.get("interval")
-    return TrialRecord(
+    return LeaderboardEntry(
         trial_id=history.trial_id,
         study_id=about["id"],
         name=format_trial_name(history, about),
@@ -71,30 +71,30 @@ def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> Trial
     )
 
 
-def mark_ties(records: Sequence[TrialRecord], findings: Findings) -> None:
+def mark_ties(records: Sequence[LeaderboardEntry], findings: Findings) -> None:
     """Set `tied` of each record from the findings."""
     tied = {row.run_id: row.tied for row in findings.rows}
     for record in records:
         record.tied = tied.get(record.run_id)
 
 
-def find_best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
+def find_best_record(records: Sequence[LeaderboardEntry]) -> LeaderboardEntry | None:
     """The trial with the highest validation accuracy, the first of equals; None where no trial finished."""
     return find_best(records, lambda record: record.best_val_accuracy)
 
 
-def rank_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def rank_records(records: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
     """The trials by validation accuracy, the highest first, those without one last."""
     return sorted(records, key=lambda record: -(record.best_val_accuracy or 0.0))
 
 
-def count_states(records: Sequence[TrialRecord]) -> dict[str, float]:
+def count_states(records: Sequence[LeaderboardEntry]) -> dict[str, float]:
     """How many trials are in each state, as metrics."""
     states = [record.state for record in records]
     return {f"trials_{state}": states.count(state) for state in ("finished", "failed", "running")}
 
 
-def build_leaderboard(records: Sequence[TrialRecord]) -> pd.DataFrame:
+def build_leaderboard(records: Sequence[LeaderboardEntry]) -> pd.DataFrame:
     """The leaderboard: a row a trial, best first and failed ones last, with what was tuned, the results and the run."""
     import pandas as pd
 
@@ -119,37 +119,37 @@ _RESULT_COLUMNS = (
 )
 
 
-def _list_columns(records: Sequence[TrialRecord]) -> list[str]:
+def _list_columns(records: Sequence[LeaderboardEntry]) -> list[str]:
     tuned = dict.fromkeys(key for record in records for key in record.values)
     return ["name", *tuned, *_RESULT_COLUMNS]
 
 
-def _build_row(record: TrialRecord) -> dict[str, Any]:
+def _build_row(record: LeaderboardEntry) -> dict[str, Any]:
     low, high = record.interval or (None, None)
     values = {**vars(record), "low": low, "high": high, "tied_with_best": record.tied}
     return {"name": record.name, **record.values, **{key: values[key] for key in _RESULT_COLUMNS}}
 
 
-def format_record_accuracy(record: TrialRecord) -> str:
+def format_record_accuracy(record: LeaderboardEntry) -> str:
     """A validation accuracy with the interval that the finite validation set allows; an en dash where there is none."""
     if record.best_val_accuracy is None or record.interval is None:
         return "–"
     return format_estimate(record.best_val_accuracy, *record.interval)
 
 
-def summarize_ties(records: Sequence[TrialRecord]) -> str:
+def summarize_ties(records: Sequence[LeaderboardEntry]) -> str:
     """How many trials are not distinguishable from the best, in a sentence; empty where that is not known."""
     winner = find_best_record(records)
     others = [record.tied for record in records if record is not winner and record.best_val_accuracy is not None]
     return describe_ties(others.count(True), others.count(False), others.count(None))
 
 
-def format_score_cell(record: TrialRecord, winner: TrialRecord | None) -> str:
+def format_score_cell(record: LeaderboardEntry, winner: LeaderboardEntry | None) -> str:
     """A trial's accuracy in a table, marked where it is not distinguishable from the best's."""
     return ("≈ " if record.tied and record is not winner else "") + format_record_accuracy(record)
 
 
-def format_note(title: str, banner: str | None, records: Sequence[TrialRecord], paragraphs: Sequence[str]) -> str:
+def format_note(title: str, banner: str | None, records: Sequence[LeaderboardEntry], paragraphs: Sequence[str]) -> str:
     """A summary with the first rows of the leaderboard, in Markdown, for the description of a parent run."""
     winner = find_best_record(records)
     # The banner's first line only: MLflow's UI folds a note after a few lines, and report.html has all of it.
@@ -182,7 +182,7 @@ def _format_note_row(*cells: str) -> str:
     return f"| {' | '.join(escape_cells(cells))} |".replace(" |", "&emsp;|")
 
 
-def _list_outcome_cells(record: TrialRecord, winner: TrialRecord | None) -> list[str]:
+def _list_outcome_cells(record: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
     if record.state == "failed":
         return [f"failed: {(record.failure or '').replace('|', '/')}", "", "", ""]
     if record.best_val_accuracy is None:

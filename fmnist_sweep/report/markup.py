@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render_page(name: str, **values: Any) -> str:
+def render_template_page(name: str, **values: Any) -> str:
     """A whole page: a template filled with values.
 
     Raises jinja2.UndefinedError where the template uses a value that is missing.
@@ -24,7 +24,7 @@ def render_page(name: str, **values: Any) -> str:
 
 def render_part(name: str, **values: Any) -> Markup:
     """A part of a page, as render_page, that other templates take as it is."""
-    return Markup(render_page(name, **values))  # noqa: S704 - the template escaped its values
+    return Markup(render_template_page(name, **values))  # noqa: S704 - the template escaped its values
 
 
 def encode_script_json(text: str) -> Markup:

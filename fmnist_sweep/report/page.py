@@ -19,7 +19,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.figures import galleries, plots
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_page, render_part
+from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -52,7 +52,7 @@ def render_report(findings: Findings, heading: ReportHeading) -> str:
         "settings": wording.describe_best_settings(findings),
         "details": " ".join(wording.describe_search(findings, heading.search_summary)),
     }
-    return render_page(
+    return render_template_page(
         "report.html",
         heading=heading,
         answer=answer,

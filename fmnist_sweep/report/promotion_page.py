@@ -9,7 +9,7 @@ from typing import Any
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.test_scores import draw_test_accuracies, draw_test_recalls
 from fmnist_sweep.report.markdown import format_table
-from fmnist_sweep.report.markup import encode_picture, render_page
+from fmnist_sweep.report.markup import encode_picture, render_template_page
 from fmnist_sweep.text import mask_credentials
 
 _HEADINGS = {
@@ -78,7 +78,7 @@ def render_promotion_page(
     decision: PromotionDecision, version_tags: Mapping[str, Any] | None, pictures: Mapping[str, bytes]
 ) -> str:
     """The page as the text of an HTML file. version_tags: of the registered version, None where there is none."""
-    return render_page(
+    return render_template_page(
         "promotion.html",
         decision=decision,
         heading=_HEADINGS[decision.verdict],

@@ -16,7 +16,7 @@ from fmnist_sweep.report.best import find_best
 from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
-from fmnist_sweep.tracking.predictions import read_intact_predictions
+from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trial_data import load_trial_splits

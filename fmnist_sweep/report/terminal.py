@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fmnist_sweep.report.leaderboard import (
-    TrialRecord,
+    LeaderboardEntry,
     find_best_record,
     format_record_accuracy,
     format_score_cell,
@@ -96,7 +96,7 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{count}")
 
-    def begin_trial(self, record: TrialRecord, number: int, epochs: int, done: int = 0) -> None:
+    def begin_trial(self, record: LeaderboardEntry, number: int, epochs: int, done: int = 0) -> None:
         """Show that a trial begins, or continues after `done` epochs."""
         trial_id = record.trial_id
         previous = self._trials.get(trial_id)
@@ -141,7 +141,7 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.format_summary())
 
-    def end_trial(self, record: TrialRecord) -> None:
+    def end_trial(self, record: LeaderboardEntry) -> None:
         """Show that a trial finished or failed."""
         display, pace = self._trials[record.trial_id], self._pace
         pace.total -= display.epochs - display.done  # epochs that early stopping or a failure saved
@@ -161,12 +161,12 @@ class View:
         if self._progress and display is not None and display.bar is not None:
             self._progress.remove_task(display.bar)
 
-    def show_leaderboard(self, title: str, records: Sequence[TrialRecord], limit: int = 10) -> None:
+    def show_leaderboard(self, title: str, records: Sequence[LeaderboardEntry], limit: int = 10) -> None:
         """Show the best trials of a study or sweep."""
         self.console.print(_build_leaderboard_table(title, records, limit))
 
 
-def _build_leaderboard_table(title: str, records: Sequence[TrialRecord], limit: int) -> Table:
+def _build_leaderboard_table(title: str, records: Sequence[LeaderboardEntry], limit: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -183,7 +183,7 @@ def _build_leaderboard_table(title: str, records: Sequence[TrialRecord], limit: 
     return table
 
 
-def _format_cells(rank: int, record: TrialRecord, winner: TrialRecord | None) -> list[str]:
+def _format_cells(rank: int, record: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
     if record.best_val_accuracy is None:
         return [str(rank), record.name, record.state, "", "", ""]
     fit = format_duration(record.fit_seconds or 0)

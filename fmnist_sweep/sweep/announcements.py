@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.report.leaderboard import TrialRecord, find_best_record
+from fmnist_sweep.report.leaderboard import LeaderboardEntry, find_best_record
 from fmnist_sweep.report.publish import locate_report
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep.closing import find_exit_code, list_trial_records
@@ -90,7 +90,7 @@ def announce_results(session: Session) -> None:
         _suggest_commands(session, records)
 
 
-def _suggest_commands(session: Session, records: Sequence[TrialRecord]) -> None:
+def _suggest_commands(session: Session, records: Sequence[LeaderboardEntry]) -> None:
     view, store = session.sweep.view, session.sweep.store
     uri = mask_credentials(store.uri)
     store_options = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fmnist_sweep.config.job import SEARCH, RunKinds
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import (
-    TrialRecord,
+    LeaderboardEntry,
     build_leaderboard,
     build_trial_record,
     count_states,
@@ -36,12 +36,12 @@ from fmnist_sweep.tracking.run_files import read_artifacts
 from fmnist_sweep.tracking.runs import close_parent_run
 
 
-def list_trial_records(record: StudyRecord) -> list[TrialRecord]:
+def list_trial_records(record: StudyRecord) -> list[LeaderboardEntry]:
     """A study's trials as tables and pages show them."""
     return [build_trial_record(history, record.about) for history in record.trained_trials]
 
 
-def close_study(study: StudyContext, seconds: float) -> list[TrialRecord]:
+def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
     """Close a study's run with what its trials came to, and return the trials. seconds: spent on the study in all."""
     records, opened = list_trial_records(study.record), study.opened
     summary = RunSummary(
@@ -81,7 +81,7 @@ class RunSummary:
     report_name: str
     title: str
     banner: str | None
-    records: Sequence[TrialRecord]
+    records: Sequence[LeaderboardEntry]
     description: str
     journal_tokens: Sequence[str]
     images: ImagesByDataset
@@ -137,7 +137,7 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
         sweep.view.say(f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
 
 
-def find_exit_code(results: Mapping[str, Sequence[TrialRecord]]) -> ExitCode:
+def find_exit_code(results: Mapping[str, Sequence[LeaderboardEntry]]) -> ExitCode:
     """The exit code of a command, given the trials of each of its studies."""
     states = [{record.state for record in records} for records in results.values()]
     if any(study_states == {"failed"} for study_states in states):

@@ -15,7 +15,7 @@ from fmnist_sweep.config.job import RunKinds
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
@@ -42,7 +42,7 @@ class Session:
     studies: Sequence[StudyContext]
     opened: OpenSweep
     state_folder: Path
-    results: dict[str, list[TrialRecord]] = field(default_factory=dict)
+    results: dict[str, list[LeaderboardEntry]] = field(default_factory=dict)
 
     @property
     def kinds(self) -> RunKinds:
@@ -125,7 +125,7 @@ def _log_data(session: Session) -> None:
         log_datasets(session.sweep.store, str(session.opened.record.run_id), splits)
 
 
-def _run_study(session: Session, study: StudyContext) -> list[TrialRecord]:
+def _run_study(session: Session, study: StudyContext) -> list[LeaderboardEntry]:
     """Train what is left of a study, below the run of the sweep that began it, and close its run."""
     sweep, planned, record, opened = study.sweep, study.planned, study.record, study.opened
     if record.sweep_run_id is None:

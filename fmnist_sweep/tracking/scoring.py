@@ -12,7 +12,7 @@ from fmnist_sweep.tracking.models import download_model, load_keras_file, load_v
 from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
 
 if TYPE_CHECKING:
-    from fmnist_sweep.tracking.predictions import Predictions
+    from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import StoredTrial
 

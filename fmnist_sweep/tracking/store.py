@@ -19,7 +19,7 @@ from fmnist_sweep.tracking.connection import (
     create_client,
     quiet_mlflow,
 )
-from fmnist_sweep.tracking.ui import build_experiment_tags
+from fmnist_sweep.tracking.ui_pages import build_experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,7 +13,7 @@ from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
-from fmnist_sweep.tracking.predictions import TestPredictions, pack_predictions, unpack_test_predictions
+from fmnist_sweep.tracking.prediction_files import TestPredictions, pack_predictions, unpack_test_predictions
 from fmnist_sweep.tracking.run_files import log_files, read_artifact
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, STUDY_ID_TAG, SWEEP_ID_TAG, TRIAL_ID_TAG
-from fmnist_sweep.tracking.predictions import Predictions, read_predictions
+from fmnist_sweep.tracking.prediction_files import Predictions, read_predictions
 from fmnist_sweep.tracking.queries import is_id, list_newest_runs
 from fmnist_sweep.tracking.trials import (
     StoredTrial,

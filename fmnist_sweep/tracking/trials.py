@@ -26,7 +26,7 @@ from fmnist_sweep.tracking.names import (
 from fmnist_sweep.tracking.queries import StoredRun, filter_runs, quote_value, search_runs
 
 if TYPE_CHECKING:
-    from fmnist_sweep.tracking.predictions import Predictions
+    from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
 
 _MAX_CONDITIONS = 41  # in one search; SQLite joins at most 64 tables

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.checks import check_labels, check_range
+from fmnist_sweep.training.array_checks import check_labels, check_range
 
 
 @dataclass(frozen=True)

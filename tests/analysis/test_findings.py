@@ -12,7 +12,7 @@ from fmnist_sweep.analysis.comparison import SEED_SD
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import find_varied_settings, select_distinct_settings
 from fmnist_sweep.report import wording
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 from tests.support.stored import Simulation, pictures, simulation, trial

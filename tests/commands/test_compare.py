@@ -21,7 +21,7 @@ from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.pair import compare_trials
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.tracking.predictions import read_intact_predictions, read_predictions
+from fmnist_sweep.tracking.prediction_files import read_intact_predictions, read_predictions
 from fmnist_sweep.tracking.runs import RunInfo, kill_run, link_attempts, start_run
 from fmnist_sweep.tracking.store import (
     Store,

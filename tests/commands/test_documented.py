@@ -33,7 +33,7 @@ from fmnist_sweep.report.documented.recipe_runs import (
 )
 from fmnist_sweep.report.documented.rules import is_credible, judge_figure
 from fmnist_sweep.report.documented.test_images import score_write_ups
-from fmnist_sweep.report.documented.write_up_page import read_page, render_page
+from fmnist_sweep.report.documented.write_up_page import read_page, render_write_up_page
 from fmnist_sweep.report.documented.write_ups import StatedFigure, WriteUp, read_write_ups
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
@@ -202,7 +202,7 @@ class Written:
     def page(self, number: str, overrides: Sequence[str] = ()) -> str:
         (write_up,) = read_write_ups([number])
         found = find_write_up_runs(self.store, read_finished_trials(self.store), write_up, overrides)
-        return render_page(read_page(self.store, write_up, found, overrides))
+        return render_write_up_page(read_page(self.store, write_up, found, overrides))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from fmnist_sweep.cli.main import main
 from fmnist_sweep.cli.studies import StudyProgress
 from fmnist_sweep.errors import DataError, ExitCode, StoreError
 from fmnist_sweep.report import terminal
-from fmnist_sweep.report.leaderboard import TrialRecord
+from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.text import create_console, make_lines_printable, make_printable
 from fmnist_sweep.tracking import aliases as moves
 from fmnist_sweep.tracking import registry as versions
@@ -202,7 +202,7 @@ def test_a_prediction_names_its_version_harmlessly(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_a_sweep_and_a_promotion_say_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    record = TrialRecord(trial_id="0", name=EVIL, state="failed", failure=EVIL, **_nothing())
+    record = LeaderboardEntry(trial_id="0", name=EVIL, state="failed", failure=EVIL, **_nothing())
     with terminal.open_view() as view:
         view.say(EVIL)
         view.begin_trial(record, 1, 1)
@@ -219,7 +219,7 @@ def _nothing() -> dict[str, Any]:
     known = ("trial_id", "name", "state", "failure")
     return {
         field.name: None
-        for field in fields(TrialRecord)
+        for field in fields(LeaderboardEntry)
         if field.name not in known and field.default is MISSING and field.default_factory is MISSING
     }
 

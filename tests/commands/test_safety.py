@@ -270,7 +270,7 @@ class Bomb:
 
 def test_predictions_that_hold_a_pickle_are_refused_and_nothing_in_them_runs(tmp_path: Path) -> None:
     from fmnist_sweep.files import pack_arrays
-    from fmnist_sweep.tracking.predictions import unpack_predictions
+    from fmnist_sweep.tracking.prediction_files import unpack_predictions
 
     mark, content = tmp_path / "ran", io.BytesIO()
     bomb: NDArray[Any] = np.array([Bomb(mark)], dtype=object)

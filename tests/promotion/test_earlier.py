@@ -12,9 +12,9 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, Locked, PromotionRefused
 from fmnist_sweep.promotion.candidates import PromotionTarget
 from fmnist_sweep.promotion.configuration import TrialConfiguration
-from fmnist_sweep.promotion.context import Promotion, PromotionRequest
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
 from fmnist_sweep.promotion.outcome import describe_alias, refuse_changed_champion
+from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest
 from fmnist_sweep.tracking.aliases import MoveKind, move_alias
 from fmnist_sweep.tracking.names import (
     AGAINST_TAG,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fmnist_sweep.report.leaderboard import (
-    TrialRecord,
+    LeaderboardEntry,
     build_leaderboard,
     count_states,
     find_best_record,
@@ -19,10 +19,10 @@ from fmnist_sweep.report.leaderboard import (
 )
 
 
-def record(number: int, accuracy: float | None = None, **given: Any) -> TrialRecord:
+def record(number: int, accuracy: float | None = None, **given: Any) -> LeaderboardEntry:
     """A finished trial, or a failed one when it has no accuracy."""
     values = {"model.filters": 32 * number}
-    made = TrialRecord(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, f"run{number}")
+    made = LeaderboardEntry(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, f"run{number}")
     made.state, made.failure = "failed", "Diverged: loss is nan | lower it"
     if accuracy is not None:
         made.state, made.failure = "finished", None
@@ -99,7 +99,7 @@ def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
-def test_without_a_finished_trial_the_note_says_so(records: list[TrialRecord]) -> None:
+def test_without_a_finished_trial_the_note_says_so(records: list[LeaderboardEntry]) -> None:
     assert "no trial finished" in format_note("Study", None, records, []).lower()
 
 
@@ -112,7 +112,7 @@ def test_a_name_with_a_bar_stays_in_its_cell_of_the_note() -> None:
     assert "a \\| b&emsp;|" in text
 
 
-def marked(*tied: bool | None) -> list[TrialRecord]:
+def marked(*tied: bool | None) -> list[LeaderboardEntry]:
     return [record(number, 0.95 - number / 100, tied=each) for number, each in enumerate(tied)]
 
 

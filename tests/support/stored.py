@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.tracking.predictions import Predictions
+from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial
 
 # How often the labels are taken for one another: the upper body and the shoes, as in Fashion-MNIST.

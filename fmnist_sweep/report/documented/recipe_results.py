@@ -17,7 +17,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented.recipe_runs import RecipeRun, WriteUpRuns
 from fmnist_sweep.text import format_mean
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
-from fmnist_sweep.tracking.predictions import Predictions, TestPredictions, read_predictions
+from fmnist_sweep.tracking.prediction_files import Predictions, TestPredictions, read_predictions
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from fmnist_sweep.tracking.trials import read_curves

@@ -75,7 +75,7 @@ def write_page(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def render_page(page: WriteUpPage) -> str:
+def render_write_up_page(page: WriteUpPage) -> str:
     """Render the page as Markdown."""
     parts = [
         f"{_MARKER} {page.write_up.number}. What is changed by hand is lost. -->",
