@@ -208,7 +208,8 @@ def _create_screen() -> Console:
 def _explain_pair(
     store: Store, a: str, b: str, *, as_json: bool, picture: Path | None, data_dir: str | None, force: bool
 ) -> None:
-    from fmnist_sweep.analysis.pair import compare_trials, serialize_comparison
+    from fmnist_sweep.analysis.pair import compare_trials
+    from fmnist_sweep.analysis.pair_json import serialize_comparison
     from fmnist_sweep.report.pair_text import render_pair
     from fmnist_sweep.tracking.prediction_files import read_intact_predictions
     from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record

@@ -124,8 +124,9 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
 
     Nothing is trained and no test image is opened. The same store gives the same bytes.
     """
+    from fmnist_sweep.report.documented.page_content import read_page
     from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
-    from fmnist_sweep.report.documented.write_up_page import read_page, render_write_up_page, write_page
+    from fmnist_sweep.report.documented.write_up_page import render_write_up_page, write_page
     from fmnist_sweep.report.documented.write_ups import read_write_ups
     from fmnist_sweep.tracking.store import open_existing_store
 

@@ -130,3 +130,10 @@ def draw_line(distance: Map, width: float | Values) -> Map:
     """Coverage of a line of this half-width, where `distance` is that from its middle."""
     offset: Map = np.abs(distance)
     return cover_inside(width - offset)
+
+
+class Garment(NamedTuple):
+    """Coverage 0..1 and brightness factor (about 1) of each pixel."""
+
+    cover: Map
+    shade: Map

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis import findings
+from fmnist_sweep.analysis.ranking import find_tied_trials
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import (
@@ -65,7 +65,7 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     trials = _drop_rungs(_prefer_fashion_mnist(trials))
-    tied_trials = findings.find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
+    tied_trials = find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
     rivals = {(trial.study_id, trial.trial_id) for trial in trials}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from fmnist_sweep.analysis import Calibration
 from fmnist_sweep.analysis.comparison import LEAST_FREEDOM
-from fmnist_sweep.analysis.findings import Findings, RepeatedConfiguration
+from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ
+from fmnist_sweep.analysis.ranking import RepeatedConfiguration
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.best import TIED_LABEL, describe_ties
 from fmnist_sweep.text import format_duration, format_estimate, format_mean

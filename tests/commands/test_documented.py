@@ -23,6 +23,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.report.documented.page_content import read_page
 from fmnist_sweep.report.documented.recipe_results import read_validation_predictions
 from fmnist_sweep.report.documented.recipe_runs import (
     RecipeRun,
@@ -33,7 +34,7 @@ from fmnist_sweep.report.documented.recipe_runs import (
 )
 from fmnist_sweep.report.documented.rules import is_credible, judge_figure
 from fmnist_sweep.report.documented.test_images import score_write_ups
-from fmnist_sweep.report.documented.write_up_page import read_page, render_write_up_page
+from fmnist_sweep.report.documented.write_up_page import render_write_up_page
 from fmnist_sweep.report.documented.write_ups import StatedFigure, WriteUp, read_write_ups
 from fmnist_sweep.tracking import store
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE

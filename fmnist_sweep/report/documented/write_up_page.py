@@ -4,66 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.report.documented.figure_rows import DECIMALS, list_figure_rows
+from fmnist_sweep.report.documented.page_content import WriteUpPage
+from fmnist_sweep.report.documented.provenance import render_omissions, render_runs
 from fmnist_sweep.report.documented.recipe_results import (
     RecipeResults,
     compute_f1,
     compute_spread,
     count_confusions,
     format_spread,
-    read_results,
 )
-from fmnist_sweep.report.documented.recipe_runs import WriteUpRuns
 from fmnist_sweep.report.documented.rules import BEST_PUBLISHED, MIN_RUNS, RULES, is_credible, judge_conclusion
-from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure, WriteUp
+from fmnist_sweep.report.documented.write_ups import SEEDS, StatedFigure
 from fmnist_sweep.report.markdown import format_list, format_table
-from fmnist_sweep.tracking.names import (
-    DATA_TAG,
-    EXECUTOR_TAG,
-    GIT_TAG,
-    KIND_TAG,
-    PLATFORM_TAG,
-    PYTHON_TAG,
-    SWEEP_ID_TAG,
-)
-from fmnist_sweep.tracking.queries import search_runs
-from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.training.evaluation import find_most_confused
 
 _MARKER = "<!-- Made by: fmnist-sweep documented render"
 _CONFUSION_COUNT = 6
-
-
-@dataclass(frozen=True)
-class WriteUpPage:
-    """All that a page shows. results: by recipe. sweep_tags: of the sweeps that trained the runs."""
-
-    write_up: WriteUp
-    recipe_runs: WriteUpRuns
-    results: Mapping[str, RecipeResults]
-    sweep_tags: Sequence[Mapping[str, str]]
-    overrides: Sequence[str]
-
-    def format_command(self, verb: str, *options: str) -> str:
-        return shlex.join(["fmnist-sweep", "documented", verb, self.write_up.number, *options, *self.overrides])
-
-
-def read_page(store: Store, write_up: WriteUp, recipe_runs: WriteUpRuns, overrides: Sequence[str]) -> WriteUpPage:
-    """Read from the store all that a page shows. Errors: StoreError."""
-    sweep_ids = sorted({str(run.trial.tags[SWEEP_ID_TAG]) for run in recipe_runs.all_runs})
-    sweeps = [run for sweep_id in sweep_ids for run in search_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: sweep_id})]
-    results = read_results(store, recipe_runs)
-    return WriteUpPage(write_up, recipe_runs, results, [sweep.tags for sweep in sweeps], overrides)
 
 
 def write_page(folder: Path, name: str, text: str) -> Path:
@@ -94,12 +58,12 @@ def render_write_up_page(page: WriteUpPage) -> str:
         _render_conclusions(page),
         *_render_details(page),
         "## What was left open, and how it was filled",
-        _render_omissions(page),
+        render_omissions(page),
         *(["## Remarks", format_list(page.write_up.remarks)] if page.write_up.remarks else []),
         "## How the verdicts come about",
         format_list(RULES),
         "## Runs",
-        *_render_runs(page),
+        *render_runs(page),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -269,63 +233,3 @@ def _render_details(page: WriteUpPage) -> Iterator[str]:
         ]
         yield f"Its {_CONFUSION_COUNT} commonest confusions, in images:"
         yield format_table(["label", "taken for", "images: mean ± sd"], pairs, right=(2,))
-
-
-def _render_omissions(page: WriteUpPage) -> str:
-    settings_by_recipe = {recipe: _collect_settings(page, recipe) for recipe in page.recipe_runs.jobs}
-    rows = []
-    for entry in page.write_up.omissions:
-        filled = {
-            recipe: ", ".join(f"`{key}={settings[key]}`" for key in entry.keys if key in settings)
-            for recipe, settings in settings_by_recipe.items()
-        }
-        rows.append([entry.what, _group_recipes(filled), entry.why])
-    return format_table(["left open", "filled with", "because"], rows)
-
-
-def _collect_settings(page: WriteUpPage, recipe: str) -> dict[str, Any]:
-    config = page.recipe_runs.jobs[recipe].config
-    return flatten_config({**config.settings, "data": config.data.model_dump()})
-
-
-def _group_recipes(settings_text: Mapping[str, str]) -> str:
-    """Join the recipes' settings in words, recipes with the same settings together."""
-    groups: dict[str, list[str]] = {}
-    for recipe, text in settings_text.items():
-        if text:
-            groups.setdefault(text, []).append(recipe)
-    if len(groups) == 1 and len(settings_text) == len(next(iter(groups.values()))):
-        return next(iter(groups))
-    return "; ".join(f"{', '.join(recipes)}: {text}" for text, recipes in groups.items())
-
-
-def _render_runs(page: WriteUpPage) -> Iterator[str]:
-    seeds = ",".join(str(seed) for seed in sorted({run.seed for run in page.recipe_runs.all_runs})) or SEEDS
-    commands = [
-        page.format_command("run", "--seeds", seeds),
-        page.format_command("test"),
-        page.format_command("render"),
-    ]
-    yield "\n".join(f"    {command}" for command in commands)
-    if not page.recipe_runs.all_runs:
-        return
-    facts = [f"{name}: {', '.join(sorted(values))}" for name, values in _collect_facts(page).items() if values]
-    yield format_list([*facts, *(f"not counted: {reason}" for reason in page.recipe_runs.exclusions)])
-    rows = [
-        [f"`{run.recipe}`", str(run.seed), f"`{run.trial.study_id}`", f"`{run.trial.run_id}`"]
-        for run in page.recipe_runs.all_runs
-    ]
-    yield format_table(["model", "seed", "study", "run"], rows, right=(1,))
-
-
-def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
-    runs = page.recipe_runs.all_runs
-    return {
-        "data": {run.trial.tags[DATA_TAG] for run in runs},
-        "precision": {run.precision for run in runs},
-        "trained in": {run.trial.tags[EXECUTOR_TAG] for run in runs if EXECUTOR_TAG in run.trial.tags},
-        "commit of this project (+: changed since)": {run.trial.tags[GIT_TAG] for run in runs},
-        "versions": {f"{name} {number}" for run in runs for name, number in run.identity["versions"].items()},
-        "Python": {tags[PYTHON_TAG] for tags in page.sweep_tags if PYTHON_TAG in tags},
-        "platform": {tags[PLATFORM_TAG] for tags in page.sweep_tags if PLATFORM_TAG in tags},
-    }
