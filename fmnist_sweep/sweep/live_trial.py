@@ -1,4 +1,4 @@
-"""A trial under way: the config that it trains, the spec that its executor gets, and how far it has come."""
+"""A trial under way: its config, what it continues from, the spec for its executor, and how far it has come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.delivery import Parcel
-from fmnist_sweep.training.events import Epoch, TrialSpec
+from fmnist_sweep.training.evaluation import Evaluation, compute_wilson_interval
+from fmnist_sweep.training.events import Epoch, TrialResult, TrialSpec
 
 
 @dataclass(eq=False)
@@ -49,6 +50,19 @@ def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dic
     return config
 
 
+def find_checkpoint(study: StudyContext, history: TrialHistory, *, is_from_scratch: bool) -> bytes | None:
+    """Find what a trial continues from: its own last checkpoint, or for a promoted trial that of the rung below.
+
+    is_from_scratch: the trial cannot use the checkpoint of the rung below.
+    """
+    checkpoints = study.opened.checkpoints
+    own_checkpoint = checkpoints.load_newest(history.trial_id)
+    rung_below = history.proposal.continues
+    if own_checkpoint is not None or rung_below is None or is_from_scratch:
+        return own_checkpoint
+    return checkpoints.load_newest(study.record.trials[rung_below].duplicate_of or rung_below)
+
+
 def build_spec(
     study: StudyContext, history: TrialHistory, config: dict[str, Any], checkpoint: bytes | None
 ) -> TrialSpec:
@@ -64,3 +78,16 @@ def build_spec(
         checkpoint_seconds=study.config.checkpoint.every_seconds,
         keep_final=history.proposal.epochs is not None,
     )
+
+
+def describe_result(study: StudyContext, result: TrialResult, evaluation: Evaluation) -> dict[str, Any]:
+    """Describe a finished trial for the journal: its score, its accuracy with a 95 % interval, and its costs."""
+    image_count = len(study.validation.labels)
+    return {
+        "score": result.history[result.best_epoch - 1][study.config.search.objective],
+        "best_val_accuracy": evaluation.accuracy,
+        "interval": list(compute_wilson_interval(round(evaluation.accuracy * image_count), image_count)),
+        "best_epoch": result.best_epoch,
+        "parameters": result.parameters,
+        "fit_seconds": result.fit_seconds,
+    }

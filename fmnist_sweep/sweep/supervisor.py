@@ -19,12 +19,11 @@ from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.kept_models import KeptModels
-from fmnist_sweep.sweep.live_trial import LiveTrial, build_spec, resolve_trial_config
+from fmnist_sweep.sweep.live_trial import LiveTrial, build_spec, describe_result, find_checkpoint, resolve_trial_config
 from fmnist_sweep.sweep.parcels import StudyParcels
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.recovery import close_killed_attempts, settle_trial
 from fmnist_sweep.training import trial
-from fmnist_sweep.training.evaluation import compute_wilson_interval
 from fmnist_sweep.training.events import (
     CheckpointRefused,
     Epoch,
@@ -161,7 +160,7 @@ class Supervisor:
     def _begin(self, history: TrialHistory) -> None:
         sweep, config = self._sweep, resolve_trial_config(self._study.settings, history.proposal)
         self._note("attempt", trial_id=history.trial_id, attempt=len(history.attempts) + 1)
-        checkpoint = self._find_checkpoint(history)
+        checkpoint = find_checkpoint(self._study, history, is_from_scratch=history.trial_id in self._from_scratch)
         rows = [] if checkpoint is None else trial.read_checkpoint_history(checkpoint)
         epochs = [Epoch(number, row, read_clock_ms()) for number, row in enumerate(rows, 1)]
         live = self._live_trials[history.trial_id] = LiveTrial(
@@ -180,14 +179,6 @@ class Supervisor:
         else:
             sweep.delivery.deliver(live.parcel)
 
-    def _find_checkpoint(self, history: TrialHistory) -> bytes | None:
-        """Find what a trial continues from: its own last checkpoint, or for a promoted trial that of the rung below."""
-        own_checkpoint = self._opened.checkpoints.load_newest(history.trial_id)
-        rung_below = history.proposal.continues
-        if own_checkpoint is not None or rung_below is None or history.trial_id in self._from_scratch:
-            return own_checkpoint
-        return self._opened.checkpoints.load_newest(self._record.trials[rung_below].duplicate_of or rung_below)
-
     def _record_epoch(self, live: LiveTrial, event: EpochEnd) -> None:
         live.epochs.append(Epoch(event.epoch, event.metrics, read_clock_ms()))
         if event.checkpoint is not None:
@@ -201,21 +192,11 @@ class Supervisor:
     # How an attempt ends
 
     def _finish(self, live: LiveTrial, result: TrialResult) -> None:
-        history, image_count = live.history, len(self._study.validation.labels)
+        history = live.history
         evaluation = self._study.evaluate(result)
         write_file_atomically(self._opened.result_path(result.trial_id), results.pack_result(result, live.epochs))
         end_time = read_clock_ms()
-        self._record_end(
-            "finished",
-            live,
-            score=result.history[result.best_epoch - 1][self._config.objective],
-            best_val_accuracy=evaluation.accuracy,
-            interval=list(compute_wilson_interval(round(evaluation.accuracy * image_count), image_count)),
-            best_epoch=result.best_epoch,
-            parameters=result.parameters,
-            fit_seconds=result.fit_seconds,
-            ended=end_time,
-        )
+        self._record_end("finished", live, **describe_result(self._study, result, evaluation), ended=end_time)
         live.parcel.closer = self._parcels.make_finished_closer(history, evaluation, end_time, result)
         self._deliver_ended(live)
         # While a store is away, results would fill the memory: a parcel that waits reads its result from the file.

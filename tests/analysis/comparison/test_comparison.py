@@ -316,7 +316,7 @@ TWO = np.zeros((2, 5), dtype=bool)
         (lambda: summarize_repeats([]), "at least one accuracy"),
         (lambda: summarize_repeats([0.9], level=0), "level must lie between 0 and 1"),
         (lambda: pool_sd([[0.9, 1.1]]), r"must lie in 0\.\.1"),
-        (lambda: compare_over_seeds(TWO, TWO[:1]), r"two seeds or more, but got 2 and 1; .* paired"),
+        (lambda: compare_over_seeds(TWO, TWO[:1]), r"two seeds or more, but got 2 and 1; .* single trainings"),
         (lambda: compare_over_seeds(TWO, TWO[:, :4]), "one has 5 and the other 4"),
         (lambda: compare_over_seeds(TWO[:0], TWO), "at least one image"),
     ],
