@@ -8,8 +8,6 @@ step and before the next one are the same, but for what dies with the process.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
 import json
 import os
@@ -23,21 +21,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import needs_fashion_mnist
-from tests.support import replace_everywhere
+from tests.support.promotion_steps import SMALLEST, Found
 from tests.support.zygote import Ended, Kill, Zygote
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
 
-SMALLEST = (
-    *("data.limit=2000", "model.conv_layers=1", "model.dense_units=16", "regularization=none", "search=grid"),
-    *("train.precision=float32", "executor=in_process", "executor.threads=1"),
-)
 # Nothing is learnt: whoever learns something is better.
 BAD = (*SMALLEST, "model.filters.values=[4]", "train.epochs=1", "optimizer.learning_rate=1e-6")
 GOOD = (*SMALLEST, "model.filters.values=[8,10]", "train.epochs=2")
@@ -46,258 +39,6 @@ SEEDS = 2
 RULE = (f"promote.seeds={SEEDS}", "promote.class_drop=1")
 PROMOTE = ("promote", *RULE, "executor=in_process", "executor.threads=1")
 OPENING = "set_tag fmnist.test_opening"  # the first thing that follows the training
-
-Found = dict[str, Any]  # plain values: it comes from another process
-
-
-# In a fork of the zygote.
-
-
-def promoted(folder: Path) -> str:
-    """The verb as it is typed, killed before the step that is asked for; the steps it took come to a file."""
-    asked = json.loads(os.environ["PROMOTION"])
-    _count_steps(folder, asked["number"], asked["name"])
-    code = _typed(folder, asked["arguments"])
-    _step("end")
-    sys.stdout.flush()
-    os._exit(code)
-
-
-def completed(folder: Path) -> str:
-    """What a killed command left; then the same command again, and once more: what there is after each."""
-    asked = json.loads(os.environ["PROMOTION"])
-    looked = [look(folder)]
-    codes = []
-    for _ in range(2):
-        codes.append(_typed(folder, asked["arguments"]))
-        looked.append(look(folder))
-    (folder / "looked.json").write_text(json.dumps({"codes": codes, "looked": looked}))
-    return "done"
-
-
-def _typed(folder: Path, arguments: list[str]) -> int:
-    from fmnist_sweep.cli.main import main
-    from fmnist_sweep.tracking.test_predictions import find_training_twins
-
-    kept = folder / "seen.npy"
-    if kept.is_file():  # the same for all of them, and two seconds' work
-        import numpy as np
-
-        seen = np.load(kept)
-        replace_everywhere(find_training_twins, lambda data, images: seen)
-    sys.argv = ["fmnist-sweep", *arguments]
-    try:
-        main()
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    return 0
-
-
-_step: Callable[[str], None] = lambda name: None  # noqa: E731 - replaced where steps are counted
-
-
-def _count_steps(folder: Path, number: int | None, name: str | None) -> None:
-    """Write down everything that is left behind, before it is; end this process before the one that is asked for."""
-    global _step
-    log = os.open(folder / "steps.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    count = itertools.count(1)
-
-    def step(what: str) -> None:
-        os.write(log, f"{what}\n".encode())
-        if next(count) == number or (name is not None and what.startswith(name)):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    _step = step
-    _count_commits()
-    _count_files(folder / "mlruns")
-    _count_ledger()
-
-
-def _count_commits() -> None:
-    import mlflow
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    calls: list[str] = []  # the client's, the inmost last
-
-    def called(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(client: Any, *given: Any, **named: Any) -> Any:
-            keys = [value for value in given[1:] if isinstance(value, str)]
-            calls.append(f"{name} {keys[0]}" if "set_" in name and keys else name)
-            try:
-                return function(client, *given, **named)
-            finally:
-                calls.pop()
-
-        return call
-
-    for name in dir(mlflow.MlflowClient):
-        if name.startswith(("create_", "set_", "update_", "delete_", "log_", "finalize_")):
-            setattr(mlflow.MlflowClient, name, called(name, getattr(mlflow.MlflowClient, name)))
-
-    def executed(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE")):
-            connection.info["changed"] = True
-
-    def committing(connection: Any) -> None:
-        if connection.info.pop("changed", False):
-            _step(calls[-1] if calls else "commit")
-
-    event.listen(Engine, "before_cursor_execute", executed)
-    event.listen(Engine, "commit", committing)
-
-
-def _count_files(state: Path) -> None:
-    """MLflow copies artifacts to where they are kept: a kill leaves a part of a file under its name."""
-    copy = shutil.copyfile
-
-    def copied(source: Any, target: Any, **named: Any) -> Any:
-        if not Path(target).is_relative_to(state):
-            return copy(source, target, **named)
-        name = Path(target).name
-        _step(f"file {name}")
-        content = Path(source).read_bytes()
-        Path(target).write_bytes(content[: len(content) // 2])
-        _step(f"half of file {name}")
-        return copy(source, target, **named)
-
-    shutil.copyfile = copied  # type: ignore[assignment]
-
-
-def _count_ledger() -> None:
-    from fmnist_sweep.data import loading
-
-    append = loading._append_durably
-
-    def appended(path: Path, line: str) -> None:
-        _step("ledger")
-        append(path, line)
-
-    loading._append_durably = appended
-
-
-def keep_seen(folder: Path) -> str:
-    """Which test images stand among the training images, to a file."""
-    import numpy as np
-
-    from fmnist_sweep.config.compose import compose_job
-    from fmnist_sweep.data import open_test
-    from fmnist_sweep.tracking import test_predictions as tested
-
-    data = compose_job(SMALLEST).config.data
-    images = open_test(data, reason="a test", ledger=folder / "ledger of the test.jsonl")
-    np.save(folder / "seen.npy", tested.find_training_twins(data, images))
-    return "done"
-
-
-def look(folder: Path) -> Found:
-    """All that promotions left in a folder."""
-    from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
-    from fmnist_sweep.tracking.models import hash_weights
-    from fmnist_sweep.tracking.registry import (
-        CHAMPION,
-        find_aliased_version,
-        list_versions,
-        load_version,
-        read_aliases,
-    )
-    from fmnist_sweep.tracking.store import build_default_uri, locate_ledger, open_existing_store
-
-    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
-    points = read_aliases(store)
-    champion = find_aliased_version(store, CHAMPION)
-    runs = store.client.search_runs([store.experiment_id], run_view_type=3, max_results=5000)
-    ledger = locate_ledger(folder)
-    return {
-        "aliases": points,
-        "loaded": None if champion is None else hash_weights(load_version(store, champion)),
-        "versions": {
-            version.number: {
-                "run": version.run_id,
-                "source": version.source,
-                "status": version.status,
-                "description": version.description,
-                "tags": version.tags,
-            }
-            for version in list_versions(store)
-        },
-        "moves": [{**vars(move)} for move in list_moves(store)],
-        "by_hand": [alias for alias, standing in read_alias_states(store).items() if standing.is_manual],
-        "confirmations": {
-            run.info.run_id: _confirmation(store, run)
-            for run in runs
-            if run.data.tags.get("fmnist.kind") == "confirmation"
-        },
-        "evidence": {
-            run.info.run_id: _evidence(store, run.info.run_id)
-            for run in runs
-            if run.data.tags.get("fmnist.kind") == "promotion"
-        },
-        "ledger": [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.is_file() else [],
-    }
-
-
-def _confirmation(store: Any, run: Any) -> Found:
-    from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG, TEST_PREDICTIONS_FILE
-    from fmnist_sweep.tracking.run_files import read_artifact
-    from fmnist_sweep.tracking.test_predictions import read_test_predictions
-
-    tags, run_id = run.data.tags, run.info.run_id
-    scored = TEST_OPENED_TAG in tags
-    values = read_test_predictions(store, run_id, run_id) if scored else None
-    history = store.client.get_metric_history
-    content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE) if scored else None
-    return {
-        "status": run.info.status,
-        "stage": run.info.lifecycle_stage,
-        "journal": tags["fmnist.journal"],
-        "trial": tags["fmnist.trial_id"],
-        "attempt": tags["fmnist.attempt"],
-        "seed": run.data.params.get("seed"),
-        "ended": run.info.end_time,
-        "opening": tags.get(TEST_OPENING_TAG),
-        "scored": scored,
-        "accuracies": [metric.value for metric in history(run_id, "test_accuracy")],
-        "losses": [metric.value for metric in history(run_id, "test_loss")],
-        "epochs": [metric.step for metric in history(run_id, "val_accuracy")],
-        "accuracy_of_file": None if values is None else float(values.correct_mask.mean()),
-        "images": None if values is None else len(values.labels),
-        "file": None if content is None else _arrays_sha256(content),
-    }
-
-
-def _arrays_sha256(content: bytes) -> str:
-    import numpy as np
-
-    digest = hashlib.sha256()
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        for name in sorted(file.files):
-            digest.update(file[name].tobytes())
-    return digest.hexdigest()
-
-
-def _evidence(store: Any, run_id: str) -> Found:
-    """What a promotion's run says of its verdict, and whether each file of its evidence is whole."""
-    from fmnist_sweep.tracking.store import locate_local_artifacts
-
-    run = store.client.get_run(run_id)
-    root = locate_local_artifacts(store, run_id)
-    assert root is not None
-    files = [path for path in sorted((root / "promotion").rglob("*")) if path.is_file()]
-    return {
-        "status": run.info.status,
-        "verdict": run.data.tags.get("fmnist.verdict"),
-        "note": run.data.tags.get("mlflow.note.content"),
-        "whole": {
-            str(path.relative_to(root)): path.read_bytes().rstrip().endswith(_ENDS[path.suffix]) for path in files
-        },
-    }
-
-
-_ENDS = {".png": b"IEND\xaeB`\x82", ".html": b"</html>", ".json": b"\n}"}
-
-
-# In the test's own process.
 
 
 class Strikes(Zygote):
@@ -323,12 +64,12 @@ class Strikes(Zygote):
         return told["codes"], told["looked"]
 
     def look(self, cwd: Path) -> Found:
-        found: Found = self.call("tests.commands.test_promotion_kills:look", cwd)
+        found: Found = self.call("tests.support.promotion_steps:look", cwd)
         return found
 
     def _asked(self, cwd: Path, function: str, asked: Found, kill: Kill | None = None) -> Ended:
         environment = {"PROMOTION": json.dumps(asked)}
-        return self.ask(f"tests.commands.test_promotion_kills:{function}", cwd, kill=kill, environment=environment)
+        return self.ask(f"tests.support.promotion_steps:{function}", cwd, kill=kill, environment=environment)
 
 
 @dataclass(frozen=True)
@@ -353,7 +94,7 @@ def _made(zygote: Strikes, folder: Path) -> Base:
     """An old champion that learnt nothing, registered in spite of two kills; "sweep": and the sweep that is better."""
     base = Base(zygote, folder)
     folder.mkdir()
-    zygote.call("tests.commands.test_promotion_kills:keep_seen", folder)
+    zygote.call("tests.support.promotion_steps:keep_seen", folder)
     assert zygote.run(*BAD, cwd=folder).code == 0
     for name in ("create_registered_model", "create_model_version"):
         ended = zygote.promote(folder, name=name)
@@ -630,8 +371,7 @@ def test_two_runs_promoted_at_once_take_turns(trained: list[Trained]) -> None:
 def _two_runs_at_once(base: Base) -> None:
     base.restore("sweep")
     commands = [
-        (*PROMOTE, "--run", run)
-        for run in base.zygote.call("tests.commands.test_promotion_kills:good_runs", base.folder)
+        (*PROMOTE, "--run", run) for run in base.zygote.call("tests.support.promotion_steps:good_runs", base.folder)
     ]
     assert len(commands) == 2
     for command in commands:  # both are trained before, so that they race for the test images and the registry
@@ -662,12 +402,3 @@ def _two_runs_at_once(base: Base) -> None:
     assert found["aliases"]["champion"] in set(found["versions"]) - {"1"}
     for each in found["confirmations"].values():
         assert (each["scored"], len(each["accuracies"])) == (True, 1)
-
-
-def good_runs(folder: Path) -> list[str]:
-    """The ids of the runs of the better sweep's trials."""
-    from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
-
-    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
-    runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
-    return sorted(run.info.run_id for run in runs if run.data.params["model.filters"] != "4")
