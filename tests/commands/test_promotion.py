@@ -1,6 +1,7 @@
 """Promotion from end to end: real sweeps on real images, the real command, a real store and registry.
 
-The first tests tell one story in one folder, a step a fixture; each step needs those before it.
+The tests tell one story in one folder, a step a fixture; each step needs those before it: a plan, other data, the first
+champion, a rival that is interrupted, tampered with, and a challenger.
 """
 
 from __future__ import annotations
@@ -17,154 +18,39 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
-import yaml
 
 from fmnist_sweep.data import LABELS, load_splits
-from fmnist_sweep.tracking import registry as versions
-from fmnist_sweep.tracking.models import KERAS_FILE, hash_file
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
-from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
-from fmnist_sweep.tracking.store_lock import lock_registry
+from fmnist_sweep.tracking.store import build_default_uri, point_mlflow_at
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
-
-HERE = ("executor=in_process",)
-SMALL = (
-    *("model.conv_layers=1", "model.dense_units=16", "regularization=none", "train.precision=float32"),
-    *("search=grid", *HERE),
+from tests.support.promotions import (
+    HERE,
+    SMALL,
+    SWEEP,
+    TWO,
+    State,
+    Step,
+    artifact,
+    best_trial,
+    epochs,
+    idx_files,
+    look,
+    model_file,
+    model_id,
+    nothing_changed,
+    opened,
+    step,
+    swept,
+    worst_trial,
 )
-SWEEP = ("data.limit=2000", "model.filters.values=[4,8]", "train.epochs=2", *SMALL)
-TWO = ("promote.seeds=2", *HERE)
-LEDGER = Path("mlruns", "test_openings.jsonl")
-
-
-@dataclass(frozen=True)
-class State:
-    """All that a promotion may change. runs: by id. versions: by number. ledger: openings of the test images."""
-
-    runs: dict[str, Any]
-    versions: dict[str, Any]
-    aliases: dict[str, str]
-    ledger: list[dict[str, Any]]
-
-    def kind(self, kind: str) -> list[Any]:
-        """The runs of this kind, the first begun first."""
-        found = [run for run in self.runs.values() if run.data.tags["fmnist.kind"] == kind]
-        return sorted(found, key=lambda run: (run.info.start_time, run.data.tags.get("fmnist.trial_id", "")))
-
-    def confirmations(self, name: str) -> list[Any]:
-        """The trainings of a configuration with fresh seeds, the first seed first; of several attempts the last."""
-        last = [run for run in self.kind("confirmation") if "fmnist.followed_by" not in run.data.tags]
-        found = [run for run in last if run.info.run_name.startswith(f"{name} · seed")]
-        return sorted(found, key=lambda run: int(run.data.params["seed"]))
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command: how it ended, and what there was before and after it."""
-
-    code: int
-    out: str
-    error: str
-    before: State
-    after: State
-
-    @property
-    def told(self) -> str:
-        """The sentence of a refusal."""
-        assert self.error.count("\n") == 1, self.error
-        assert "Traceback" not in self.error
-        return self.error
-
-
-def opened(folder: Path) -> Store:
-    return open_existing_store(build_default_uri(folder), "fashion-mnist")
-
-
-def look(folder: Path) -> State:
-    """What is in a folder's store, registry and ledger."""
-    store = opened(folder)
-    runs = store.client.search_runs([store.experiment_id], max_results=1000)
-    ledger = folder / LEDGER
-    return State(
-        runs={run.info.run_id: run for run in runs},
-        versions={version.number: version for version in versions.list_versions(store)},
-        aliases=versions.read_aliases(store),
-        ledger=[json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else [],
-    )
-
-
-def step(folder: Path, command: Command, *arguments: str, cwd: Path | None = None) -> Step:
-    """Type a command in a folder."""
-    before = look(folder)
-    done = command(*arguments, cwd=cwd or folder)
-    return Step(done.returncode, done.stdout, done.stderr, before, look(folder))
-
-
-def swept(folder: Path, sweep: Command, *overrides: str) -> Path:
-    """The folder, once this sweep ended well in it."""
-    done = sweep(*overrides, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-def artifact(folder: Path, run_id: str, path: str) -> bytes:
-    return Path(opened(folder).client.download_artifacts(run_id, path)).read_bytes()
-
-
-def model_id(run: Any) -> str:
-    (output,) = run.outputs.model_outputs
-    return str(output.model_id)
-
-
-def model_file(folder: Path, run: Any) -> Path:
-    location = opened(folder).client.get_logged_model(model_id(run)).artifact_location
-    return Path(location.removeprefix("file://")) / KERAS_FILE
-
-
-def best_trial(state: State) -> Any:
-    return max(state.kind("trial"), key=lambda run: run.data.metrics["best_val_accuracy"])
-
-
-def worst_trial(state: State) -> Any:
-    return min(state.kind("trial"), key=lambda run: run.data.metrics["best_val_accuracy"])
-
-
-def nothing_changed(step: Step) -> bool:
-    """Whether neither a run, nor the registry, nor the ledger is other than before."""
-    first, last = step.before, step.after
-    return (
-        {run_id: (run.info.status, run.info.end_time) for run_id, run in first.runs.items()}
-        == {run_id: (run.info.status, run.info.end_time) for run_id, run in last.runs.items()}
-        and first.versions.keys() == last.versions.keys()
-        and first.aliases == last.aliases
-        and first.ledger == last.ledger
-    )
-
-
-def idx_files(folder: Path, train: int, test: int) -> Path:
-    """A folder of other images than Fashion-MNIST's, in files of the same kind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
-    for name, count in (("train", train), ("t10k", test)):
-        pixels = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
-        header = np.array([0x803, count, 28, 28], ">i4").tobytes()
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        header = np.array([0x801, count], ">i4").tobytes()
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
-    return folder
-
-
-# The story: a plan, other data, the first champion, a rival that is interrupted, tampered with, and a challenger
 
 
 @pytest.fixture(scope="module")
@@ -273,11 +159,6 @@ def challenged(folder: Path, with_code: tuple[Step, Path], verb: Command) -> Ste
     return step(folder, verb, "promote", "--run", _rival(with_code[0]), *TWO)
 
 
-def _epochs(out: str) -> list[str]:
-    """The epochs that a command trained."""
-    return re.findall(r"epoch \d+/\d+", out)
-
-
 def _rival(before: Step) -> str:
     """The run that is promoted beside the champion."""
     return str(worst_trial(before.after).info.run_id)
@@ -292,7 +173,7 @@ def test_a_plan_says_what_would_be_trained_and_makes_nothing(planned: Step) -> N
     assert planned.code == 0, planned.error
     best = best_trial(planned.before).info.run_name
     assert f"to train with fresh seeds: {best} (2 seeds)" in planned.out
-    assert not _epochs(planned.out)
+    assert not epochs(planned.out)
     assert nothing_changed(planned)
     assert not planned.after.aliases
     assert not planned.after.kind("promotion")
@@ -538,8 +419,8 @@ def test_the_same_command_continues_and_trains_nothing_twice(
     folder: Path, interrupted: Step, tampered: Step, challenged: Step
 ) -> None:
     first, second = _rivals(interrupted.after)
-    assert _epochs(tampered.out) == ["epoch 2/2"]
-    assert not _epochs(challenged.out)
+    assert epochs(tampered.out) == ["epoch 2/2"]
+    assert not epochs(challenged.out)
     last = _rivals(challenged.after)
     assert [(run.data.params["seed"], run.info.status) for run in last] == [
         ("10001", "FINISHED"),
@@ -695,121 +576,6 @@ def test_what_cannot_be_promoted_is_refused_in_one_sentence(
     assert nothing_changed(refused)
 
 
-# Other stores
-
-
-@pytest.mark.slow
-@needs_fashion_mnist
-def test_a_better_one_takes_the_place_a_worse_one_does_not_and_a_rollback_gives_it_back(
-    sweep: Command, verb: Command, tmp_path: Path
-) -> None:
-    how = ("promote.seeds=3", "promote.class_drop=1.0", *HERE)
-    hardly = ("data.limit=2000", "model.filters=4", "train.epochs=1", *SMALL)
-    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-5")
-    first = step(tmp_path, verb, "promote", *how)
-    assert first.code == 0, first.out + first.error
-    swept(tmp_path, sweep, "data.limit=2000", "model.filters=8", "train.epochs=3", *SMALL)
-    better = step(tmp_path, verb, "promote", *how)
-    assert better.code == 0, better.out + better.error
-    assert better.after.aliases == {CHAMPION: "2"}
-    assert better.after.versions["2"].tags["fmnist.verdict"] == "better"
-    assert better.after.versions["2"].tags["fmnist.against"] == "1"
-    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-6")
-    worse = step(tmp_path, verb, "promote", *how)
-    assert worse.code == 8, worse.out + worse.error
-    assert "nothing is registered" in worse.out
-    assert worse.error == ""
-    assert worse.after.versions.keys() == {"1", "2"}
-    assert worse.after.aliases == {CHAMPION: "2"}
-    promotion = worse.after.kind("promotion")[-1]
-    assert promotion.data.tags["fmnist.verdict"] == "worse"
-    place = re.search(r"evidence: (\S+)/evidence\.html of run (\w+)", worse.out)
-    assert place is not None
-    assert place[2] == promotion.info.run_id
-    found = json.loads(artifact(tmp_path, promotion.info.run_id, f"{place[1]}/evidence.json"))
-    assert (found["verdict"], found["registered"], found["champion"]["version"]) == ("worse", None, "2")
-    again = step(tmp_path, verb, "promote", *how)
-    assert again.code == 8, again.out + again.error
-    assert again.after.ledger == again.before.ledger
-    assert {run.info.run_id for run in again.after.kind("confirmation")} == {
-        run.info.run_id for run in again.before.kind("confirmation")
-    }
-    history = verb("history", cwd=tmp_path)
-    assert history.returncode == 0, history.stderr
-    assert re.search(r"champion +– +1 +promoted", history.stdout)
-    assert re.search(r"champion +1 +2 +promoted", history.stdout)
-    back = step(tmp_path, verb, "rollback")
-    assert back.code == 0, back.error
-    assert back.after.aliases == {CHAMPION: "1"}
-
-
-@pytest.mark.slow
-@needs_fashion_mnist
-def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_with(
-    sweep: Command, verb: Command, tmp_path: Path
-) -> None:
-    swept(tmp_path, sweep, *SWEEP)
-    store, trial = opened(tmp_path), worst_trial(look(tmp_path))
-    tags = {SHA256_TAG: hash_file(model_file(tmp_path, trial))}
-    with lock_registry(store):
-        versions.register_version(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
-    store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
-    judged = step(tmp_path, verb, "promote", *TWO)
-    assert judged.code in (0, 9), judged.out + judged.error
-    assert "version 1 (the champion) has 0 fresh seeds and will get 2, like the finalists" in judged.out
-    best = best_trial(judged.after)
-    for each in (best, trial):
-        assert len(judged.after.confirmations(each.info.run_name)) == 2
-    version = judged.after.versions["2"]
-    assert version.tags["fmnist.trial_run"] == best.info.run_id
-    assert version.tags["fmnist.against"] == "1"
-    place = f"promotion/{version.tags['fmnist.decision']}/against-1/evidence.json"
-    found = json.loads(artifact(tmp_path, version.tags["fmnist.promotion"], place))
-    assert found["champion"]["name"] == trial.info.run_name
-    assert len(judged.after.ledger) == 1
-    again = step(tmp_path, verb, "promote", *TWO)
-    assert again.code == judged.code, again.out + again.error
-    assert again.after.ledger == judged.after.ledger
-    assert again.after.versions.keys() == {"1", "2"}
-    assert not _epochs(again.out)
-
-
-@pytest.mark.slow
-@needs_fashion_mnist
-def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
-    sweep: Command, verb: Command, tmp_path: Path
-) -> None:
-    # Trained on all images for as many epochs as were best, these two are one.
-    stopping = "train.early_stopping=null,{monitor: val_loss, patience: 5, min_delta: 0.0}"
-    swept(tmp_path, sweep, "-m", stopping, "data.limit=2000", "model.filters=8", "train.epochs=2", *SMALL)
-    done = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
-    assert done.code == 0, done.out + done.error
-    confirmations, trial = done.after.kind("confirmation"), best_trial(done.after)
-    assert len(confirmations) == 2
-    for run in confirmations:
-        counts = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in run.inputs.dataset_inputs}
-        assert counts["train"]["images"] == 2000
-        assert run.data.tags["fmnist.data"] != trial.data.tags["fmnist.data"]
-        config = yaml.safe_load(artifact(tmp_path, run.info.run_id, "config.yaml"))
-        assert config["data"]["include_validation"] is True
-        assert config["train"]["epochs"] == trial.data.metrics["best_epoch"] == run.data.metrics["best_epoch"]
-        assert "data.include_validation=true" in artifact(tmp_path, run.info.run_id, "overrides.txt").decode()
-    version = done.after.versions["1"]
-    assert done.after.aliases == {CHAMPION: "1"}
-    assert version.run_id == confirmations[0].info.run_id  # the first seed: none can be chosen
-    reproduced = verb("reproduce", cwd=tmp_path)
-    assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
-    assert "identical bit for bit" in reproduced.stdout
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    swept(elsewhere, sweep, *shlex.split(version.tags["fmnist.command"])[3:])
-    (repeat,) = look(elsewhere).kind("trial")
-    assert repr(repeat.data.metrics["best_val_accuracy"]) == version.tags["fmnist.val_accuracy"]
-    settled = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
-    assert settled.code == 0, settled.error
-    assert nothing_changed(settled)
-
-
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_a_newer_sweep_whose_trials_all_failed_is_passed_over_and_said(
@@ -824,27 +590,3 @@ def test_a_newer_sweep_whose_trials_all_failed_is_passed_over_and_said(
     assert passed.code == 0, passed.error
     assert "it has no finished trial on Fashion-MNIST" in passed.out
     assert "champion is still version 1" in passed.out
-
-
-@pytest.mark.slow
-def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
-    sweep: Command, verb: Command, tmp_path: Path
-) -> None:
-    data, work = idx_files(tmp_path / "data", 200, 100), tmp_path / "work"
-    work.mkdir()
-    elsewhere = {"FMNIST_DATA_DIR": ""}
-    done = sweep(f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL, cwd=work, environment=elsewhere)
-    assert done.returncode == 0, done.stderr
-    assert "not the canonical Fashion-MNIST" in done.stdout
-    hint = next(line for line in done.stdout.splitlines() if line.startswith("promote the best: "))
-    words = [*shlex.split(hint.removeprefix("promote the best: fmnist-sweep ")), *TWO]
-    refused = verb(*words, cwd=work, environment=elsewhere)
-    assert refused.returncode == 8
-    assert "--any-data" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert not look(work).versions
-    meant = verb(*words, "--any-data", cwd=work, environment=elsewhere)
-    assert meant.returncode == 0, meant.stdout + meant.stderr
-    state = look(work)
-    assert state.versions["1"].tags["fmnist.canonical"] == "false"
-    assert state.ledger[0]["images"] == 100
