@@ -7,7 +7,7 @@ a draw: the same configuration trained with another seed scores otherwise.
 
 from fmnist_sweep.analysis.comparison.checks import Booleans
 from fmnist_sweep.analysis.comparison.differences import Difference, TrialStanding, compare_models, compare_with_best
-from fmnist_sweep.analysis.comparison.power import Power, count_seeds_needed
+from fmnist_sweep.analysis.comparison.power import Power, SpreadAssumptions, count_seeds_needed
 from fmnist_sweep.analysis.comparison.seeds import (
     LEAST_FREEDOM,
     SEED_SD,
@@ -30,6 +30,7 @@ __all__ = [
     "Power",
     "Repeats",
     "SeedSpread",
+    "SpreadAssumptions",
     "TrialStanding",
     "compare_models",
     "compare_over_seeds",

@@ -44,3 +44,13 @@ def check_not_negative(name: str, value: float) -> None:
 def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, as 0.95 does, but is {level}")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, but is {value}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, but is {value}")

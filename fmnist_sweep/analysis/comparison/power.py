@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.analysis.comparison.checks import check_level, check_not_negative
+from fmnist_sweep.analysis.comparison.checks import check_at_least, check_fraction, check_level, check_not_negative
 
 # The sd of an accuracy over seeds as seen on so many images, whose luck it holds. Without that luck it is 0.0030: both
 # sets of images together of the ten documented models, 0.0023 on 6,000 validation and 0.0035 on 10,000 test images,
@@ -76,6 +76,39 @@ class Power:
         return self.text
 
 
+@dataclass(frozen=True)
+class SpreadAssumptions:
+    """What is assumed of the spread of accuracies and recalls; by default, what was measured.
+
+    `seed_sd` is the sd of an accuracy over seeds as seen on `seed_images` images. Two trainings of one configuration
+    disagree on a share `disagreement` of images, those of two configurations on `disagreement + interaction`.
+    `recall_sds` holds each class's sd of recall over seeds. Raises ValueError for values out of range.
+    """
+
+    seed_sd: float = RAW_SEED_SD
+    seed_images: int = SEED_IMAGES
+    disagreement: float = DISAGREEMENT
+    interaction: float = INTERACTION
+    recall_sds: Sequence[float] = RECALL_SDS
+
+    def __post_init__(self) -> None:
+        check_at_least("seed_images", self.seed_images, 1)
+        for name, value in (("seed_sd", self.seed_sd), ("interaction", self.interaction)):
+            check_not_negative(name, value)
+        for sd in self.recall_sds:
+            check_not_negative("recall_sds", sd)
+        check_fraction("disagreement", self.disagreement)
+
+    @property
+    def net_sd(self) -> float:
+        """The sd of an accuracy over seeds without the luck of images, which is disagreement / 2 / seed_images."""
+        # A spread that images alone account for leaves nothing to the seeds.
+        return math.sqrt(max(0.0, self.seed_sd**2 - self.disagreement / 2 / self.seed_images))
+
+
+MEASURED = SpreadAssumptions()
+
+
 def count_seeds_needed(
     gain: float,
     *,
@@ -85,53 +118,39 @@ def count_seeds_needed(
     power: float = 0.8,
     comparisons: int = 1,
     level: float = 0.95,
-    seed_sd: float = RAW_SEED_SD,
-    seed_images: int = SEED_IMAGES,
-    disagreement: float = DISAGREEMENT,
-    interaction: float = INTERACTION,
-    recall_sds: Sequence[float] = RECALL_SDS,
     champion_seeds: int | None = None,
     most: int = 30,
+    assumptions: SpreadAssumptions = MEASURED,
 ) -> Power:
-    """The fewest seeds with which `compare_over_seeds` finds a true gain in accuracy, with at least this power.
+    """Count the fewest seeds with which `compare_over_seeds` finds a true gain in accuracy with at least this power.
 
-    Found means: the interval of confidence `level`, corrected for `comparisons` (Bonferroni), lies above 0, the
+    A gain is found if the interval of confidence `level`, corrected for `comparisons` (Bonferroni), lies above 0, the
     estimate is at least `min_gain`, and no recall falls by more than `class_drop` (None: recalls do not matter).
-    Gains and drops are fractions of 1. `seed_sd` is the sd of an accuracy over seeds as seen on `seed_images`
-    images; the part that single images account for, disagreement / 2 / seed_images, is taken off its square.
-    With k and c seeds on n images the estimate then has variance
-    (net_sd^2 + disagreement / 2 / n) (1/k + 1/c) + interaction / n, where two trainings of one configuration
-    disagree on a share `disagreement` of images and those of two on `disagreement + interaction`. Its own
-    estimate is scaled chi-squared with the degrees of freedom of `compare_over_seeds` (Satterthwaite 1946), so the test
-    statistic is noncentral t. `recall_sds` holds each class's sd of recall over seeds. Every recall is taken to
-    gain as the accuracy does, with luck that is independent of the others' and of the accuracy's.
-    `champion_seeds` is None where the champion is trained as often as the finalist. Where `most` seeds are not
-    enough, they are what comes back, with the power they reach. Raises ValueError for settings out of range.
+    Gains and drops are fractions of 1. `champion_seeds` is None where the champion is trained as often as the finalist.
+    If `most` seeds are not enough, they are returned with the power they reach. Raises ValueError for settings out of
+    range.
+
+    With k and c seeds on n images, the estimate has variance
+    (net_sd^2 + disagreement / 2 / n) (1/k + 1/c) + interaction / n. The estimate of that variance is scaled
+    chi-squared with the degrees of freedom of `compare_over_seeds` (Satterthwaite 1946), so the test statistic is
+    noncentral t. Every recall is assumed to gain as the accuracy does, with luck that is independent of the others'
+    and of the accuracy's.
     """
-    _check_arguments(gain, images, seed_images, comparisons, champion_seeds, most)
-    for name, value in (("min_gain", min_gain), ("seed_sd", seed_sd), ("interaction", interaction)):
-        check_not_negative(name, value)
-    for name, value in (("class_drop", class_drop or 0.0), *(("recall_sds", sd) for sd in recall_sds)):
-        check_not_negative(name, value)
+    _check_arguments(gain, images, comparisons, champion_seeds, most)
+    check_not_negative("min_gain", min_gain)
+    check_not_negative("class_drop", class_drop or 0.0)
     check_level(level)
-    for name, value in (("power", power), ("disagreement", disagreement)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
-    # A spread that images alone account for leaves nothing to the seeds.
-    net_sd = math.sqrt(max(0.0, seed_sd**2 - disagreement / 2 / seed_images))
-    components = _VarianceComponents(net_sd**2, disagreement / 2 / images, interaction / images, images)
+    check_fraction("power", power)
+    components = _VarianceComponents.derive(assumptions, images)
     error = (1 - level) / comparisons
 
     def compute_power(seeds: int) -> float:
         counts = (seeds, champion_seeds or seeds)
-        gain_power = _compute_gain_power(
-            gain, min_gain, components.compute_variance(counts), components.compute_freedom(counts), error
-        )
-        return (
-            gain_power
-            if class_drop is None
-            else gain_power * _compute_recall_power(gain + class_drop, recall_sds, counts)
-        )
+        variance, freedom = components.compute_variance(counts), components.compute_freedom(counts)
+        gain_power = _compute_gain_power(gain, min_gain, variance, freedom, error)
+        if class_drop is None:
+            return gain_power
+        return gain_power * _compute_recall_power(gain + class_drop, assumptions.recall_sds, counts)
 
     seeds = next((count for count in range(2, most) if compute_power(count) >= power), most)
     return Power(
@@ -144,9 +163,9 @@ def count_seeds_needed(
         images=images,
         comparisons=comparisons,
         level=level,
-        net_sd=net_sd,
-        disagreement=disagreement,
-        interaction=interaction,
+        net_sd=assumptions.net_sd,
+        disagreement=assumptions.disagreement,
+        interaction=assumptions.interaction,
         champion_seeds=champion_seeds,
     )
 
@@ -159,6 +178,12 @@ class _VarianceComponents:
     by_image: float
     by_configuration: float
     images: int
+
+    @classmethod
+    def derive(cls, assumptions: SpreadAssumptions, images: int) -> _VarianceComponents:
+        """Derive the parts of a difference's variance on so many images."""
+        by_image = assumptions.disagreement / 2 / images
+        return cls(assumptions.net_sd**2, by_image, assumptions.interaction / images, images)
 
     def compute_variance(self, counts: tuple[int, int]) -> float:
         """The variance of the difference of means over so many trainings of either configuration."""
@@ -208,14 +233,11 @@ def _format_power(power: float) -> str:
     return f"{math.floor(100 * power)}%"
 
 
-def _check_arguments(
-    gain: float, images: int, seed_images: int, comparisons: int, champion_seeds: int | None, most: int
-) -> None:
+def _check_arguments(gain: float, images: int, comparisons: int, champion_seeds: int | None, most: int) -> None:
     if not 0 < gain < 1:
         raise ValueError(f"gain must lie between 0 and 1, as 0.005 does, but is {gain}")
-    for name, value in (("images", images), ("seed_images", seed_images), ("comparisons", comparisons)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}")
+    check_at_least("images", images, 1)
+    check_at_least("comparisons", comparisons, 1)
     for name, value in (("most", most), ("champion_seeds", most if champion_seeds is None else champion_seeds)):
         if value < 2:
             raise ValueError(f"{name} must be at least 2, since one training says nothing about luck, but is {value}")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from scipy import stats
 
-from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
+from fmnist_sweep.analysis.comparison import Power, SpreadAssumptions, count_seeds_needed
 
 
 def _needed(gain: float = 0.005, **settings: Any) -> Power:
     """For a spread of 0.003 on 6,000 images, 0.002 without their luck."""
-    return count_seeds_needed(gain, **{"images": 10_000, "seed_sd": 0.003, "seed_images": 6000, **settings})
+    spread = {field.name: settings.pop(field.name) for field in fields(SpreadAssumptions) if field.name in settings}
+    assumptions = SpreadAssumptions(**{"seed_sd": 0.003, "seed_images": 6000, **spread})
+    return count_seeds_needed(gain, **{"images": 10_000, "assumptions": assumptions, **settings})
 
 
 def _noncentral(gain: float, seeds: int, champion_seeds: int, error: float) -> float:
