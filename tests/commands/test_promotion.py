@@ -11,13 +11,6 @@ import json
 import os
 import re
 import shlex
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +31,22 @@ from tests.support.promotions import (
     TWO,
     State,
     Step,
+    another_model_file,
     artifact,
     best_trial,
     epochs,
     idx_files,
+    interrupt,
     look,
     model_file,
-    model_id,
+    model_with_code,
     nothing_changed,
     opened,
     step,
     swept,
     worst_trial,
 )
+from tests.support.served_models import serve_champion
 
 
 @pytest.fixture(scope="module")
@@ -88,42 +84,7 @@ def promoted(folder: Path, other_data: Step, verb: Command) -> Step:
 @pytest.fixture(scope="module")
 def interrupted(folder: Path, promoted: Step) -> Step:
     """Another trial's promotion, with Ctrl-C in its second training."""
-    before = look(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep.cli.main", "promote", "--run", worst_trial(before).info.run_id, *TWO],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    lines = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line.strip().startswith("trial 2"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest, error = process.communicate(timeout=LIMIT_SECONDS)
-    finally:
-        process.kill()
-    return Step(process.returncode, "".join(lines) + rest, error, before, look(folder))
-
-
-@contextmanager
-def _instead(folder: Path, run: Any, content: bytes, told: str | None = None) -> Iterator[None]:
-    """Another model file for a run, put right again afterwards. told: what is faked to be its checksum."""
-    client, file, model = opened(folder).client, model_file(folder, run), model_id(run)
-    kept, checksum = file.read_bytes(), client.get_logged_model(model).tags[SHA256_TAG]
-    try:
-        file.write_bytes(content)
-        client.set_logged_model_tags(model, {SHA256_TAG: told or checksum})
-        yield
-    finally:
-        file.write_bytes(kept)
-        client.set_logged_model_tags(model, {SHA256_TAG: checksum})
+    return interrupt(folder, "promote", "--run", worst_trial(promoted.after).info.run_id, *TWO)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +92,7 @@ def tampered(folder: Path, interrupted: Step, verb: Command) -> Step:
     """The same command, when the first training's model file was replaced by the champion's."""
     first = next(run for run in _rivals(interrupted.after) if run.info.status == "FINISHED")
     champion = interrupted.after.runs[interrupted.after.versions["1"].run_id]
-    with _instead(folder, first, model_file(folder, champion).read_bytes()):
+    with another_model_file(folder, first, model_file(folder, champion).read_bytes()):
         return step(folder, verb, "promote", "--run", _rival(interrupted), *TWO)
 
 
@@ -140,17 +101,9 @@ def with_code(
     folder: Path, tampered: Step, verb: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Step, Path]:
     """The same command, when that file carries code and the checksum was faked to fit; and what the code would make."""
-    import keras
-
-    place = tmp_path_factory.mktemp("evil")
-    code = str(place / "ran")
-    touch = keras.layers.Lambda(lambda x: (__import__("pathlib").Path(code).touch(), x)[1], output_shape=(28, 28, 1))
-    evil = keras.Sequential([keras.Input((28, 28, 1)), touch, keras.layers.Flatten(), keras.layers.Dense(10)])
-    evil.save(place / "evil.keras")
-    Path(code).unlink(missing_ok=True)
-    content = (place / "evil.keras").read_bytes()
-    with _instead(folder, _rivals(tampered.after)[0], content, hashlib.sha256(content).hexdigest()):
-        return step(folder, verb, "promote", "--run", _rival(tampered), *TWO), Path(code)
+    content, ran = model_with_code(tmp_path_factory.mktemp("evil"))
+    with another_model_file(folder, _rivals(tampered.after)[0], content, hashlib.sha256(content).hexdigest()):
+        return step(folder, verb, "promote", "--run", _rival(tampered), *TWO), ran
 
 
 @pytest.fixture(scope="module")
@@ -350,57 +303,13 @@ def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, verb:
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    bin_folder = str(Path(sys.executable).parent)
-    # What MLflow was told in this process is in its environment, too.
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    environment = {
-        **inherited,
-        "MLFLOW_TRACKING_URI": build_default_uri(folder),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
-    }
-    log = folder / "serve.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL_NAME}@{CHAMPION}"),
-                *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            ],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_it_answers(f"http://127.0.0.1:{port}/ping", process, log)
-        pixels = _pixels(3)
-        answer = requests.post(
-            f"http://127.0.0.1:{port}/invocations", json={"inputs": pixels.tolist()}, timeout=LIMIT_SECONDS
-        )
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+    pixels = _pixels(3)
+    with serve_champion(folder) as address:
+        answer = requests.post(f"{address}/invocations", json={"inputs": pixels.tolist()}, timeout=LIMIT_SECONDS)
     assert answer.status_code == 200, answer.text
     given = np.array(answer.json()["predictions"])
     assert given.shape == (3, len(LABELS))
     np.testing.assert_allclose(given, _registered(folder, pixels), atol=1e-5)
-
-
-def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if requests.get(address, timeout=5).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.5)
-    raise TimeoutError(log.read_text())
 
 
 @needs_fashion_mnist

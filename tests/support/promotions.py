@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,9 @@ import numpy as np
 
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking.models import KERAS_FILE
+from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
-from tests.conftest import Command
+from tests.conftest import LIMIT_SECONDS, Command
 
 HERE = ("executor=in_process",)
 SMALL = (
@@ -146,3 +152,55 @@ def idx_files(folder: Path, train: int, test: int) -> Path:
 def epochs(out: str) -> list[str]:
     """The epochs that a command trained."""
     return re.findall(r"epoch \d+/\d+", out)
+
+
+@contextmanager
+def another_model_file(folder: Path, run: Any, content: bytes, told: str | None = None) -> Iterator[None]:
+    """Another model file for a run, put right again afterwards. told: what is faked to be its checksum."""
+    client, file, model = opened(folder).client, model_file(folder, run), model_id(run)
+    kept, checksum = file.read_bytes(), client.get_logged_model(model).tags[SHA256_TAG]
+    try:
+        file.write_bytes(content)
+        client.set_logged_model_tags(model, {SHA256_TAG: told or checksum})
+        yield
+    finally:
+        file.write_bytes(kept)
+        client.set_logged_model_tags(model, {SHA256_TAG: checksum})
+
+
+def interrupt(folder: Path, *arguments: str) -> Step:
+    """Type a command in a folder, with Ctrl-C in its second training."""
+    before = look(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmnist_sweep.cli.main", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip().startswith("trial 2"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest, error = process.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        process.kill()
+    return Step(process.returncode, "".join(lines) + rest, error, before, look(folder))
+
+
+def model_with_code(folder: Path) -> tuple[bytes, Path]:
+    """A model file whose code makes another file when it runs, and the path of that one."""
+    import keras
+
+    code = str(folder / "ran")
+    touch = keras.layers.Lambda(lambda x: (__import__("pathlib").Path(code).touch(), x)[1], output_shape=(28, 28, 1))
+    evil = keras.Sequential([keras.Input((28, 28, 1)), touch, keras.layers.Flatten(), keras.layers.Dense(10)])
+    evil.save(folder / "evil.keras")
+    Path(code).unlink(missing_ok=True)
+    return (folder / "evil.keras").read_bytes(), Path(code)
