@@ -1,11 +1,11 @@
-"""Picture files of any size -> pixels as Fashion-MNIST has them, and in words what was done to them.
+"""Picture files of any size -> images like those of Fashion-MNIST, with a description of what was done to each.
 
-The steps are those that made Fashion-MNIST of a shop's photographs: trim the edges that have the colour of the
-corners, resize the longest edge to 28, sharpen, extend the shortest edge to 28, negate, turn to grey (Xiao, Rasul,
-Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step is left out where a picture needs none. Three
-differ: areas are averaged where rows and columns were skipped, which lets fine patterns turn into coarse ones; a
-picture is negated only where its background is the brighter part; and contrast is stretched, of which the paper says
-nothing, but the brightest pixel of each of the 60,000 training images is 254 or 255.
+The steps are those that made Fashion-MNIST from a shop's photographs: trim the edges that have the colour of the
+corners, resize the longest edge to 28, sharpen, extend the shortest edge to 28, negate, convert to grey (Xiao, Rasul,
+Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step that a picture does not need is left out. Three
+steps differ. Areas are averaged, where the authors skipped rows and columns, which turns fine patterns into coarse
+ones. A picture is negated only if its background is the brighter part. Contrast is stretched: the paper does not
+mention this, but the brightest pixel of each of the 60,000 training images is 254 or 255.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 THUMBNAIL = 168  # pixels of a thumbnail's longest edge
-# Few and common: each further decoder is one more to trust with a stranger's file.
+# Only a few common ones: each decoder must be trusted with files from strangers.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow's decoders raise
-_COLOUR_TOLERANCE = 0.05 * 255  # two colours no farther apart are the same, in each of red, green and blue
-_STRAY_SHARE = 1 / 200  # a row or column is background also with so few other pixels: dust and noise
-_COARSE_PIXELS = 1000  # the background is looked for in a picture averaged to about so many pixels
-# With so much, enlarged Fashion-MNIST images come back about as sharp (by mean Laplacian) as they were.
+_COLOUR_TOLERANCE = 0.05 * 255  # colours that differ by no more in red, green and blue count as the same
+_STRAY_SHARE = 1 / 200  # a row or column with no more other pixels (dust, noise) is still background
+_COARSE_PIXELS = 1000  # the background is sought in a copy averaged down to about so many pixels a side
+# With this value, Fashion-MNIST images that are enlarged and read back are about as sharp (mean Laplacian) as before.
 _SHARPEN_PERCENT = 50
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture as a model of Fashion-MNIST takes it.
+    """A picture in the form that a model of Fashion-MNIST takes.
 
     name: the file's path as given; pixels: (28, 28, 1) uint8, bright garment on black; thumbnail: (h, w, 3) uint8, the
-    picture itself, at most 168 pixels wide and high; assumptions: what was done to it, in order.
+    picture itself, at most 168 pixels wide and high; assumptions: the steps that were applied to it, in order.
     """
 
     name: str
@@ -52,20 +52,21 @@ class Photograph:
 
 
 class _Background(NamedTuple):
-    """A picture's background, as its corners tell, and what stands before it."""
+    """A picture's background, judged by its corners, and the box of the garment in front of it."""
 
     level: float  # grey value of the background
-    bright: bool  # it is brighter than the garment
-    even: bool  # all four corners have one colour
-    coloured: bool  # the picture, anywhere
+    bright: bool  # whether it is brighter than the garment
+    even: bool  # whether all four corners have the same colour
+    coloured: bool  # whether any pixel of the picture is coloured
     garment: tuple[int, int, int, int] | None  # left, top, right, bottom of what is not background
 
 
 def read_photograph(path: Path) -> Photograph:
-    """A picture file as 28x28 pixels like those of Fashion-MNIST; such a picture itself comes back bit for bit.
+    """Read a picture file as 28x28 pixels like those of Fashion-MNIST.
 
-    Formats: PNG, JPEG, BMP, GIF, WEBP. DataError: a file that is missing, a folder, empty, something else, damaged,
-    over Pillow's limit of pixels, or of one colour.
+    A picture that is already in that form is returned unchanged, bit for bit. Formats: PNG, JPEG, BMP, GIF, WEBP.
+    Raises DataError if the file is missing, a folder, empty, of another format, damaged, over Pillow's limit of pixels,
+    or of one colour.
     """
     name = "".join(character if character.isprintable() else "?" for character in str(path))
     image, assumptions = _open_picture(path, name)
@@ -73,7 +74,7 @@ def read_photograph(path: Path) -> Photograph:
     if background.garment is None:
         raise _make_empty_error(name, "nothing differs from its corners by more than 5 %")
     if background.coloured:
-        assumptions.append("colour turned to grey (ITU-R 601 luma)")
+        assumptions.append("colour converted to grey (ITU-R 601 luma)")
     if background.bright:
         assumptions.append(f"bright background (median of its corners {background.level:.0f} of 255): inverted")
     if image.size == (IMAGE_SIDE, IMAGE_SIDE):
@@ -81,7 +82,7 @@ def read_photograph(path: Path) -> Photograph:
     else:
         pixels = _fit_garment(grey, background, assumptions)
     if not np.ptp(np.asarray(grey)) or not pixels.any():
-        raise _make_empty_error(name, "what is not background is no brighter and no darker than it")
+        raise _make_empty_error(name, "the garment is no brighter and no darker than the background")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return Photograph(name, pixels[:, :, None], np.array(image), assumptions)
 
@@ -91,12 +92,12 @@ def _make_empty_error(name: str, reason: str) -> DataError:
 
 
 def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
-    """The picture in a file as an upright RGB image without transparency, and in words what was done to get there."""
+    """Open a picture as an upright RGB image without transparency, and describe the steps that were needed."""
     from PIL import Image, UnidentifiedImageError
 
     _refuse_unreadable(path, name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on what is odd in EXIF data
+        warnings.simplefilter("ignore", UserWarning)  # about oddities in EXIF data
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=FORMATS) as image:
@@ -112,7 +113,7 @@ def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
             ) from None
         except _DECODER_ERRORS as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{name}: the picture is damaged or incomplete ({reason}): save it anew.") from None
+            raise DataError(f"{name}: the picture is damaged or incomplete ({reason}): save it again.") from None
 
 
 def _refuse_unreadable(path: Path, name: str) -> None:
@@ -124,9 +125,11 @@ def _refuse_unreadable(path: Path, name: str) -> None:
     except FileNotFoundError:
         raise DataError(f"{name}: expected a picture, found no such file: correct the name.") from None
     except OSError as error:
-        raise DataError(f"{name}: the picture cannot be read ({error.strerror}): mend that, or name another.") from None
+        raise DataError(
+            f"{name}: the picture cannot be read ({error.strerror}): fix that, or name another file."
+        ) from None
     if not first:
-        raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it anew.")
+        raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it again.")
 
 
 def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
@@ -134,14 +137,14 @@ def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
     assumptions = []
     if getattr(image, "is_animated", False):
-        assumptions.append("only the first of its frames taken")
+        assumptions.append("only its first frame used")
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        assumptions.append("turned as its EXIF orientation says")
-    ImageOps.exif_transpose(image, in_place=True)  # a copy might be large
+        assumptions.append("rotated as its EXIF orientation says")
+    ImageOps.exif_transpose(image, in_place=True)  # in place, because a copy might be large
     if image.mode.startswith("I"):
         assumptions.append("16-bit grey scaled to 8 bits")
-        # The upper byte: exact for 8-bit values that were multiplied by 256 as well as by 257.
+        # The upper byte is exact for 8-bit values that were multiplied by 256 or by 257.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     if image.has_transparency_data:
         image = _fill_transparency(image.convert("RGBA"), assumptions)
@@ -149,7 +152,7 @@ def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _fill_transparency(image: Image.Image, assumptions: list[str]) -> Image.Image:
-    """The picture on the background, black or white, that its visible part stands out from."""
+    """Put the picture on black or white, whichever its visible part stands out from."""
     from PIL import Image
 
     alpha = np.asarray(image.getchannel("A"))
@@ -157,14 +160,14 @@ def _fill_transparency(image: Image.Image, assumptions: list[str]) -> Image.Imag
         return image
     visible = np.asarray(image.convert("L"))[alpha > 127]
     colour = "black" if len(visible) and np.median(visible) > 127 else "white"
-    assumptions.append(f"transparent parts taken as {colour} background")
+    assumptions.append(f"transparent parts filled with {colour}")
     background = Image.new("RGBA", image.size, colour)
     background.alpha_composite(image)
     return background
 
 
 def _find_background(image: Image.Image) -> _Background:
-    """The background, as the corners show it; each is as large as a pixel of 28x28 is in the picture."""
+    """Judge the background by the corners, each as large in the picture as one of 28x28 pixels."""
     factor = max(1, max(image.size) // _COARSE_PIXELS)
     coarse = image.reduce(factor)
     colours, luma = np.asarray(coarse).astype(np.int16), np.asarray(coarse.convert("L"))
@@ -188,7 +191,7 @@ def _slice_ends(side: int) -> tuple[slice, slice]:
 
 
 def _find_bounds(foreground: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The box, in the picture's own pixels, outside which all is background; None where there is no garment."""
+    """Find the garment's box, in the picture's own pixels; None if all of it is background."""
     columns = np.flatnonzero(foreground.mean(axis=0) > _STRAY_SHARE)
     rows = np.flatnonzero(foreground.mean(axis=1) > _STRAY_SHARE)
     if not len(columns) or not len(rows):
@@ -198,11 +201,11 @@ def _find_bounds(foreground: NDArray[np.bool_], factor: int, size: tuple[int, in
 
 
 def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
-    """The garment on 28x28 pixels of black, (28, 28); appends to `assumptions` what was done."""
+    """Fit the garment into a black image, (28, 28), and append the steps to `assumptions`."""
     from PIL import Image, ImageFilter
 
     if not background.even:
-        assumptions.append("its corners differ in colour, so that the background is a guess")
+        assumptions.append("its corners differ in colour, so the background is a guess")
     if background.garment != (0, 0, *grey.size):
         grey = grey.crop(background.garment)
         assumptions.append("cropped to the garment")
@@ -226,7 +229,7 @@ def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[s
 
 
 def _stretch_contrast(grey: NDArray[np.uint8], background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
-    """The background's level becomes 0, and the grey value farthest from it on the garment's side 255."""
+    """Map the background's level to 0, and the grey value farthest from it on the garment's side to 255."""
     extreme = int(grey.min() if background.bright else grey.max())
     contrast = abs(extreme - background.level)
     if contrast < 254:
@@ -238,7 +241,7 @@ def _stretch_contrast(grey: NDArray[np.uint8], background: _Background, assumpti
 
 
 def _centre_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # An odd pixel is left over on the left and at the top: so it is in Fashion-MNIST.
+    # If the margin is odd, its extra pixel is on the left and at the top, as in Fashion-MNIST.
     canvas = np.zeros((IMAGE_SIDE, IMAGE_SIDE), np.uint8)
     height, width = pixels.shape
     top, left = (IMAGE_SIDE - height + 1) // 2, (IMAGE_SIDE - width + 1) // 2

@@ -26,7 +26,7 @@ class Shoe(NamedTuple):
 
 
 def _draw_shoe(grid: Grid, dice: Dice, sole: Values, rise: tuple[Values, Values, Values]) -> Shoe:
-    """`rise`: how far above the sole the instep, the collar and the heel are."""
+    """Draw a closed shoe. rise: heights of the instep, the collar and the heel above the sole, in pixels."""
     instep, collar, heel = rise
     toe, back = dice.draw_uniform(2.2, 4), dice.draw_uniform(11.5, 13.6)
     knots: list[float | Values] = [-13.5, -11.0, -5.0, dice.draw_uniform(-2.5, 1), dice.draw_uniform(3, 6), back]
@@ -37,7 +37,7 @@ def _draw_shoe(grid: Grid, dice: Dice, sole: Values, rise: tuple[Values, Values,
 
 
 def draw_sneaker(grid: Grid, dice: Dice) -> Garment:
-    """A low shoe with a rim of another tone, laces and a stripe at the side; some reach over the ankle."""
+    """Draw sneakers: low shoes with a rim of another tone, laces and a side stripe; some reach above the ankle."""
     instep = dice.draw_uniform(5, 8.5)
     collar = instep + dice.choose(0.06, dice.draw_uniform(3, 8), dice.draw_uniform(-1.6, 1.4))
     sole = dice.draw_uniform(3.5, 6.5) + (collar - 5) * 0.4
@@ -59,7 +59,7 @@ def draw_sneaker(grid: Grid, dice: Dice) -> Garment:
 
 
 def draw_ankle_boot(grid: Grid, dice: Dice) -> Garment:
-    """A shoe whose shaft reaches up; some have a heel."""
+    """Draw ankle boots: shoes with a tall shaft; some have a heel."""
     shaft = dice.choose(0.12, dice.draw_uniform(9, 15), dice.draw_uniform(16, 25))
     sole = dice.draw_uniform(6, 8) + (shaft - 9) * 0.3
     cover, _ = _draw_shoe(grid, dice, sole, (dice.draw_uniform(5, 10), shaft - dice.draw_uniform(0, 2), shaft))
@@ -78,7 +78,7 @@ def draw_ankle_boot(grid: Grid, dice: Dice) -> Garment:
 
 
 def draw_sandal(grid: Grid, dice: Dice) -> Garment:
-    """A thin sole, flat or raised at the heel, and straps with gaps between them."""
+    """Draw sandals: a thin sole, flat or raised at the heel, and straps with gaps between them."""
     sole, lift = dice.draw_uniform(4.5, 8.5), dice.choose(0.5, dice.draw_uniform(0, 2), dice.draw_uniform(2.5, 8))
     thick = dice.draw_uniform(0.7, 1.7)
     bed = draw_profile(

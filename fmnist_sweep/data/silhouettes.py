@@ -1,8 +1,8 @@
-"""The ten garments of the drawn stand-in, as coverage and shade of a batch of 28 x 28 images.
+"""The ten garments of the drawn stand-in, each drawn for a batch of 28 x 28 images at once.
 
-The four upper-body labels share one pattern, `_upper_body`, and differ only in how probable each sleeve,
-neck, collar, opening and texture is. These overlap, so that no classifier gets all of them right, as with
-Fashion-MNIST.
+The four upper-body labels share one pattern, `_draw_upper_body`, and differ only in how probable each sleeve, neck,
+collar, opening and texture is. These probabilities overlap, so no classifier gets every image right; the same holds
+for Fashion-MNIST. The footwear is in `shoes`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class UpperBodyStyle:
-    """How probable each feature of an upper-body label is; lengths in pixels."""
+    """The features of an upper-body label: probabilities (0..1) and ranges of lengths, in pixels."""
 
     long_sleeves: float
     short: Range
@@ -101,7 +101,7 @@ def _draw_upper_body(grid: Grid, dice: Dice, style: UpperBodyStyle) -> Garment:
 
 
 def _draw_sleeves(grid: Grid, dice: Dice, style: UpperBodyStyle, top: Values, shoulder: Values) -> Map:
-    """Both sleeves at once, as x is the distance from the middle."""
+    """Draw both sleeves at once: x is the distance from the middle of the garment."""
     long = dice.draw_indicator(style.long_sleeves)
     length = select_values(long, dice.draw_uniform(*style.long), dice.draw_uniform(*style.short))
     # Long sleeves hang; short ones may stand off.
@@ -114,7 +114,7 @@ def _draw_sleeves(grid: Grid, dice: Dice, style: UpperBodyStyle, top: Values, sh
 
 
 def _shade_front(grid: Grid, dice: Dice, style: UpperBodyStyle, top: Values, bottom: Values) -> Map:
-    """An opening from the neck down, and buttons beside it."""
+    """Shade an opening from the neck down, and the buttons beside it."""
     lower = dice.choose(0.75, bottom, dice.draw_uniform(-4, 4))
     area = cover_inside(grid.y - top) * cover_inside(lower - grid.y)
     x = grid.x - dice.draw_bell(0, 1.1)
@@ -132,7 +132,7 @@ def _shade_front(grid: Grid, dice: Dice, style: UpperBodyStyle, top: Values, bot
 
 
 def _shade_collar(x: Map, y: Map, dice: Dice, style: UpperBodyStyle, top: Values, neck: Values, width: Values) -> Map:
-    """Two flaps beside the neck, lighter or darker than the garment."""
+    """Shade two flaps beside the neck, lighter or darker than the garment."""
     drop = y - top - neck * (1 - x / width)
     flap = (
         draw_line(drop - 1.2, dice.draw_uniform(1, 1.9))
@@ -144,7 +144,7 @@ def _shade_collar(x: Map, y: Map, dice: Dice, style: UpperBodyStyle, top: Values
 
 
 def _shade_texture(grid: Grid, dice: Dice, style: UpperBodyStyle) -> Map:
-    """Stripes, checks or a print on the chest."""
+    """Shade stripes, checks or a print on the chest."""
     has_stripes, has_checks = dice.draw_indicator(style.stripes), dice.draw_indicator(style.checks)
     depth = dice.draw_uniform(0.15, 0.6)
     rows = draw_wave(grid.y, dice.draw_uniform(2.2, 7), dice.draw_uniform(0, 1)) * np.maximum(has_stripes, has_checks)
@@ -157,27 +157,27 @@ def _shade_texture(grid: Grid, dice: Dice, style: UpperBodyStyle) -> Map:
 
 
 def draw_t_shirt(grid: Grid, dice: Dice) -> Garment:
-    """Mostly short sleeves, often a print."""
+    """Draw T-shirts: mostly short sleeves, often a print."""
     return _draw_upper_body(grid, dice, T_SHIRT)
 
 
 def draw_pullover(grid: Grid, dice: Dice) -> Garment:
-    """Long sleeves, closed, a ribbed hem."""
+    """Draw pullovers: long sleeves, no opening, often a ribbed hem."""
     return _draw_upper_body(grid, dice, PULLOVER)
 
 
 def draw_coat(grid: Grid, dice: Dice) -> Garment:
-    """Long sleeves, a front opening, longer than the rest."""
+    """Draw coats: long sleeves and a front opening, longer than the other garments."""
     return _draw_upper_body(grid, dice, COAT)
 
 
 def draw_shirt(grid: Grid, dice: Dice) -> Garment:
-    """Something of all the others: any sleeve, often a collar and buttons."""
+    """Draw shirts, which share features with the other three: any sleeve, often a collar and buttons."""
     return _draw_upper_body(grid, dice, SHIRT)
 
 
 def draw_dress(grid: Grid, dice: Dice) -> Garment:
-    """Narrow to the waist, wider below, to the edge of the image; some have sleeves."""
+    """Draw dresses: narrow down to the waist, wider below it, almost as long as the image; some have sleeves."""
     x, y = np.abs(grid.x), grid.y
     top, bottom = dice.draw_bell(-13.2, 0.4), dice.draw_uniform(11, 14)
     wide = dice.draw_indicator(0.2) * dice.draw_uniform(1, 2.4)
@@ -200,7 +200,7 @@ def draw_dress(grid: Grid, dice: Dice) -> Garment:
 
 
 def draw_trouser(grid: Grid, dice: Dice) -> Garment:
-    """A waist and two legs."""
+    """Draw trousers: a waist and two legs, some of them short."""
     x, y = np.abs(grid.x), grid.y
     top, bottom, crotch = dice.draw_bell(-13, 0.4), dice.draw_uniform(11.5, 14), dice.draw_uniform(-8, -3.5)
     hip = dice.draw_uniform(3.4, 5.4)
@@ -209,7 +209,7 @@ def draw_trouser(grid: Grid, dice: Dice) -> Garment:
     )
     leg_gap = dice.choose(0.12, dice.draw_uniform(-0.6, 0), dice.draw_uniform(0.3, 2.4))
     inner = draw_profile(y, [crotch, crotch + 3, bottom], [dice.draw_uniform(-1, 0), leg_gap * 0.4, leg_gap])
-    # Short trousers exist too.
+    # Some trousers are short.
     bottom = dice.choose(0.1, dice.draw_uniform(-1, 6), bottom)
     cover = cover_inside(outer - x) * cover_inside(x - inner) * cover_inside(y - top) * cover_inside(bottom - y)
     seam = draw_line(x, 0.4) * cover_inside(crotch + 1 - y) * dice.draw_uniform(0, 0.6)
@@ -218,7 +218,7 @@ def draw_trouser(grid: Grid, dice: Dice) -> Garment:
 
 
 def draw_bag(grid: Grid, dice: Dice) -> Garment:
-    """A box with rounded corners, most with a handle."""
+    """Draw bags: boxes with rounded corners, most with a handle."""
     x, y = np.abs(grid.x), grid.y
     has_handle = dice.draw_indicator(0.75)
     top = select_values(has_handle, dice.draw_uniform(-6.5, 1), dice.draw_uniform(-9, -3))

@@ -1,4 +1,4 @@
-"""Tunables in a config <-> KerasTuner's HyperParameters; named by their dotted keys."""
+"""Tunables of a config <-> KerasTuner's HyperParameters, named by their dotted keys."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _METHODS = {"choice": "Choice", "int": "Int", "float": "Float", "boolean": "Bool
 
 
 def build_hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
-    """The space of a study's settings; a tunable's arguments are those of the KerasTuner method.
+    """Build the search space of a study's settings; a tunable's arguments are those of the KerasTuner method.
 
-    A float with a step becomes an ordered choice of its values: KerasTuner 1.4.8 counts them with `//`, so that
-    0.0 to 0.5 by 0.1 would never reach 0.5.
+    A float with a step becomes an ordered choice of its values: KerasTuner 1.4.8 counts them with `//`, so
+    0.0 to 0.5 in steps of 0.1 would never reach 0.5.
     """
     import keras_tuner
 
@@ -47,7 +47,7 @@ def _list_steps(spec: Mapping[str, Any]) -> list[float]:
 
 
 def resolve_tunables(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every tunable replaced by its proposed value; KeyError when a value is missing."""
+    """Replace every tunable of the settings by its proposed value. Raises KeyError if a value is missing."""
     resolved = copy.deepcopy(dict(settings))
     for name, spec in tunable.find_tunables(settings):
         *parents, key = name.split(".")
@@ -65,18 +65,18 @@ def _convert_value(value: Any, spec: Mapping[str, Any]) -> Any:
 
 
 def _round_float(value: float) -> float:
-    # 3 * 0.1 is 0.30000000000000004: nobody wants to read, filter by or type that.
+    # Nobody wants to read, filter by or type 0.30000000000000004, which is 3 * 0.1.
     return float(f"{value:.10g}")
 
 
 def count_combinations(settings: Mapping[str, Any]) -> float:
-    """How many different trials the space holds; math.inf with a continuous tunable, 1 without any tunable."""
+    """Count the different trials of the space: math.inf with a continuous tunable, 1 without any tunable."""
     return math.prod((_count_values(spec) for _, spec in tunable.find_tunables(settings)), start=1.0)
 
 
 def count_grid_trials(settings: Mapping[str, Any]) -> int:
-    """How many trials a grid search runs: KerasTuner takes ten points of a continuous tunable."""
-    # Its default comes on top where it is none of these ten.
+    """Count the trials of a grid search: KerasTuner tries ten points of a continuous tunable."""
+    # A default that is none of these ten is tried as well.
     return math.prod(len({*parameter.values, parameter.default}) for parameter in build_hyperparameters(settings).space)
 
 

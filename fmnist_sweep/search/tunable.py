@@ -1,4 +1,4 @@
-"""Tunables: the mapping that stands where a config leaves a value to the search.
+"""Tunables: mappings in a config that stand for values the search chooses.
 
     filters: {tune: choice, values: [32, 64, 96]}
 
@@ -35,7 +35,7 @@ class Choice(_Tunable):
         if len(kinds) > 1:
             raise ValueError(f"the values of a choice must be of one type, not {' and '.join(sorted(kinds))}")
         if len(set(self.values)) < len(self.values):
-            raise ValueError("a choice names each value once")
+            raise ValueError("a choice must list each value once")
         if self.default is not None and self.default not in self.values:
             raise ValueError("the default must be one of the values")
         return self
@@ -102,12 +102,12 @@ TUNABLE_KINDS: dict[str, type[Choice] | type[Int] | type[Float] | type[Boolean]]
 
 
 def is_tunable(value: object) -> bool:
-    """Whether a config value is left to the search."""
+    """Whether a config value is a tunable, which the search chooses."""
     return isinstance(value, Mapping) and TUNE_KEY in value
 
 
 def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
-    """The tunable a mapping describes; pydantic.ValidationError or ValueError when it describes none."""
+    """Parse a mapping as a tunable. Raises pydantic.ValidationError or ValueError if it describes none."""
     kind = TUNABLE_KINDS.get(str(value[TUNE_KEY]))
     if kind is None:
         raise ValueError(f"tune: {value[TUNE_KEY]} is unknown; allowed: {', '.join(TUNABLE_KINDS)}")
@@ -117,7 +117,7 @@ def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
 def _validate_value(value: object, validate_fixed: Callable[[Any], Any]) -> Any:
     if not (isinstance(value, Mapping) and is_tunable(value)):
         return validate_fixed(value)
-    for extreme in parse_tunable(value).list_extremes():  # what the search may draw must be allowed as well
+    for extreme in parse_tunable(value).list_extremes():  # whatever the search may draw must be valid, too
         try:
             validate_fixed(extreme)
         except ValidationError as error:
@@ -138,16 +138,16 @@ def _list_facts(value: object, message: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _TunableValidator(WrapValidator):
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(core), "tunable": True}  # so that a message can say that a tunable is allowed here
+        return {**handler(core), "tunable": True}  # lets a message say that a tunable is allowed here
 
 
-# `Annotated[int, Field(ge=1), TUNABLE]`: an integer from 1, or a tunable that draws only such. The static type is that
-# of the resolved value, because everything after `space.resolve` sees only those.
+# `Annotated[int, Field(ge=1), TUNABLE]`: an integer from 1 up, or a tunable that draws only such integers. The
+# static type is that of the resolved value, because code after `space.resolve_tunables` sees only resolved values.
 TUNABLE = _TunableValidator(_validate_value)
 
 
 def find_tunables(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each tunable below a config, with its dotted key, in the order of the config."""
+    """Find the tunables of a config: each with its dotted key, in the order of the config."""
     for key, value in config.items():
         path = f"{prefix}{key}"
         if is_tunable(value):

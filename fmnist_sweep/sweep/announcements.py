@@ -1,4 +1,4 @@
-"""What a command says before and after its sweep: the plan, the costs, the results, and what to type next."""
+"""The announcements before and after a sweep: the plan, the costs, the results, and what to type next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fmnist_sweep.tracking.store import build_default_uri, is_server, resolve_st
 
 
 def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
-    """Say what each study is, on which images, and how far it has come."""
+    """Announce each study, the images that it uses, and how far it has come."""
     for banner in dict.fromkeys(planned.banner for planned in plan if planned.splits.origin.fallback_reason):
         view.say(banner or "", "bold yellow")
     for splits in list_splits(plan):
@@ -33,7 +33,7 @@ def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
             f"{len(splits.validation.labels)} validation images"
         )
         if not splits.origin.is_drawn and not splits.origin.canonical:
-            view.say("  by checksum these are not the canonical Fashion-MNIST images", "yellow")
+            view.say("  their checksum is not that of the canonical Fashion-MNIST images", "yellow")
     for planned in plan:
         _announce_study(planned, view)
 
@@ -60,26 +60,26 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
 
 
 def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view: View) -> None:
-    """Say what is left to do will cost; StoreError when the disk cannot hold it."""
+    """Announce what the remaining trials will cost. Raises StoreError if the disk cannot hold their results."""
     view.say(f"expected: {describe_forecast(expected)} in {state_folder}")
-    # What goes to a server fills the server's disk.
+    # A server stores the results on its own disk.
     has_server = is_server(resolve_store_uri(uri))
     refuse_full_disk(state_folder, replace(expected, megabytes=0.0) if has_server else expected)
 
 
 def show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
-    """Show the results of a sweep that was finished before; neither TensorFlow nor the tracking store is touched."""
+    """Show the results of a sweep that finished earlier, without TensorFlow and without the tracking store."""
     results = {planned.folder.name: list_trial_records(planned.record) for planned in plan if planned.record}
     for planned in plan:
         view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].kinds is SEARCH:
-        view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends it,")
-        view.say("fresh=true begins anew beside it.")
+        view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends a study;")
+        view.say("fresh=true starts a new one beside it.")
     return find_exit_code(results)
 
 
 def announce_results(session: Session) -> None:
-    """Say how many trials a sweep trained, where they are recorded, and what can be typed next."""
+    """Announce how many trials a sweep trained, where they are recorded, and which commands can follow."""
     sweep, view = session.sweep, session.sweep.view
     records = [record for study_records in session.results.values() for record in study_records]
     failed_count = sum(record.state == "failed" for record in records)
@@ -104,7 +104,7 @@ def _suggest_commands(session: Session, records: Sequence[LeaderboardEntry]) -> 
         view.say(f"report: {report_path}")
     view.say(f"browse: {uri if uri.startswith('http') else f'fmnist-sweep ui{_format_flags(store_options)}'}")
     if all(planned.splits.origin.is_drawn for planned in session.plan):
-        view.say("drawn images: nothing of this sweep can be promoted.")
+        view.say("drawn images: no trial of this sweep can be promoted.")
     elif find_best_record(records):
         view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options | data_options)}")
 

@@ -1,4 +1,4 @@
-"""What a worker is told and what it answers: plain values that travel between processes and machines."""
+"""The messages to and from a worker: plain values that travel between processes and machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fmnist_sweep.data.data_config import DataConfig
 
 @dataclass(frozen=True)
 class Epoch:
-    """The figures of one epoch (from 1) and when it ended, in ms since 1970: the same again is not logged twice."""
+    """The metrics of one epoch (from 1) and its end, in ms since 1970, so that the store logs it only once."""
 
     number: int
     metrics: Mapping[str, float]
@@ -23,11 +23,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What a worker is told: plain data, so that it can travel to another process or machine.
+    """The task of a worker: one attempt of a trial.
 
-    config: resolved model, optimizer, regularization, train and seed. objective: what the best epoch is chosen by.
+    config: resolved model, optimizer, regularization, train and seed. objective: the metric that picks the best epoch.
     resume: the checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after
-    every epoch, None for none. keep_final: the last epoch has one in any case.
+    every epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case.
     """
 
     study_id: str
@@ -43,7 +43,7 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class TrialStart:
-    """A trial that waited for a worker has one now; worker: which, in words."""
+    """A trial that waited for a worker has one now. worker: a description of it."""
 
     trial_id: str
     worker: str
@@ -51,9 +51,9 @@ class TrialStart:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """The figures of one finished epoch (from 1), and where one was due the checkpoint to continue from.
+    """The metrics of one finished epoch (from 1), and its checkpoint if one was due.
 
-    last: no epoch follows for now, because the sweep is to stop.
+    last: whether training stops here for now, because the sweep is to stop.
     """
 
     trial_id: str
@@ -65,10 +65,10 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trained model and what it scored.
+    """A trained model and its predictions.
 
-    probabilities: (n, 10) float32, on the validation images in their order, by the restored best epoch.
-    model: the bytes of its .keras file. fit_seconds: of all epochs, validation and those of earlier attempts included.
+    probabilities: (n, 10) float32, of the best epoch's model on the validation images in their order. model: the bytes
+    of its .keras file. fit_seconds: of all epochs, including validation and the epochs of earlier attempts.
     """
 
     trial_id: str
@@ -82,7 +82,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """A trial that raised, ran out of memory or diverged; `history` holds the epochs it finished."""
+    """A trial raised, ran out of memory or diverged; `history` holds the epochs it finished."""
 
     trial_id: str
     reason: str
@@ -92,7 +92,7 @@ class TrialFailure:
 
 @dataclass(frozen=True)
 class CheckpointRefused:
-    """A checkpoint that this trial cannot go on from; nothing was trained."""
+    """A trial could not continue from its checkpoint; nothing was trained."""
 
     trial_id: str
     reason: str
@@ -100,7 +100,7 @@ class CheckpointRefused:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The process that trained a trial is gone, or its machine; nobody knows whether the trial was at fault."""
+    """The process or machine that trained a trial is gone; whether the trial was at fault is unknown."""
 
     trial_id: str
     reason: str

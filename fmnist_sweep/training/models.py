@@ -1,8 +1,8 @@
-"""Builders: keyword arguments in, uncompiled keras.Model out.
+"""Model builders: keyword arguments in, an uncompiled keras.Model out.
 
-Every model takes raw pixels, 0..255 of shape (n, 28, 28, 1), and ends in ten class probabilities. A builder's
-keyword-only signature *is* the schema of its config: the annotations state what is allowed, `config` checks them, and
-a new topology is one function here and one YAML in conf/model/.
+Every model takes raw pixels, 0..255, of shape (n, 28, 28, 1) and returns ten class probabilities. A builder's
+keyword-only signature *is* the schema of its config: the annotations state what is allowed, and `config` checks it. A
+new topology takes one function here and one YAML file in conf/model/.
 """
 
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
@@ -46,7 +46,7 @@ Penalty = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Regularization:
-    """What every builder does against overfitting.
+    """The measures against overfitting that every builder takes.
 
     dropout: rate; 0 for none. dropout_after: the hidden dense layers only, or every hidden layer.
     batch_normalization: between each of the first `batch_normalization_layers` hidden layers (null: all of them)
@@ -61,7 +61,7 @@ class Regularization:
 
 
 class _Layers:
-    """A sequential model in the making: every hidden layer is regularized in the same way."""
+    """The layers of a sequential model under construction; all hidden layers are regularized in the same way."""
 
     def __init__(self, regularization: Regularization) -> None:
         import keras
@@ -70,7 +70,7 @@ class _Layers:
         self._regularization = regularization
         self._hidden_count = 0
         self._layers: list[Any] = [
-            # uint8 in, because that is what raw pixels are; the rescaling is part of the saved model.
+            # The input is uint8, as raw pixels are; the rescaling is part of the saved model.
             keras.Input((IMAGE_SIDE, IMAGE_SIDE, 1), dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
@@ -98,7 +98,7 @@ class _Layers:
         self._layers.append(self._keras.layers.Flatten())
 
     def build_classifier(self) -> "keras.Model":
-        # float32 whatever the precision: a softmax in bfloat16 has three significant digits.
+        # float32 at any precision: a softmax in bfloat16 has only three significant digits.
         output = self._keras.layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")
         return self._keras.Sequential([*self._layers, output])
 
@@ -128,7 +128,7 @@ def cnn(
     dense_units: Width,
     regularization: Regularization,
 ) -> "keras.Model":
-    """The searchable family: `conv_layers` equally wide convolutions, a pooling after each, one dense layer."""
+    """Build the searchable network: `conv_layers` equally wide convolutions, each with a pooling, and a dense layer."""
     layers = _Layers(regularization)
     for _ in range(conv_layers):
         layers.add_conv(filters, kernel_size)
@@ -145,7 +145,7 @@ def conv_stack(
     dense_widths: Widths,
     regularization: Regularization,
 ) -> "keras.Model":
-    """Any stack of convolutions: each block is a list of widths and ends in a pooling; then dense layers."""
+    """Build a stack of convolutions and dense layers; each block is a list of widths and ends in a pooling."""
     layers = _Layers(regularization)
     for block in blocks:
         for filters in block:
@@ -158,7 +158,7 @@ def conv_stack(
 
 
 def mlp(*, dense_widths: Widths, regularization: Regularization) -> "keras.Model":
-    """A simple dense network on the flattened pixels."""
+    """Build a simple dense network on the flattened pixels."""
     layers = _Layers(regularization)
     layers.add_flatten()
     for units in dense_widths:
@@ -170,6 +170,6 @@ BUILDERS: dict[str, Callable[..., "keras.Model"]] = {"cnn": cnn, "conv_stack": c
 
 
 def build_model(model: Mapping[str, Any], regularization: Mapping[str, Any]) -> "keras.Model":
-    """The model of one resolved trial config: its `model` and `regularization` sections, no tunable left."""
+    """Build the model of a trial from the `model` and `regularization` sections of its resolved config."""
     arguments = {key: value for key, value in model.items() if key != "builder"}
     return BUILDERS[model["builder"]](**arguments, regularization=Regularization(**regularization))

@@ -1,7 +1,7 @@
-"""What a fit is made of: optimizers, losses, schedules, augmentation, early stopping.
+"""The parts of a fit: optimizers, losses, schedules, augmentation, early stopping.
 
-Schedules and early stopping are functions of the history so far, and augmentation of (seed, epoch), so nothing but
-weights and history is needed to know how training goes on.
+Schedules and early stopping depend on the history so far alone, and augmentation on (seed, epoch), so weights and
+history suffice to continue a training.
 """
 
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
@@ -27,28 +27,28 @@ Factor = Annotated[float, Field(gt=0, lt=1)]
 
 
 def rmsprop(*, learning_rate: LearningRate, momentum: Momentum) -> "keras.Optimizer":
-    """RMSprop (Hinton's lecture 6e, 2012)."""
+    """Build RMSprop (Hinton's lecture 6e, 2012)."""
     import keras
 
     return keras.optimizers.RMSprop(learning_rate=learning_rate, momentum=momentum)
 
 
 def adam(*, learning_rate: LearningRate) -> "keras.Optimizer":
-    """Adam (Kingma and Ba, 2015)."""
+    """Build Adam (Kingma and Ba, 2015)."""
     import keras
 
     return keras.optimizers.Adam(learning_rate=learning_rate)
 
 
 def adamw(*, learning_rate: LearningRate, weight_decay: WeightDecay) -> "keras.Optimizer":
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    """Build Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
     import keras
 
     return keras.optimizers.AdamW(learning_rate=learning_rate, weight_decay=weight_decay)
 
 
 def sgd(*, learning_rate: LearningRate, momentum: Momentum, nesterov: bool) -> "keras.Optimizer":
-    """Stochastic gradient descent with momentum."""
+    """Build stochastic gradient descent with momentum."""
     import keras
 
     return keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
@@ -63,25 +63,25 @@ OPTIMIZERS: dict[str, Callable[..., "keras.Optimizer"]] = {
 
 
 def build_optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
-    """The optimizer of a resolved `optimizer` section."""
+    """Build the optimizer of a resolved `optimizer` section."""
     return OPTIMIZERS[section["name"]](**{key: value for key, value in section.items() if key != "name"})
 
 
-# A schedule: (base rate, epochs finished, epochs in all, history so far, its own arguments) -> next epoch's rate.
+# A schedule maps (base rate, finished epochs, total epochs, history, its own arguments) to the next epoch's rate.
 
 
 def constant(base: float, finished_epochs: int, epochs: int, history: History) -> float:
-    """The same rate in every epoch."""
+    """Return the same rate in every epoch."""
     return base
 
 
 def cosine(
     base: float, finished_epochs: int, epochs: int, history: History, *, warmup_epochs: int, over_epochs: Epochs | None
 ) -> float:
-    """Linear warm-up, then half a cosine down to a tenth of a percent (Loshchilov and Hutter, 2017).
+    """Warm up linearly, then follow half a cosine down to 0.1 % of the base rate (Loshchilov and Hutter, 2017).
 
-    over_epochs: the epochs from the first to the end of the cosine, None for those of the fit. A shorter fit is then
-    the beginning of a longer one; in epochs beyond them the rate stays at its lowest.
+    over_epochs: number of epochs to the end of the cosine; None for those of the fit. With a number, a shorter fit
+    equals the beginning of a longer one. After the end, the rate stays at its lowest.
     """
     if finished_epochs < warmup_epochs:
         return base * (finished_epochs + 1) / (warmup_epochs + 1)
@@ -91,14 +91,14 @@ def cosine(
 
 
 def exponential(base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor) -> float:
-    """`factor` times the rate of the epoch before."""
+    """Multiply the previous epoch's rate by `factor`."""
     return float(base * factor**finished_epochs)
 
 
 def plateau(
     base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor, patience: Epochs
 ) -> float:
-    """`factor` times the rate whenever the validation loss has not fallen for `patience` epochs."""
+    """Multiply the rate by `factor` whenever the validation loss has not fallen for `patience` epochs."""
     rate, best, stale_epochs = base, math.inf, 0
     for row in history:
         if row["val_loss"] < best:
@@ -119,13 +119,13 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 
 
 def compute_learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
-    """The rate of the epoch that follows `history`, from a resolved `train.schedule` section."""
+    """Compute the rate of the epoch that follows `history`, by a resolved `train.schedule` section."""
     arguments = {key: value for key, value in schedule.items() if key != "name"}
     return SCHEDULES[schedule["name"]](base, len(history), epochs, history, **arguments)
 
 
 def find_best_epoch(history: History, monitor: str) -> int:
-    """The epoch (from 1) with the best `monitor`: the lowest of a loss, the highest of an accuracy; ties: the first."""
+    """Find the epoch (from 1) with the lowest loss or the highest accuracy; of equals, the first."""
     values = [row[monitor] for row in history]
     return values.index(min(values) if monitor.endswith("loss") else max(values)) + 1
 
@@ -143,16 +143,17 @@ def should_stop(history: History, monitor: str, patience: int, min_delta: float)
 
 
 def encode_targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Labels in the form the loss takes: integers for the sparse one, one-hot rows (n, 10) for the others."""
+    """Encode labels as the loss takes them: integers for the sparse loss, one-hot rows (n, 10) for the others."""
     if loss == "sparse_categorical_crossentropy":
         return labels
     return np.eye(len(LABELS), dtype=np.float32)[labels]
 
 
 def make_accuracy_metric(loss: str) -> "keras.Metric":
-    """Share of images whose most probable label is the true one, whatever the loss.
+    """Make the metric of the share of images whose most probable label is the true one, whatever the loss.
 
-    Named outright: with binary cross-entropy Keras' own "accuracy" can mean the share of right *bits*, about 0.98.
+    The class is named because Keras' own "accuracy" can mean the share of correct *bits*, about 0.98, with binary
+    cross-entropy.
     """
     import keras
 
@@ -162,12 +163,12 @@ def make_accuracy_metric(loss: str) -> "keras.Metric":
 
 
 def draw_epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order in which an epoch (from 1) sees n images; drawn from (seed, epoch) alone."""
+    """Draw the order in which an epoch (from 1) sees n images; it depends on (seed, epoch) alone."""
     return np.random.default_rng([seed, epoch, 0]).permutation(n)
 
 
 def augment_images(images: NDArray[np.uint8], *, flip: bool, shift: int, seed: int, epoch: int) -> NDArray[np.uint8]:
-    """Images (n, 28, 28, 1) mirrored at random (flip) and moved by up to `shift` pixels; drawn from (seed, epoch)."""
+    """Mirror images (n, 28, 28, 1) at random (flip) and move them by up to `shift` pixels, by (seed, epoch) alone."""
     if not flip and not shift:
         return images
     generator = np.random.default_rng([seed, epoch, 1])

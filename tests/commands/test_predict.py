@@ -113,7 +113,7 @@ def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(fo
     )
     assert lines[1] == "bag.png" and lines[2].split()[0] == "Bag" and float(lines[2].split()[1].strip("%")) > 90
     assert lines[4] == "  (taken as it is)"
-    assert lines[5] == "large.jpg" and lines[-1].startswith("  (colour turned to grey (ITU-R 601 luma); bright")
+    assert lines[5] == "large.jpg" and lines[-1].startswith("  (colour converted to grey (ITU-R 601 luma); bright")
     assert len(lines) == 9 and done.stderr == ""
 
 

@@ -18,7 +18,7 @@ from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import DataError, ExitCode
 from tests.conftest import data_config, needs_fashion_mnist
 
-GREY = "colour turned to grey (ITU-R 601 luma)"
+GREY = "colour converted to grey (ITU-R 601 luma)"
 INVERTED = "bright background (median of its corners 255 of 255): inverted"
 T = Image.Transpose
 
@@ -181,7 +181,7 @@ def test_noise_and_dust_on_the_background_do_not_count_as_garment(tmp_path: Path
 def test_corners_of_several_colours_are_said_to_leave_a_guess(tmp_path: Path) -> None:
     image = _shirt((300, 300), 8, (20, 60, 140), "white")
     image.paste((120, 60, 0), (0, 0, 40, 40))
-    assert "its corners differ in colour, so that the background is a guess" in _taken(image, tmp_path).assumptions
+    assert "its corners differ in colour, so the background is a guess" in _taken(image, tmp_path).assumptions
 
 
 def test_a_smaller_picture_is_enlarged_and_one_of_28_pixels_only_centred(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_picture_is_turned_as_its_exif_orientation_says(tmp_path: Path, orient
     exif[274] = orientation
     photograph = _taken(_small().transpose(stored), tmp_path, exif=exif)
     assert np.array_equal(photograph.pixels, _pixels(_small()))
-    assert photograph.assumptions == ["turned as its EXIF orientation says"]
+    assert photograph.assumptions == ["rotated as its EXIF orientation says"]
 
 
 def test_transparent_parts_are_background_that_the_garment_stands_out_from(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_transparent_parts_are_background_that_the_garment_stands_out_from(tmp_p
     bright.putalpha(Image.fromarray((np.asarray(bright) > 0).astype(np.uint8) * 255))
     photograph = _taken(bright, tmp_path)
     assert np.array_equal(photograph.pixels, _pixels(_small()))
-    assert photograph.assumptions == ["transparent parts taken as black background"]
+    assert photograph.assumptions == ["transparent parts filled with black"]
     # Whatever colour is hidden where nothing is seen.
     dark = _taken(_shirt((300, 300), 10, (0, 0, 60, 255), (90, 200, 0, 0), "RGBA"), tmp_path)
     on_white = _taken(_shirt((300, 300), 10, (0, 0, 60), "white"), tmp_path)
     assert np.array_equal(dark.pixels, on_white.pixels)
-    assert dark.assumptions == ["transparent parts taken as white background", *on_white.assumptions]
+    assert dark.assumptions == ["transparent parts filled with white", *on_white.assumptions]
 
 
 @pytest.mark.parametrize("factor", [256, 257])
@@ -237,7 +237,7 @@ def test_of_several_frames_the_first_is_taken_and_it_is_said(tmp_path: Path, nam
     other = Image.fromarray(np.asarray(_small())[::-1])
     photograph = _taken(_small(), tmp_path, name, save_all=True, append_images=[other], lossless=True)
     assert np.array_equal(photograph.pixels, _pixels(_small()))
-    assert photograph.assumptions == ["only the first of its frames taken"]
+    assert photograph.assumptions == ["only its first frame used"]
 
 
 def test_what_is_no_picture_is_refused_in_one_sentence_each(tmp_path: Path) -> None:
@@ -255,14 +255,14 @@ def test_what_is_no_picture_is_refused_in_one_sentence_each(tmp_path: Path) -> N
     for name, sentence in {
         "none.png": "expected a picture, found no such file: correct the name.",
         "folder.png": "expected a picture file, found a folder: name the files in it.",
-        "empty.png": "expected a PNG, JPEG, BMP, GIF or WEBP picture, found an empty file: save it anew.",
+        "empty.png": "expected a PNG, JPEG, BMP, GIF or WEBP picture, found an empty file: save it again.",
         "text.png": "expected a PNG, JPEG, BMP, GIF or WEBP picture, found something else: ",
         "other.tiff": "expected a PNG, JPEG, BMP, GIF or WEBP picture, found something else: ",
         "torn.png": "the picture is damaged or incomplete (",
         "plain.png": "expected a garment on a plain background, but nothing differs from its corners by more than 5 %",
         "unseen.png": "expected a garment on a plain background, but nothing differs from its corners",
         "huge.png": "expected a picture of at most 89,478,485 pixels, found more: make it smaller",
-        "alike.png": "expected a garment on a plain background, but what is not background is no brighter",
+        "alike.png": "expected a garment on a plain background, but the garment is no brighter",
     }.items():
         with pytest.raises(DataError) as refused:
             read_photograph(tmp_path / name)
