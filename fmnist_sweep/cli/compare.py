@@ -15,7 +15,6 @@ import click
 
 from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import create_console, echo, mask_credentials
 
 if TYPE_CHECKING:
@@ -241,6 +240,7 @@ def _replace_non_finite(value: Any) -> Any:
 
 def _draw_disagreements(store: Store, comparison: TrialComparison, path: Path, data_dir: str | None) -> None:
     from fmnist_sweep.files import write_file_atomically
+    from fmnist_sweep.report.figures.canvas import encode_png
     from fmnist_sweep.report.figures.disagreements import draw_disagreements
     from fmnist_sweep.tracking.trial_data import load_trial_splits
 

@@ -12,7 +12,6 @@ import click
 from fmnist_sweep.cli.options import EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError, StoreError
-from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import MODEL_NAME, TEST_ACCURACY_TAG
 
@@ -157,6 +156,7 @@ def _check_picture(path: Path | None, count: int) -> None:
 
 def _draw_predictions(path: Path, photos: Sequence[Photograph], rows: NDArray[np.float64], title: str) -> None:
     from fmnist_sweep.files import write_file_atomically
+    from fmnist_sweep.report.figures.canvas import encode_png
     from fmnist_sweep.report.figures.predictions import draw_predictions
 
     content = encode_png(draw_predictions(photos, rows, title))
