@@ -25,7 +25,13 @@ class Served:
         command = [sys.executable, "-m", "fmnist_sweep.cli.main", "ui", "--port", str(port)]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Eight processes of MLflow's job runner would take the cores that tests run on.
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
 
     def __enter__(self) -> tuple[str, str]:

@@ -42,7 +42,7 @@ class Server:
                 *("--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"),
             ],
             cwd=self.folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
