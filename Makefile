@@ -6,8 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 EXTRAS ?= dev,kaggle
 READY := .venv/.ready
-# Two processes; groups of tests, the longest first (tests/support/groups.py).
-TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes, a file in each, the longest first (tests/support/order.py).
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: sweep test lint benchmark constraints clean
 

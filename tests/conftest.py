@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.data import DataConfig
-from tests.support import groups, process
+from tests.support import order, process
 from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS
 from tests.support.process import run as run
 from tests.support.tables import copy_tables
@@ -96,18 +96,17 @@ def warm_verb(zygote: Zygote) -> Command:
     return partial(zygote.run, entry=VERB)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where groups of tests are handed out, the longest first."""
-    if getattr(config.option, "loadgroup", False):
-        groups.form_groups(items)
+    """Hand out the longest files first, where several processes share them."""
+    if hasattr(config, "workerinput"):
+        order.sort_longest_first(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what tests counted; the last word of each count."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
-    if groups.MEASURED in os.environ:
-        groups.write_seconds(report for report in reports if isinstance(report, pytest.TestReport))
+    if order.MEASURED in os.environ:
+        order.write_seconds(report for report in reports if isinstance(report, pytest.TestReport))
     counts = dict(pair for report in reports for pair in getattr(report, "user_properties", ()))
     for name, count in counts.items():
         terminalreporter.write_line(f"{name}: {count}")

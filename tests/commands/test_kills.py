@@ -31,9 +31,6 @@ pytest.register_assert_rewrite("tests.support.audit")
 
 from tests.support import audit  # noqa: E402
 
-# The slow tests, in two processes where there are two.
-AT_POINTS = pytest.mark.xdist_group("tests/commands/test_kills.py: at points")
-AGAIN_AND_AGAIN = pytest.mark.xdist_group("tests/commands/test_kills.py: again and again")
 AT_ONCE = 2  # sweeps, each on one core
 PLAIN = {"FAULTS_PLAIN": "1"}  # see tests/support/altered.py
 MOST_STARTS = 100
@@ -301,14 +298,12 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
     )
 
 
-@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_any_journal_transition_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     killed_at(suite, SMALL_RANDOM, around(suite.reference(SMALL_RANDOM).ended.calls, "journal"))
 
 
-@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_around_any_call_to_the_store_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
@@ -321,7 +316,6 @@ def test_killed_around_any_call_to_the_store_it_ends_as_if_nothing_had_happened(
     )
 
 
-@AT_POINTS
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_around_the_writing_of_any_file_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
@@ -330,7 +324,6 @@ def test_killed_around_the_writing_of_any_file_it_ends_as_if_nothing_had_happene
     killed_at(suite, SMALL_RANDOM, (*around(calls, "file"), *inside))
 
 
-@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_transition_after_transition_it_still_comes_to_its_end(suite: Suite) -> None:
@@ -350,7 +343,6 @@ def test_killed_at_transition_after_transition_it_still_comes_to_its_end(suite: 
 MOMENTS = ("before", "after", "after")
 
 
-@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> None:
@@ -378,7 +370,6 @@ def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> Non
     assert suite.totals.kills["moment"] - before >= 4 * wanted
 
 
-@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_all_the_same(suite: Suite) -> None:
@@ -397,7 +388,6 @@ def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_
     killed_at(suite, failing, (Kill("store log_artifacts", 3), Kill(ended), Kill(ended, moment="after")))
 
 
-@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_while_the_store_is_made_the_same_command_makes_it(suite: Suite) -> None:
@@ -405,7 +395,6 @@ def test_killed_while_the_store_is_made_the_same_command_makes_it(suite: Suite) 
     killed_at(suite, SMALL_RANDOM, (Kill(seconds=seconds * number / 20) for number in range(1, 13)), cold=True)
 
 
-@AGAIN_AND_AGAIN
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["store log_batch", "journal finished", "store finalize_logged_model"])
