@@ -127,6 +127,7 @@ def test_a_server_that_is_away_in_mid_sweep_for_a_while_costs_nothing(undisturbe
         _check_server(server, folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_what_a_server_that_stays_away_missed_is_delivered_by_the_same_command_once(
     zygote: Zygote, undisturbed: audit.Found, tmp_path: Path
 ) -> None:
@@ -314,6 +315,7 @@ def test_of_many_that_begin_a_study_at_once_one_runs_it_and_the_others_say_who(z
     assert count_events(tmp_path / "sweep", "attempt") == TRIALS
 
 
+@pytest.mark.slow
 def test_sweeps_begun_in_the_same_second_never_share_a_folder(zygote: Zygote, tmp_path: Path) -> None:
     folder, seeds = tmp_path / "sweep", (1, 2, 3)
     begin = (*THREE_TRIALS, "train.epochs=2", "search.max_trials=1")

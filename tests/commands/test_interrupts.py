@@ -71,7 +71,9 @@ def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> dic
     return _figures(run, folder)
 
 
-@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 0), (signal.SIGTERM, 3600)])
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 3600, marks=pytest.mark.slow)]
+)
 def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     number: signal.Signals, seconds: int, zygote: Zygote, undisturbed: dict[str, list[float]], tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_second_signal_ends_it_at_once_and_closes_its_runs(zygote: Zygote, tmp
     _assert_all_killed()
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
@@ -145,6 +148,7 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_sweep(pipe: tuple[int, int], tmp_path: Path) -> None:
     reading, writing = pipe
     with process.start(*process.SWEEP, *LONG, cwd=tmp_path, stdout=writing) as running:
@@ -177,6 +181,7 @@ def test_studies_are_listed_with_state_progress_and_the_command_that_continues(
     assert not list(tmp_path.glob("mlruns/*/mlflow.db-journal"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_named_and_the_trial_begins_anew(zygote: Zygote, tmp_path: Path) -> None:
     with zygote.start(*LONG, cwd=tmp_path) as running:
         running.wait_for(f"epoch 2/{EPOCHS}")

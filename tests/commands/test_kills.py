@@ -260,6 +260,7 @@ def around(calls: Sequence[str], sort: str) -> list[Kill]:
     return kills
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Suite, sweep: Command) -> None:
     """Its figures, drawn here, are the same too."""
     fresh, forked = suite.folder / "fresh", suite.folder / "forked"
@@ -272,20 +273,15 @@ def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Sui
 def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     # Some of all points, which the slow tests below take one by one.
     first = (
-        Kill("journal run"),
         Kill("journal attempt", moment="after"),
         Kill("file 0000/000002.npz", moment="inside"),
-        Kill("journal attempt_run", moment="after"),
         Kill("journal finished", moment="after"),
         Kill("store finalize_logged_model"),
-        Kill("journal delivered"),
         Kill("journal closed"),
     )
     second = (
-        Kill("journal run", moment="after"),
         # The third trial is a promoted one: it goes on from the checkpoint of one before it.
         Kill("journal asked", 3, "after"),
-        Kill("file 0002/000002.npz", moment="after"),
         Kill("file results/0002.npz"),
         Kill("file results/0004.npz", moment="after"),
         Kill("journal closing", 2, moment="after"),

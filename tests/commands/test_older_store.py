@@ -40,6 +40,7 @@ def older_store() -> Iterator[Path]:
         shutil.rmtree(FOLDER)
 
 
+@pytest.mark.slow
 def test_a_study_of_each_oracle_that_an_older_commit_began_continues_as_it_would_have_then(
     older_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -20,6 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
 
 
+@pytest.mark.slow
 def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, warm_sweep: Command, tmp_path: Path) -> None:
     import mlflow
 
@@ -44,6 +45,7 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, warm_
     assert model.predict(np.zeros((2, 28, 28, 1), np.uint8)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_the_ui_verb_says_where_a_servers_own_ui_is(server: str, warm_verb: Command, tmp_path: Path) -> None:
     done = warm_verb("ui", "--uri", server, cwd=tmp_path)
     assert done.returncode == 2

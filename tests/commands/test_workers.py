@@ -110,6 +110,7 @@ def held_against(zygote: Zygote, folder: Path, reference: audit.Found) -> None:
     assert "Nothing to do" in done(zygote, folder, *FOUR, *LOCAL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_attempt_which_another_goes_on_from(
     zygote: Zygote, reference: audit.Found, tmp_path: Path
 ) -> None:

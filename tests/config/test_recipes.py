@@ -84,8 +84,6 @@ def ways_of_training(path: Path) -> set[tuple[str, str]]:
         ("optimizer", config["optimizer"]["name"]),
         ("loss", train["loss"]),
         ("schedule", str(train["schedule"]["name"])),
-        ("early stopping", str(train["early_stopping"] is not None)),
-        ("epochs", str(train["epochs"])),
     }
 
 

@@ -238,6 +238,7 @@ def test_workers_end_their_epoch_when_the_user_asks_for_an_end() -> None:
     assert last.checkpoint is not None
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_worker_and_is_no_trials_fault_is_raised_here(local: LocalExecutor) -> None:
     local.submit(replaced(spec(TINY), config={}))
     started(local)
@@ -271,6 +272,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_an_endless_loop(
             next_of(local)
 
 
+@pytest.mark.slow
 def test_an_idle_worker_that_died_costs_no_trial_an_attempt(local: LocalExecutor) -> None:
     local.submit(spec(TINY))
     pid = pid_of(started(local))
@@ -295,6 +297,7 @@ def test_a_trial_that_waits_for_a_worker_does_not_hold_up_the_end() -> None:
         assert "no worker was free" in event.reason
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def test_where_no_link_can_be_made_the_report_at_hand_is_a_copy(
     path.unlink()
 
 
+@pytest.mark.slow
 def test_where_the_store_is_a_server_the_report_at_hand_is_a_file_of_its_own(
     warm_sweep: Command, tmp_path: Path
 ) -> None:

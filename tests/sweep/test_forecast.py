@@ -206,6 +206,7 @@ def test_the_minutes_are_about_those_of_a_real_fit() -> None:
     assert said / 20 < real < said * 20  # in the right unit, whatever else the machine does
 
 
+@pytest.mark.slow
 def test_the_megabytes_are_about_those_of_a_real_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     job = compose_job([*SPACE, "search.max_trials=2", "model.dense_units=64"])
