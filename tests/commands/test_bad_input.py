@@ -301,7 +301,7 @@ def test_a_store_at_an_address_of_unknown_kind_is_refused(empty: Path) -> None:
 
 
 def test_a_store_that_cannot_be_written_is_refused(empty: Path) -> None:
-    ended = run(empty, *QUICK, "tracking.uri=sqlite:////proc/nope/x.db", process=True)
+    ended = run(empty, *QUICK, "tracking.uri=sqlite:////proc/nope/x.db")
     told_by_the_store(ended, ["/proc/nope/x.db", "cannot be written", "tracking.uri=sqlite:///FILE"])
     assert list(empty.iterdir()) == []
 

@@ -169,7 +169,8 @@ def test_a_damaged_journal_of_a_sweep_is_named_and_never_begun_anew_unasked(
     _begins_anew(interrupted, undisturbed, path)
 
 
-@pytest.mark.parametrize("damage", ["noise", pytest.param("gone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["noise", "gone"])
 def test_without_its_newest_checkpoint_a_trial_goes_on_from_the_one_before(
     interrupted: Interrupted, undisturbed: audit.Found, damage: str
 ) -> None:
@@ -201,7 +202,8 @@ def test_what_the_files_of_ownership_hold_does_not_matter(
     _goes_on(interrupted, undisturbed)
 
 
-@pytest.mark.parametrize("damage", ["noise", pytest.param("gone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["noise", "gone"])
 def test_a_trial_whose_undelivered_result_is_damaged_is_trained_again(
     undelivered: Interrupted, undisturbed: audit.Found, damage: str
 ) -> None:

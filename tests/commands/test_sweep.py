@@ -264,6 +264,7 @@ def _by_kind(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_hung_up_closes_its_runs_as_killed(zygote: Zygote, tmp_path: Path) -> None:
     """The other signals are in test_interrupts."""
     with zygote.start("data=drawn", f"data.images={LIMIT}", "train.epochs=500", *SMALL[:3], cwd=tmp_path) as running:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from fmnist_sweep.search import tunable
 from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.training import models
 from fmnist_sweep.training.optimization import OPTIMIZERS
+from tests.support.in_process import run_command
 
 
 def message(*overrides: str) -> str:
@@ -236,14 +235,7 @@ def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path)
     from fmnist_sweep.config.overrides import replace_tunables
 
     given = ["-m", "optimizer=rmsprop,adam", "model.filters={tune: int, min_value: 8, max_value: 64}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fmnist_sweep", *given, "data=drawn", "data.images=200", "plan=true"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_command(*given, "data=drawn", "data.images=200", "plan=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert compose_job(given[2:]).overrides == tuple(given[2:])
     assert len(replace_tunables(given)) == 4

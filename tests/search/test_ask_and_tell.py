@@ -91,6 +91,7 @@ def test_bayesian_search_ends_when_the_space_is_used_up() -> None:
     assert len(ask_until_over(search("bayesian", "model.filters=32"))) == 18
 
 
+@pytest.mark.slow
 def test_bayesian_search_finds_the_best_of_54_in_fewer_trials_than_there_are() -> None:
     proposals = ask_until_over(search("bayesian"), most=27)
     best = max(quality(proposal.values) for proposal in proposals)
@@ -309,7 +310,7 @@ CONTINUOUS = ("regularization.dropout.step=null", "train.epochs=9")
         ("grid", NINE, 100),
         ("hyperband", CONTINUOUS, 200),
         ("hyperband", ("search.iterations=2", "train.epochs=3", "regularization.dropout.step=null"), 200),
-        ("bayesian", (*ONE_LINE, "search.initial_points=2"), 16),
+        pytest.param("bayesian", (*ONE_LINE, "search.initial_points=2"), 16, marks=pytest.mark.slow),
         ("bayesian", (*FIVE, "search.initial_points=2"), 100),
     ],
 )

@@ -135,7 +135,7 @@ def test_what_needs_no_results_proposes_the_same_with_one_slot_and_with_fifty(se
 @pytest.mark.parametrize(
     "search",
     [
-        ("search=bayesian", "search.initial_points=4", "search.max_trials=10"),
+        pytest.param(("search=bayesian", "search.initial_points=4", "search.max_trials=10"), marks=pytest.mark.slow),
         (*HYPERBAND, "search.max_trials=24"),
     ],
     ids=["bayesian", "hyperband"],

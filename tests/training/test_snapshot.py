@@ -198,7 +198,9 @@ def test_a_killed_process_is_continued_by_another_as_if_nothing_had_happened(
     assert_same_result(pickle.loads((tmp_path / "result").read_bytes()), never_stopped.result)
 
 
-@pytest.mark.parametrize("train", ["default", "exponential", "plateau", "cosine"])
+@pytest.mark.parametrize(
+    "train", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("exponential", "plateau")), "cosine"]
+)
 def test_a_promoted_trial_is_bit_for_bit_one_trained_to_its_epochs_from_scratch(train: str) -> None:
     overrides = [f"train={train}", *TINY, "regularization.dropout=0.3", "train.epochs=4", "optimizer=adam"]
     overrides += ["train.schedule.over_epochs=4"] if train == "cosine" else []
