@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep.data import DataConfig
-from tests.support import order, process
-from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS
-from tests.support.process import run as run
-from tests.support.tables import copy_tables
-from tests.support.zygote import VERB, Zygote
+pytest.register_assert_rewrite("tests.support.audit")  # before anything imports it
+
+from fmnist_sweep.data import DataConfig  # noqa: E402
+from tests.support import order, process  # noqa: E402
+from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS  # noqa: E402
+from tests.support.process import run as run  # noqa: E402
+from tests.support.tables import copy_tables  # noqa: E402
+from tests.support.zygote import VERB, Zygote  # noqa: E402
 
 Command = Callable[..., process.Done]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.study.journal import read_events
+from tests.support import audit
 from tests.support.faults import (
     EPOCHS,
     THREE_TRIALS,
@@ -28,10 +29,6 @@ from tests.support.faults import (
     select_figures,
 )
 from tests.support.zygote import Ended, Kill, Zygote
-
-pytest.register_assert_rewrite("tests.support.audit")
-
-from tests.support import audit  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")

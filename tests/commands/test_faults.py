@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, audit
 from tests.support.disks import disk
 from tests.support.faults import (
     THREE_TRIALS,
@@ -30,10 +30,6 @@ from tests.support.faults import (
 from tests.support.process import Done, Running, run, start
 from tests.support.servers import Server
 from tests.support.zygote import Kill, Zygote
-
-pytest.register_assert_rewrite("tests.support.audit")
-
-from tests.support import audit  # noqa: E402
 
 PATIENCE = {"FAULTS_PATIENCE": "2"}  # seconds, see tests/support/altered.py
 

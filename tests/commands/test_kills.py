@@ -24,12 +24,9 @@ import pytest
 
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import Command
+from tests.support import audit
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.zygote import Ended, Kill, Zygote
-
-pytest.register_assert_rewrite("tests.support.audit")
-
-from tests.support import audit  # noqa: E402
 
 AT_ONCE = 2  # sweeps, each on one core
 PLAIN = {"FAULTS_PLAIN": "1"}  # see tests/support/altered.py

@@ -15,14 +15,10 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.errors import ExitCode
-from tests.support import ROOT
+from tests.support import ROOT, audit
 from tests.support.process import SWEEP, Running, are_gone, run, start
 from tests.support.ray_nodes import Nodes
 from tests.support.small import DRAWN, DROPOUT, FILTERS, SMALLEST
-
-pytest.register_assert_rewrite("tests.support.audit")
-
-from tests.support import audit  # noqa: E402
 
 # Not imported here: what a sweep puts into the environment must be there first.
 pytestmark = [

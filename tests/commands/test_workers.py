@@ -17,15 +17,11 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.study.folder import list_study_folders
-from tests.support import ROOT
+from tests.support import ROOT, audit
 from tests.support.process import SWEEP, Running, are_gone, start
 from tests.support.servers import Server
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.zygote import Zygote
-
-pytest.register_assert_rewrite("tests.support.audit")
-
-from tests.support import audit  # noqa: E402
 
 EPOCHS = 12
 STUDY = (*SMALLEST, DROPOUT, "train.batch_size=16", f"train.epochs={EPOCHS}", "executor.threads=1")
