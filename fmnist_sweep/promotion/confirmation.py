@@ -117,5 +117,7 @@ def read_confirmations(store: Store, configuration: TrialConfiguration, journal:
 
 
 def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:
+    """Confirmations with these tags, in the order of their seeds."""
     runs = build_trials(search_all_experiments(store, {KIND_TAG: CONFIRMATION.trial, **tags}))
-    return sorted(runs, key=lambda run: int(run.params["seed"]))
+    # A kill may leave a run that has no parameters yet, and so no seed: nothing was trained in it.
+    return sorted((run for run in runs if "seed" in run.params), key=lambda run: int(run.params["seed"]))

@@ -167,7 +167,7 @@ def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
     elsewhere = {"FMNIST_DATA_DIR": ""}
     done = sweep(f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL, cwd=work, environment=elsewhere)
     assert done.returncode == 0, done.stderr
-    assert "not the canonical Fashion-MNIST" in done.stdout
+    assert "not that of the canonical Fashion-MNIST images" in done.stdout
     hint = next(line for line in done.stdout.splitlines() if line.startswith("promote the best: "))
     words = [*shlex.split(hint.removeprefix("promote the best: fmnist-sweep ")), *TWO]
     refused = verb(*words, cwd=work, environment=elsewhere)

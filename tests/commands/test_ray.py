@@ -152,9 +152,10 @@ def test_a_killed_worker_and_a_lost_node_cost_no_more_than_the_epochs_under_way(
     assert "raylet" not in said  # what Ray itself reports is not for this terminal
     assert same_as(audit.look(tmp_path), reference) == 6
     assert said.count("its trial goes on from epoch") == 2
-    first, second = re.findall(r"trial \d+: .*, on from epoch (\d+)", said)
-    assert int(first) >= 1
-    assert int(second) >= 3
+    # Either may find room first.
+    lost, killed = sorted(int(epoch) for epoch in re.findall(r"trial \d+: .*, on from epoch (\d+)", said))
+    assert lost >= 1
+    assert killed >= 3
 
 
 def reached(epoch: int) -> Callable[[Epochs], bool]:
