@@ -42,19 +42,14 @@ DIVERGES = ("optimizer=sgd", "optimizer.learning_rate=0.01,10.0", "optimizer.mom
 
 
 @pytest.fixture(scope="module")
-def sweep(warm_sweep: Command) -> Command:
-    return warm_sweep
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
     """Two configurations with two seeds each; and, on other images, a finished and a failed trial."""
     made = tmp_path_factory.mktemp("compare")
     for given, code in (
         (("model.filters=2,8", "seed=1,2"), 0),
         (("data.drawn_seed=1", "model.filters=4", *DIVERGES, "train.batch_size=4"), 5),
     ):
-        done = sweep("-m", *TINY, *given, cwd=made)
+        done = warm_sweep("-m", *TINY, *given, cwd=made)
         assert done.returncode == code, done.stdout + done.stderr
     return made
 

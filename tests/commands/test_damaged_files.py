@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,24 +30,7 @@ from tests.support.faults import (
 )
 from tests.support.zygote import Ended, Kill, Zygote
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _plain_figures() -> Iterator[None]:
-    """Stand-ins for the figures of trials, see tests/support/altered.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAULTS_PLAIN", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
-    """The sweep that all others are held against."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ended = zygote.run(*THREE_TRIALS, cwd=folder)
-    assert ended.code == 0, ended
-    found: audit.Found = zygote.call("tests.support.audit:look", folder)
-    audit.check(found, found)
-    return found
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 Damage = Callable[[bytes], bytes | None]

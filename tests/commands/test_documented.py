@@ -30,26 +30,20 @@ from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
 from tests.support.written import cells, connected
 
-
-@pytest.fixture(scope="module")
-def verb(warm_verb: Command) -> Command:
-    return warm_verb
-
-
 SMALL = ("data.limit=300", "train.epochs=2", "executor=in_process")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, verb: Command) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, warm_verb: Command) -> Path:
     """A folder with a small write-up run on real images, tested and rendered."""
     folder = tmp_path_factory.mktemp("documented")
-    done = verb("documented", "run", "004", *SMALL, "--seeds", "1,2", cwd=folder)
+    done = warm_verb("documented", "run", "004", *SMALL, "--seeds", "1,2", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "experiment=simple,double_conv seed=1,2" in done.stdout
-    done = verb("documented", "test", "004", *SMALL[:2], cwd=folder)
+    done = warm_verb("documented", "test", "004", *SMALL[:2], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 runs scored" in done.stdout
-    done = verb("documented", "render", "004", *SMALL[:2], cwd=folder)
+    done = warm_verb("documented", "render", "004", *SMALL[:2], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -106,8 +100,8 @@ def test_the_test_accuracy_is_that_of_the_saved_model_on_the_test_images(trained
 
 @pytest.mark.slow
 @needs_fashion_mnist
-def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, verb: Command) -> None:
-    done = verb("documented", "test", "004", *SMALL[:2], cwd=trained)
+def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, warm_verb: Command) -> None:
+    done = warm_verb("documented", "test", "004", *SMALL[:2], cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "0 of 4 runs scored on the test images now; 4 were before" in done.stdout
     (line,) = (trained / "mlruns" / "test_openings.jsonl").read_text().splitlines()
@@ -119,12 +113,12 @@ def test_the_test_images_are_opened_once_and_for_named_runs(trained: Path, verb:
 
 @pytest.mark.slow
 @needs_fashion_mnist
-def test_the_same_commands_again_train_nothing_and_write_the_same_page(trained: Path, verb: Command) -> None:
+def test_the_same_commands_again_train_nothing_and_write_the_same_page(trained: Path, warm_verb: Command) -> None:
     before, runs = pages(trained), [run.run_id for run in trials(trained)]
-    done = verb("documented", "run", "004", *SMALL, "--seeds", "1,2", cwd=trained)
+    done = warm_verb("documented", "run", "004", *SMALL, "--seeds", "1,2", cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stdout
-    done = verb("documented", "render", "004", *SMALL[:2], cwd=trained)
+    done = warm_verb("documented", "render", "004", *SMALL[:2], cwd=trained)
     assert done.returncode == 0, done.stderr
     assert pages(trained) == before
     assert [run.run_id for run in trials(trained)] == runs
@@ -160,25 +154,25 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
 
 @pytest.mark.slow
 @needs_fashion_mnist
-def test_a_file_of_somebody_else_is_left_alone(trained: Path, verb: Command, tmp_path: Path) -> None:
+def test_a_file_of_somebody_else_is_left_alone(trained: Path, warm_verb: Command, tmp_path: Path) -> None:
     path = tmp_path / "004_39f1803ac50da150.md"
     path.write_text("# My own notes\n")
-    done = verb("documented", "render", "004", "--out", str(tmp_path), cwd=trained)
+    done = warm_verb("documented", "render", "004", "--out", str(tmp_path), cwd=trained)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert path.read_text() == "# My own notes\n"
 
 
 @pytest.mark.slow
-def test_drawn_runs_are_marked_worthless_and_never_see_a_test_image(verb: Command, tmp_path: Path) -> None:
+def test_drawn_runs_are_marked_worthless_and_never_see_a_test_image(warm_verb: Command, tmp_path: Path) -> None:
     small = ("data=drawn", "data.images=200", "train.epochs=1")
-    done = verb("documented", "run", "004", *small, "--seeds", "1", "--", "executor=in_process", cwd=tmp_path)
+    done = warm_verb("documented", "run", "004", *small, "--seeds", "1", "--", "executor=in_process", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = verb("documented", "test", "004", *small, cwd=tmp_path)
+    done = warm_verb("documented", "test", "004", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped, as trained on drawn images: 2 runs" in done.stdout
     assert not (tmp_path / "mlruns" / "test_openings.jsonl").exists()
-    done = verb("documented", "render", "004", *small, "--out", "pages", cwd=tmp_path)
+    done = warm_verb("documented", "render", "004", *small, "--out", "pages", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "pages" / "004_39f1803ac50da150.md").read_text()
     assert "worthless" in page
@@ -199,18 +193,18 @@ def test_drawn_runs_are_marked_worthless_and_never_see_a_test_image(verb: Comman
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(
-    words: tuple[str, ...], named: str, verb: Command, tmp_path: Path
+    words: tuple[str, ...], named: str, warm_verb: Command, tmp_path: Path
 ) -> None:
-    done = verb("documented", *words, cwd=tmp_path)
+    done = warm_verb("documented", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_documented_model_that_is_tuned_is_refused(verb: Command, tmp_path: Path) -> None:
+def test_a_documented_model_that_is_tuned_is_refused(warm_verb: Command, tmp_path: Path) -> None:
     connected(tmp_path)
-    done = verb(
+    done = warm_verb(
         "documented", "render", "004", "optimizer.learning_rate={tune: choice, values: [0.1, 0.01]}", cwd=tmp_path
     )
     assert done.returncode == 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -34,23 +33,7 @@ from tests.support.zygote import Kill, Zygote
 PATIENCE = {"FAULTS_PATIENCE": "2"}  # seconds, see tests/support/altered.py
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _plain_figures() -> Iterator[None]:
-    """Stand-ins for the figures of trials, see tests/support/altered.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAULTS_PLAIN", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
-    """The sweep that all others are held against."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ended = zygote.run(*THREE_TRIALS, cwd=folder)
-    assert ended.code == 0, ended
-    found: audit.Found = zygote.call("tests.support.audit:look", folder)
-    audit.check(found, found)
-    return found
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 def _sentence(done: Done, *, code: int = 4) -> str:

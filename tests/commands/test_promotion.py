@@ -50,35 +50,25 @@ from tests.support.served_models import serve_champion
 
 
 @pytest.fixture(scope="module")
-def sweep(warm_sweep: Command) -> Command:
-    return warm_sweep
-
-
-@pytest.fixture(scope="module")
-def verb(warm_verb: Command) -> Command:
-    return warm_verb
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
     """A sweep of two trials."""
-    return swept(tmp_path_factory.mktemp("story"), sweep, *SWEEP)
+    return swept(tmp_path_factory.mktemp("story"), warm_sweep, *SWEEP)
 
 
 @pytest.fixture(scope="module")
-def planned(folder: Path, verb: Command) -> Step:
-    return step(folder, verb, "promote", *TWO, "plan=true")
+def planned(folder: Path, warm_verb: Command) -> Step:
+    return step(folder, warm_verb, "promote", *TWO, "plan=true")
 
 
 @pytest.fixture(scope="module")
-def other_data(folder: Path, planned: Step, verb: Command, tmp_path_factory: pytest.TempPathFactory) -> Step:
+def other_data(folder: Path, planned: Step, warm_verb: Command, tmp_path_factory: pytest.TempPathFactory) -> Step:
     place = idx_files(tmp_path_factory.mktemp("other"), 2000, 100)
-    return step(folder, verb, "promote", *TWO, "--data-dir", str(place))
+    return step(folder, warm_verb, "promote", *TWO, "--data-dir", str(place))
 
 
 @pytest.fixture(scope="module")
-def promoted(folder: Path, other_data: Step, verb: Command) -> Step:
-    return step(folder, verb, "promote", *TWO)
+def promoted(folder: Path, other_data: Step, warm_verb: Command) -> Step:
+    return step(folder, warm_verb, "promote", *TWO)
 
 
 @pytest.fixture(scope="module")
@@ -88,28 +78,28 @@ def interrupted(folder: Path, promoted: Step) -> Step:
 
 
 @pytest.fixture(scope="module")
-def tampered(folder: Path, interrupted: Step, verb: Command) -> Step:
+def tampered(folder: Path, interrupted: Step, warm_verb: Command) -> Step:
     """The same command, when the first training's model file was replaced by the champion's."""
     first = next(run for run in _rivals(interrupted.after) if run.info.status == "FINISHED")
     champion = interrupted.after.runs[interrupted.after.versions["1"].run_id]
     with another_model_file(folder, first, model_file(folder, champion).read_bytes()):
-        return step(folder, verb, "promote", "--run", _rival(interrupted), *TWO)
+        return step(folder, warm_verb, "promote", "--run", _rival(interrupted), *TWO)
 
 
 @pytest.fixture(scope="module")
 def with_code(
-    folder: Path, tampered: Step, verb: Command, tmp_path_factory: pytest.TempPathFactory
+    folder: Path, tampered: Step, warm_verb: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Step, Path]:
     """The same command, when that file carries code and the checksum was faked to fit; and what the code would make."""
     content, ran = model_with_code(tmp_path_factory.mktemp("evil"))
     with another_model_file(folder, _rivals(tampered.after)[0], content, hashlib.sha256(content).hexdigest()):
-        return step(folder, verb, "promote", "--run", _rival(tampered), *TWO), ran
+        return step(folder, warm_verb, "promote", "--run", _rival(tampered), *TWO), ran
 
 
 @pytest.fixture(scope="module")
-def challenged(folder: Path, with_code: tuple[Step, Path], verb: Command) -> Step:
+def challenged(folder: Path, with_code: tuple[Step, Path], warm_verb: Command) -> Step:
     """The same command, when nothing is in its way any more."""
-    return step(folder, verb, "promote", "--run", _rival(with_code[0]), *TWO)
+    return step(folder, warm_verb, "promote", "--run", _rival(with_code[0]), *TWO)
 
 
 def _rival(before: Step) -> str:
@@ -242,7 +232,7 @@ def test_the_test_images_are_opened_once_for_all_that_is_compared(folder: Path, 
 @needs_fashion_mnist
 @pytest.mark.parametrize("asked", ["the sweep", "the run", "the study", "from elsewhere"])
 def test_what_is_champion_already_is_promoted_again_by_nothing(
-    folder: Path, promoted: Step, verb: Command, tmp_path: Path, asked: str
+    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path, asked: str
 ) -> None:
     trial = best_trial(promoted.after)
     arguments: dict[str, tuple[str, ...]] = {
@@ -252,7 +242,7 @@ def test_what_is_champion_already_is_promoted_again_by_nothing(
         "from elsewhere": ("--uri", build_default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
     }
     cwd = tmp_path if asked == "from elsewhere" else folder
-    again = step(folder, verb, "promote", *arguments[asked], *TWO, cwd=cwd)
+    again = step(folder, warm_verb, "promote", *arguments[asked], *TWO, cwd=cwd)
     assert again.code == 0, again.error
     assert "models:/fashion-mnist@champion is still version 1" in again.out
     assert "TensorFlow" not in again.out
@@ -274,13 +264,13 @@ def _pixels(count: int) -> Any:
 
 @needs_fashion_mnist
 def test_the_champion_labels_a_picture_as_the_registered_model_does(
-    folder: Path, promoted: Step, verb: Command, tmp_path: Path
+    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path
 ) -> None:
     from PIL import Image
 
     pixels = _pixels(1)
     Image.fromarray(pixels[0, :, :, 0]).save(tmp_path / "garment.png")
-    done = verb("predict", str(tmp_path / "garment.png"), "--json", cwd=folder)
+    done = warm_verb("predict", str(tmp_path / "garment.png"), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     expected = _registered(folder, pixels)[0]
@@ -293,8 +283,8 @@ def test_the_champion_labels_a_picture_as_the_registered_model_does(
 
 
 @needs_fashion_mnist
-def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, verb: Command) -> None:
-    again = step(folder, verb, "reproduce")
+def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, warm_verb: Command) -> None:
+    again = step(folder, warm_verb, "reproduce")
     assert again.code == 0, again.out + again.error
     assert "identical bit for bit: every weight and every predicted probability" in again.out
     assert nothing_changed(again)
@@ -385,8 +375,8 @@ def test_a_rival_that_cannot_be_told_apart_becomes_challenger_and_the_champion_s
 
 
 @needs_fashion_mnist
-def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step, verb: Command) -> None:
-    again = step(folder, verb, "promote", "--run", _rival(challenged), *TWO)
+def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step, warm_verb: Command) -> None:
+    again = step(folder, warm_verb, "promote", "--run", _rival(challenged), *TWO)
     assert again.code == 9, again.error
     assert "challenger is still version" in again.out
     assert "TensorFlow" not in again.out
@@ -395,10 +385,10 @@ def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step,
 
 @needs_fashion_mnist
 def test_more_seeds_after_the_test_images_were_opened_are_refused_before_anything_is_trained(
-    folder: Path, challenged: Step, verb: Command
+    folder: Path, challenged: Step, warm_verb: Command
 ) -> None:
     for extra in ((), ("plan=true",)):
-        more = step(folder, verb, "promote", "--run", _rival(challenged), "promote.seeds=4", *HERE, *extra)
+        more = step(folder, warm_verb, "promote", "--run", _rival(challenged), "promote.seeds=4", *HERE, *extra)
         assert more.code == 8, more.out
         assert "--open-again" in more.told
         assert "TensorFlow" not in more.out
@@ -408,10 +398,10 @@ def test_more_seeds_after_the_test_images_were_opened_are_refused_before_anythin
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_a_second_opening_that_was_asked_for_is_counted_and_corrected_for(
-    folder: Path, challenged: Step, verb: Command
+    folder: Path, challenged: Step, warm_verb: Command
 ) -> None:
     rival, first = _rival(challenged), challenged.after.versions["2"].tags
-    again = step(folder, verb, "promote", "--run", rival, "promote.seeds=4", *HERE, "--open-again")
+    again = step(folder, warm_verb, "promote", "--run", rival, "promote.seeds=4", *HERE, "--open-again")
     assert again.code in (8, 9), again.out + again.error
     assert len(again.after.ledger) == len(again.before.ledger) + 1
     assert again.after.ledger[-1]["reason"].startswith(
@@ -437,25 +427,25 @@ def test_a_second_opening_that_was_asked_for_is_counted_and_corrected_for(
 
 
 @pytest.fixture(scope="module")
-def drawn(folder: Path, challenged: Step, sweep: Command) -> Any:
+def drawn(folder: Path, challenged: Step, warm_sweep: Command) -> Any:
     """A newer sweep in the same store, on drawn images: its one trial."""
-    swept(folder, sweep, "data=drawn", "data.images=200", "model.filters=4", "train.epochs=1", *SMALL)
+    swept(folder, warm_sweep, "data=drawn", "data.images=200", "model.filters=4", "train.epochs=1", *SMALL)
     (found,) = [run for run in look(folder).kind("trial") if run.info.run_name.startswith("DRAWN · ")]
     return found
 
 
 @needs_fashion_mnist
-def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any, verb: Command) -> None:
+def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any, warm_verb: Command) -> None:
     for arguments in (("--run", drawn.info.run_id), ("--sweep", drawn.data.tags["fmnist.sweep_id"], "--any-data")):
-        refused = step(folder, verb, "promote", *arguments, *TWO)
+        refused = step(folder, warm_verb, "promote", *arguments, *TWO)
         assert refused.code == 8
         assert "not on Fashion-MNIST" in refused.told
         assert nothing_changed(refused)
 
 
 @needs_fashion_mnist
-def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any, verb: Command) -> None:
-    passed = step(folder, verb, "promote", *TWO)
+def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any, warm_verb: Command) -> None:
+    passed = step(folder, warm_verb, "promote", *TWO)
     assert passed.code == 0, passed.error
     assert re.search("skipped DRAWN · .*: it has no finished trial on Fashion-MNIST", passed.out)
     assert "champion is still version 1" in passed.out
@@ -476,10 +466,12 @@ def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, dra
     ],
 )
 def test_what_cannot_be_promoted_is_refused_in_one_sentence(
-    folder: Path, promoted: Step, verb: Command, arguments: tuple[str, ...], code: int, told: str
+    folder: Path, promoted: Step, warm_verb: Command, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     study = promoted.after.kind("study")[0]
-    refused = step(folder, verb, "promote", *(study.info.run_id if word == "STUDY" else word for word in arguments))
+    refused = step(
+        folder, warm_verb, "promote", *(study.info.run_id if word == "STUDY" else word for word in arguments)
+    )
     assert refused.code == code, refused.out + refused.error
     assert told in refused.told
     assert nothing_changed(refused)
@@ -488,14 +480,14 @@ def test_what_cannot_be_promoted_is_refused_in_one_sentence(
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_a_newer_sweep_whose_trials_all_failed_is_passed_over_and_said(
-    folder: Path, challenged: Step, sweep: Command, verb: Command
+    folder: Path, challenged: Step, warm_sweep: Command, warm_verb: Command
 ) -> None:
     diverges = ("optimizer=sgd", "optimizer.learning_rate=10.0", "optimizer.momentum=0.9", "regularization.l2=1.0")
     tiny = ("data.limit=200", "model.filters=4", "train.epochs=1", "train.batch_size=4")
-    failed = sweep(*tiny, *SMALL, *diverges, cwd=folder)
+    failed = warm_sweep(*tiny, *SMALL, *diverges, cwd=folder)
     assert failed.returncode == 5, failed.stdout + failed.stderr
     assert "promote the best" not in failed.stdout
-    passed = step(folder, verb, "promote", *TWO)
+    passed = step(folder, warm_verb, "promote", *TWO)
     assert passed.code == 0, passed.error
     assert "it has no finished trial on Fashion-MNIST" in passed.out
     assert "champion is still version 1" in passed.out

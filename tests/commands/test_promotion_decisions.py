@@ -36,34 +36,24 @@ from tests.support.promotions import (
 )
 
 
-@pytest.fixture(scope="module")
-def sweep(warm_sweep: Command) -> Command:
-    return warm_sweep
-
-
-@pytest.fixture(scope="module")
-def verb(warm_verb: Command) -> Command:
-    return warm_verb
-
-
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_a_better_one_takes_the_place_a_worse_one_does_not_and_a_rollback_gives_it_back(
-    sweep: Command, verb: Command, tmp_path: Path
+    warm_sweep: Command, warm_verb: Command, tmp_path: Path
 ) -> None:
     how = ("promote.seeds=3", "promote.class_drop=1.0", *HERE)
     hardly = ("data.limit=2000", "model.filters=4", "train.epochs=1", *SMALL)
-    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-5")
-    first = step(tmp_path, verb, "promote", *how)
+    swept(tmp_path, warm_sweep, *hardly, "optimizer.learning_rate=1e-5")
+    first = step(tmp_path, warm_verb, "promote", *how)
     assert first.code == 0, first.out + first.error
-    swept(tmp_path, sweep, "data.limit=2000", "model.filters=8", "train.epochs=3", *SMALL)
-    better = step(tmp_path, verb, "promote", *how)
+    swept(tmp_path, warm_sweep, "data.limit=2000", "model.filters=8", "train.epochs=3", *SMALL)
+    better = step(tmp_path, warm_verb, "promote", *how)
     assert better.code == 0, better.out + better.error
     assert better.after.aliases == {CHAMPION: "2"}
     assert better.after.versions["2"].tags["fmnist.verdict"] == "better"
     assert better.after.versions["2"].tags["fmnist.against"] == "1"
-    swept(tmp_path, sweep, *hardly, "optimizer.learning_rate=1e-6")
-    worse = step(tmp_path, verb, "promote", *how)
+    swept(tmp_path, warm_sweep, *hardly, "optimizer.learning_rate=1e-6")
+    worse = step(tmp_path, warm_verb, "promote", *how)
     assert worse.code == 8, worse.out + worse.error
     assert "nothing is registered" in worse.out
     assert worse.error == ""
@@ -76,17 +66,17 @@ def test_a_better_one_takes_the_place_a_worse_one_does_not_and_a_rollback_gives_
     assert place[2] == promotion.info.run_id
     found = json.loads(artifact(tmp_path, promotion.info.run_id, f"{place[1]}/evidence.json"))
     assert (found["verdict"], found["registered"], found["champion"]["version"]) == ("worse", None, "2")
-    again = step(tmp_path, verb, "promote", *how)
+    again = step(tmp_path, warm_verb, "promote", *how)
     assert again.code == 8, again.out + again.error
     assert again.after.ledger == again.before.ledger
     assert {run.info.run_id for run in again.after.kind("confirmation")} == {
         run.info.run_id for run in again.before.kind("confirmation")
     }
-    history = verb("history", cwd=tmp_path)
+    history = warm_verb("history", cwd=tmp_path)
     assert history.returncode == 0, history.stderr
     assert re.search(r"champion +– +1 +promoted", history.stdout)
     assert re.search(r"champion +1 +2 +promoted", history.stdout)
-    back = step(tmp_path, verb, "rollback")
+    back = step(tmp_path, warm_verb, "rollback")
     assert back.code == 0, back.error
     assert back.after.aliases == {CHAMPION: "1"}
 
@@ -94,15 +84,15 @@ def test_a_better_one_takes_the_place_a_worse_one_does_not_and_a_rollback_gives_
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_with(
-    sweep: Command, verb: Command, tmp_path: Path
+    warm_sweep: Command, warm_verb: Command, tmp_path: Path
 ) -> None:
-    swept(tmp_path, sweep, *SWEEP)
+    swept(tmp_path, warm_sweep, *SWEEP)
     store, trial = opened(tmp_path), worst_trial(look(tmp_path))
     tags = {SHA256_TAG: hash_file(model_file(tmp_path, trial))}
     with lock_registry(store):
         versions.register_version(store, trial.info.run_id, model_id(trial), tags=tags, description="as before")
     store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, "1")
-    judged = step(tmp_path, verb, "promote", *TWO)
+    judged = step(tmp_path, warm_verb, "promote", *TWO)
     assert judged.code in (0, 9), judged.out + judged.error
     assert "version 1 (the champion) has 0 fresh seeds and will get 2, like the finalists" in judged.out
     best = best_trial(judged.after)
@@ -115,7 +105,7 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
     found = json.loads(artifact(tmp_path, version.tags["fmnist.promotion"], place))
     assert found["champion"]["name"] == trial.info.run_name
     assert len(judged.after.ledger) == 1
-    again = step(tmp_path, verb, "promote", *TWO)
+    again = step(tmp_path, warm_verb, "promote", *TWO)
     assert again.code == judged.code, again.out + again.error
     assert again.after.ledger == judged.after.ledger
     assert again.after.versions.keys() == {"1", "2"}
@@ -125,12 +115,12 @@ def test_a_champion_that_was_never_trained_with_fresh_seeds_is_and_is_compared_w
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
-    sweep: Command, verb: Command, tmp_path: Path
+    warm_sweep: Command, warm_verb: Command, tmp_path: Path
 ) -> None:
     # Trained on all images for as many epochs as were best, these two are one.
     stopping = "train.early_stopping=null,{monitor: val_loss, patience: 5, min_delta: 0.0}"
-    swept(tmp_path, sweep, "-m", stopping, "data.limit=2000", "model.filters=8", "train.epochs=2", *SMALL)
-    done = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
+    swept(tmp_path, warm_sweep, "-m", stopping, "data.limit=2000", "model.filters=8", "train.epochs=2", *SMALL)
+    done = step(tmp_path, warm_verb, "promote", "promote.include_validation=true", *TWO)
     assert done.code == 0, done.out + done.error
     confirmations, trial = done.after.kind("confirmation"), best_trial(done.after)
     assert len(confirmations) == 2
@@ -145,37 +135,37 @@ def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
     version = done.after.versions["1"]
     assert done.after.aliases == {CHAMPION: "1"}
     assert version.run_id == confirmations[0].info.run_id  # the first seed: none can be chosen
-    reproduced = verb("reproduce", cwd=tmp_path)
+    reproduced = warm_verb("reproduce", cwd=tmp_path)
     assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
     assert "identical bit for bit" in reproduced.stdout
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    swept(elsewhere, sweep, *shlex.split(version.tags["fmnist.command"])[3:])
+    swept(elsewhere, warm_sweep, *shlex.split(version.tags["fmnist.command"])[3:])
     (repeat,) = look(elsewhere).kind("trial")
     assert repr(repeat.data.metrics["best_val_accuracy"]) == version.tags["fmnist.val_accuracy"]
-    settled = step(tmp_path, verb, "promote", "promote.include_validation=true", *TWO)
+    settled = step(tmp_path, warm_verb, "promote", "promote.include_validation=true", *TWO)
     assert settled.code == 0, settled.error
     assert nothing_changed(settled)
 
 
 @pytest.mark.slow
 def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
-    sweep: Command, verb: Command, tmp_path: Path
+    warm_sweep: Command, warm_verb: Command, tmp_path: Path
 ) -> None:
     data, work = idx_files(tmp_path / "data", 200, 100), tmp_path / "work"
     work.mkdir()
     elsewhere = {"FMNIST_DATA_DIR": ""}
-    done = sweep(f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL, cwd=work, environment=elsewhere)
+    done = warm_sweep(f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL, cwd=work, environment=elsewhere)
     assert done.returncode == 0, done.stderr
     assert "not that of the canonical Fashion-MNIST images" in done.stdout
     hint = next(line for line in done.stdout.splitlines() if line.startswith("promote the best: "))
     words = [*shlex.split(hint.removeprefix("promote the best: fmnist-sweep ")), *TWO]
-    refused = verb(*words, cwd=work, environment=elsewhere)
+    refused = warm_verb(*words, cwd=work, environment=elsewhere)
     assert refused.returncode == 8
     assert "--any-data" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not look(work).versions
-    meant = verb(*words, "--any-data", cwd=work, environment=elsewhere)
+    meant = warm_verb(*words, "--any-data", cwd=work, environment=elsewhere)
     assert meant.returncode == 0, meant.stdout + meant.stderr
     state = look(work)
     assert state.versions["1"].tags["fmnist.canonical"] == "false"

@@ -40,22 +40,12 @@ SWEEP = (
 
 
 @pytest.fixture(scope="module")
-def sweep(warm_sweep: Command) -> Command:
-    return warm_sweep
-
-
-@pytest.fixture(scope="module")
-def verb(warm_verb: Command) -> Command:
-    return warm_verb
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command, verb: Command) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command, warm_verb: Command) -> Path:
     """A folder with a champion, as promote registers it."""
     folder = tmp_path_factory.mktemp("reproduce")
-    done = sweep(*SWEEP, cwd=folder)
+    done = warm_sweep(*SWEEP, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = verb("promote", "promote.seeds=2", *HERE, cwd=folder)
+    done = warm_verb("promote", "promote.seeds=2", *HERE, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -85,14 +75,14 @@ def _saying(folder: Path, tags: Mapping[str, str | None]) -> Iterator[None]:
 @pytest.mark.slow
 @needs_fashion_mnist
 def test_the_same_model_comes_of_it_and_is_written_where_it_is_asked_for(
-    folder: Path, verb: Command, tmp_path: Path
+    folder: Path, warm_verb: Command, tmp_path: Path
 ) -> None:
     from fmnist_sweep.training import trial
 
     new = tmp_path / "again.keras"
     runs = open_existing_store(build_default_uri(folder), "fashion-mnist")
     before = len(runs.client.search_runs([runs.experiment_id]))
-    done = verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
+    done = warm_verb("reproduce", "models:/fashion-mnist/1", "--out", str(new), cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "identical bit for bit: every weight and every predicted probability" in done.stdout
     assert done.stderr == ""
@@ -136,10 +126,10 @@ def test_on_another_machine_what_differs_is_named_and_the_accuracy_agrees_within
 
 @pytest.mark.slow
 @needs_fashion_mnist
-def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, verb: Command) -> None:
+def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folder: Path, warm_verb: Command) -> None:
     other = {WEIGHTS_SHA256_TAG: "0" * 64, VAL_ACCURACY_TAG: "0.999", VAL_ACCURACY_SD_TAG: "0.0001"}
     with _saying(folder, other):
-        done = verb("reproduce", cwd=folder)
+        done = warm_verb("reproduce", cwd=folder)
     assert done.returncode == 10, done.stdout + done.stderr
     assert "registered 0.999000" in done.stdout
     assert "MORE THAN" in done.stdout
@@ -150,10 +140,10 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
 @needs_fashion_mnist
 @pytest.mark.parametrize("missing", [SEED_TAG, "fmnist.configuration"])
 def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(
-    folder: Path, verb: Command, missing: str
+    folder: Path, warm_verb: Command, missing: str
 ) -> None:
     with _saying(folder, {missing: None}):
-        done = verb("reproduce", cwd=folder)
+        done = warm_verb("reproduce", cwd=folder)
     assert done.returncode == 4
     assert "version 1 does not say how it was trained" in done.stderr
     assert missing in done.stderr
@@ -186,7 +176,7 @@ def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path
 
 @needs_fashion_mnist
 def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trained(
-    folder: Path, verb: Command, tmp_path: Path
+    folder: Path, warm_verb: Command, tmp_path: Path
 ) -> None:
     generator = np.random.default_rng(0)
     header = np.array([0x803, 400, 28, 28], ">i4").tobytes()
@@ -194,10 +184,10 @@ def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trai
     (tmp_path / "train-images-idx3-ubyte").write_bytes(header + pixels)
     labels = (np.arange(400) % 10).astype(np.uint8).tobytes()
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(np.array([0x801, 400], ">i4").tobytes() + labels)
-    refused = verb("reproduce", "--data-dir", str(tmp_path), cwd=folder)
+    refused = warm_verb("reproduce", "--data-dir", str(tmp_path), cwd=folder)
     assert refused.returncode == 3
     assert "--data-dir" in refused.stderr
-    there = verb("reproduce", "--out", str(tmp_path / "train-labels-idx1-ubyte"), cwd=folder)
+    there = warm_verb("reproduce", "--out", str(tmp_path / "train-labels-idx1-ubyte"), cwd=folder)
     assert there.returncode == 2
     assert "there is a file already" in there.stderr
     for done in (refused, there):

@@ -1,0 +1,30 @@
+"""What several of the tests of whole commands hold their sweeps against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import audit
+from tests.support.faults import THREE_TRIALS
+from tests.support.zygote import Zygote
+
+
+@pytest.fixture(scope="session")
+def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
+    """What THREE_TRIALS leave behind when nothing goes wrong; their figures are stand-ins."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended = zygote.run(*THREE_TRIALS, cwd=folder, environment={"FAULTS_PLAIN": "1"})
+    assert ended.code == 0, ended
+    found: audit.Found = zygote.call("tests.support.audit:look", folder)
+    audit.check(found, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain_figures() -> Iterator[None]:
+    """Stand-ins for the figures of trials, see tests/support/altered.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAULTS_PLAIN", "1")
+        yield
