@@ -116,14 +116,13 @@ class StudyParcels:
             return
         self._opened.append_event("delivered", **ids)
 
-    def deliver_late(self, history: TrialHistory, config: Mapping[str, Any]) -> None:
-        """Deliver a trial that ended in an earlier session; DamagedContent when its result's file is not intact.
+    def make_late_parcel(self, history: TrialHistory, config: Mapping[str, Any]) -> Parcel | None:
+        """Make the parcel of a trial that ended in an earlier session; None where the store has everything already.
 
-        config: what was trained.
+        config: what was trained. Raises DamagedContent if the file of the trial's result is not intact.
         """
         if history.state == "failed":
-            self._deliver_late_failure(history, config)
-            return
+            return self._make_failed_parcel(history, config)
         try:
             result, epochs = self._read_result(history)
         except DamagedContent:
@@ -132,19 +131,19 @@ class StudyParcels:
             # A run is closed last of all: the store has the whole trial, and only the journal missed it.
             self._opened.append_event("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
             self.drop_files(history)
-            return
+            return None
         evaluation, end_time = self._study.evaluate(result), (history.outcome or {})["ended"]
         parcel = self.make_parcel(history, config, epochs)
-        parcel.closer, parcel.is_retry = self.make_finished_closer(history, evaluation, end_time, result), True
-        self._study.delivery.deliver(parcel)
-        parcel.closer = self.make_finished_closer(history, evaluation, end_time)  # lets go of the result
+        # It may wait for a store that is away: it reads the result again instead of keeping it in memory.
+        parcel.closer, parcel.is_retry = self.make_finished_closer(history, evaluation, end_time), True
+        return parcel
 
-    def _deliver_late_failure(self, history: TrialHistory, config: Mapping[str, Any]) -> None:
+    def _make_failed_parcel(self, history: TrialHistory, config: Mapping[str, Any]) -> Parcel:
         outcome = history.outcome or {}
         epochs = [Epoch(number, row, end_time) for number, (row, end_time) in enumerate(outcome["epochs"], 1)]
         parcel = self.make_parcel(history, config, epochs)
         parcel.closer, parcel.is_retry = self.make_failed_closer(outcome), True
-        self._study.delivery.deliver(parcel)
+        return parcel
 
     def _read_result(self, history: TrialHistory) -> tuple[TrialResult, list[Epoch]]:
         path = self._opened.result_path(history.trial_id)

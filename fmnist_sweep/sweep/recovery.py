@@ -117,12 +117,15 @@ def settle_trial(study: StudyContext, parcels: StudyParcels, history: TrialHisto
 
 def _deliver_late(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:
     try:
-        parcels.deliver_late(history, resolve_trial_config(study.settings, history.proposal))
+        parcel = parcels.make_late_parcel(history, resolve_trial_config(study.settings, history.proposal))
     except DamagedContent as error:
         path, attempt = study.opened.result_path(history.trial_id), history.attempts[-1]
         study.sweep.view.say(f"{path} is damaged ({error}): this trial is trained again", "yellow")
         study.opened.append_event("lost", trial_id=history.trial_id, attempt=attempt.number)
         parcels.close_dead_run(history, attempt)
+        return
+    if parcel is not None:
+        study.delivery.deliver(parcel)  # and what waits before it, whose files have nothing to do with this trial
 
 
 def close_killed_attempts(study: StudyContext, parcels: StudyParcels) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ import pytest
 from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.errors import ExitCode, StoreError
+from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study.journal import read_events
+from fmnist_sweep.sweep import context, delivery
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking.runs import log_epochs
 from fmnist_sweep.tracking.store import open_existing_store, open_store
 from fmnist_sweep.training.evaluation import Evaluation, evaluate_predictions
 from tests.support.simulated import simulated
@@ -159,8 +165,6 @@ def test_the_same_study_twice_in_one_sweep_is_trained_once() -> None:
 
 
 def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep.sweep import context
-
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
@@ -172,8 +176,6 @@ def test_an_error_of_ours_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_each_trial_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_sweep.sweep import context
-
     scored: list[object] = []
 
     def count(*arguments: Any) -> Evaluation:
@@ -234,8 +236,6 @@ def test_credentials_in_an_address_are_not_kept() -> None:
 
 @pytest.mark.parametrize("character", ["?", "%"])
 def test_a_folder_that_an_address_cannot_name_is_refused(tmp_path: Path, character: str) -> None:
-    from fmnist_sweep.errors import StoreError
-
     folder = tmp_path / f"a{character}b"
     folder.mkdir()
     os.chdir(folder)
@@ -243,3 +243,40 @@ def test_a_folder_that_an_address_cannot_name_is_refused(tmp_path: Path, charact
         open_store(None, "fashion-mnist")
     assert list(folder.iterdir()) == []
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_result_damaged_while_it_waits_costs_no_other_trial_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_away, evaluated = True, 0
+
+    def log_unless_away(*arguments: Any) -> None:
+        if is_away:
+            raise ConnectionError("no answer")
+        log_epochs(*arguments)
+
+    def evaluate_late(*arguments: Any) -> Evaluation:
+        """While the second result is read, the store returns and the file of the first one, which waits, is lost."""
+        nonlocal is_away, evaluated
+        evaluated += 1
+        if evaluated == 2:
+            is_away = False
+            min(tmp_path.glob("mlruns/studies/*/results/*.npz")).unlink()
+            time.sleep(0.1)
+        return evaluate_predictions(*arguments)
+
+    monkeypatch.setattr(delivery, "log_epochs", log_unless_away)
+    monkeypatch.setattr(delivery, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_FIRST_DELAY", 0.05)
+    grid = ("search=grid", "search.max_trials=2", "train.epochs=1")
+    with pytest.raises(StoreError, match="the tracking store is away"):
+        _run_waiting(*grid)
+    assert len(list(tmp_path.glob("mlruns/studies/*/results/*.npz"))) == 2
+    with monkeypatch.context() as late:
+        late.setattr(context, "evaluate_predictions", evaluate_late)
+        with suppress(DamagedContent):  # of the first trial: the next command says so and trains it again
+            _run_waiting(*grid)
+    assert _run_waiting(*grid)[0] is ExitCode.DONE
+    (journal,) = tmp_path.glob("mlruns/studies/*/journal.db")
+    lost = [event.body["trial_id"] for event in read_events(journal) if event.kind == "lost"]
+    assert lost == ["0000"]
