@@ -19,7 +19,7 @@ from fmnist_sweep.tracking.names import (
     SWEEP_ID_TAG,
 )
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
-from fmnist_sweep.tracking.queries import StoredRun, is_id, list_ended_sweeps, read_run, search_runs
+from fmnist_sweep.tracking.queries import StoredRun, find_run, is_id, list_ended_sweeps, search_runs
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_trials, read_trials_of_journals
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _read_sweep_trials(store: Store, sweep: StoredRun) -> list[StoredTrial]:
 
 
 def _read_trial(store: Store, run_id: str) -> StoredTrial:
-    run = read_run(store, check_id(run_id))
+    run = find_run(store, check_id(run_id))
     if run is None:
         raise PromotionRefused(f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.")
     kind, status = run.tags.get(KIND_TAG), run.status

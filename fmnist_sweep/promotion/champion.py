@@ -9,7 +9,7 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
-from fmnist_sweep.tracking.queries import read_run
+from fmnist_sweep.tracking.queries import find_run
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version, read_aliases
 from fmnist_sweep.tracking.trials import build_trials
 
@@ -67,7 +67,7 @@ def _read_champion_configuration(store: Store, version: RegisteredVersion) -> Tr
                 f"the tag {CONFIGURATION_TAG} of version {version.number} (the champion) cannot be read ({error}): "
                 f"{_NEXT_STEP}"
             ) from None
-    run = read_run(store, str(version.run_id))
+    run = find_run(store, str(version.run_id))
     if run is None or run.tags.get(KIND_TAG) != "trial":
         raise PromotionRefused(
             f"version {version.number} (the champion) comes from no trial of this store, so nothing can be compared "

@@ -131,7 +131,19 @@ def read_run(store: Store, run_id: str) -> StoredRun | None:
     try:
         return _build_run(store.client.get_run(run_id))
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def find_run(store: Store, run_id: str) -> StoredRun | None:
+    """The run that a user or a tag names, as read_run has it; None also for text that is no run id."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return read_run(store, run_id)
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
             return None
         raise
 
