@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_confi
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.queries import find_run
-from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version, read_aliases
+from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
 from fmnist_sweep.tracking.trials import build_trials
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def get_champion_number(champion: Champion | None) -> str:
     return _NO_CHAMPION if champion is None else champion.number
 
 
-def read_champion_number(store: Store) -> str:
-    """Number of the version that is champion in the registry now, or `nobody`."""
-    return read_aliases(store).get(CHAMPION, _NO_CHAMPION)
+def get_aliased_champion_number(aliases: Mapping[str, str]) -> str:
+    """Number of the version that is champion by these aliases (`read_aliases`), or `nobody`."""
+    return aliases.get(CHAMPION, _NO_CHAMPION)
 
 
 def read_champion(store: Store) -> Champion | None:

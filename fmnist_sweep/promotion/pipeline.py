@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.promotion.champion import Champion, get_champion_number, read_champion, read_champion_number
+from fmnist_sweep.promotion.champion import Champion, get_aliased_champion_number, get_champion_number, read_champion
 from fmnist_sweep.promotion.confirmation import refuse_other_images
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
@@ -20,7 +20,7 @@ from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prep
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
-from fmnist_sweep.tracking.registry import CHAMPION
+from fmnist_sweep.tracking.registry import CHAMPION, read_aliases
 from fmnist_sweep.tracking.store_lock import lock_registry, lock_test_images
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _announce_entrants(promotion: Promotion, entrants: Sequence[Entrant]) -> Non
 
 def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | None) -> Outcome:
     """Judge the finalists and register the winner; the caller holds the lock of the registry."""
-    current = read_champion_number(promotion.store)
+    current = get_aliased_champion_number(read_aliases(promotion.store))
     if current != get_champion_number(champion):
         outcome = find_earlier_outcome(promotion, current)  # by the same command, typed twice
         if outcome is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.errors import ExitCode, PromotionRefused
-from fmnist_sweep.promotion.champion import read_champion_number
+from fmnist_sweep.promotion.champion import get_aliased_champion_number
 from fmnist_sweep.promotion.opening import fetch_confirmed_model
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.version_tags import make_version_tags
@@ -90,8 +90,6 @@ def register_winner(promotion: Promotion, dossier: Dossier, promotion_run: str) 
         return Outcome(ExitCode.REFUSED, (line, _locate_evidence(registration)))
     version = _find_former_champion(registration) or _register_checked_version(registration)
     _log_dossier(registration, version.tags)
-    # The lock keeps out other processes on this machine, but not others that use the same server.
-    refuse_changed_champion(dossier.champion_number, read_champion_number(promotion.store))
     line = _move_alias(registration, version.number)
     code = ExitCode.DONE if dossier.judgement.promotes else ExitCode.NOT_BETTER
     lines = (line, *_describe_version(registration, version.tags), _locate_evidence(registration))
@@ -99,14 +97,20 @@ def register_winner(promotion: Promotion, dossier: Dossier, promotion_run: str) 
 
 
 def _move_alias(registration: Registration, number: str) -> str:
-    """Point the alias that the judgement gives at a version, and return a sentence about it."""
+    """Point the alias that the judgement gives at a version, and return a sentence about it.
+
+    Errors: Locked if another command changed the champion.
+    """
     store, dossier = registration.store, registration.dossier
     promotes = dossier.judgement.promotes
     alias = CHAMPION if promotes else CHALLENGER
     kind: MoveKind = "promoted" if promotes else "challenger"
-    previous = read_aliases(store).get(alias)
+    # The lock keeps out other processes on this machine, but not others that use the same server: what is checked is
+    # read last, once.
+    aliases = read_aliases(store)
+    refuse_changed_champion(dossier.champion_number, get_aliased_champion_number(aliases))
     move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
-    return describe_alias(alias, number, previous)
+    return describe_alias(alias, number, aliases.get(alias))
 
 
 def _describe_version(registration: Registration, tags: Mapping[str, str]) -> list[str]:
