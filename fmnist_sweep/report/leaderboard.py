@@ -50,7 +50,7 @@ def format_trial_name(history: TrialHistory, about: Mapping[str, Any]) -> str:
     return str(about["mark"]) + make_trial_name(about["label"], proposal.values, proposal.epochs)
 
 
-def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> LeaderboardEntry:
+def build_leaderboard_entry(history: TrialHistory, about: Mapping[str, Any]) -> LeaderboardEntry:
     """A trial as tables show it. about: its study's record."""
     outcome = history.outcome or {}
     interval = outcome.get("interval")
@@ -71,34 +71,34 @@ def build_trial_record(history: TrialHistory, about: Mapping[str, Any]) -> Leade
     )
 
 
-def mark_ties(records: Sequence[LeaderboardEntry], findings: Findings) -> None:
-    """Set `tied` of each record from the findings."""
+def mark_ties(entries: Sequence[LeaderboardEntry], findings: Findings) -> None:
+    """Set `tied` of each entry from the findings."""
     tied = {row.run_id: row.tied for row in findings.rows}
-    for record in records:
-        record.tied = tied.get(record.run_id)
+    for entry in entries:
+        entry.tied = tied.get(entry.run_id)
 
 
-def find_best_record(records: Sequence[LeaderboardEntry]) -> LeaderboardEntry | None:
+def find_best_entry(entries: Sequence[LeaderboardEntry]) -> LeaderboardEntry | None:
     """The trial with the highest validation accuracy, the first of equals; None where no trial finished."""
-    return find_best(records, lambda record: record.best_val_accuracy)
+    return find_best(entries, lambda entry: entry.best_val_accuracy)
 
 
-def rank_records(records: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
+def rank_entries(entries: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
     """The trials by validation accuracy, the highest first, those without one last."""
-    return sorted(records, key=lambda record: -(record.best_val_accuracy or 0.0))
+    return sorted(entries, key=lambda entry: -(entry.best_val_accuracy or 0.0))
 
 
-def count_states(records: Sequence[LeaderboardEntry]) -> dict[str, float]:
+def count_states(entries: Sequence[LeaderboardEntry]) -> dict[str, float]:
     """How many trials are in each state, as metrics."""
-    states = [record.state for record in records]
+    states = [entry.state for entry in entries]
     return {f"trials_{state}": states.count(state) for state in ("finished", "failed", "running")}
 
 
-def build_leaderboard(records: Sequence[LeaderboardEntry]) -> pd.DataFrame:
+def build_leaderboard(entries: Sequence[LeaderboardEntry]) -> pd.DataFrame:
     """The leaderboard: a row a trial, best first and failed ones last, with what was tuned, the results and the run."""
     import pandas as pd
 
-    table = pd.DataFrame([_build_row(record) for record in rank_records(records)], columns=_list_columns(records))
+    table = pd.DataFrame([_build_row(entry) for entry in rank_entries(entries)], columns=_list_columns(entries))
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
 
@@ -119,48 +119,48 @@ _RESULT_COLUMNS = (
 )
 
 
-def _list_columns(records: Sequence[LeaderboardEntry]) -> list[str]:
-    tuned = dict.fromkeys(key for record in records for key in record.values)
+def _list_columns(entries: Sequence[LeaderboardEntry]) -> list[str]:
+    tuned = dict.fromkeys(key for entry in entries for key in entry.values)
     return ["name", *tuned, *_RESULT_COLUMNS]
 
 
-def _build_row(record: LeaderboardEntry) -> dict[str, Any]:
-    low, high = record.interval or (None, None)
-    values = {**vars(record), "low": low, "high": high, "tied_with_best": record.tied}
-    return {"name": record.name, **record.values, **{key: values[key] for key in _RESULT_COLUMNS}}
+def _build_row(entry: LeaderboardEntry) -> dict[str, Any]:
+    low, high = entry.interval or (None, None)
+    values = {**vars(entry), "low": low, "high": high, "tied_with_best": entry.tied}
+    return {"name": entry.name, **entry.values, **{key: values[key] for key in _RESULT_COLUMNS}}
 
 
-def format_record_accuracy(record: LeaderboardEntry) -> str:
+def format_entry_accuracy(entry: LeaderboardEntry) -> str:
     """A validation accuracy with the interval that the finite validation set allows; an en dash where there is none."""
-    if record.best_val_accuracy is None or record.interval is None:
+    if entry.best_val_accuracy is None or entry.interval is None:
         return "–"
-    return format_estimate(record.best_val_accuracy, *record.interval)
+    return format_estimate(entry.best_val_accuracy, *entry.interval)
 
 
-def summarize_ties(records: Sequence[LeaderboardEntry]) -> str:
+def summarize_ties(entries: Sequence[LeaderboardEntry]) -> str:
     """How many trials are not distinguishable from the best, in a sentence; empty where that is not known."""
-    winner = find_best_record(records)
-    others = [record.tied for record in records if record is not winner and record.best_val_accuracy is not None]
+    winner = find_best_entry(entries)
+    others = [entry.tied for entry in entries if entry is not winner and entry.best_val_accuracy is not None]
     return describe_ties(others.count(True), others.count(False), others.count(None))
 
 
-def format_score_cell(record: LeaderboardEntry, winner: LeaderboardEntry | None) -> str:
+def format_score_cell(entry: LeaderboardEntry, winner: LeaderboardEntry | None) -> str:
     """A trial's accuracy in a table, marked where it is not distinguishable from the best's."""
-    return ("≈ " if record.tied and record is not winner else "") + format_record_accuracy(record)
+    return ("≈ " if entry.tied and entry is not winner else "") + format_entry_accuracy(entry)
 
 
-def format_note(title: str, banner: str | None, records: Sequence[LeaderboardEntry], paragraphs: Sequence[str]) -> str:
+def format_note(title: str, banner: str | None, entries: Sequence[LeaderboardEntry], paragraphs: Sequence[str]) -> str:
     """A summary with the first rows of the leaderboard, in Markdown, for the description of a parent run."""
-    winner = find_best_record(records)
+    winner = find_best_entry(entries)
     # The banner's first line only: MLflow's UI folds a note after a few lines, and report.html has all of it.
     lines = [f"> **{banner.splitlines()[0]}**", ""] if banner else []
     if winner is None:
         lines += [f"**{title}**: no trial finished."]
     else:
         lines += [
-            f"**{title}**: best is **{winner.name}**, validation accuracy **{format_record_accuracy(winner)}** "
+            f"**{title}**: best is **{winner.name}**, validation accuracy **{format_entry_accuracy(winner)}** "
             f"(95% Wilson interval of the finite validation set; the best of several is an optimistic choice). "
-            f"{summarize_ties(records)}".rstrip()
+            f"{summarize_ties(entries)}".rstrip()
         ]
     lines += [
         "",
@@ -169,9 +169,9 @@ def format_note(title: str, banner: str | None, records: Sequence[LeaderboardEnt
         _format_note_row("", "trial", "validation accuracy", "best epoch", "parameters", "fit"),
         "|--|--|--|--|--|--|",
     ]
-    ordered = rank_records(records)
-    for rank, record in enumerate(ordered[:_MAX_NOTE_ROWS], 1):
-        lines.append(_format_note_row(str(rank), record.name, *_list_outcome_cells(record, winner)))
+    ordered = rank_entries(entries)
+    for rank, entry in enumerate(ordered[:_MAX_NOTE_ROWS], 1):
+        lines.append(_format_note_row(str(rank), entry.name, *_list_outcome_cells(entry, winner)))
     if len(ordered) > _MAX_NOTE_ROWS:
         lines.append(f"\n{len(ordered) - _MAX_NOTE_ROWS} more in leaderboard.csv.")
     return "\n".join(lines)
@@ -182,14 +182,14 @@ def _format_note_row(*cells: str) -> str:
     return f"| {' | '.join(escape_cells(cells))} |".replace(" |", "&emsp;|")
 
 
-def _list_outcome_cells(record: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
-    if record.state == "failed":
-        return [f"failed: {(record.failure or '').replace('|', '/')}", "", "", ""]
-    if record.best_val_accuracy is None:
-        return [record.state, "", "", ""]
+def _list_outcome_cells(entry: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
+    if entry.state == "failed":
+        return [f"failed: {(entry.failure or '').replace('|', '/')}", "", "", ""]
+    if entry.best_val_accuracy is None:
+        return [entry.state, "", "", ""]
     return [
-        format_score_cell(record, winner),
-        str(record.best_epoch),
-        f"{record.parameters:,}",
-        f"{record.fit_seconds:.0f} s",
+        format_score_cell(entry, winner),
+        str(entry.best_epoch),
+        f"{entry.parameters:,}",
+        f"{entry.fit_seconds:.0f} s",
     ]

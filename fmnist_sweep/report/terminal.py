@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
-    find_best_record,
-    format_record_accuracy,
+    find_best_entry,
+    format_entry_accuracy,
     format_score_cell,
-    rank_records,
+    rank_entries,
     summarize_ties,
 )
 from fmnist_sweep.text import create_console, format_duration, format_trial_count, make_printable
@@ -96,18 +96,18 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{count}")
 
-    def begin_trial(self, record: LeaderboardEntry, number: int, epochs: int, done: int = 0) -> None:
+    def begin_trial(self, entry: LeaderboardEntry, number: int, epochs: int, done: int = 0) -> None:
         """Show that a trial begins, or continues after `done` epochs."""
-        trial_id = record.trial_id
+        trial_id = entry.trial_id
         previous = self._trials.get(trial_id)
         self._pace.total += (previous.done if previous else 0) - done  # an attempt before this one may have got further
         self._remove_trial(trial_id)
-        display = self._trials[trial_id] = _TrialDisplay(number, record.name, epochs, done)
+        display = self._trials[trial_id] = _TrialDisplay(number, entry.name, epochs, done)
         if self._progress and sum(other.bar is not None for other in self._trials.values()) < _MAX_BARS:
             note = "waits for a worker" if self._is_parallel else ""
-            display.bar = self._progress.add_task(make_printable(record.name), total=epochs, completed=done, note=note)
+            display.bar = self._progress.add_task(make_printable(entry.name), total=epochs, completed=done, note=note)
         elif not self._progress:
-            self.say(f"  trial {number}: {record.name}{f', on from epoch {done}' if done else ''}")
+            self.say(f"  trial {number}: {entry.name}{f', on from epoch {done}' if done else ''}")
 
     def show_worker(self, trial_id: str, worker: str) -> None:
         """Show which worker has a trial that waited for one."""
@@ -141,19 +141,19 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.format_summary())
 
-    def end_trial(self, record: LeaderboardEntry) -> None:
+    def end_trial(self, entry: LeaderboardEntry) -> None:
         """Show that a trial finished or failed."""
-        display, pace = self._trials[record.trial_id], self._pace
+        display, pace = self._trials[entry.trial_id], self._pace
         pace.total -= display.epochs - display.done  # epochs that early stopping or a failure saved
-        self._remove_trial(record.trial_id)
+        self._remove_trial(entry.trial_id)
         pace.trials += 1
-        if record.state == "failed":
-            self.say(f"  ✗ {record.name}: {record.failure}", "red")
+        if entry.state == "failed":
+            self.say(f"  ✗ {entry.name}: {entry.failure}", "red")
         else:
-            pace.best = max(pace.best or 0.0, record.best_val_accuracy or 0.0)
-            seconds = format_duration(record.fit_seconds or 0)
+            pace.best = max(pace.best or 0.0, entry.best_val_accuracy or 0.0)
+            seconds = format_duration(entry.fit_seconds or 0)
             summary = f" ({pace.format_summary()})" if self._is_parallel and not self._progress else ""
-            self.say(f"  ✓ {record.name}: {format_record_accuracy(record)} in {seconds}{summary}")
+            self.say(f"  ✓ {entry.name}: {format_entry_accuracy(entry)} in {seconds}{summary}")
         self.refresh()
 
     def _remove_trial(self, trial_id: str) -> None:
@@ -161,12 +161,12 @@ class View:
         if self._progress and display is not None and display.bar is not None:
             self._progress.remove_task(display.bar)
 
-    def show_leaderboard(self, title: str, records: Sequence[LeaderboardEntry], limit: int = 10) -> None:
+    def show_leaderboard(self, title: str, entries: Sequence[LeaderboardEntry], limit: int = 10) -> None:
         """Show the best trials of a study or sweep."""
-        self.console.print(_build_leaderboard_table(title, records, limit))
+        self.console.print(_build_leaderboard_table(title, entries, limit))
 
 
-def _build_leaderboard_table(title: str, records: Sequence[LeaderboardEntry], limit: int) -> Table:
+def _build_leaderboard_table(title: str, entries: Sequence[LeaderboardEntry], limit: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -174,25 +174,25 @@ def _build_leaderboard_table(title: str, records: Sequence[LeaderboardEntry], li
     table = Table(title=Text(title), title_justify="left", title_style="bold")
     for column in ("", "trial", "validation accuracy [95%]", "best epoch", "parameters", "fit"):
         table.add_column(column, justify="left" if column == "trial" else "right", no_wrap=column != "trial")
-    winner = find_best_record(records)
-    ordered = rank_records(records)
-    for rank, record in enumerate(ordered[:limit], 1):
-        table.add_row(*map(Text, _format_cells(rank, record, winner)), style="green" if record is winner else None)
-    if ties := summarize_ties(records):
+    winner = find_best_entry(entries)
+    ordered = rank_entries(entries)
+    for rank, entry in enumerate(ordered[:limit], 1):
+        table.add_row(*map(Text, _format_cells(rank, entry, winner)), style="green" if entry is winner else None)
+    if ties := summarize_ties(entries):
         table.caption, table.caption_justify = Text(ties), "left"
     return table
 
 
-def _format_cells(rank: int, record: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
-    if record.best_val_accuracy is None:
-        return [str(rank), record.name, record.state, "", "", ""]
-    fit = format_duration(record.fit_seconds or 0)
+def _format_cells(rank: int, entry: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
+    if entry.best_val_accuracy is None:
+        return [str(rank), entry.name, entry.state, "", "", ""]
+    fit = format_duration(entry.fit_seconds or 0)
     return [
         str(rank),
-        record.name,
-        format_score_cell(record, winner),
-        str(record.best_epoch),
-        f"{record.parameters:,}",
+        entry.name,
+        format_score_cell(entry, winner),
+        str(entry.best_epoch),
+        f"{entry.parameters:,}",
         fit,
     ]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
-from fmnist_sweep.report.leaderboard import LeaderboardEntry, find_best_record
+from fmnist_sweep.report.leaderboard import LeaderboardEntry, find_best_entry
 from fmnist_sweep.report.publish import locate_report
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.sweep.closing import find_exit_code, list_trial_records
+from fmnist_sweep.sweep.closing import find_exit_code, list_entries
 from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, refuse_full_disk
 from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
 from fmnist_sweep.sweep.session import Session
@@ -69,7 +69,7 @@ def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view
 
 def show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
     """Show the results of a sweep that finished earlier, without TensorFlow and without the tracking store."""
-    results = {planned.folder.name: list_trial_records(planned.record) for planned in plan if planned.record}
+    results = {planned.folder.name: list_entries(planned.record) for planned in plan if planned.record}
     for planned in plan:
         view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].kinds is SEARCH:
@@ -81,16 +81,16 @@ def show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
 def announce_results(session: Session) -> None:
     """Announce how many trials a sweep trained, where they are recorded, and which commands can follow."""
     sweep, view = session.sweep, session.sweep.view
-    records = [record for study_records in session.results.values() for record in study_records]
-    failed_count = sum(record.state == "failed" for record in records)
+    entries = [entry for study_entries in session.results.values() for entry in study_entries]
+    failed_count = sum(entry.state == "failed" for entry in entries)
     seconds = format_duration(sweep.training_seconds)
-    view.say(f"{format_trial_count(len(records))}, {seconds} of training, {failed_count} failed.")
+    view.say(f"{format_trial_count(len(entries))}, {seconds} of training, {failed_count} failed.")
     view.say(f"store: {mask_credentials(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
     if session.kinds is SEARCH:
-        _suggest_commands(session, records)
+        _suggest_commands(session, entries)
 
 
-def _suggest_commands(session: Session, records: Sequence[LeaderboardEntry]) -> None:
+def _suggest_commands(session: Session, entries: Sequence[LeaderboardEntry]) -> None:
     view, store = session.sweep.view, session.sweep.store
     uri = mask_credentials(store.uri)
     store_options = {
@@ -105,7 +105,7 @@ def _suggest_commands(session: Session, records: Sequence[LeaderboardEntry]) -> 
     view.say(f"browse: {uri if uri.startswith('http') else f'fmnist-sweep ui{_format_flags(store_options)}'}")
     if all(planned.splits.origin.is_drawn for planned in session.plan):
         view.say("drawn images: no trial of this sweep can be promoted.")
-    elif find_best_record(records):
+    elif find_best_entry(entries):
         view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options | data_options)}")
 
 

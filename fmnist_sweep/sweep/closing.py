@@ -10,9 +10,9 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
     build_leaderboard,
-    build_trial_record,
+    build_leaderboard_entry,
     count_states,
-    find_best_record,
+    find_best_entry,
     format_note,
     mark_ties,
 )
@@ -36,27 +36,27 @@ from fmnist_sweep.tracking.run_files import read_artifacts
 from fmnist_sweep.tracking.runs import close_parent_run
 
 
-def list_trial_records(record: StudyRecord) -> list[LeaderboardEntry]:
+def list_entries(record: StudyRecord) -> list[LeaderboardEntry]:
     """A study's trials as tables and pages show them."""
-    return [build_trial_record(history, record.about) for history in record.trained_trials]
+    return [build_leaderboard_entry(history, record.about) for history in record.trained_trials]
 
 
 def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
     """Close a study's run with what its trials came to, and return the trials. seconds: spent on the study in all."""
-    records, opened = list_trial_records(study.record), study.opened
+    entries, opened = list_entries(study.record), study.opened
     summary = RunSummary(
         report_name=f"{study.kinds.study}-{opened.folder.name}",
         title=f"{study.kinds.study.capitalize()} {study.record.about['label']}",
         kinds=study.kinds,
         banner=study.planned.banner,
-        records=records,
+        entries=entries,
         description=_describe_search(study),
         journal_tokens=[opened.token],
         images={study.splits.tag: prepare_validation_images(study.splits)},
-        failed=bool(records) and find_best_record(records) is None,
+        failed=bool(entries) and find_best_entry(entries) is None,
     )
     close_run(study.sweep, opened, summary, seconds=seconds)
-    return records
+    return entries
 
 
 def _describe_search(study: StudyContext) -> str:
@@ -81,7 +81,7 @@ class RunSummary:
     report_name: str
     title: str
     banner: str | None
-    records: Sequence[LeaderboardEntry]
+    entries: Sequence[LeaderboardEntry]
     description: str
     journal_tokens: Sequence[str]
     images: ImagesByDataset
@@ -104,9 +104,9 @@ def close_run(sweep: SweepContext, opened: OpenStudy | OpenSweep, summary: RunSu
 
 
 def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step: int, end_time: int) -> None:
-    store, records = sweep.store, summary.records
-    winner = find_best_record(records)
-    tags, metrics = {}, count_states(records)
+    store, entries = sweep.store, summary.entries
+    winner = find_best_entry(entries)
+    tags, metrics = {}, count_states(entries)
     if winner is not None and winner.best_val_accuracy is not None:
         tags = {
             "best_trial": winner.trial_id,
@@ -116,15 +116,15 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
         metrics["best_val_accuracy"] = winner.best_val_accuracy
     figures = {} if winner is None else read_artifacts(store, winner.run_id)
     findings = read_findings(
-        store, summary.journal_tokens, summary.images, [record.run_id for record in records], summary.kinds.trial
+        store, summary.journal_tokens, summary.images, [entry.run_id for entry in entries], summary.kinds.trial
     )
-    mark_ties(records, findings)
+    mark_ties(entries, findings)
     paragraphs = [summary.description, f"Command: `{sweep.command}`"]
-    tags[NOTE_TAG] = format_note(summary.title, summary.banner, records, paragraphs)
+    tags[NOTE_TAG] = format_note(summary.title, summary.banner, entries, paragraphs)
     heading = ReportHeading(summary.title, sweep.command, summary.description, summary.banner)
     page = render_report(findings, heading).encode()
     files = {
-        "leaderboard.csv": build_leaderboard(records).to_csv(index=False).encode(),
+        "leaderboard.csv": build_leaderboard(entries).to_csv(index=False).encode(),
         REPORT_FILE: page,
         **{f"best/{name}": content for name, content in figures.items()},
     }
@@ -139,7 +139,7 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
 
 def find_exit_code(results: Mapping[str, Sequence[LeaderboardEntry]]) -> ExitCode:
     """The exit code of a command, given the trials of each of its studies."""
-    states = [{record.state for record in records} for records in results.values()]
+    states = [{entry.state for entry in entries} for entries in results.values()]
     if any(study_states == {"failed"} for study_states in states):
         return ExitCode.ALL_FAILED
     return ExitCode.SOME_FAILED if any("failed" in study_states for study_states in states) else ExitCode.DONE

@@ -19,7 +19,7 @@ from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
-from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_trial_records
+from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.parent_runs import open_parent_run
@@ -109,13 +109,13 @@ def run_studies(session: Session) -> None:
         sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in session.plan), sweep.executor.slots)
         for number, study in enumerate(studies, 1):
             if study.planned.is_done:
-                records = list_trial_records(study.record)
+                entries = list_entries(study.record)
             else:
                 sweep.view.begin_study(study.label, number, len(studies), study.planned.trials_left)
-                records = _run_study(session, study)
-            session.results[study.opened.folder.name] = records
+                entries = _run_study(session, study)
+            session.results[study.opened.folder.name] = entries
             sweep.view.show_leaderboard(
-                f"{study.label}: {format_trial_count(len(study.record.trained_trials))}", records
+                f"{study.label}: {format_trial_count(len(study.record.trained_trials))}", entries
             )
         _close_sweep(session)
 
@@ -167,22 +167,22 @@ def _close_sweep(session: Session) -> None:
     names = session.opened.record.about["studies"]
     for folder in [StudyFolder(session.state_folder / "studies" / name) for name in names]:
         if folder.name not in session.results:
-            session.results[folder.name] = list_trial_records(folder.read_record())
-    records = [record for name in names for record in session.results[name]]
+            session.results[folder.name] = list_entries(folder.read_record())
+    entries = [entry for name in names for entry in session.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in session.plan))
-    failed_count = sum(record.state == "failed" for record in records)
+    failed_count = sum(entry.state == "failed" for entry in entries)
     count_text = f"{len(names)} {'study' if len(names) == 1 else 'studies'}"
     summary = RunSummary(
         report_name=session.report_name,
         title=f"{session.kinds.sweep.capitalize()} {labels}",
         kinds=session.kinds,
         banner=next((planned.banner for planned in session.plan if planned.banner), None),
-        records=records,
-        description=f"{count_text}, {format_trial_count(len(records))}, {failed_count} failed.",
+        entries=entries,
+        description=f"{count_text}, {format_trial_count(len(entries))}, {failed_count} failed.",
         journal_tokens=session.opened.record.about["journals"],
         images={planned.splits.tag: prepare_validation_images(planned.splits) for planned in session.plan},
         failed=session.exit_code is ExitCode.ALL_FAILED,
     )
     close_run(session.sweep, session.opened, summary)
     if len(names) > 1:
-        session.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(records))} of {count_text}", records)
+        session.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(entries))} of {count_text}", entries)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmnist_sweep.files import write_file_atomically
-from fmnist_sweep.report.leaderboard import build_trial_record
+from fmnist_sweep.report.leaderboard import build_leaderboard_entry
 from fmnist_sweep.study import results
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
@@ -172,8 +172,8 @@ class Supervisor:
             start_time=None if sweep.executor.concurrent else time.monotonic(),
         )
         sweep.executor.submit(build_spec(self._study, history, config, checkpoint))
-        record = build_trial_record(history, self._record.about)
-        sweep.view.begin_trial(record, history.number, config["train"]["epochs"], len(rows))
+        entry = build_leaderboard_entry(history, self._record.about)
+        sweep.view.begin_trial(entry, history.number, config["train"]["epochs"], len(rows))
         if sweep.executor.concurrent:
             self._trials_without_run.append(live)  # all workers get something to do first
         else:
@@ -236,7 +236,7 @@ class Supervisor:
             self._fill_slots()
         self._sweep.delivery.deliver(live.parcel)
         self._departing_trials.remove(live)
-        self._sweep.view.end_trial(build_trial_record(live.history, self._record.about))
+        self._sweep.view.end_trial(build_leaderboard_entry(live.history, self._record.about))
 
     def _restart(self, live: LiveTrial, refused: CheckpointRefused) -> None:
         """Train a trial from its first epoch, because its checkpoint is of no use (made by other code, say)."""

@@ -12,14 +12,14 @@ from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
     build_leaderboard,
     count_states,
-    find_best_record,
+    find_best_entry,
+    format_entry_accuracy,
     format_note,
-    format_record_accuracy,
     summarize_ties,
 )
 
 
-def record(number: int, accuracy: float | None = None, **given: Any) -> LeaderboardEntry:
+def entry(number: int, accuracy: float | None = None, **given: Any) -> LeaderboardEntry:
     """A finished trial, or a failed one when it has no accuracy."""
     values = {"model.filters": 32 * number}
     made = LeaderboardEntry(f"{number:04d}", "study", f"rmsprop · {32 * number} filters", values, f"run{number}")
@@ -34,25 +34,25 @@ def record(number: int, accuracy: float | None = None, **given: Any) -> Leaderbo
     return made
 
 
-RECORDS = [record(1, 0.85), record(2), record(3, 0.91), record(4, 0.91)]
+ENTRIES = [entry(1, 0.85), entry(2), entry(3, 0.91), entry(4, 0.91)]
 
 
 def test_the_best_is_the_first_of_the_highest_and_never_a_failed_one() -> None:
-    assert find_best_record(RECORDS) is RECORDS[2]
-    assert find_best_record([record(1)]) is None
-    assert find_best_record([]) is None
-    nothing_right = [record(1), record(2, 0.0)]
-    assert find_best_record(nothing_right) is nothing_right[1]
+    assert find_best_entry(ENTRIES) is ENTRIES[2]
+    assert find_best_entry([entry(1)]) is None
+    assert find_best_entry([]) is None
+    nothing_right = [entry(1), entry(2, 0.0)]
+    assert find_best_entry(nothing_right) is nothing_right[1]
 
 
 def test_trials_are_counted_by_state() -> None:
-    counted = count_states(RECORDS)
+    counted = count_states(ENTRIES)
     assert (counted["trials_finished"], counted["trials_failed"], counted["trials_running"]) == (3, 1, 0)
-    assert sum(counted.values()) == len(RECORDS)
+    assert sum(counted.values()) == len(ENTRIES)
 
 
 def test_the_leaderboard_has_the_best_first_and_the_failed_last() -> None:
-    table = build_leaderboard(RECORDS)
+    table = build_leaderboard(ENTRIES)
     assert table["trial_id"].tolist() == ["0003", "0004", "0001", "0002"]
     assert table["rank"].tolist() == [1, 2, 3, 4]
     assert table["model.filters"].tolist() == [96, 128, 32, 64]
@@ -60,14 +60,14 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last() -> None:
 
 
 def test_the_leaderboard_survives_being_a_csv() -> None:
-    again = pd.read_csv(io.StringIO(build_leaderboard(RECORDS).to_csv(index=False)), dtype={"trial_id": str})
+    again = pd.read_csv(io.StringIO(build_leaderboard(ENTRIES).to_csv(index=False)), dtype={"trial_id": str})
     assert again["best_val_accuracy"].dropna().tolist() == [0.91, 0.91, 0.85]
     assert again["run_id"].tolist() == ["run3", "run4", "run1", "run2"]
 
 
 def test_a_leaderboard_of_several_studies_has_the_tuned_values_of_all() -> None:
-    other = record(5, 0.9, values={"optimizer.momentum": 0.9})
-    table = build_leaderboard([RECORDS[0], other])
+    other = entry(5, 0.9, values={"optimizer.momentum": 0.9})
+    table = build_leaderboard([ENTRIES[0], other])
     assert {"model.filters", "optimizer.momentum"} <= set(table.columns)
     assert table["optimizer.momentum"].isna().tolist() == [False, True]
 
@@ -79,12 +79,12 @@ def test_a_leaderboard_of_nothing_is_empty_and_has_its_columns() -> None:
 
 
 def test_an_accuracy_is_told_with_its_interval_or_as_a_dash() -> None:
-    assert format_record_accuracy(RECORDS[0]) == "0.8500 [0.8400, 0.8600]"
-    assert format_record_accuracy(RECORDS[1]) == "–"
+    assert format_entry_accuracy(ENTRIES[0]) == "0.8500 [0.8400, 0.8600]"
+    assert format_entry_accuracy(ENTRIES[1]) == "–"
 
 
 def test_the_note_names_the_best_and_the_luck_of_the_draw() -> None:
-    text = format_note("Study x", None, RECORDS, ["Command: `python`"])
+    text = format_note("Study x", None, ENTRIES, ["Command: `python`"])
     assert "rmsprop · 96 filters" in text
     assert "0.9100 [0.9000, 0.9200]" in text
     assert "optimistic" in text
@@ -93,36 +93,36 @@ def test_the_note_names_the_best_and_the_luck_of_the_draw() -> None:
 
 
 def test_the_note_stays_short_and_says_how_many_are_left_out() -> None:
-    text = format_note("Sweep", None, [record(number, 0.5) for number in range(1, 51)], [])
+    text = format_note("Sweep", None, [entry(number, 0.5) for number in range(1, 51)], [])
     assert "30 more in leaderboard.csv" in text
     assert len(text.splitlines()) < 40
 
 
-@pytest.mark.parametrize("records", [[], [record(1)]], ids=["none", "failed"])
-def test_without_a_finished_trial_the_note_says_so(records: list[LeaderboardEntry]) -> None:
-    assert "no trial finished" in format_note("Study", None, records, []).lower()
+@pytest.mark.parametrize("entries", [[], [entry(1)]], ids=["none", "failed"])
+def test_without_a_finished_trial_the_note_says_so(entries: list[LeaderboardEntry]) -> None:
+    assert "no trial finished" in format_note("Study", None, entries, []).lower()
 
 
 def test_a_warning_stands_on_the_note() -> None:
-    assert "DRAWN" in format_note("Study", "DRAWN images", RECORDS, [])
+    assert "DRAWN" in format_note("Study", "DRAWN images", ENTRIES, [])
 
 
 def test_a_name_with_a_bar_stays_in_its_cell_of_the_note() -> None:
-    text = format_note("Study", None, [record(1, 0.5, name="a | b")], [])
+    text = format_note("Study", None, [entry(1, 0.5, name="a | b")], [])
     assert "a \\| b&emsp;|" in text
 
 
 def marked(*tied: bool | None) -> list[LeaderboardEntry]:
-    return [record(number, 0.95 - number / 100, tied=each) for number, each in enumerate(tied)]
+    return [entry(number, 0.95 - number / 100, tied=each) for number, each in enumerate(tied)]
 
 
 def test_trials_that_cannot_be_told_apart_from_the_best_are_marked_and_counted() -> None:
-    records = marked(True, True, False, None)
-    text = format_note("Study", None, records, [])
+    entries = marked(True, True, False, None)
+    text = format_note("Study", None, entries, [])
     assert "1 of the other 3 trials is not distinguishable from the best (≈); 1 could not be compared with it." in text
     assert text.count("≈ 0.") == 1
     assert "≈ 0.9400 [0.9300, 0.9500]" in text
-    assert build_leaderboard(records)["tied_with_best"].tolist() == [True, True, False, None]
+    assert build_leaderboard(entries)["tied_with_best"].tolist() == [True, True, False, None]
 
 
 def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out_nothing() -> None:
@@ -138,6 +138,6 @@ def test_where_all_others_are_worse_that_is_said_and_where_nothing_was_found_out
 
 
 def test_the_leaderboard_has_the_interval_of_every_accuracy() -> None:
-    table = build_leaderboard(RECORDS)
+    table = build_leaderboard(ENTRIES)
     assert table["low"].dropna().tolist() == pytest.approx([0.90, 0.90, 0.84])
     assert table["high"].dropna().tolist() == pytest.approx([0.92, 0.92, 0.86])

@@ -14,7 +14,7 @@ from rich.progress import Progress, TextColumn
 from fmnist_sweep.report import terminal
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.text import format_duration
-from tests.report.test_leaderboard import record
+from tests.report.test_leaderboard import entry
 
 
 def shown(*, progress: bool = False) -> tuple[View, io.StringIO, Progress | None]:
@@ -46,7 +46,7 @@ def test_a_duration_is_said_as_a_person_says_it(seconds: float, words: str) -> N
 
 def test_a_log_has_a_line_for_each_event() -> None:
     view, written, _ = shown()
-    finished = record(1, 0.85)
+    finished = entry(1, 0.85)
     view.begin_sweep(2)
     view.begin_study("rmsprop", 1, 2, 4)
     view.begin_trial(finished, 1, 2)
@@ -63,15 +63,15 @@ def test_a_log_has_a_line_for_each_event() -> None:
 
 def test_a_failed_trial_says_why() -> None:
     view, written, _ = shown()
-    view.begin_trial(record(2), 1, 2)
-    view.end_trial(record(2))
+    view.begin_trial(entry(2), 1, 2)
+    view.end_trial(entry(2))
     assert "✗ rmsprop · 64 filters: Diverged: loss is nan" in written.getvalue()
 
 
 def test_the_time_left_is_told_when_it_can_be_known() -> None:
     view, written, _ = shown()
     view.begin_sweep(4)
-    view.begin_trial(record(1), 1, 4)
+    view.begin_trial(entry(1), 1, 4)
     time.sleep(0.3)
     view.show_epoch("0001", 1, metrics())
     assert "about 1 s left" in written.getvalue()
@@ -85,7 +85,7 @@ def test_no_time_left_is_told_when_only_time_ends_the_search() -> None:
     view, written, _ = shown()
     view.begin_sweep(float("inf"))
     view.begin_study("x", 1, 1, float("inf"))
-    view.begin_trial(record(1), 1, 4)
+    view.begin_trial(entry(1), 1, 4)
     view.show_epoch("0001", 1, metrics())
     assert "left" not in written.getvalue()
     assert "inf" not in written.getvalue()
@@ -94,11 +94,11 @@ def test_no_time_left_is_told_when_only_time_ends_the_search() -> None:
 def test_epochs_that_early_stopping_saves_are_not_waited_for() -> None:
     view, written, _ = shown()
     view.begin_sweep(20)
-    view.begin_trial(record(1, 0.8), 1, 10)
+    view.begin_trial(entry(1, 0.8), 1, 10)
     time.sleep(0.1)
     view.show_epoch("0001", 1, metrics())
-    view.end_trial(record(1, 0.8))
-    view.begin_trial(record(2, 0.8), 2, 10)
+    view.end_trial(entry(1, 0.8))
+    view.begin_trial(entry(2, 0.8), 2, 10)
     for number in range(1, 10):
         view.show_epoch("0002", number, metrics())
     assert "left" in written.getvalue()
@@ -117,7 +117,7 @@ NASTY = "after {tune: choice, values: [dense,every_layer]} [/red]"
 
 def test_a_trial_named_like_markup_is_shown_as_it_is_in_the_leaderboard() -> None:
     view, written, _ = shown()
-    view.show_leaderboard("title [bold]", [record(1, 0.9, name=NASTY)])
+    view.show_leaderboard("title [bold]", [entry(1, 0.9, name=NASTY)])
     assert "[dense,every_layer]} [/red]" in written.getvalue()
     assert "title [bold]" in written.getvalue()
 
@@ -132,7 +132,7 @@ class Terminal(io.StringIO):
 def test_a_trial_named_like_markup_does_not_break_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", Terminal())
-    nasty = record(1, 0.9, name=NASTY)
+    nasty = entry(1, 0.9, name=NASTY)
     with terminal.open_view() as view:
         view.begin_sweep(1)
         view.begin_trial(nasty, 1, 1)
@@ -142,7 +142,7 @@ def test_a_trial_named_like_markup_does_not_break_the_bars(monkeypatch: pytest.M
 
 def test_the_leaderboard_has_the_best_first_and_no_more_rows_than_asked() -> None:
     view, written, _ = shown()
-    view.show_leaderboard("all", [record(1, 0.85), record(2), record(3, 0.91)], limit=2)
+    view.show_leaderboard("all", [entry(1, 0.85), entry(2), entry(3, 0.91)], limit=2)
     text = written.getvalue()
     assert text.index("96 filters") < text.index("32 filters")
     assert "64 filters" not in text
@@ -155,24 +155,24 @@ def test_a_bar_moves_and_goes_when_its_trial_has_ended() -> None:
     with bars:
         view.begin_sweep(2)
         view.begin_study("rmsprop", 1, 1, 1)
-        view.begin_trial(record(1, 0.9), 1, 2)
+        view.begin_trial(entry(1, 0.9), 1, 2)
         view.show_epoch("0001", 1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 1]
         view.show_epoch("0001", 2, metrics())
-        view.end_trial(record(1, 0.9))
+        view.end_trial(entry(1, 0.9))
         assert [task.completed for task in bars.tasks] == [2]
 
 
 def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() -> None:
     view, written, _ = shown()
     view.begin_sweep(4, slots=2)
-    view.begin_trial(record(1), 1, 2)
-    view.begin_trial(record(2), 2, 2)
+    view.begin_trial(entry(1), 1, 2)
+    view.begin_trial(entry(2), 2, 2)
     view.show_worker("0002", "worker 1 (process 7)")
     view.show_epoch("0002", 1, metrics())
     view.show_epoch("0001", 1, metrics())
     view.show_epoch("0002", 2, metrics())
-    view.end_trial(record(2, 0.85))
+    view.end_trial(entry(2, 0.85))
     text = written.getvalue()
     assert "trial 2 is on worker 1 (process 7)" in text
     assert "trial 2, epoch 1/2: accuracy" in text
@@ -184,10 +184,10 @@ def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() ->
 def test_epochs_that_a_lost_worker_takes_with_it_are_waited_for_again() -> None:
     view, written, _ = shown()
     view.begin_sweep(10, slots=2)
-    view.begin_trial(record(1), 1, 10)
+    view.begin_trial(entry(1), 1, 10)
     for epoch in range(1, 10):
         view.show_epoch("0001", epoch, metrics())
-    view.begin_trial(record(1), 1, 10, done=2)
+    view.begin_trial(entry(1), 1, 10, done=2)
     assert "on from epoch 2" in written.getvalue()
     for epoch in range(3, 10):
         view.show_epoch("0001", epoch, metrics())
@@ -202,14 +202,14 @@ def test_on_a_terminal_each_trial_under_way_has_a_bar_with_its_worker() -> None:
     with bars:
         view.begin_sweep(4, slots=2)
         view.begin_study("rmsprop", 1, 1, 2)
-        view.begin_trial(record(1), 1, 2)
-        view.begin_trial(record(2), 2, 2)
+        view.begin_trial(entry(1), 1, 2)
+        view.begin_trial(entry(2), 2, 2)
         assert bars.tasks[1].fields["note"] == "waits for a worker"
         view.show_worker("0001", "worker 1 (process 7)")
         view.show_worker("0002", "worker 2 (process 8)")
         view.show_epoch("0002", 1, metrics())
         assert [task.completed for task in bars.tasks] == [1, 0, 1]
         assert "worker 2 (process 8)" in bars.tasks[2].fields["note"]
-        view.end_trial(record(2, 0.9))
+        view.end_trial(entry(2, 0.9))
         assert len(bars.tasks) == 2
         assert bars.tasks[0].fields["note"].startswith("best 0.9000, ")
