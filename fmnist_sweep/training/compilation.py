@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.training import backend, models
+from fmnist_sweep.training import models
 from fmnist_sweep.training.optimization import build_optimizer, make_accuracy_metric
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ PREDICTION_BATCH = 512  # images predicted at once, at most: a matter of speed a
 
 
 def compile_model(config: Mapping[str, Any]) -> keras.Model:
-    """Build and compile the model of a trial's config, in its precision."""
+    """Build and compile the model of a trial's config; its precision is resolved, never `auto`."""
     import keras
 
     train, previous_policy = config["train"], keras.config.dtype_policy()
-    keras.config.set_dtype_policy(backend.resolve_precision(train["precision"]))
+    keras.config.set_dtype_policy(train["precision"])
     try:
         model = models.build_model(config["model"], config["regularization"])
     finally:
