@@ -1,9 +1,9 @@
 """A store of many trials, made in seconds: a few real ones, and the rest as rows like theirs.
 
 The first study is run by the real supervisor on drawn images, with all artifacts; its trials only wait (see
-tests/simulated.py). Of their rows in every table (parameters, metrics of three epochs, latest metrics, tags, data
-inputs, models) copies are written with ids of their own, other values of what is tuned, other seeds and other scores,
-in further studies of as many trials. The artifacts of a copy are those of its original.
+tests/support/simulated.py). Of their rows in every table (parameters, metrics of three epochs, latest metrics, tags,
+data inputs, models) copies are written with ids of their own, other values of what is tuned, other seeds and other
+scores, in further studies of as many trials. The artifacts of a copy are those of its original.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from fmnist_sweep.data import DataConfig, load_splits
 
 splits = load_splits(DataConfig(source="drawn", dir=None, download=False, limit=None, validation=0.1, split_seed=0,
-                         fallback=None, images={images}, drawn_seed=0))
+                         fallback=None, include_validation=False, images={images},
+                         drawn_seed=0))
 train, val = splits.train, splits.validation
 
 def build(hp):
