@@ -33,7 +33,7 @@ class Checkpoints:
             try:
                 unpack_arrays(content)
             except DamagedContent as error:
-                self._say(f"{path} is damaged ({error}): training continues from the checkpoint before it")
+                self._say(f"{path} is damaged ({error}): training continues without it")
             else:
                 return content
         return None
