@@ -1,4 +1,4 @@
-"""Environment variables that are set for a while, or put back after somebody else has set them."""
+"""Puts environment variables back as they were, whoever changes them in between."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ class LocalExecutor(ConcurrentExecutor):
         """Time a little training in all workers at once, and return the cost in each. No worker may have a trial."""
         splits = load_splits(data)
         asked_workers: set[_Worker] = set()
-        probes: dict[_Worker, TrainingCost] = {}
-        while len(probes) < len(self._workers):
+        costs: dict[_Worker, TrainingCost] = {}
+        while len(costs) < len(self._workers):
             # Not before all are ready: beside others that still import, each worker would look slow.
             for worker in self._workers if all(worker.is_ready for worker in self._workers) else ():
                 if worker not in asked_workers:
@@ -108,11 +108,11 @@ class LocalExecutor(ConcurrentExecutor):
             except queue.Empty:
                 raise RuntimeError(f"no worker said anything for {_MEASURE_TIMEOUT_SECONDS} s") from None
             if isinstance(message, TrainingCost):
-                probes[sender] = message
+                costs[sender] = message
             else:
                 self._handle_message(sender, message)
-            probes = {worker: probe for worker, probe in probes.items() if worker in self._workers}
-        return list(probes.values())
+            costs = {worker: cost for worker, cost in costs.items() if worker in self._workers}
+        return list(costs.values())
 
     # What workers say
 

@@ -113,7 +113,7 @@ class RayExecutor(ConcurrentExecutor):
         return event
 
     def _handle_lost_task(self, task: _Task, error: Exception) -> WorkerLost:
-        """Describe the loss of a worker. Raises an error that is none: a mistake, or what every attempt would meet."""
+        """Describe the loss of a worker. Raises any other error, which every attempt would meet."""
         from ray import exceptions
 
         match error:

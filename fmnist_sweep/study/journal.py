@@ -203,7 +203,7 @@ def _translate_errors(path: Path) -> Iterator[None]:
 
 
 def _build_unusable_error(path: Path, reason: str) -> StoreError:
-    return StoreError(f"{path} cannot be read or written ({reason}): mend that, then type the same command again.")
+    return StoreError(f"{path} cannot be read or written ({reason}): fix that, then type the same command again.")
 
 
 # SQLite's codes for a file that it can read but not understand: no such table, another format, cut short.

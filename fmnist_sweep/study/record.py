@@ -32,7 +32,7 @@ class TrialHistory:
     """One trial: what the oracle proposed, and what came of it.
 
     number: its place among the study's proposals, from 1. outcome: the body of the event that ended it; None while it
-    runs. duplicate_of: the trial with the same configuration whose score it got.
+    runs. duplicate_of: id of the trial with the same configuration, whose score it took over; None for a trained trial.
     """
 
     proposal: Proposal
@@ -63,9 +63,10 @@ Exchange = Proposal | Wait | tuple[str, float | None]
 class StudyRecord:
     """The sum of a journal's events.
 
-    about: the first event's body (id, label, location, command, ...). seconds: time spent on the study so far, in all
-    its sessions. closings: how often its run was closed with its figures. duplicates: proposals whose configuration an
-    earlier trial had. is_exhausted: the oracle has nothing left to propose. state: new, running, interrupted or closed.
+    about: the first event's body (id, label, location, command, ...), brought up to date by later sessions. seconds:
+    time spent on the study so far, in all its sessions. closings: how often its run was closed with its figures.
+    duplicates: how many proposals had the configuration of an earlier trial. is_exhausted: whether the oracle has
+    nothing left to propose. state: new, running, interrupted or closed.
     """
 
     about: dict[str, Any]

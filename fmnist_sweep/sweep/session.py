@@ -80,7 +80,7 @@ def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder
 
 
 def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, stack: ExitStack) -> StudyContext:
-    """Lock a study's folder, and plan on with what its journal says now that nobody else changes it."""
+    """Lock a study's folder, and bring its plan up to date with its journal, which nobody else changes from now on."""
     study, folder = planned.study, planned.folder
     about = {
         "id": study.id,

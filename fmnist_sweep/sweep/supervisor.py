@@ -90,9 +90,9 @@ class Supervisor:
         return live.is_stopped or (not self._sweep.executor.concurrent and live.kept_epochs == len(live.epochs))
 
     def _process_event(self) -> None:
-        """Handle the next event, or do what can be done while no worker has one.
+        """Handle the next event, or do what can be done while no event waits.
 
-        Trials are overdue only when all that workers said is taken in: a trial that ended in time may have waited.
+        Overdue trials are looked for only then: the end of one that ended in time may be among the events that wait.
         """
         event = self._wait_for_event(0.0)
         if event is None and (overdue_trials := self._find_overdue_trials()):
