@@ -17,7 +17,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented.recipe_runs import RecipeRun, WriteUpRuns
 from fmnist_sweep.text import format_mean
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
-from fmnist_sweep.tracking.prediction_files import Predictions, TestPredictions, read_predictions
+from fmnist_sweep.tracking.prediction_files import Predictions, TestPredictions, read_intact_predictions
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from fmnist_sweep.tracking.trials import read_curves
@@ -29,7 +29,7 @@ class RunResult:
     """What one run came to.
 
     history: metrics by epoch. test: predictions of its best epoch on the test images; None while they were not opened
-    for it. validation_predictions: of its best epoch; None where they are gone from the store.
+    for it. validation_predictions: of its best epoch; None where they are gone from the store, or damaged there.
     """
 
     run: RecipeRun
@@ -39,7 +39,7 @@ class RunResult:
 
     @property
     def validation(self) -> Predictions:
-        """Predictions of its best epoch on the validation images. Errors: StoreError where they are gone."""
+        """Predictions of its best epoch on the validation images. Errors: StoreError where they are gone or damaged."""
         return _refuse_missing(self.run, self.validation_predictions)
 
     def select_predictions(self, is_tested: bool) -> Predictions:
@@ -58,17 +58,17 @@ def read_results(store: Store, recipe_runs: WriteUpRuns) -> dict[str, RecipeResu
 def _read_run_result(store: Store, run: RecipeRun) -> RunResult:
     run_id = run.trial.run_id
     test = read_test_predictions(store, run_id, run.title) if TEST_OPENED_TAG in run.trial.tags else None
-    return RunResult(run, read_curves(store, run_id), read_predictions(store, run_id), test)
+    return RunResult(run, read_curves(store, run_id), read_intact_predictions(store, run_id), test)
 
 
 def read_validation_predictions(store: Store, run: RecipeRun) -> Predictions:
-    """Read a run's predictions on the validation images. Errors: StoreError where they are gone."""
-    return _refuse_missing(run, read_predictions(store, run.trial.run_id))
+    """Read a run's predictions on the validation images. Errors: StoreError where they are gone or damaged."""
+    return _refuse_missing(run, read_intact_predictions(store, run.trial.run_id))
 
 
 def _refuse_missing(run: RecipeRun, predictions: Predictions | None) -> Predictions:
     if predictions is None:
-        raise StoreError(f"{run.title} has no predictions.npz any more: delete that run and train it again.")
+        raise StoreError(f"{run.title} has no readable predictions.npz any more: delete that run and train it again.")
     return predictions
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented.write_ups import read_write_ups
-from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
+from fmnist_sweep.tracking.names import PREDICTIONS_FILE, TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from tests.support.written import IMAGES, Written, cells, replace
 
 SHIRT, TSHIRT, COAT, BAG = (LABELS.index(name) for name in ("Shirt", "T-shirt/top", "Coat", "Bag"))
@@ -130,6 +131,23 @@ def test_test_images_that_stand_in_the_training_file_are_counted_and_left_out_on
     assert cells(page, "`bn_dropout`", without)[3] == "0.5000 ± 0.0000 (n=3)"
     assert cells(page, "The model has an accuracy above 90%.")[2] == "**contradicted** in all 3 runs"
     assert "test images were not opened" not in page
+
+
+def test_a_damaged_file_of_predictions_matters_only_where_it_is_needed(written: Written) -> None:
+    labels = np.arange(1000, dtype=np.int64) % 10
+    file = written.folder / TEST_PREDICTIONS_FILE
+    probabilities = np.eye(10, dtype=np.float32)[labels]
+    np.savez(file, index=labels, labels=labels, probabilities=probabilities, seen=np.zeros(1000, bool))
+    run_ids = [written.run("regularized", seed) for seed in (1, 2, 3)]
+    damaged = written.folder / PREDICTIONS_FILE
+    damaged.write_bytes(b"\0" * 100)
+    written.store.client.log_artifact(run_ids[0], str(damaged))
+    with pytest.raises(StoreError, match=r"regularized seed 1 .*has no readable predictions.npz any more"):
+        written.page("002")
+    for run_id in run_ids:
+        written.store.client.log_artifact(run_id, str(file))
+        written.store.client.set_tag(run_id, TEST_OPENED_TAG, "2026-01-01")
+    assert "F1 of each label, `regularized` on the test images" in written.page("002")
 
 
 @pytest.mark.parametrize(("shirts", "verdict"), [(3, "confirmed** in all 3"), (2, "2 of 3"), (0, "contradicted** in")])
