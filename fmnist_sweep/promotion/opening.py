@@ -14,7 +14,7 @@ from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
-from fmnist_sweep.tracking.prediction_files import read_predictions
+from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.runs import set_tags
 from fmnist_sweep.tracking.scoring import CheckedModel, score_on_test_images
 from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_splits
@@ -122,9 +122,11 @@ def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, 
     Raises PromotionRefused, DataError.
     """
     validation = load_trial_splits(store, run, data_dir).validation
-    predictions = read_predictions(store, run.run_id)
+    predictions = read_intact_predictions(store, run.run_id)
     if predictions is None:
-        raise PromotionRefused(f"{run.name} (run {run.run_id}) has no predictions.npz any more to check its model by.")
+        raise PromotionRefused(
+            f"{run.name} (run {run.run_id}) has no readable predictions.npz any more to check its model by."
+        )
     try:
         return scoring.fetch_checked_model(store, run, run.name, validation, predictions, folder)
     except UnusableModel as error:

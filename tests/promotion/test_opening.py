@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.promotion import opening as opening_module
 from fmnist_sweep.promotion.configuration import TrialConfiguration
 from fmnist_sweep.promotion.confirmation import Confirmations
-from fmnist_sweep.promotion.opening import collect_opening_names, count_openings, find_pending_runs, refuse_more_seeds
+from fmnist_sweep.promotion.opening import (
+    collect_opening_names,
+    count_openings,
+    fetch_confirmed_model,
+    find_pending_runs,
+    refuse_more_seeds,
+)
+from fmnist_sweep.tracking import prediction_files
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -82,3 +91,14 @@ def test_an_opening_that_was_continued_counts_once(tmp_path: Path) -> None:
     ]
     ledger.write_text("".join(json.dumps({"reason": reason}) + "\n" for reason in reasons))
     assert count_openings(ledger) == 4
+
+
+@pytest.mark.parametrize("content", [None, b"\0" * 100], ids=["gone", "damaged"])
+def test_a_model_without_readable_predictions_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    monkeypatch.setattr(opening_module, "load_trial_splits", lambda *_: SimpleNamespace(validation=None))
+    monkeypatch.setattr(prediction_files, "read_artifact", lambda *_: content)
+    store: Any = None
+    with pytest.raises(PromotionRefused, match=r"seed new \(run new\) has no readable predictions.npz any more"):
+        fetch_confirmed_model(store, NEW, None, tmp_path)
