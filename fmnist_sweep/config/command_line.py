@@ -6,6 +6,7 @@ import argparse
 import itertools
 import logging
 import os
+import string
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,11 +30,14 @@ from fmnist_sweep.config.compose import (
     search_configs,
 )
 from fmnist_sweep.config.folders import find_conf_folder
-from fmnist_sweep.config.foreign import check_config_folder, parse_arguments
+from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.overrides import is_override_of, replace_tunables
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
+
+_QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # that Hydra answers instead of running jobs
+_COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of them
 
 
 def compose_jobs(arguments: Sequence[str]) -> list[Job]:
@@ -41,24 +45,28 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
 
     Raises ConfigError, which names the first mistake, and SystemExit after some of Hydra's answers.
     """
-    folder = check_config_folder(arguments)
-    arguments = replace_tunables(arguments)
-    options = parse_arguments(arguments)
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"--config-dir={options.config_dir}: there is no such folder.")
-    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
-        _answer_question(arguments, options, folder)
+    options = check_arguments(arguments)
+    _refuse_conflicting_options(options)
+    options.overrides = replace_tunables(options.overrides)
+    folder: Path | None = options.config_dir
+    if any(getattr(options, question) for question in _QUESTIONS):
+        _answer_question(replace_tunables(arguments), options)
         return []
-    if options.resolve:
-        raise ConfigError("--resolve is for --cfg and --help: add one of them, or leave it out.")
-    if options.run and options.multirun:
-        raise ConfigError("--run and --multirun exclude each other: give one of them.")
     configs = _compose_configs(options, folder)
     if not configs:
         raise ConfigError("these overrides describe no job: a glob matches no option of its group.")
     _set_log_levels(configs[-1].hydra.verbose)
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
     return [replace(check_job(config), flags=flags) for config in configs]
+
+
+def _refuse_conflicting_options(options: argparse.Namespace) -> None:
+    for excluding in (_QUESTIONS, _COMMANDS):
+        flags = [f"--{name.replace('_', '-')}" for name in excluding if getattr(options, name)]
+        if len(flags) > 1:
+            raise ConfigError(f"{', '.join(flags[:-1])} and {flags[-1]} exclude each other: give one of them.")
+    if options.resolve and not (options.cfg or options.help):
+        raise ConfigError("--resolve is for --cfg and --help: add one of them, or leave it out.")
 
 
 def _compose_configs(options: argparse.Namespace, folder: Path | None) -> list[DictConfig]:
@@ -107,20 +115,44 @@ def _set_log_levels(verbose: Any) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 
-def _answer_question(arguments: Sequence[str], options: argparse.Namespace, folder: Path | None) -> None:
-    """Let Hydra answer --help, --cfg and the like, once it is known that it composes no code.
+def _answer_question(arguments: Sequence[str], options: argparse.Namespace) -> None:
+    """Answer --help, or let Hydra answer --cfg and the like, once it is known that the config names no code.
 
-    Hydra composes again to answer. Of what it composes then, it acts only on the logging settings, for --help.
+    Hydra composes again to answer, and what it composes then can be another config: an interpolation may depend on the
+    time or on the environment. For --help it would configure logging with it, so that --help is answered from the
+    checked config. For the others it only prints.
     """
-    if options.hydra_help:
+    if options.shell_completion:
+        _check_completion(options.overrides)
+    elif options.hydra_help:
         arguments = ["--hydra-help"]  # composed without conf/config.yaml: overrides could only change Hydra's own
-    elif not options.shell_completion:  # composes the line that is being typed, and acts on nothing of it
-        with search_configs(folder):
-            compose_config(options.overrides)
+    else:
+        with search_configs(options.config_dir):
+            config = compose_config(options.overrides)
+            if options.help:
+                print(_format_help(config))
+                return
     register_recipes()
     ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)
     with _replace_arguments(arguments), _let_hydra_raise(), explain_hydra_errors():
         ask(_run_nothing)()
+
+
+def _check_completion(overrides: Sequence[str]) -> None:
+    """Check the command line that a shell is to complete: Hydra composes its words."""
+    line = os.environ.get("COMP_LINE")
+    if line is not None:
+        check_completed_line(line)
+    elif any(is_override_of(override, ("query",)) for override in overrides):
+        raise ConfigError("-sc query=SHELL completes the line in the environment variable COMP_LINE: set it.")
+
+
+def _format_help(config: DictConfig) -> str:
+    """What --help prints, as Hydra fills in its template."""
+    instance = GlobalHydra.instance().hydra
+    assert instance is not None
+    groups = instance.format_config_groups(lambda group: group.split("/")[0] != "hydra")
+    return string.Template(config.hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=groups)
 
 
 def _run_nothing(config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.plugins.completion_plugin import CompletionPlugin
 
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import format_override_value, parse_override_key
@@ -43,19 +44,12 @@ _EXPECTED_SETTINGS: dict[str, Any] = {
 }
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options and overrides of a command line, as Hydra reads them (it also accepts abbreviated options)."""
-    from hydra._internal.utils import get_args_parser
+def check_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options and overrides of a command line, and as `config_dir` the folder that it adds, a Path or None.
 
-    return get_args_parser().parse_args(list(arguments))
-
-
-def check_config_folder(arguments: Sequence[str]) -> Path | None:
-    """Check a command line and the folder of configs that it adds; return that folder.
-
-    Raises ConfigError, which names the culprit, if any of it could make Hydra run code.
+    Raises ConfigError, which names the culprit, if any of it, or a file of the folder, could make Hydra run code.
     """
-    options = parse_arguments(arguments)
+    options = _parse_arguments(arguments)
     if options.experimental_rerun is not None:
         raise ConfigError(
             f"--experimental-rerun={options.experimental_rerun}: Hydra would read a pickle, which can run code; to "
@@ -68,12 +62,34 @@ def check_config_folder(arguments: Sequence[str]) -> Path | None:
                 "FOLDER/experiment/NAME.yaml, and run with --config-dir FOLDER experiment=NAME."
             )
     check_overrides(options.overrides)
-    if options.config_dir is None:
-        return None
-    folder = Path(options.config_dir).resolve()
-    for path in _list_yaml_files(folder):
-        _check_file(path, path.relative_to(folder))
-    return folder
+    if options.config_dir is not None:
+        folder = Path(options.config_dir).resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir={options.config_dir}: there is no such folder.")
+        for path in _list_yaml_files(folder):
+            _check_file(path, path.relative_to(folder))
+        options.config_dir = folder
+    return options
+
+
+def check_completed_line(line: str) -> None:
+    """Check a command line that is being typed: a shell's completion lets Hydra compose its words.
+
+    Raises ConfigError like `check_arguments`, and SystemExit if Hydra cannot read its options.
+    """
+    try:
+        arguments = CompletionPlugin.strip_python_or_app_name(line).split()
+    except RuntimeError:
+        raise ConfigError(f"COMP_LINE={line}: expected a command line that begins with a program.") from None
+    overrides = _parse_arguments(arguments).overrides
+    check_overrides([word for word in overrides if "=" in word])  # the others are only begun, such as hydra.mo
+
+
+def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options and overrides of a command line, as Hydra reads them (it also accepts abbreviated options)."""
+    from hydra._internal.utils import get_args_parser
+
+    return get_args_parser().parse_args(list(arguments))
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.foreign import check_config_folder
+from fmnist_sweep.config.foreign import check_arguments
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.conftest import Command
 from tests.support import ROOT
+from tests.support.in_process import clean_environment, run_command
 
 QUICK = ("data=drawn", "data.images=200", "plan=true")
 CALLBACK = "x: {_target_: trap.Callback}\n"
@@ -77,7 +78,7 @@ SPELLINGS = (
 @pytest.mark.parametrize("override", SPELLINGS)
 def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(override: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        check_config_folder([*QUICK, override])
+        check_arguments([*QUICK, override])
     assert override in str(refused.value)
 
 
@@ -90,7 +91,7 @@ def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(overri
     ],
 )
 def test_what_hydra_documents_and_names_no_code_stays_allowed(words: tuple[str, ...]) -> None:
-    assert check_config_folder(words) is None
+    assert check_arguments(words).config_dir is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ FOREIGN: dict[str, tuple[dict[str, str], str]] = {
 def test_a_folder_with_a_config_that_names_code_is_refused_by_that_file(kind: str, tmp_path: Path) -> None:
     files, told = FOREIGN[kind]
     with pytest.raises(ConfigError) as refused:
-        check_config_folder(["--config-dir", str(written(tmp_path, files))])
+        check_arguments(["--config-dir", str(written(tmp_path, files))])
     assert str(tmp_path / told) in str(refused.value) if "/" in told else told in str(refused.value)
 
 
@@ -183,6 +184,74 @@ def test_help_does_not_configure_logging_with_what_is_outside_of_the_folder(
     check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
 
 
+TRAPPED_LOGGING = "hydra_logging: {handlers: {x: {class: trap.Handler}}, root: {handlers: [x]}}"
+
+
+@pytest.mark.parametrize("other", [("-sc",), ("-c", "job"), ("--hydra-help",), ("--info",)])
+def test_a_second_question_does_not_spare_the_first_one_its_check(
+    other: tuple[str, ...], sweep: Command, trapped: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "x" / "own"
+    written(
+        folder.parent, {"own/model/any.yaml": "{}", "out.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n"}
+    )
+    done = sweep("-h", *other, "--config-dir", str(folder), "experiment=../../out", *QUICK, cwd=trapped)
+    assert not (tmp_path / "ran").exists()
+    assert done.returncode == ExitCode.CONFIG, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "exclude each other" in done.stderr
+
+
+def test_help_comes_from_the_config_that_was_checked(sweep: Command, trapped: Path, tmp_path: Path) -> None:
+    chosen = "${oc.env:HYDRA_FULL_ERROR,plain}"  # what Hydra's own composing for --help may find changed
+    own = written(
+        tmp_path / "own",
+        {
+            "experiment/own.yaml": f"# @package _global_\ndefaults:\n  - /.hidden: {chosen}\n",
+            ".hidden/plain.yaml": "{}",
+            ".hidden/1.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n",
+        },
+    )
+    words = ("--help", "--config-dir", str(own), "experiment=own")
+    done = sweep(*words, cwd=trapped)
+    assert not (tmp_path / "ran").exists()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search("^experiment: .*model_3.* own", done.stdout, re.MULTILINE)
+
+
+def test_what_is_completed_makes_hydra_import_nothing(sweep: Command, trapped: Path) -> None:
+    line = "python fmnist_sweep hydra.searchpath=[pkg://trap] optimizer=ad"
+    check_refused(sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line}), trapped)
+
+
+def test_what_is_begun_of_hydras_settings_is_completed(sweep: Command, trapped: Path) -> None:
+    line = "python fmnist_sweep hydra.verbose=true hydra.mo"
+    done = sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line})
+    assert (done.returncode, done.stdout.split()) == (0, ["hydra.mode="]), done.stderr
+
+
+def test_completion_without_a_line_is_one_sentence(tmp_path: Path) -> None:
+    ended = run_command("-sc", "query=bash", cwd=tmp_path, environment=clean_environment())
+    assert ended.returncode == ExitCode.CONFIG
+    assert "COMP_LINE" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("-m", "--cfg", "job"), ("-m", "--info"), ("--run", "-sc"), ("-c", "job", "-i"), ("-r", "-m")),
+        *(("--help", "--cfg", "job"), ("--hydra-help", "-sc")),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_before_anything_is_composed(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    ended = run_command("model.nosuch=3", *words, cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert re.fullmatch("fmnist_sweep: --.* and --.* exclude each other: give one of them.\n", ended.stderr)
+
+
 @pytest.mark.parametrize("override", ["+hydra.callbacks.x._target_=trap.Callback", "hydra.searchpath=[pkg://trap]"])
 def test_what_is_composed_within_another_command_is_checked_as_well(override: str) -> None:
     with pytest.raises(ConfigError, match="a config is data"):
@@ -206,13 +275,13 @@ def test_no_config_is_composed_without_its_check() -> None:
 @pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-name", "-cn", "--config-n", "--config-p"])
 def test_another_main_config_is_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="experiment=NAME"):
-        check_config_folder([flag, "pkg://trap"])
+        check_arguments([flag, "pkg://trap"])
 
 
 @pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
 def test_no_pickle_of_a_config_is_read(flag: str) -> None:
     with pytest.raises(ConfigError, match="pickle"):
-        check_config_folder([f"{flag}=config.pickle"])
+        check_arguments([f"{flag}=config.pickle"])
 
 
 def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: Path) -> None:
@@ -224,7 +293,7 @@ def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: P
         ".venv/hydra/config.yaml": "_target_: x\n",
         "notes.txt": "_target_: x\n",
     }
-    assert check_config_folder(["--config-dir", str(written(tmp_path, files)), *QUICK]) == tmp_path
+    assert check_arguments(["--config-dir", str(written(tmp_path, files)), *QUICK]).config_dir == tmp_path
     assert not Path("ran").exists()
 
 
@@ -239,5 +308,5 @@ def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(sweep: Command, 
 def test_a_large_folder_of_results_is_searched_in_no_time(tmp_path: Path) -> None:
     written(tmp_path, {f"{number}/config.yaml": "model:\n  filters: 3\n" * 50 for number in range(500)})
     begun = time.monotonic()
-    check_config_folder(["--config-dir", str(tmp_path)])
+    check_arguments(["--config-dir", str(tmp_path)])
     assert time.monotonic() - begun < 2
