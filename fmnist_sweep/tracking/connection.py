@@ -96,7 +96,7 @@ def connect_to_server(uri: str) -> MlflowClient:
 
         try:
             answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # ValueError: no name that a host can have
             raise StoreError(
                 f"tracking.uri={uri}: no tracking server answers there ({type(error).__name__}); start it or correct "
                 "the address."

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.connection import (
     SQLITE_PREFIX,
     call_store,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = "mlruns"
 LEDGER_FILE = "test_openings.jsonl"
+_SERVER_SCHEMES = ("http", "https", "postgresql", "postgresql+psycopg2", "mysql")
 
 
 def build_default_uri(folder: Path | None = None) -> str:
@@ -46,7 +48,14 @@ def is_server(uri: str | None) -> bool:
 
 def has_store_file(uri: str | None) -> bool:
     """Whether the SQLite file of a store exists; always true of a server."""
-    return is_server(uri) or locate_store_file(resolve_store_uri(uri)).is_file()
+    return is_server(uri) or _is_file(locate_store_file(resolve_store_uri(uri)))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): name a store that you may read.") from None
 
 
 def locate_store_file(uri: str) -> Path:
@@ -77,15 +86,30 @@ class Store:
 def resolve_store_uri(uri: str | None) -> str:
     """The address of a store, with the path of a SQLite file made absolute. Raises StoreError for other addresses."""
     if uri is None or uri.startswith(SQLITE_PREFIX):
-        path = Path((uri or build_default_uri()).removeprefix(SQLITE_PREFIX)).resolve()
-        if {"?", "%"} & set(str(path)):
-            raise StoreError(f"{path} cannot hold an MLflow store: ? and % have another meaning in its address.")
-        return f"{SQLITE_PREFIX}{path}"
-    if uri.split(":", 1)[0] not in ("sqlite", "http", "https", "postgresql", "postgresql+psycopg2", "mysql"):
+        return f"{SQLITE_PREFIX}{_resolve_path((uri or build_default_uri()).removeprefix(SQLITE_PREFIX))}"
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme not in _SERVER_SCHEMES:
         raise StoreError(
             f"tracking.uri={uri}: expected sqlite:///FILE, or http://HOST:PORT of an MLflow tracking server."
         )
     return uri.rstrip("/")
+
+
+def _resolve_path(path: str) -> Path:
+    """The absolute path of a SQLite file. Raises StoreError for a path that no such file can have."""
+    printable = make_printable(path)
+    try:
+        resolved = Path(path).resolve()
+        str(resolved).encode()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a zero byte, bytes that are no text
+        raise StoreError(f"{printable} cannot hold an MLflow store: {make_printable(str(error))}.") from None
+    if not resolved.name:
+        raise StoreError(
+            f"tracking.uri={SQLITE_PREFIX}{printable}: expected {SQLITE_PREFIX}FILE, with the name of a file."
+        )
+    if {"?", "%"} & set(str(resolved)):
+        raise StoreError(f"{resolved} cannot hold an MLflow store: ? and % have another meaning in its address.")
+    return resolved
 
 
 def open_store(uri: str | None, experiment: str) -> Store:
@@ -103,12 +127,12 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
     """Open a store to read from. Raises StoreError if there is no such store, or no such experiment in it."""
     uri = resolve_store_uri(uri)
     quiet_mlflow()
-    if uri.startswith(SQLITE_PREFIX) and not Path(uri.removeprefix(SQLITE_PREFIX)).is_file():
+    if uri.startswith(SQLITE_PREFIX) and not has_store_file(uri):
         raise StoreError(
             f"{uri.removeprefix(SQLITE_PREFIX)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
-    client = create_client(uri) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
+    client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:
         raise StoreError(f"{uri} has no experiment {experiment}: name another with --experiment.")
