@@ -82,7 +82,7 @@ def main() -> None:
     job = compose_job(overrides)
     config = {**job.config.settings, "train": dict(job.config.settings["train"])}
     config["train"]["precision"] = backend.resolve_precision(config["train"]["precision"])
-    without = TrialSpec("benchmark", "0", 1, config, "val_accuracy", job.config.data)
+    without = TrialSpec("0", config, "val_accuracy", job.config.data)
     with_checkpoints = replace(without, checkpoint_seconds=0.0)
     splits = load_splits(job.config.data)
     fits: dict[str, list[Fit]] = {"without": [], "with": []}

@@ -29,7 +29,7 @@ job = compose_job([
     "data=fashion_mnist" if os.environ.get("FMNIST_DATA_DIR") else "data=drawn", "data.limit=" + sys.argv[2],
     "model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2", "train.epochs=3",
     "train.precision=" + sys.argv[1]])
-spec = TrialSpec("benchmark", "0", 1, job.config.settings, "val_accuracy", job.config.data)
+spec = TrialSpec("0", job.config.settings, "val_accuracy", job.config.data)
 *epochs, result = trial.run_trial(spec, load_splits(job.config.data))
 print(json.dumps([[epoch.metrics["epoch_seconds"] for epoch in epochs[1:]], epochs[-1].metrics["val_accuracy"]]))
 """

@@ -133,7 +133,7 @@ def reproduce_version(
     threads = min(record.threads, backend.count_usable_cores())
     backend.set_threads(threads)
     settings = {**config.settings, "seed": record.seed}
-    spec = TrialSpec("reproduce", record.configuration.key, 1, settings, record.configuration.objective, config.data)
+    spec = TrialSpec(record.configuration.key, settings, record.configuration.objective, config.data)
     result = _train_version(spec, splits, say)
     correct = result.probabilities.argmax(axis=1) == splits.validation.labels
     return Reproduction(

@@ -68,9 +68,7 @@ def build_spec(
 ) -> TrialSpec:
     """Build the executor's spec of a trial's latest attempt. checkpoint: what the attempt continues from."""
     return TrialSpec(
-        study_id=study.study.id,
         trial_id=history.trial_id,
-        attempt=history.attempts[-1].number,
         config=config,
         objective=study.config.search.objective,
         data=study.config.data,

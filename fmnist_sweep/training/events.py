@@ -1,4 +1,4 @@
-"""The messages to and from a worker: plain values that travel between processes and machines."""
+"""What an executor is given and what it answers: a trial's spec and events, values that travel between machines."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class TrialSpec:
     every epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case.
     """
 
-    study_id: str
     trial_id: str
-    attempt: int
     config: dict[str, Any]
     objective: str
     data: DataConfig

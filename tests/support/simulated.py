@@ -53,7 +53,7 @@ class Trained:
 def trained() -> Trained:
     """A tiny network, trained once for all simulated trials."""
     job = compose_job(TINY)
-    spec = TrialSpec("study", "0", 1, resolved(job), job.config.search.objective, job.config.data, checkpoint_seconds=0)
+    spec = TrialSpec("0", resolved(job), job.config.search.objective, job.config.data, checkpoint_seconds=0)
     (epoch,), result = events(spec, small_splits())
     assert isinstance(result, TrialResult) and epoch.checkpoint is not None
     return Trained(result.model, result.parameters, snapshot.unpack_snapshot(epoch.checkpoint).state)

@@ -75,7 +75,7 @@ def spec(overrides: Sequence[str], **changes: Any) -> TrialSpec:
     job = compose_job(overrides)
     config = {**resolved(job), **changes}
     config["train"]["precision"] = backend.resolve_precision(config["train"]["precision"])
-    return TrialSpec("study", "0", 1, config, job.config.search.objective, job.config.data)
+    return TrialSpec("0", config, job.config.search.objective, job.config.data)
 
 
 def events(given: TrialSpec, data: Splits) -> tuple[list[EpochEnd], TrialEvent]:
