@@ -41,8 +41,15 @@ TextLine = tuple[float, float, str]  # x, y of a text's baseline in pixels from 
 
 
 def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
-    """Encode a figure as a PNG file; its size in pixels is the figure's in inches times `dpi`."""
+    """Encode a figure as a PNG file; its size in pixels is the figure's in inches times `dpi`.
+
+    Its texts are drawn as they are: matplotlib would read what stands between two dollar signs as a formula.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set(parse_math=False)
 
     figure.set_dpi(dpi)
     buffer = BytesIO()
@@ -70,7 +77,6 @@ def make_page(width: int, height: int, title: str) -> Figure:
         fontsize=size,
         fontweight="bold",
         color=INK,
-        parse_math=False,
     )
     return figure
 
@@ -129,7 +135,7 @@ def _trace_text(text: str, size: float, align: float) -> Path:
     from matplotlib.path import Path
     from matplotlib.textpath import TextPath
 
-    # Dollar signs are escaped: matplotlib reads text between two of them as a formula.
+    # Dollar signs are escaped: an outline cannot be told to hold no formula.
     outline = TextPath((0, 0), text.replace("$", r"\$"), size=size * _DPI / 72, prop=FontProperties())
     vertices = np.asarray(outline.vertices)
     start, end = vertices[:, 0].min(), vertices[:, 0].max()

@@ -135,6 +135,7 @@ def _draw_confidence_panel(axes: Axes, calibration: Calibration) -> None:
     axes.set_xlim(0, 1.005)
     # Most images are in the last bin: on a linear scale the others would be invisible.
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")  # by itself it writes powers as formulas
     axes.set_ylim(0.7, 10 ** math.ceil(math.log10(max(b.count for b in bins)) + 0.3))
     axes.set_xlabel("confidence in the predicted label", fontsize=10, color=MUTED)
     axes.set_ylabel("images (log)", fontsize=10, color=MUTED)

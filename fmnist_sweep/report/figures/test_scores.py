@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.text import shorten_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,9 +28,8 @@ def draw_test_accuracies(configurations: Sequence[tuple[str, Sequence[float]]]) 
         axes.plot(values, np.full(len(values), place), "o", color=_COLOURS[row % len(_COLOURS)], alpha=0.6, ms=7)
         mean = float(np.mean(values))
         axes.plot([mean, mean], [place - 0.25, place + 0.25], color=INK, lw=2)
-        axes.text(
-            mean, place + 0.3, f"{_shorten_name(name)}: {mean:.4f} (n={len(values)})", ha="center", va="bottom", size=9
-        )
+        label = f"{shorten_text(name, _MAX_NAME_LENGTH)}: {mean:.4f} (n={len(values)})"
+        axes.text(mean, place + 0.3, label, ha="center", va="bottom", size=9)
     axes.set_ylim(-len(configurations) + 0.4, 0.9)
     axes.set_yticks([])
     axes.set_xlabel("test accuracy; a dot a training seed, the line their mean")
@@ -42,14 +42,16 @@ def draw_test_recalls(configurations: Sequence[tuple[str, Mapping[str, float | N
         raise ValueError("there must be at least one configuration, but there is none")
     labels = list(configurations[0][1])
     figure, axes = _make_axes(9, 4.4)
-    for number, (name, scores) in enumerate(configurations):
+    for number, (_, scores) in enumerate(configurations):
         places = np.arange(len(labels)) + 0.12 * (number - (len(configurations) - 1) / 2)
         values = [np.nan if scores[label] is None else scores[label] for label in labels]
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(places, np.array(values, dtype=float), "o", color=colour, ms=6, label=_shorten_name(name))
+        axes.plot(places, np.array(values, dtype=float), "o", color=colour, ms=6)
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_ylabel("recall on the test images")
-    axes.legend(loc="lower left", frameon=False, fontsize=8)
+    # Named here: a line whose own label begins with an underscore is left out.
+    names = [shorten_text(name, _MAX_NAME_LENGTH) for name, _ in configurations]
+    axes.legend(axes.get_lines(), names, loc="lower left", frameon=False, fontsize=8)
     return figure
 
 
@@ -63,7 +65,3 @@ def _make_axes(width: float, height: float) -> tuple[Figure, Axes]:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure, axes
-
-
-def _shorten_name(name: str) -> str:
-    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"
