@@ -20,7 +20,7 @@ from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
 from fmnist_sweep.sweep.session import Session
 from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
-from fmnist_sweep.tracking.store import build_default_uri, is_server, resolve_store_uri
+from fmnist_sweep.tracking.store import build_default_uri, is_server
 
 
 def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
@@ -63,7 +63,7 @@ def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view
     """Announce what the remaining trials will cost. Raises StoreError if the disk cannot hold their results."""
     view.say(f"expected: {describe_forecast(expected)} in {state_folder}")
     # A server stores the results on its own disk.
-    has_server = is_server(resolve_store_uri(uri))
+    has_server = is_server(uri)
     refuse_full_disk(state_folder, replace(expected, megabytes=0.0) if has_server else expected)
 
 

@@ -66,11 +66,7 @@ def locate_store_file(uri: str) -> Path:
 def locate_state_folder(uri: str | None) -> Path:
     """The folder of journals and checkpoints: that of a SQLite store's file, or mlruns/ here for a server."""
     uri = resolve_store_uri(uri)
-    return (
-        Path(uri.removeprefix(SQLITE_PREFIX)).parent
-        if uri.startswith(SQLITE_PREFIX)
-        else Path.cwd().resolve() / DEFAULT_FOLDER
-    )
+    return locate_store_file(uri).parent if uri.startswith(SQLITE_PREFIX) else Path.cwd().resolve() / DEFAULT_FOLDER
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def open_store(uri: str | None, experiment: str) -> Store:
     uri = resolve_store_uri(uri)
     quiet_mlflow()
     if uri.startswith(SQLITE_PREFIX):
-        client, artifacts = connect_to_sqlite(Path(uri.removeprefix(SQLITE_PREFIX)), uri)
+        client, artifacts = connect_to_sqlite(locate_store_file(uri), uri)
     else:
         client, artifacts = connect_to_server(uri), None
     return Store(uri, client, _ensure_experiment(client, uri, experiment, artifacts), experiment)
@@ -127,9 +123,9 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
     """Open a store to read from. Raises StoreError if there is no such store, or no such experiment in it."""
     uri = resolve_store_uri(uri)
     quiet_mlflow()
-    if uri.startswith(SQLITE_PREFIX) and not has_store_file(uri):
+    if not has_store_file(uri):
         raise StoreError(
-            f"{uri.removeprefix(SQLITE_PREFIX)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
+            f"{locate_store_file(uri)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
