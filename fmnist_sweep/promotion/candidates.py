@@ -50,6 +50,17 @@ class Candidates:
     tie_count: int
     skipped_sweeps: tuple[str, ...]
 
+    def describe_ties(self) -> str:
+        """Describe how many configurations are as good as the best, and how many of them are finalists."""
+        total = f"{self.scope} has {self.rival_count} finished trials"
+        if self.tie_count == 1:
+            return f"{total}; no other configuration is indistinguishable from the best"
+        ties = f"{total}; {self.tie_count} configurations, the best included, are indistinguishable from it"
+        finalist_count = len(self.finalists)
+        if self.tie_count == finalist_count:
+            return ties
+        return f"{ties}; promote.finalists takes the best {'one' if finalist_count == 1 else finalist_count}"
+
 
 def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data: bool) -> Candidates:
     """Find at most `limit` finalists for a target. Errors: PromotionRefused.

@@ -70,13 +70,7 @@ def _announce_candidates(promotion: Promotion) -> None:
     for name in candidates.skipped_sweeps:
         promotion.view.say(f"skipped {name}: it has no finished trial on Fashion-MNIST")
     if candidates.rival_count > 1:
-        finalist_count = len(candidates.finalists)
-        limit = f"; promote.finalists takes the best {finalist_count}"
-        promotion.view.say(
-            f"{candidates.scope} has {candidates.rival_count} finished trials; {candidates.tie_count} configurations, "
-            "the best included, are indistinguishable from the best"
-            f"{limit if candidates.tie_count > finalist_count else ''}"
-        )
+        promotion.view.say(candidates.describe_ties())
 
 
 def _announce_entrants(promotion: Promotion, entrants: Sequence[Entrant]) -> None:
