@@ -50,7 +50,12 @@ def score_confirmations(
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:
                 set_tags(store, run.run_id, {TEST_OPENING_TAG: opening.name})
-        say(f"{opening.sentence}: {len(pending_runs)} models are scored on them, once each")
+        subject = (
+            "1 model is scored on them, once"
+            if len(models) == 1
+            else f"{len(models)} models are scored on them, once each"
+        )
+        say(f"{opening.sentence}: {subject}")
         reason = f"{opening.sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
         score_on_test_images(
             store, models, data, reason=reason, ledger=promotion.ledger, say=lambda line: say(f"  {line}")
@@ -74,7 +79,7 @@ def _describe_opening(
     number = 1 + sum(name.startswith(f"{decision}-") for name in collect_opening_names(finalists))
     name = min(interrupted_names) if interrupted_names else f"{decision}-{number}"
     sentence = f"opening {name} of the test images"  # as _OPENING_NAME expects it
-    sentence += ", gone on with" if interrupted_names else ""
+    sentence += ", continued" if interrupted_names else ""
     sentence += ", forced" if promotion.request.open_again and not name.endswith("-1") else ""
     return _Opening(name, sentence)
 

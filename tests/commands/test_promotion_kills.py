@@ -184,7 +184,7 @@ def _audit(before: Found, after: Found) -> None:
     told = [entry["reason"] for entry in after["ledger"][len(before["ledger"]) :]]
     assert told
     assert all(reason.startswith(f"opening {opening} of the test images") for reason in told)
-    assert all(", gone on with" in reason for reason in told[1:])
+    assert all(", continued" in reason for reason in told[1:])
     assert {run for reason in told for run in _runs(reason)} == set(mine)
     assert version["tags"]["fmnist.test_openings"] == "1"
     (evidence,) = [each for run, each in after["evidence"].items() if run == version["tags"]["fmnist.promotion"]]
@@ -271,7 +271,7 @@ def _scored_once(before: Found, killed: Found, done: Found) -> None:
     mine = set(_mine(before, done))
     assert [set(_runs(line["reason"])) for line in lines] == ([mine - scored] if mine - scored else [])
     begun = any(each["opening"] for run, each in killed["confirmations"].items() if run in mine)
-    assert [", gone on with" in line["reason"] for line in lines] == [begun] * len(lines)
+    assert [", continued" in line["reason"] for line in lines] == [begun] * len(lines)
     assert all(done["confirmations"][run] == killed["confirmations"][run] for run in scored)
 
 

@@ -85,7 +85,7 @@ def test_an_opening_that_was_continued_counts_once(tmp_path: Path) -> None:
     reasons = [
         "fmnist-sweep documented test: a run",
         "opening x-1 of the test images: runs a b",
-        "opening x-1 of the test images, gone on with: runs b",
+        "opening x-1 of the test images, continued: runs b",
         "fmnist-sweep documented test: a run",
         "opening x-2 of the test images, forced: runs c",
     ]
