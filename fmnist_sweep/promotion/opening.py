@@ -64,7 +64,7 @@ def score_confirmations(
 
 @dataclass(frozen=True)
 class _Opening:
-    """An opening of the test images. sentence: how the ledger and the terminal call it."""
+    """An opening of the test images. sentence: its name in the ledger and on the terminal, in words."""
 
     name: str
     sentence: str

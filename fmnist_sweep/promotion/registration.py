@@ -131,7 +131,7 @@ def _locate_evidence(registration: Registration) -> str:
 def _find_former_champion(registration: Registration) -> RegisteredVersion | None:
     """The version of the chosen run that an earlier decision promoted, checked to load; None if there is none.
 
-    Its tags stay as they are, unless this decision promotes it again (None, too).
+    A challenger keeps the tags of that earlier decision. A winner that this decision promotes gets new ones, so None.
     """
     run_id = registration.chosen_run.run_id
     for version in list_versions(registration.store):

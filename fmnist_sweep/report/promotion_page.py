@@ -1,4 +1,4 @@
-"""What a promotion decided, as values -> a page, two pictures, and a version's description in Markdown."""
+"""The decision of a promotion as a page, two pictures, and a version's description in Markdown."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from fmnist_sweep.text import mask_credentials
 _HEADINGS = {
     "first": "the first champion",
     "better": "better than the champion",
-    "cannot tell": "it cannot be told whether it is better",
+    "cannot tell": "it is unclear whether it is better than the champion",
     "worse": "worse than the champion",
 }
 
 
 @dataclass(frozen=True)
 class StandingRow:
-    """A configuration beside the champion: mean test accuracy and gain in words, what speaks against it.
+    """A configuration compared with the champion.
 
-    test_accuracies: one a training seed, 0..1. recalls: mean of each label, None for a label without images.
+    accuracy, gain: mean test accuracy and its gain over the champion's, as text. objections: what keeps it from being
+    better. test_accuracies: one per training seed, 0..1. recalls: mean of each label, None for a label without images.
     """
 
     name: str
@@ -104,7 +105,7 @@ def format_version_description(decision: PromotionDecision, *, name: str, comman
     name: of the configuration. command: what trains it again. evidence: where the page is, in words.
     """
     table = format_table(
-        ["configuration", "test accuracy over fresh seeds", "beside the champion"],
+        ["configuration", "test accuracy over fresh seeds", "gain over the champion"],
         [[row.name, row.accuracy, row.gain] for row in decision.standings],
     )
     lines = [
@@ -116,7 +117,7 @@ def format_version_description(decision: PromotionDecision, *, name: str, comman
         "",
         f"Rule: {decision.rule}",
         "",
-        f"Trained again by:\n\n    {command}\n",
+        f"To train it again:\n\n    {command}\n",
         f"All figures: {evidence}.",
     ]
     return "\n".join(lines)

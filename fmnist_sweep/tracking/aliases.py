@@ -221,7 +221,10 @@ def _move_line_to(line: list[str], version: str | None) -> None:
 
 
 def _read_moves(store: Store, model: RegisteredModel | None) -> list[Move]:
-    """The moves, with those completed whose alias did arrive, although the command was killed before it said so."""
+    """The moves, the oldest first; one counts as completed if its alias has moved.
+
+    A command that was killed after it moved the alias has not marked the move as completed.
+    """
     records, alias_versions = _read_records(store, model), map_aliases(model)
     moves: list[Move] = []
     for record in reversed(records):

@@ -49,7 +49,7 @@ def score_on_test_images(
     ledger: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Open the test images once for all models, and write to each one's run what the model predicts for them.
+    """Open the test images once for all models, and log each model's predictions for them with its run.
 
     reason: for the ledger. say: takes a line for each model. Raises DataError if the test images cannot be opened.
     """

@@ -37,7 +37,7 @@ def build_default_uri(folder: Path | None = None) -> str:
 
 
 def locate_ledger(folder: Path | None = None) -> Path:
-    """The file that records each opening of the test images."""
+    """The ledger below a folder (default: the working directory): it records each opening of the test images."""
     return (folder or Path.cwd()).resolve() / DEFAULT_FOLDER / LEDGER_FILE
 
 

@@ -150,7 +150,7 @@ def _filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]
 
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
-    # The database layer creates 70 objects a trial and no cycles. The garbage collector would search them for cycles
+    # The database layer creates 70 objects per trial and no cycles. The garbage collector would search them for cycles
     # again and again, which takes two thirds of the time (benchmarks/store.py).
     was_enabled = gc.isenabled()
     gc.disable()
@@ -187,7 +187,7 @@ def _build_trial(run: StoredRun) -> StoredTrial:
 
 
 def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
-    """The metrics of a trial's epochs, in order: one mapping an epoch, with the keys of CURVE_METRICS."""
+    """The metrics of a trial's epochs, in order: one mapping per epoch, with the keys of CURVE_METRICS."""
     by_key = {
         key: {entry.step: entry.value for entry in store.client.get_metric_history(run_id, key)}
         for key in CURVE_METRICS

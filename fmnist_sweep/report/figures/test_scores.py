@@ -19,7 +19,7 @@ _MAX_NAME_LENGTH = 60
 
 
 def draw_test_accuracies(configurations: Sequence[tuple[str, Sequence[float]]]) -> Figure:
-    """A row for each configuration: a dot a seed, a line at the mean. ValueError for none."""
+    """A row for each configuration: a dot per seed, a line at the mean. ValueError for none."""
     if not configurations:
         raise ValueError("there must be at least one configuration, but there is none")
     figure, axes = _make_axes(9, 1.2 + 0.7 * len(configurations))
@@ -32,7 +32,7 @@ def draw_test_accuracies(configurations: Sequence[tuple[str, Sequence[float]]]) 
         axes.text(mean, place + 0.3, label, ha="center", va="bottom", size=9)
     axes.set_ylim(-len(configurations) + 0.4, 0.9)
     axes.set_yticks([])
-    axes.set_xlabel("test accuracy; a dot a training seed, the line their mean")
+    axes.set_xlabel("test accuracy: one dot per training seed, a line at their mean")
     return figure
 
 
