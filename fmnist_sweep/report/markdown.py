@@ -12,8 +12,8 @@ def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
 
 
 def escape_cells(cells: Sequence[str]) -> list[str]:
-    """Texts as cells of a row: none can end its cell."""
-    return [cell.replace("|", "\\|") for cell in cells]
+    """Texts as cells of a row: none can end its cell or the row, and line breaks become spaces."""
+    return [" ".join(cell.splitlines()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells]
 
 
 def format_list(items: Sequence[str]) -> str:
