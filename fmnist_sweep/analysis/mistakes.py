@@ -1,4 +1,9 @@
-"""Which labels are mistaken for which, how often, and how accurate a model is without some of these mistakes."""
+"""Which labels are mistaken for which, how often, and how accurate a model is without some of these mistakes.
+
+Here, in `confidence` and in `labelling`, `labels` and `predicted` are integers of shape (n,), indices into `names`;
+`probabilities` have shape (n, len(names)) and rows that sum to 1; a *row* is an image's place in these arrays. Other
+shapes and values raise ValueError, which says what was expected and what was found.
+"""
 
 from __future__ import annotations
 

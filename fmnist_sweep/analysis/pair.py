@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import ClassScore, comparison, score_classes
+from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.comparison import Difference, Repeats
+from fmnist_sweep.analysis.mistakes import ClassScore, score_classes
 from fmnist_sweep.analysis.peers import PredictionReader
 from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
 from fmnist_sweep.analysis.table import compute_interval

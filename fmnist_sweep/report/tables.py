@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.analysis import UPPER_BODY
 from fmnist_sweep.analysis.findings import Findings
-from fmnist_sweep.analysis.mistakes import Mistakes
+from fmnist_sweep.analysis.mistakes import UPPER_BODY, Mistakes
 from fmnist_sweep.analysis.ranking import RepeatedConfiguration
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.drawings import Drawing, draw_dots, draw_interval, make_interval_drawer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fmnist_sweep.analysis import Calibration
 from fmnist_sweep.analysis.comparison import LEAST_FREEDOM
+from fmnist_sweep.analysis.confidence import Calibration
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ

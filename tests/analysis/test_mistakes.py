@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import (
+from fmnist_sweep.analysis.confidence import measure_calibration
+from fmnist_sweep.analysis.labelling import find_suspects
+from fmnist_sweep.analysis.mistakes import (
     UPPER_BODY,
     ConfusedPair,
-    Proportion,
     find_confused_pairs,
-    find_suspects,
-    measure_calibration,
     score_classes,
     score_merged_labels,
     score_upper_body,
     score_without_images,
 )
+from fmnist_sweep.analysis.proportions import Proportion
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.training.evaluation import compute_wilson_interval, count_confusion, evaluate_predictions
 
@@ -439,7 +439,7 @@ def test_calibration_refuses_no_bins() -> None:
 
 def test_analysis_leaves_the_other_rooms_libraries_alone() -> None:
     check = (
-        "import sys, fmnist_sweep.analysis\n"
+        "import sys, fmnist_sweep.analysis.findings, fmnist_sweep.analysis.pair\n"
         "sys.exit(bool({'matplotlib', 'mlflow', 'keras', 'tensorflow', 'hydra', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

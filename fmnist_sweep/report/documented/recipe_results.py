@@ -10,8 +10,8 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import score_classes
 from fmnist_sweep.analysis.comparison import Repeats
+from fmnist_sweep.analysis.mistakes import score_classes
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented.recipe_runs import RecipeRun, WriteUpRuns

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import Calibration, ConfusedPair, Suspects
+from fmnist_sweep.analysis.confidence import Calibration
+from fmnist_sweep.analysis.labelling import Suspects
+from fmnist_sweep.analysis.mistakes import ConfusedPair
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     GALLERY_COLUMNS,

@@ -14,16 +14,10 @@ from matplotlib.image import imread
 from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import (
-    Calibration,
-    ClassScore,
-    ConfusedPair,
-    Proportion,
-    Suspect,
-    Suspects,
-    measure_calibration,
-    score_classes,
-)
+from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
+from fmnist_sweep.analysis.labelling import Suspect, Suspects
+from fmnist_sweep.analysis.mistakes import ClassScore, ConfusedPair, score_classes
+from fmnist_sweep.analysis.proportions import Proportion
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.galleries import draw_confused_pairs, draw_reliability, draw_suspects
