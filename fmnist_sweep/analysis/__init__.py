@@ -1,1 +1,1 @@
-"""What trials came to, what models get wrong, and how far their probabilities can be believed: values in, values out."""
+"""What trials came to, what models get wrong, how far their probabilities can be believed: values in, values out."""

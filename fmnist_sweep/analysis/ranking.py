@@ -85,7 +85,10 @@ def find_tied_trials(trials: Sequence[StoredTrial], read_predictions: Prediction
 def make_leaderboard_rows(
     ranking: Ranking, peers: Peers, read_correct: Callable[[int], Booleans | None]
 ) -> tuple[LeaderboardRow, ...]:
-    """Make a row for each trial, in order. read_correct: the mask of images that the trial at a place got right."""
+    """Make a row for each trial, in order.
+
+    read_correct: the mask of the images that a peer got right, by the number of the peer (see Peers), not by its place.
+    """
     standing_by_place: dict[int, TrialStanding] = {}
     if peers.best_predictions is not None:
         accuracies = [ranking.trials[place].accuracy or 0.0 for place in peers.places]
