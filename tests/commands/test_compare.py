@@ -189,7 +189,7 @@ def test_conditions_order_columns_and_limit_are_those_asked_for(folder: Path) ->
 def test_configurations_are_listed_with_mean_and_spread_over_their_seeds(folder: Path, store: Store) -> None:
     done = compare(folder, "--by-config", "--where", "model.filters=8")
     told = comparison.summarize_repeats([trial_of(store, 8, seed).accuracy or 0.0 for seed in (1, 2)])
-    assert told.format_text() in done.stdout
+    assert str(told) in done.stdout
     assert "1 of 1 configurations" in done.stdout
     everything = compare(folder, "--by-config")  # the failed trial has settings that no finished one has
     assert everything.exit_code == 0, everything.output

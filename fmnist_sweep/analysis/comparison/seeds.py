@@ -39,12 +39,9 @@ class Repeats:
     low: float | None
     high: float | None
 
-    def format_text(self) -> str:
+    def __str__(self) -> str:
         """The mean, the sd of a single training and the count, as in `0.9123 ± 0.0021 (n=3)`."""
         return format_mean(self.mean, self.sd, self.n)
-
-    def __str__(self) -> str:
-        return self.format_text()
 
 
 def summarize_repeats(values: Sequence[float], *, level: float = 0.95) -> Repeats:
