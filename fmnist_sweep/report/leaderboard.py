@@ -184,7 +184,7 @@ def _format_note_row(*cells: str) -> str:
 
 def _list_outcome_cells(entry: LeaderboardEntry, winner: LeaderboardEntry | None) -> list[str]:
     if entry.state == "failed":
-        return [f"failed: {entry.failure or ''}", "", "", ""]
+        return [f"failed: {(entry.failure or '').replace('|', '/')}", "", "", ""]
     if entry.best_val_accuracy is None:
         return [entry.state, "", "", ""]
     return [
