@@ -24,7 +24,6 @@ from fmnist_sweep.tracking.names import (
     DATA_TAG,
     OVERRIDES_FILE,
     PARENT_RUN_TAG,
-    TAG_PREFIX,
 )
 from fmnist_sweep.tracking.queries import read_run_params
 from fmnist_sweep.tracking.run_files import read_artifact
@@ -118,7 +117,7 @@ class TrialConfiguration:
             kinds=CONFIRMATION,
             label=self.name,
             command=command,
-            extra_tags={CONFIG_HASH_TAG.removeprefix(TAG_PREFIX): self.key},
+            extra_tags={CONFIG_HASH_TAG: self.key},
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,28 @@ from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
+from fmnist_sweep.tracking.names import (
+    ATTEMPT_TAG,
+    CANONICAL_TAG,
+    CONTINUES_TAG,
+    DATA_TAG,
+    EXECUTOR_TAG,
+    GIT_TAG,
+    IDENTITY_TAG,
+    JOURNAL_TAG,
+    JOURNALS_TAG,
+    MACHINE_TAG,
+    PLATFORM_TAG,
+    PRECISION_TAG,
+    PYTHON_TAG,
+    STUDIES_TAG,
+    STUDY_ID_TAG,
+    SWEEP_ID_TAG,
+    THREADS_TAG,
+    TRIAL_ID_TAG,
+)
 from fmnist_sweep.tracking.runs import RunInfo
-from fmnist_sweep.training.environment import describe_machine, describe_platform, read_source_commit
+from fmnist_sweep.training.environment import describe_machine, read_source_commit
 
 _MAX_NAME_LENGTH, _MAX_IDENTITY_LENGTH = 250, 5000
 
@@ -31,9 +52,10 @@ def describe_sweep_run(studies: Sequence[StudyContext], opened: OpenSweep) -> Ru
                 journal=about["token"],
                 data=", ".join(dict.fromkeys(study.splits.tag for study in studies)),
             ),
-            "studies": " ".join(about["studies"]),
-            "journals": " ".join(about["journals"]),
-            **describe_platform(),
+            STUDIES_TAG: " ".join(about["studies"]),
+            JOURNALS_TAG: " ".join(about["journals"]),
+            PYTHON_TAG: platform.python_version(),
+            PLATFORM_TAG: platform.platform(terse=True),
         },
         command=studies[0].sweep.command,
     )
@@ -47,9 +69,9 @@ def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | N
         name=f"{study.planned.name_prefix}{kind} · {study.record.about['label']}"[:_MAX_NAME_LENGTH],
         tags={
             **_build_common_tags(sweep_id=sweep_id, journal=study.opened.token, data=study.splits.tag),
-            "study_id": study.study.id,
-            "precision": study.settings["train"]["precision"],
-            "identity": json.dumps(study.study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
+            STUDY_ID_TAG: study.study.id,
+            PRECISION_TAG: study.settings["train"]["precision"],
+            IDENTITY_TAG: json.dumps(study.study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
         },
         command=study.sweep.command,
         parent=sweep_run_id,
@@ -61,21 +83,21 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
     record, placement = study.record, study.sweep.placement
     origin, rung_below = study.splits.origin, history.proposal.continues
     # A duplicate has no run; the trial that was trained in its place has one.
-    continues_tag = {} if rung_below is None else {"continues": record.trials[rung_below].duplicate_of or rung_below}
+    continues_tag = {} if rung_below is None else {CONTINUES_TAG: record.trials[rung_below].duplicate_of or rung_below}
     return RunInfo(
         kind=study.kinds.trial,
         name=format_trial_name(history, record.about)[:_MAX_NAME_LENGTH],
         tags={
             **_build_common_tags(sweep_id=str(record.sweep_id), journal=study.opened.token, data=study.splits.tag),
-            "study_id": study.study.id,
-            "trial_id": history.trial_id,
-            "attempt": str(history.attempts[-1].number),
-            "canonical": str(origin.canonical).lower(),
-            "precision": config["train"]["precision"],
-            "executor": str(placement),
-            "threads": str(placement.threads),
+            STUDY_ID_TAG: study.study.id,
+            TRIAL_ID_TAG: history.trial_id,
+            ATTEMPT_TAG: str(history.attempts[-1].number),
+            CANONICAL_TAG: str(origin.canonical).lower(),
+            PRECISION_TAG: config["train"]["precision"],
+            EXECUTOR_TAG: str(placement),
+            THREADS_TAG: str(placement.threads),
             # Nothing is known here of a cluster's node.
-            **({} if placement.name == "ray" else {"machine": describe_machine()}),
+            **({} if placement.name == "ray" else {MACHINE_TAG: describe_machine()}),
             **continues_tag,
             **study.study.job.extra_tags,
         },
@@ -86,4 +108,4 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
 
 def _build_common_tags(*, sweep_id: str, journal: str, data: str) -> dict[str, str]:
     """What every run has. journal: the token of the journal that the run belongs to. data: the tag of its images."""
-    return {"sweep_id": sweep_id, "journal": journal, "data": data, "git": read_source_commit()}
+    return {SWEEP_ID_TAG: sweep_id, JOURNAL_TAG: journal, DATA_TAG: data, GIT_TAG: read_source_commit()}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-TAG_PREFIX: Final = "fmnist."
-
 # What a run is.
 KIND_TAG: Final = "fmnist.kind"  # sweep, study, trial, promotion or confirmation
 JOURNAL_TAG: Final = "fmnist.journal"  # token of the journal that the run belongs to
+STUDIES_TAG: Final = "fmnist.studies"  # of a sweep: folder names of its studies, with spaces between
 JOURNALS_TAG: Final = "fmnist.journals"  # of a sweep: tokens of its studies' journals, with spaces between
 SWEEP_ID_TAG: Final = "fmnist.sweep_id"
 STUDY_ID_TAG: Final = "fmnist.study_id"
+IDENTITY_TAG: Final = "fmnist.identity"  # of a study: all that decides its results, JSON
 TRIAL_ID_TAG: Final = "fmnist.trial_id"
 ATTEMPT_TAG: Final = "fmnist.attempt"  # from 1
 FOLLOWED_BY_TAG: Final = "fmnist.followed_by"  # run of the next attempt

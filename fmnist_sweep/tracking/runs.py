@@ -25,7 +25,6 @@ from fmnist_sweep.tracking.names import (
     PARENT_RUN_TAG,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
-    TAG_PREFIX,
     TRIAL_ID_TAG,
     USER_TAG,
 )
@@ -50,7 +49,7 @@ _MAX_PARAM_LENGTH = 6000
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The name and tags that a run starts with. tags: without the prefix `fmnist.`. parent: id of the run above it."""
+    """The name and tags that a run starts with. tags: beside that of its kind. parent: id of the run above it."""
 
     kind: str
     name: str
@@ -65,7 +64,7 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
     start_time: in ms since 1970; default: now. may_exist: look first for a run with the same identity, which an
     earlier process, or a call whose answer was lost, may have left.
     """
-    tags = {f"{TAG_PREFIX}{key}": value for key, value in {"kind": info.kind, **info.tags}.items()}
+    tags = {KIND_TAG: info.kind, **info.tags}
     if may_exist:
         identity = {key: value for key, value in tags.items() if key in _IDENTITY_TAGS}
         for run in search_runs(store, identity):

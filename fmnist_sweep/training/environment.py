@@ -55,8 +55,3 @@ def read_source_commit() -> str:
     except (FileNotFoundError, subprocess.TimeoutExpired):  # no git here, or one that hangs
         return "none"
     return completed_process.stdout.strip() or "none"
-
-
-def describe_platform() -> dict[str, str]:
-    """The versions of Python and of the platform, for the tags of a parent run."""
-    return {"python": platform.python_version(), "platform": platform.platform(terse=True)}

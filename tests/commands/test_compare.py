@@ -136,9 +136,9 @@ def test_trials_of_a_sweep_a_study_or_a_condition_are_those_alone(folder: Path, 
 
 def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
     store = open_store(build_default_uri(tmp_path), "fashion-mnist")
-    tags = {"study_id": "s", "trial_id": "0000"}
+    tags = {"fmnist.study_id": "s", "fmnist.trial_id": "0000"}
     dead, last = (
-        start_run(store, RunInfo("trial", "one", tags | {"attempt": attempt}, "none"), may_exist=False)
+        start_run(store, RunInfo("trial", "one", tags | {"fmnist.attempt": attempt}, "none"), may_exist=False)
         for attempt in "12"
     )
     kill_run(store, dead)
@@ -321,7 +321,9 @@ def test_a_trial_is_named_by_its_run_its_beginning_its_study_or_its_name(folder:
 
 
 def test_a_name_of_several_trials_lists_them(store: Store) -> None:
-    both = [start_run(store, RunInfo("trial", "twice", {"study_id": "s"}, "none"), may_exist=False) for _ in range(2)]
+    both = [
+        start_run(store, RunInfo("trial", "twice", {"fmnist.study_id": "s"}, "none"), may_exist=False) for _ in range(2)
+    ]
     try:
         with pytest.raises(ConfigError) as refused:
             find_trial(store, "twice")

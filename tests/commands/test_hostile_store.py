@@ -47,7 +47,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with two trials whose names, parameters and failures steer a terminal."""
     made = stores.open_store(stores.build_default_uri(tmp_path_factory.mktemp("hostile")), "fashion-mnist")
     for number in range(2):
-        ids = {"study_id": "s1", "trial_id": f"000{number}"}
+        ids = {"fmnist.study_id": "s1", "fmnist.trial_id": f"000{number}"}
         run_id = start_run(made, RunInfo("trial", EVIL, ids, "a test"), may_exist=False)
         made.client.set_tag(run_id, "fmnist.data", "drawn:0ce7efdbf3a4")
         made.client.set_tag(run_id, "fmnist.failure", EVIL)
