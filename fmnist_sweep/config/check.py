@@ -40,10 +40,11 @@ _Entry = TypeVar("_Entry")
 def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     """Check a composed mapping. Raises ConfigError: the key, its value, what is allowed, where it was written."""
     _refuse_targets(raw, locate)
-    for key in raw:
-        if key not in ROOT_KEYS:
-            reason = describe_unknown_key(key, ROOT_KEYS)
-            raise ConfigError(f"{key}={format_override_value(raw[key])} ({locate(key)}): {reason}.")
+    for key, value in raw.items():
+        name = format_override_value(key)  # as YAML has it: 1 and false are keys too
+        if name not in ROOT_KEYS:
+            reason = describe_unknown_key(name, ROOT_KEYS)
+            raise ConfigError(f"{name}={format_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
     train = values["train"]

@@ -94,7 +94,8 @@ def check_job(composed: DictConfig) -> Job:
     choices = {str(group): str(option or "null") for group, option in settings.runtime.choices.items()}
     origins = ValueOrigins(overrides, choices, [str(source.path) for source in settings.runtime.config_sources])
     _refuse_outside_paths(choices)
-    raw = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    task_keys: list[Any] = [key for key in composed if key != "hydra"]  # YAML also has keys such as 1 and false
+    raw = OmegaConf.masked_copy(composed, task_keys)
     try:
         plain: Any = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:

@@ -297,6 +297,15 @@ def test_a_folder_of_plain_configs_is_taken_whatever_else_lies_in_it(tmp_path: P
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("key", ["1", "off", "2.5"])
+def test_a_key_that_is_no_text_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    own = written(tmp_path / "own", {"experiment/own.yaml": f"# @package _global_\n{key}: 3\n"})
+    ended = run_command("--config-dir", str(own), *QUICK, "experiment=own", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert f"{ {'off': 'false'}.get(key, key) }=3" in ended.stderr
+
+
 def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(sweep: Command, trapped: Path, tmp_path: Path) -> None:
     own = written(tmp_path / "own", {"model/own.yaml": "builder: [\n"})
     done = sweep("--config-dir", str(own), *QUICK, "model=own", cwd=trapped)
