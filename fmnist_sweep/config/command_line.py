@@ -18,7 +18,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fmnist_sweep.config.compose import (
     MAIN_CONFIG,
@@ -32,7 +32,7 @@ from fmnist_sweep.config.compose import (
 from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.config.overrides import is_override_of, replace_tunables
+from fmnist_sweep.config.overrides import format_override_value, is_override_of, replace_tunables
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 
@@ -55,9 +55,10 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
     configs = _compose_configs(options, folder)
     if not configs:
         raise ConfigError("these overrides describe no job: a glob matches no option of its group.")
-    _set_log_levels(configs[-1].hydra.verbose)
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
-    return [replace(check_job(config), flags=flags) for config in configs]
+    jobs = [replace(check_job(config), flags=flags) for config in configs]
+    _set_log_levels(_read_loggers(configs[-1]))
+    return jobs
 
 
 def _refuse_conflicting_options(options: argparse.Namespace) -> None:
@@ -78,8 +79,8 @@ def _compose_configs(options: argparse.Namespace, folder: Path | None) -> list[D
 
 def _is_multirun_mode(overrides: Sequence[str]) -> bool:
     """Whether hydra.mode=MULTIRUN is among the overrides."""
-    hydra_overrides = [override for override in overrides if is_override_of(override, ("hydra",))]
-    return bool(hydra_overrides) and compose_config(hydra_overrides).hydra.mode == RunMode.MULTIRUN
+    mode_overrides = [override for override in overrides if is_override_of(override, ("hydra.mode",))]
+    return bool(mode_overrides) and compose_config(mode_overrides).hydra.mode == RunMode.MULTIRUN
 
 
 def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
@@ -107,11 +108,32 @@ def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
     return [[*hydra_overrides, *combination] for combination in itertools.product(*choices.values())]
 
 
-def _set_log_levels(verbose: Any) -> None:
-    """Let libraries log errors only, but everything for hydra.verbose: true, or the names of loggers."""
+def _read_loggers(config: DictConfig) -> list[str]:
+    """The names of the loggers that are to log everything: "" for all if hydra.verbose is true. Raises ConfigError."""
+    with explain_hydra_errors():
+        verbose: Any = OmegaConf.select(config, "hydra.verbose")
+        if OmegaConf.is_config(verbose):
+            verbose = OmegaConf.to_container(verbose, resolve=True)
+    match verbose:
+        case None | False:
+            return []
+        case True:
+            return [""]
+        case str(name):
+            return [name]
+        case list(names) if all(isinstance(name, str) for name in names):
+            return names
+        case _:
+            raise ConfigError(
+                f"hydra.verbose={format_override_value(verbose)} (command line): expected true, false, the name of a "
+                "logger, or a list of names."
+            )
+
+
+def _set_log_levels(loggers: Sequence[str]) -> None:
+    """Let libraries log errors only, but these loggers everything."""
     logging.getLogger().setLevel(logging.ERROR)
-    names = [None] if verbose is True else [verbose] if isinstance(verbose, str) else verbose or []
-    for name in names:
+    for name in loggers:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 

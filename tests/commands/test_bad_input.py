@@ -145,6 +145,12 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "several mistakes": (["model.filters=-3", "model.dense_units=0"], ["model.filters=-3", "(and 1 more)"]),
     "the second study": (["-m", "model.filters=32,-3"], ["model.filters=-3", "from 1 to 4096", LINE]),
     "several stores": (["-m", "tracking.experiment=a,b"], ["tracking", "a single value"]),
+    "a log level": (["hydra.verbose=1"], ["hydra.verbose=1", "expected true, false", LINE]),
+    "a fraction of a log level": (["hydra.verbose=2.5"], ["hydra.verbose=2.5", "expected true, false", LINE]),
+    "a logger without a name": (["hydra.verbose=[1]"], ["hydra.verbose=[1]", "expected true, false", LINE]),
+    "a mapping of loggers": (["hydra.verbose={a: 1}"], ["hydra.verbose={a: 1}", "expected true, false", LINE]),
+    "a log level from elsewhere": (["hydra.verbose=${seed}"], ["hydra.verbose=1", "expected true, false", LINE]),
+    "a logger from nowhere": (["hydra.verbose=[${nope}]"], ["nope"]),
     "a search without an end": (
         ["data=drawn", "data.images=200", "search.max_trials=null", "regularization=l2"],
         ["search.max_trials=null", "continuous", "search.max_minutes"],
