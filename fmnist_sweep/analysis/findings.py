@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison, importance
-from fmnist_sweep.analysis.comparison import Optimism
+from fmnist_sweep.analysis.comparison import Optimism, SeedSpread
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
 from fmnist_sweep.analysis.peers import (
@@ -61,11 +61,10 @@ class Findings:
 
     trials: those with an accuracy first, the highest first; rows: one a trial, in the same order. images: how many
     validation images the best was scored on, None where that is unknown. is_comparable: whether the best's predictions
-    are at hand. incomparable_trials: how many finished trials cannot be compared with it image by image. seed_sd: the
-    spread of one configuration's accuracy over seeds; seed_freedom: the degrees of freedom it was measured with (0:
-    assumed). retrained_accuracy: to expect of the best's configuration with another seed. varied_settings: all with
-    more than one value. curves: of the best trials, by run id. pictures: the validation images in the order of the
-    predictions, or None.
+    are at hand. incomparable_trials: how many finished trials cannot be compared with it image by image.
+    seed_spread: of one configuration's accuracy over seeds. retrained_accuracy: to expect of the best's configuration
+    with another seed. varied_settings: all with more than one value. curves: of the best trials, by run id. pictures:
+    the validation images in the order of the predictions, or None.
     """
 
     trials: tuple[StoredTrial, ...]
@@ -74,8 +73,7 @@ class Findings:
     is_comparable: bool
     incomparable_trials: int
     optimism: Optimism | None
-    seed_sd: float
-    seed_freedom: int
+    seed_spread: SeedSpread
     retrained_accuracy: float | None
     varied_settings: tuple[VariedSetting, ...]
     repeated_configurations: tuple[RepeatedConfiguration, ...]
@@ -146,8 +144,7 @@ def compute_findings(
         is_comparable=peers.best_predictions is not None,
         incomparable_trials=sum(accuracy is not None for accuracy in accuracies) - len(peers.places),
         optimism=_estimate_optimism(good_predictions),
-        seed_sd=ranking.seed_spread.sd,
-        seed_freedom=ranking.seed_spread.freedom,
+        seed_spread=ranking.seed_spread,
         retrained_accuracy=_estimate_retrained_accuracy(peers, ranking.seed_spread.sd),
         varied_settings=ranking.settings,
         repeated_configurations=ranking.repeated_configurations,

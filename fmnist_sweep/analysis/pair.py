@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison
-from fmnist_sweep.analysis.comparison import Difference, Repeats
+from fmnist_sweep.analysis.comparison import Difference, Repeats, SeedSpread
 from fmnist_sweep.analysis.mistakes import ClassScore, score_classes
 from fmnist_sweep.analysis.peers import PredictionReader
 from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
@@ -101,15 +101,14 @@ class Disagreement:
 class Verdicts:
     """Whether a is more accurate than b.
 
-    models: these two, as trained. configurations: with the luck of one seed each; seed_sd: its spread, measured with
-    seed_freedom degrees of freedom on repeated seeds of these configurations, or assumed (0). seeds: over all their
-    seeds; None unless both were trained with two or more.
+    models: these two, as trained. configurations: with the luck of one seed each; seed_spread: of that luck, measured
+    on repeated seeds of these configurations, or assumed. seeds: over all their seeds; None unless both were trained
+    with two or more.
     """
 
     models: Difference
     configurations: Difference
-    seed_sd: float
-    seed_freedom: int
+    seed_spread: SeedSpread
     seeds: Difference | None
 
 
@@ -213,8 +212,7 @@ def _decide_verdicts(a: _Candidate, b: _Candidate, read_predictions: PredictionR
     return Verdicts(
         models=comparison.compare_models(correct_a, correct_b),
         configurations=comparison.compare_models(correct_a, correct_b, seed_sd=spread.sd),
-        seed_sd=spread.sd,
-        seed_freedom=spread.freedom,
+        seed_spread=spread,
         seeds=seed_difference,
     )
 

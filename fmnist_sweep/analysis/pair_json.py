@@ -64,8 +64,8 @@ def _serialize_verdicts(verdicts: Verdicts) -> dict[str, Any]:
     return {
         "models": _serialize_difference(verdicts.models),
         "configurations": _serialize_difference(verdicts.configurations),
-        "seed_sd": verdicts.seed_sd,
-        "seed_freedom": verdicts.seed_freedom,
+        "seed_sd": verdicts.seed_spread.sd,
+        "seed_freedom": verdicts.seed_spread.freedom,
         "over_seeds": _serialize_difference(verdicts.seeds),
     }
 

@@ -128,10 +128,10 @@ def _format_p_value(p: float) -> str:
 
 
 def _describe_seed_sd(verdicts: Verdicts) -> str:
-    if verdicts.seed_freedom:
+    if verdicts.seed_spread.freedom:
         return (
-            f"sd over training seeds {verdicts.seed_sd:.4f}, measured on their repeated seeds in this store "
-            f"({verdicts.seed_freedom} degrees of freedom)"
+            f"sd over training seeds {verdicts.seed_spread.sd:.4f}, measured on their repeated seeds in this store "
+            f"({verdicts.seed_spread.freedom} degrees of freedom)"
         )
     return f"sd over training seeds {SEED_SD}, assumed: too few repeated seeds of these configurations in this store"
 

@@ -120,16 +120,15 @@ def describe_other_images(findings: Findings) -> str:
 
 def describe_tie_method(findings: Findings) -> str:
     """Describe the method behind the mark of a tie."""
-    if findings.seed_freedom:
-        spread = f"{findings.seed_sd:.4f}, measured here on repeated seeds ({findings.seed_freedom} degrees of freedom)"
+    spread = findings.seed_spread
+    if spread.freedom:
+        sd_text = f"{spread.sd:.4f}, measured here on repeated seeds ({spread.freedom} degrees of freedom)"
     else:
-        spread = (
-            f"{findings.seed_sd:.4f}, assumed, as fewer than {LEAST_FREEDOM} repetitions with another seed are here"
-        )
+        sd_text = f"{spread.sd:.4f}, assumed, as fewer than {LEAST_FREEDOM} repetitions with another seed are here"
     return (
         "Trials are compared on the same images: only those on which two disagree count (McNemar's exact test and the "
         "interval of Bonett and Price, both at 95% for all pairs of trials together). Another seed would have given "
-        f"another accuracy too, with a standard deviation of {spread}."
+        f"another accuracy too, with a standard deviation of {sd_text}."
     )
 
 

@@ -114,10 +114,10 @@ def test_numbers_that_no_forest_can_hold_are_shown_as_text(great: float) -> None
 
 def test_the_spread_over_seeds_is_assumed_until_it_is_measured_well() -> None:
     few = gathered(of(*(trial(n, 0.9 + 0.01 * n, seed=n) for n in range(3))))
-    assert (few.seed_sd, few.seed_freedom) == (SEED_SD, 0)
+    assert (few.seed_spread.sd, few.seed_spread.freedom) == (SEED_SD, 0)
     many = gathered(of(*(trial(n, 0.9 + 0.01 * n, seed=n) for n in range(5))))
-    assert many.seed_sd == pytest.approx(np.std([0, 0.01, 0.02, 0.03, 0.04], ddof=1))
-    assert many.seed_freedom == 4
+    assert many.seed_spread.sd == pytest.approx(np.std([0, 0.01, 0.02, 0.03, 0.04], ddof=1))
+    assert many.seed_spread.freedom == 4
 
 
 def test_best_so_far_goes_by_when_trials_ended_and_counts_failed_ones() -> None:

@@ -15,8 +15,7 @@ from fmnist_sweep.analysis.comparison.seeds import (
     SeedSpread,
     compare_over_seeds,
     estimate_seed_sd,
-    pool_freedom,
-    pool_sd,
+    pool_seed_spread,
     summarize_repeats,
 )
 from fmnist_sweep.analysis.comparison.winner import Optimism, estimate_optimism, shrink_best_accuracy
@@ -38,8 +37,7 @@ __all__ = [
     "count_seeds_needed",
     "estimate_optimism",
     "estimate_seed_sd",
-    "pool_freedom",
-    "pool_sd",
+    "pool_seed_spread",
     "shrink_best_accuracy",
     "summarize_repeats",
 ]

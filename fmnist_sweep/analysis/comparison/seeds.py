@@ -62,22 +62,6 @@ def summarize_repeats(values: Sequence[float], *, level: float = 0.95) -> Repeat
     return Repeats(n, mean, sd, mean - half, mean + half)
 
 
-def pool_sd(groups: Iterable[Sequence[float]]) -> float | None:
-    """The sd of an accuracy over training seeds, pooled over configurations trained with several.
-
-    Each group holds one configuration's accuracies; groups of one say nothing and are passed over. None where
-    there is no other. Measured on one set of images, it holds a part of their noise too: two trainings disagree
-    on single images even where their accuracies on all images there are would be the same.
-    """
-    squares, freedom = _sum_squares(groups)
-    return math.sqrt(squares / freedom) if freedom else None
-
-
-def pool_freedom(groups: Iterable[Sequence[float]]) -> int:
-    """The degrees of freedom behind `pool_sd(groups)`: trainings less configurations, 0 where it is None."""
-    return _sum_squares(groups)[1]
-
-
 @dataclass(frozen=True)
 class SeedSpread:
     """The sd of one configuration's accuracy over training seeds.
@@ -89,14 +73,27 @@ class SeedSpread:
     freedom: int
 
 
+def pool_seed_spread(groups: Iterable[Sequence[float]]) -> SeedSpread | None:
+    """The spread of an accuracy over training seeds, pooled over configurations trained with several.
+
+    Each group holds one configuration's accuracies; groups of one say nothing and are passed over. None where
+    there is no other. The degrees of freedom are trainings less configurations. Measured on one set of images, it
+    holds a part of their noise too: two trainings disagree on single images even where their accuracies on all
+    images there are would be the same.
+    """
+    arrays = [check_accuracies(group) for group in groups if len(group) > 1]
+    freedom = sum(len(array) - 1 for array in arrays)
+    squares = sum(float(((array - array.mean()) ** 2).sum()) for array in arrays)
+    return SeedSpread(math.sqrt(squares / freedom), freedom) if freedom else None
+
+
 def estimate_seed_sd(groups: Sequence[Sequence[float]]) -> SeedSpread:
     """The sd over training seeds, pooled over the configurations' accuracies in `groups`.
 
     It is the assumed SEED_SD where the groups measure it with fewer than LEAST_FREEDOM degrees of freedom.
     """
-    freedom = pool_freedom(groups)
-    measured_sd = pool_sd(groups) if freedom >= LEAST_FREEDOM else None
-    return SeedSpread(SEED_SD, 0) if measured_sd is None else SeedSpread(measured_sd, freedom)
+    measured = pool_seed_spread(groups)
+    return SeedSpread(SEED_SD, 0) if measured is None or measured.freedom < LEAST_FREEDOM else measured
 
 
 def compare_over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Difference:
@@ -137,11 +134,6 @@ def compare_over_seeds(a: Booleans, b: Booleans, *, level: float = 0.95) -> Diff
         images=a.shape[1],
         level=level,
     )
-
-
-def _sum_squares(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
-    arrays = [check_accuracies(group) for group in groups if len(group) > 1]
-    return sum(float(((group - group.mean()) ** 2).sum()) for group in arrays), sum(len(g) - 1 for g in arrays)
 
 
 def _average_over_images(differences: NDArray[np.float64]) -> tuple[float, float]:

@@ -18,8 +18,7 @@ from fmnist_sweep.analysis.comparison import (
     compare_over_seeds,
     compare_with_best,
     estimate_optimism,
-    pool_freedom,
-    pool_sd,
+    pool_seed_spread,
     shrink_best_accuracy,
     summarize_repeats,
 )
@@ -255,11 +254,13 @@ def test_a_single_training_says_nothing_about_spread() -> None:
 def test_the_pooled_sd_weighs_configurations_by_their_trainings() -> None:
     groups = [[0.90, 0.92], [0.5], [0.80, 0.81, 0.82, 0.83]]
     within = 2 * 0.01**2 + 2 * 0.015**2 + 2 * 0.005**2
-    assert pool_sd(groups) == pytest.approx(np.sqrt(within / 4))
-    assert pool_freedom(groups) == 4
-    assert pool_sd([[0.9], [0.8]]) is None
-    assert pool_sd([]) is None
-    assert pool_freedom([[0.9]]) == 0
+    pooled = pool_seed_spread(groups)
+    assert pooled is not None
+    assert pooled.sd == pytest.approx(np.sqrt(within / 4))
+    assert pooled.freedom == 4
+    assert pool_seed_spread([[0.9], [0.8]]) is None
+    assert pool_seed_spread([]) is None
+    assert pool_seed_spread([[0.9]]) is None
 
 
 def test_over_seeds_the_difference_is_that_of_the_means() -> None:
@@ -315,7 +316,7 @@ TWO = np.zeros((2, 5), dtype=bool)
         (lambda: shrink_best_accuracy([0.9], -1), "noise_sd must be a number from 0 up"),
         (lambda: summarize_repeats([]), "at least one accuracy"),
         (lambda: summarize_repeats([0.9], level=0), "level must lie between 0 and 1"),
-        (lambda: pool_sd([[0.9, 1.1]]), r"must lie in 0\.\.1"),
+        (lambda: pool_seed_spread([[0.9, 1.1]]), r"must lie in 0\.\.1"),
         (lambda: compare_over_seeds(TWO, TWO[:1]), r"two seeds or more, but got 2 and 1; .* single trainings"),
         (lambda: compare_over_seeds(TWO, TWO[:, :4]), "one has 5 and the other 4"),
         (lambda: compare_over_seeds(TWO[:0], TWO), "at least one image"),
