@@ -88,17 +88,22 @@ def draw_message(title: str, text: str) -> Figure:
     return figure
 
 
-def draw_image(
-    figure: Figure, values: NDArray[Any], cmap: str, maximum: float, box: tuple[float, float, float, float]
-) -> None:
-    """Draw `values`, 0..`maximum`, in a box of (left, top, width, height) in pixels."""
+def add_axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    """Add axes without lines and ticks in a box of (left, top, width, height) in pixels."""
     left, top, width, height = box
     figure_width, figure_height = figure.get_size_inches() * _DPI
     axes = figure.add_axes(
         (left / figure_width, 1 - (top + height) / figure_height, width / figure_width, height / figure_height)
     )
     axes.set_axis_off()
-    axes.imshow(values, cmap=cmap, vmin=0, vmax=maximum, aspect="auto", interpolation="nearest")
+    return axes
+
+
+def draw_image(
+    figure: Figure, values: NDArray[Any], cmap: str, maximum: float, box: tuple[float, float, float, float]
+) -> None:
+    """Draw `values`, 0..`maximum`, in a box of (left, top, width, height) in pixels."""
+    add_axes(figure, box).imshow(values, cmap=cmap, vmin=0, vmax=maximum, aspect="auto", interpolation="nearest")
 
 
 def draw_texts(

@@ -19,6 +19,7 @@ from fmnist_sweep.report.figures.canvas import (
     PAGE_WIDTH,
     TITLE_HEIGHT,
     TextLine,
+    add_axes,
     draw_image,
     draw_message,
     draw_texts,
@@ -85,16 +86,7 @@ def _draw_frame(figure: Figure) -> None:
 
 
 def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
-    figure_width, figure_height = (inches * 100 for inches in figure.get_size_inches())
-    axes = figure.add_axes(
-        (
-            _BARS_LEFT / figure_width,
-            1 - (top + THUMBNAIL) / figure_height,
-            _BARS_WIDTH / figure_width,
-            THUMBNAIL / figure_height,
-        )
-    )
-    axes.set_axis_off()
+    axes = add_axes(figure, (_BARS_LEFT, top, _BARS_WIDTH, THUMBNAIL))
     axes.set_xlim(0, 1)
     axes.set_ylim(len(LABELS) - 0.5, -0.5)  # the first label at the top
     axes.barh(np.arange(len(LABELS)), row, height=0.7, color=BLUE)
