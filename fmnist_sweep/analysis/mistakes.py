@@ -19,7 +19,7 @@ from fmnist_sweep.analysis.labelling import Suspects, find_suspects
 from fmnist_sweep.analysis.proportions import Proportion, measure_share
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.prediction_files import Predictions
-from fmnist_sweep.training.array_checks import check_probabilities
+from fmnist_sweep.training.array_checks import check_confusion, check_probabilities
 from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
@@ -75,13 +75,13 @@ class ConfusedPair:
 
 def score_classes(confusion: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
     """Precision, recall and F1 of each label, in the order of `names`."""
-    _check_confusion(confusion, names)
+    check_confusion(confusion, names)
     return [_score_class(confusion, place, name) for place, name in enumerate(names)]
 
 
 def score_upper_body(confusion: NDArray[np.int64], names: Sequence[str]) -> LabelGroup:
     """The five labels worn on the upper body, which look most alike, against all others."""
-    _check_confusion(confusion, names)
+    check_confusion(confusion, names)
     indices = _find_label_indices(UPPER_BODY, names)
     total, correct = int(confusion.sum()), int(confusion.trace())
     images, group_correct = int(confusion[indices].sum()), int(confusion[indices, indices].sum())
@@ -99,7 +99,7 @@ def score_merged_labels(
     confusion: NDArray[np.int64], names: Sequence[str], group: Sequence[str] = ("T-shirt/top", "Shirt")
 ) -> Proportion:
     """The accuracy if the labels in `group` were one: what telling them apart costs."""
-    _check_confusion(confusion, names)
+    check_confusion(confusion, names)
     indices = _find_label_indices(group, names)
     forgiven = int(confusion[np.ix_(indices, indices)].sum()) - int(confusion[indices, indices].sum())
     return Proportion.from_counts(int(confusion.trace()) + forgiven, int(confusion.sum()))
@@ -160,11 +160,6 @@ def _score_class(confusion: NDArray[np.int64], index: int, name: str) -> ClassSc
         recall_low=recall.low,
         recall_high=recall.high,
     )
-
-
-def _check_confusion(confusion: NDArray[np.int64], names: Sequence[str]) -> None:
-    if confusion.shape != (len(names), len(names)):
-        raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {confusion.shape}")
 
 
 def _find_label_indices(labels: Sequence[str], names: Sequence[str]) -> list[int]:

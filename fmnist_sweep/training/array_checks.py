@@ -40,6 +40,13 @@ def check_probabilities(labels: NDArray[Any], probabilities: NDArray[Any]) -> No
     check_sums(probabilities)
 
 
+def check_confusion(confusion: Sequence[Sequence[int]] | NDArray[np.int64], names: Sequence[str]) -> None:
+    """Raise ValueError unless `confusion` has a row and a column for each of `names`."""
+    shape = np.asarray(confusion, dtype=object).shape  # of objects, since rows of differing lengths are no numbers
+    if shape != (len(names), len(names)):
+        raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {shape}")
+
+
 def check_sums(probabilities: NDArray[Any]) -> None:
     """Raise ValueError unless the last axis holds numbers of 0 or more that sum to 1."""
     # Both comparisons are false for NaN, so it fails them too.

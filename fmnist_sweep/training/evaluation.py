@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.array_checks import check_labels, check_range
+from fmnist_sweep.training.array_checks import check_confusion, check_labels, check_range
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ def find_most_confused(
     the labels; pairs that never occurred are left out, so that fewer than `k` may come back. Raises
     ValueError where `confusion` is not of shape (len(names), len(names)).
     """
-    if len(confusion) != len(names) or any(len(row) != len(names) for row in confusion):
-        raise ValueError(f"a confusion matrix of {len(names)} labels must have {len(names)} rows and columns")
+    check_confusion(confusion, names)
     mistakes = [
         (names[true], names[predicted], int(count))
         for true, row in enumerate(confusion)

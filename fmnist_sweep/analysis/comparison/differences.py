@@ -13,6 +13,7 @@ import numpy as np
 from fmnist_sweep.analysis.comparison.checks import (
     Booleans,
     check_accuracies,
+    check_at_least,
     check_correctness,
     check_level,
     check_not_negative,
@@ -147,8 +148,7 @@ def _compute_difference(
 
     check_not_negative("seed_sd", seed_sd)
     check_level(level)
-    if comparisons < 1:
-        raise ValueError(f"comparisons must be at least 1, but is {comparisons}")
+    check_at_least("comparisons", comparisons, 1)
     # Bonett and Price: one image more for either side, without which equal predictions have no width.
     total = images + 2
     centre = (only_a - only_b) / total

@@ -30,6 +30,7 @@ from fmnist_sweep.report.figures.canvas import (
     make_page,
     style_axes,
 )
+from fmnist_sweep.training.array_checks import check_confusion
 from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[st
     Raises ValueError where `confusion` is not of shape (len(names), len(names)).
     """
     counts = np.asarray(confusion, dtype=np.int64)
-    if counts.shape != (len(names), len(names)):
-        raise ValueError(f"a confusion matrix of {len(names)} labels cannot have the shape {counts.shape}")
+    check_confusion(counts, names)
     share = compute_row_shares(counts)
     figure = make_page(PAGE_WIDTH, 800, title)
     cell = _MATRIX_SIDE / len(names)
