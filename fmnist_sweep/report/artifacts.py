@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures import plots
@@ -12,6 +12,9 @@ from fmnist_sweep.tracking.names import PREDICTIONS_FILE
 from fmnist_sweep.tracking.prediction_files import pack_predictions
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fmnist_sweep.data import Split
     from fmnist_sweep.training.evaluation import Evaluation
     from fmnist_sweep.training.events import TrialResult
@@ -28,7 +31,7 @@ def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation,
     shirts = wrong & (validation.labels == _SHIRT)
     report = {"accuracy": evaluation.accuracy, **evaluation.report}
 
-    def draw_gallery(mask: Any, heading: str) -> bytes:
+    def encode_gallery(mask: NDArray[np.bool_], heading: str) -> bytes:
         title = f"{heading}: {int(mask.sum())} of {len(mask)}, most confident first · {name}"
         images, labels = validation.images[mask], validation.labels[mask]
         return encode_png(plots.draw_misclassified(images, labels, predicted[mask], confidence[mask], LABELS, title))
@@ -39,8 +42,8 @@ def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation,
         "confusion_matrix.png": encode_png(plots.draw_confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
         "confusion_matrix.json": _encode_json({"labels": list(LABELS), "matrix": evaluation.confusion}),
         "classification_report.json": _encode_json(report),
-        "misclassified.png": draw_gallery(wrong, "Wrong"),
-        "misclassified_shirt.png": draw_gallery(shirts, "Shirts taken for something else"),
+        "misclassified.png": encode_gallery(wrong, "Wrong"),
+        "misclassified_shirt.png": encode_gallery(shirts, "Shirts taken for something else"),
         # Kept so that trials can later be compared image by image.
         PREDICTIONS_FILE: pack_predictions(
             index=validation.index, labels=validation.labels, probabilities=result.probabilities

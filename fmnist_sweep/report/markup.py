@@ -23,7 +23,7 @@ def render_template_page(name: str, **values: Any) -> str:
 
 
 def render_part(name: str, **values: Any) -> Markup:
-    """A part of a page, as render_page, that other templates take as it is."""
+    """A part of a page, rendered as a page is, that other templates take as it is."""
     return Markup(render_template_page(name, **values))  # noqa: S704 - the template escaped its values
 
 

@@ -22,7 +22,7 @@ from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Chart
 
 
@@ -79,10 +79,10 @@ class _ReportPage:
         self.findings = findings
         self.charts: list[ChartSlot] = []
 
-    def add_chart(self, figure: Chart) -> ChartSlot:
+    def add_chart(self, chart: Chart) -> ChartSlot:
         """Keep a chart for the page's script and return its place."""
         name = f"figure-{len(self.charts) + 1}"
-        slot = ChartSlot(name, figure.layout.height, encode_script_json(figure.to_json()))
+        slot = ChartSlot(name, chart.layout.height, encode_script_json(chart.to_json()))
         self.charts.append(slot)
         return slot
 
@@ -191,21 +191,21 @@ def _draw_pairs(findings: Findings, mistakes: Mistakes) -> str | None:
     if findings.pictures is None:
         return None
     title = "The most confident mistakes of each kind"
-    return _encode_drawing(galleries.draw_confused_pairs(mistakes.pairs, findings.pictures, title))
+    return _encode_figure(galleries.draw_confused_pairs(mistakes.pairs, findings.pictures, title))
 
 
 def _draw_suspects(findings: Findings, mistakes: Mistakes) -> str | None:
     if findings.pictures is None or not mistakes.suspects.can_tell or not mistakes.suspects.label_suspects:
         return None
     title = "Suspected label errors: given → what the trials say"
-    return _encode_drawing(galleries.draw_suspects(mistakes.suspects, findings.pictures, title))
+    return _encode_figure(galleries.draw_suspects(mistakes.suspects, findings.pictures, title))
 
 
 def _draw_occasional_errors(findings: Findings, mistakes: Mistakes) -> str | None:
     best, rows = mistakes.predictions, np.array(mistakes.suspects.occasional_errors, dtype=np.int64)
     if findings.pictures is None or not mistakes.suspects.can_tell or not len(rows):
         return None
-    return _encode_drawing(
+    return _encode_figure(
         plots.draw_misclassified(
             findings.pictures[rows],
             best.labels[rows],
@@ -222,12 +222,12 @@ def _build_calibration_section(page: _ReportPage) -> _Section | None:
     mistakes = page.findings.mistakes
     if mistakes is None:
         return None
-    drawing = galleries.draw_reliability(mistakes.calibration, "Confidence against accuracy of the best trial")
+    figure = galleries.draw_reliability(mistakes.calibration, "Confidence against accuracy of the best trial")
     return _make_section(
         "calibration",
         "How far its confidence can be believed",
         verdict=wording.describe_calibration(mistakes.calibration),
-        diagram=_encode_drawing(drawing),
+        diagram=_encode_figure(figure),
     )
 
 
@@ -250,8 +250,8 @@ _SECTIONS: tuple[Callable[[_ReportPage], _Section | None], ...] = (
 )
 
 
-def _encode_drawing(drawing: Drawing) -> str:
-    return encode_picture(encode_png(drawing))
+def _encode_figure(figure: Figure) -> str:
+    return encode_picture(encode_png(figure))
 
 
 @cache
