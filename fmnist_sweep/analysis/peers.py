@@ -73,7 +73,9 @@ def read_good_predictions(peers: Peers, read_predictions: PredictionReader) -> d
     lower_bound, _ = compute_wilson_interval(int(best.correct_mask.sum()), len(best.labels))
     min_accuracy = min((peers.trials[0].accuracy or 0.0) - GOOD_WITHIN, lower_bound)
     numbers = [
-        number for number, place in enumerate(peers.places) if (peers.trials[place].accuracy or 0.0) >= min_accuracy
+        number
+        for number, place in enumerate(peers.places)
+        if (peers.trials[place].accuracy or 0.0) >= min_accuracy and number < MOST_COMPARED
     ]
     return {number: _read_peer(peers, number, read_predictions) for number in numbers[:MOST_READ]}
 
