@@ -14,7 +14,7 @@ import pytest
 pytest.register_assert_rewrite("tests.support.audit")  # before anything imports it
 
 from fmnist_sweep.data import DataConfig  # noqa: E402
-from tests.support import order, process  # noqa: E402
+from tests.support import memory, order, process  # noqa: E402
 from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS  # noqa: E402
 from tests.support.process import run as run  # noqa: E402
 from tests.support.tables import copy_tables  # noqa: E402
@@ -96,6 +96,11 @@ def warm_sweep(zygote: Zygote) -> Command:
 def warm_verb(zygote: Zygote) -> Command:
     """`verb` as a fork of the warm process."""
     return partial(zygote.run, entry=VERB)
+
+
+def pytest_configure() -> None:
+    """Keep the tests' folders in memory where there is room."""
+    memory.move_to_memory()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

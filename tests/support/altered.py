@@ -1,7 +1,8 @@
 """The real command in a process that has less patience, or another clock: python tests/support/altered.py ARGUMENTS.
 
-FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: a trial's figures are not drawn; instead of
-each its file holds a hash of what it would show. FAULTS_TABLES: see tests/support/tables.py. FAULTS_CLOCK: a file; the
+FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: figures are not drawn; instead of each, its
+file holds a hash of what it would show; and the time of an epoch is not measured. FAULTS_TABLES: see
+tests/support/tables.py. FAULTS_CLOCK: a file; the
 seconds in it, which may change at any moment, are added to the clock on the wall. That is replaced before anything else
 is imported. The forks of the zygote heed all but the last.
 """
@@ -42,16 +43,27 @@ def alter() -> None:
         copy_tables(Path(os.environ["FAULTS_TABLES"]))
     if "FAULTS_PLAIN" in os.environ:
         _draw_nothing()
+        _measure_nothing()
 
 
 def _draw_nothing() -> None:
-    from fmnist_sweep.report import artifacts
+    from fmnist_sweep.report import artifacts, page
 
     class Plots:
         def __getattr__(self, name: str) -> Callable[..., bytes]:
-            return lambda *shown: hashlib.sha256(_spell((name, shown)).encode()).hexdigest().encode()
+            return lambda *shown, **more: hashlib.sha256(_spell((name, shown, more)).encode()).hexdigest().encode()
 
-    vars(artifacts).update(plots=Plots(), encode_png=lambda figure: b"\x89PNG " + figure)
+    for module in (artifacts, page):
+        vars(module).update(plots=Plots(), encode_png=lambda figure: b"\x89PNG " + figure)
+    vars(page).update(galleries=Plots())
+
+
+def _measure_nothing() -> None:
+    """Any cost will do: with it, no sweep of the tests takes the minute from which on workers are tried."""
+    from fmnist_sweep.sweep import costs
+    from fmnist_sweep.training.probe import TrainingCost
+
+    vars(costs).update(measure_training_cost=lambda settings, splits: TrainingCost(0.01, 1000, 0.1))
 
 
 def _spell(shown: Any) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,13 +34,11 @@ Proposed = list[tuple[str, dict[str, Any], int | None, str | None]]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _in_one_folder() -> Iterator[None]:
-    """A folder with one store for all; in memory where that can be, because nothing here is about the disk."""
-    before, memory = Path.cwd(), Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        os.chdir(folder)
+def _in_one_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder with one store for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("scale"))
         yield
-        os.chdir(before)
 
 
 def up_to(seconds: float, seed: int) -> Callable[[TrialSpec], float]:
