@@ -35,11 +35,11 @@ def promoted(folder: Path) -> str:
 
 
 def completed(folder: Path) -> str:
-    """What a killed command left; then the same command again, and once more: what there is after each."""
+    """What a killed command left; then the same command again, as often as asked: what there is after each."""
     asked = json.loads(os.environ["PROMOTION"])
     looked = [look(folder)]
     codes = []
-    for _ in range(2):
+    for _ in range(asked["times"]):
         codes.append(_typed(folder, asked["arguments"]))
         looked.append(look(folder))
     (folder / "looked.json").write_text(json.dumps({"codes": codes, "looked": looked}))
