@@ -8,7 +8,6 @@ step and before the next one are the same, but for what dies with the process.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -27,7 +26,7 @@ import pytest
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import needs_fashion_mnist
 from tests.support.promotion_steps import SMALLEST, Found
-from tests.support.zygote import Ended, Kill, Zygote
+from tests.support.zygote import VERB, Ended, Kill, Zygote
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
 
@@ -311,21 +310,20 @@ def test_killed_at_random_moments_of_training_and_judging_it_still_comes_to_its_
     kills: list[str] = []
     # By lines said, so that they lie in the midst of the work however slow the machine is.
     for most in (12, 14, 24, 24, 40, 40, 60):
-        with _begun(base, *arguments) as process:
-            assert process.stdout is not None
-            said = list(itertools.islice(process.stdout, moments.randint(most // 2, most)))
+        with base.zygote.start(*arguments, cwd=base.folder, entry=VERB) as running:
+            lines = moments.randint(most // 2, most)
+            running.wait_for(lambda: running.has_ended or running.stdout.count("\n") >= lines)  # noqa: B023
             time.sleep(moments.uniform(0, 1.5))
-            code = process.poll()
-            if code is None:
-                kills.append(said[-1].strip())
+            if not running.has_ended:
+                kills.append(running.stdout.splitlines()[-1].strip())
                 if moments.random() < 0.5:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    os.killpg(running.pid, signal.SIGKILL)
                 else:  # its workers have to notice by themselves
-                    process.kill()
-            said.append(process.stdout.read())  # until nobody holds it: the workers have ended, too
-        assert not any("Traceback" in text for text in said), "".join(said)
-        if code is not None:
-            assert code == ExitCode.DONE, "".join(said)
+                    os.kill(running.pid, signal.SIGKILL)
+            ended = running.end()
+        assert "Traceback" not in ended.output, ended
+        if not ended.killed:
+            assert ended.code == ExitCode.DONE, ended
             break
     record_property("promotions killed at random moments", f"{len(kills)}, after the lines {kills}")
     assert len(kills) >= 5
