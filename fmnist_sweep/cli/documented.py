@@ -89,8 +89,8 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     A model must first predict its validation images as its trial did. If there is anything to score, the test images
     are opened once for all models, and mlruns/test_openings.jsonl records it.
     """
+    from fmnist_sweep.promotion.write_up_scoring import score_write_ups
     from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
-    from fmnist_sweep.report.documented.test_images import score_write_ups
     from fmnist_sweep.report.documented.write_ups import read_write_ups
     from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
 

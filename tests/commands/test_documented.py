@@ -15,6 +15,7 @@ import pytest
 from fmnist_sweep.data.sources import read_train
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.promotion.write_up_scoring import score_write_ups
 from fmnist_sweep.report.documented.recipe_results import read_validation_predictions
 from fmnist_sweep.report.documented.recipe_runs import (
     RecipeRun,
@@ -22,7 +23,6 @@ from fmnist_sweep.report.documented.recipe_runs import (
     find_write_up_runs,
     read_finished_trials,
 )
-from fmnist_sweep.report.documented.test_images import score_write_ups
 from fmnist_sweep.report.documented.write_ups import read_write_ups
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
