@@ -24,8 +24,9 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     from fmnist_sweep.config.compose import compose_data
     from fmnist_sweep.data import format_fallback_banner, load_splits, summarize_data
     from fmnist_sweep.files import write_file_atomically
-    from fmnist_sweep.report.data_summary import draw_examples, render_summary
+    from fmnist_sweep.report.data_summary import render_summary
     from fmnist_sweep.report.figures.canvas import encode_png
+    from fmnist_sweep.report.figures.examples import draw_examples
     from fmnist_sweep.tracking.store import locate_ledger
 
     check_new_file("--picture", picture)

@@ -1,19 +1,13 @@
-"""The summary of the data as tables for a terminal, and examples of each label as a figure."""
+"""The summary of the data as tables for a terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fmnist_sweep.data import LABELS, DataSummary, Split, Splits, format_fallback_banner
+from fmnist_sweep.data import LABELS, DataSummary, format_fallback_banner
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import RenderableType
-
-EXAMPLES_PER_LABEL = 8
 
 
 def render_summary(summary: DataSummary) -> RenderableType:
@@ -71,25 +65,3 @@ def _build_labels_table(summary: DataSummary) -> RenderableType:
         table.add_row(f"{label} {name}", *(f"{counts[label]:,}" for counts in summary.images.values()))
     table.add_row("all", *(f"{sum(counts):,}" for counts in summary.images.values()))
     return table
-
-
-def draw_examples(splits: Splits) -> Figure:
-    """Draw training images of the ten labels, a row a label."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(EXAMPLES_PER_LABEL + 1.5, len(LABELS)), layout="constrained")
-    axes = figure.subplots(len(LABELS), EXAMPLES_PER_LABEL, squeeze=False)
-    for label, row in enumerate(axes):
-        examples = _select_examples(splits.train, label)
-        for place, axis in enumerate(row):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if place < len(examples):
-                axis.imshow(examples[place, :, :, 0], cmap="gray", vmin=0, vmax=255)
-        row[0].set_ylabel(LABELS[label], rotation=0, ha="right", va="center")
-    figure.suptitle(f"{splits.tag}: training examples")
-    return figure
-
-
-def _select_examples(split: Split, label: int) -> NDArray[np.uint8]:
-    return split.images[np.flatnonzero(split.labels == label)[:EXAMPLES_PER_LABEL]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fmnist_sweep.data import LABELS, load_splits, summarize_data
-from fmnist_sweep.report.data_summary import draw_examples, render_summary
+from fmnist_sweep.report.data_summary import render_summary
+from fmnist_sweep.report.figures.examples import draw_examples
 from tests.conftest import data_config as config
 
 
