@@ -58,19 +58,6 @@ class Suspects:
         """How many images are wrong in every trial."""
         return len(self.label_suspects) + len(self.hard_images)
 
-    def __str__(self) -> str:
-        if not self.can_tell:
-            return f"Nothing can be told of the labels: that takes two trials or more, and there is {self.trials}."
-        confident = sum(suspect.confident for suspect in self.label_suspects)
-        return (
-            f"Of {self.images:,} images, {self.common_errors:,} are wrong in all {self.trials} trials, where "
-            f"{self.by_chance_by_label:,.1f} would be if the trials erred independently at their rates for each "
-            f"label. On {len(self.label_suspects):,} of them the trials agree on another label, on {confident:,} as "
-            f"confidently as on images that carry it: these may be label errors, or images that models "
-            f"trained on the same data misread alike. {len(self.hard_images):,} are hard, and "
-            f"{len(self.occasional_errors):,} more are wrong in some trials only."
-        )
-
 
 def find_suspects(
     labels: NDArray[Any],

@@ -179,7 +179,7 @@ def _build_mistakes_section(page: _ReportPage) -> _Section | None:
         "mistakes",
         "Its mistakes, and everybody's",
         pairs=wording.describe_confused_pairs(mistakes),
-        suspects=str(mistakes.suspects),
+        suspects=wording.describe_suspects(mistakes.suspects),
         good_trials=wording.describe_good_trials() if mistakes.suspects.can_tell else "",
         pairs_picture=_draw_pairs(findings, mistakes),
         suspects_picture=_draw_suspects(findings, mistakes),

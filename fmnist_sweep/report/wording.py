@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fmnist_sweep.analysis.comparison import LEAST_FREEDOM
 from fmnist_sweep.analysis.confidence import Calibration
 from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.analysis.labelling import Suspects
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import GOOD_WITHIN, MOST_READ
 from fmnist_sweep.analysis.ranking import RepeatedConfiguration
@@ -228,6 +229,21 @@ def describe_confused_pairs(mistakes: Mistakes) -> str:
     """List the most confused pairs of labels with their counts."""
     counts = [f"{pair.true} taken for {pair.predicted}: {pair.count} ({pair.share:.1%})" for pair in mistakes.pairs]
     return f"{'; '.join(counts)}." if counts else "No mistakes."
+
+
+def describe_suspects(suspects: Suspects) -> str:
+    """Say how many images all good trials get wrong, and what may be the matter with their labels."""
+    if not suspects.can_tell:
+        return f"Nothing can be told of the labels: that takes two trials or more, and there is {suspects.trials}."
+    confident_count = sum(suspect.confident for suspect in suspects.label_suspects)
+    return (
+        f"Of {suspects.images:,} images, {suspects.common_errors:,} are wrong in all {suspects.trials} trials, where "
+        f"{suspects.by_chance_by_label:,.1f} would be if the trials erred independently at their rates for each "
+        f"label. On {len(suspects.label_suspects):,} of them the trials agree on another label, on "
+        f"{confident_count:,} as confidently as on images that carry it: these may be label errors, or images that "
+        f"models trained on the same data misread alike. {len(suspects.hard_images):,} are hard, and "
+        f"{len(suspects.occasional_errors):,} more are wrong in some trials only."
+    )
 
 
 def describe_good_trials() -> str:

@@ -24,6 +24,7 @@ from fmnist_sweep.analysis.mistakes import (
 )
 from fmnist_sweep.analysis.proportions import Proportion
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.report.wording import describe_suspects
 from fmnist_sweep.training.evaluation import compute_wilson_interval, count_confusion, evaluate_predictions
 
 NAN = float("nan")
@@ -322,12 +323,12 @@ def test_with_fewer_than_two_trials_nothing_can_be_told(trials: int) -> None:
     assert not found.can_tell
     assert (found.label_suspects, found.hard_images, found.occasional_errors) == ((), (), ())
     assert np.isnan([found.by_chance, found.by_chance_by_label]).all()
-    assert str(found).startswith("Nothing can be told")
+    assert describe_suspects(found).startswith("Nothing can be told")
 
 
 def test_suspects_are_put_into_words_with_their_counts_and_without_claiming_errors() -> None:
     labels, said, _, _ = _planted()
-    words = str(find_suspects(labels, said, _sure(said), LABELS))
+    words = describe_suspects(find_suspects(labels, said, _sure(said), LABELS))
     assert "Of 2,000 images, 50 are wrong in all 8 trials, where 0.0 would be" in words
     assert "On 30 of them the trials agree" in words and "20 are hard" in words
     assert "may be label errors" in words

@@ -30,6 +30,7 @@ from fmnist_sweep.report.figures.canvas import (
     select_images,
     style_axes,
 )
+from fmnist_sweep.report.wording import describe_suspects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, lim
     """
     selection = suspects.label_suspects[:limit]
     if not suspects.can_tell:
-        return draw_message(title, str(suspects))
+        return draw_message(title, describe_suspects(suspects))
     if not selection:
         return draw_message(title, f"No image on which {suspects.trials} trials agree against its label")
     rows = [
