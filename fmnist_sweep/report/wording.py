@@ -261,7 +261,15 @@ def describe_calibration(calibration: Calibration) -> str:
         verdict = f"too {'sure of itself' if calibration.overconfidence > 0 else 'cautious'}"
     return (
         f"Mean confidence is {calibration.confidence:.4f} where {calibration.accuracy.value:.4f} of the images are "
-        f"right: {verdict}. The expected calibration error is {calibration.ece:.4f}; a perfectly calibrated model "
-        f"would show {calibration.ece_if_calibrated:.4f} ± {sd:.4f} on as many images. Brier score "
-        f"{calibration.brier:.4f}, negative log-likelihood {calibration.nll:.4f}."
+        f"right: {verdict}. {describe_calibration_error(calibration)} Brier score {calibration.brier:.4f}, negative "
+        f"log-likelihood {calibration.nll:.4f}."
+    )
+
+
+def describe_calibration_error(calibration: Calibration) -> str:
+    """Say how large the calibration error is, beside what chance makes of a calibrated model's."""
+    chance = f"{calibration.ece_if_calibrated:.4f} ± {calibration.ece_if_calibrated_sd:.4f}"
+    return (
+        f"Expected calibration error {calibration.ece:.4f}, where a perfectly calibrated model would show {chance} on "
+        "as many images."
     )

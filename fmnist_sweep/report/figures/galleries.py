@@ -30,7 +30,7 @@ from fmnist_sweep.report.figures.canvas import (
     select_images,
     style_axes,
 )
-from fmnist_sweep.report.wording import describe_suspects
+from fmnist_sweep.report.wording import describe_calibration_error, describe_suspects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,10 +100,9 @@ def draw_reliability(calibration: Calibration, title: str) -> Figure:
 
 
 def _format_calibration(calibration: Calibration) -> tuple[str, str]:
-    chance = f"{calibration.ece_if_calibrated:.4f} ± {calibration.ece_if_calibrated_sd:.4f}"
     lean = "over" if calibration.overconfidence > 0 else "under"
     return (
-        f"Expected calibration error {calibration.ece:.4f}, where a perfectly calibrated model would show {chance}.",
+        describe_calibration_error(calibration),
         f"Mean confidence {calibration.confidence:.4f}, accuracy {calibration.accuracy}: {lean}confident by "
         f"{abs(calibration.overconfidence):.4f}. Brier {calibration.brier:.4f}, NLL {calibration.nll:.4f}.",
     )
