@@ -62,4 +62,5 @@ def build_study_command(job: Job) -> str:
 
 def build_continuing_command(command: str) -> str:
     """The command that continues what this one began."""
-    return shlex.join(word for word in shlex.split(command) if not word.startswith("fresh="))
+    words = shlex.split(command)
+    return shlex.join(word for word in words if "=" not in word or not is_override_of(word, ("fresh",)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fmnist_sweep.config.commands import build_continuing_command
 from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
@@ -87,7 +88,7 @@ def _refuse_several_stores(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if (job.config.tracking, job.config.executor) == (jobs[0].config.tracking, jobs[0].config.executor):
             continue
-        overrides = [override for override in job.overrides if override.startswith(("tracking", "executor"))]
+        overrides = [override for override in job.overrides if is_override_of(override, ("tracking", "executor"))]
         raise ConfigError(
             f"{' '.join(overrides)} (command line): tracking and executor are one for a whole sweep; "
             "give each a single value."

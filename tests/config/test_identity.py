@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity as study
-from fmnist_sweep.config.commands import build_trial_command
+from fmnist_sweep.config.commands import build_continuing_command, build_trial_command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study
@@ -28,6 +28,12 @@ def named(*overrides: str, data: str = "0" * 64) -> Study:
     train = {**job.config.settings["train"]}
     train["precision"] = "float32" if train["precision"] == "auto" else train["precision"]
     return study.identify_study(job, "label", {**job.config.settings, "train": train}, data)
+
+
+@pytest.mark.parametrize("override", ["fresh=true", "+fresh=true", "++fresh=true"])
+def test_the_command_that_continues_begins_nothing_anew_however_it_was_written(override: str) -> None:
+    command = f"python -m fmnist_sweep --config-dir fresh {override} seed=3"
+    assert build_continuing_command(command) == "python -m fmnist_sweep --config-dir fresh seed=3"
 
 
 def test_the_same_content_has_the_same_name_however_it_was_written() -> None:
