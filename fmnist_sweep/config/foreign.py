@@ -23,9 +23,9 @@ from fmnist_sweep.config.overrides import format_override_value, parse_override_
 from fmnist_sweep.errors import ConfigError
 
 # What a command may set in Hydra's own section: none of these is imported, called or handed to another process.
-_HARMLESS_KEYS = tuple(
-    f"hydra.{name}"
-    for name in ("mode", "verbose", "output_subdir", "run.dir", "sweep.dir", "sweep.subdir", "job.name", "job.chdir")
+_USED_KEYS = ("hydra.mode", "hydra.verbose")
+_UNUSED_KEYS = tuple(  # without effect: they are for what Hydra writes, and here it only composes
+    f"hydra.{name}" for name in ("output_subdir", "run.dir", "sweep.dir", "sweep.subdir", "job.name", "job.chdir")
 )
 _WORD = re.compile(r"[\w$-]+")
 _PACKAGE = re.compile(r"^\s*#\s*@package\b(.*)$", re.MULTILINE)
@@ -98,10 +98,10 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key = parse_override_key(override)
         if "hydra" not in _WORD.findall(key.replace(".", " ")):
             continue
-        if key not in _HARMLESS_KEYS or override.startswith("~"):
+        if key not in (*_USED_KEYS, *_UNUSED_KEYS) or override.startswith("~"):
             raise ConfigError(
                 f"{override} (command line): this part of Hydra's own settings can name code, and a config is data; "
-                f"expected one of {', '.join(_HARMLESS_KEYS)}: leave it out."
+                f"expected {' or '.join(_USED_KEYS)}: leave it out."
             )
 
 

@@ -80,6 +80,7 @@ def test_every_spelling_that_leads_into_hydras_section_is_refused_by_name(overri
     with pytest.raises(ConfigError) as refused:
         check_arguments([*QUICK, override])
     assert override in str(refused.value)
+    assert "expected hydra.mode or hydra.verbose:" in str(refused.value)
 
 
 @pytest.mark.parametrize(
