@@ -9,26 +9,18 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
-from fmnist_sweep.config.overrides import parse_override_key
+from fmnist_sweep.cli.options import EXPERIMENT, URI, refuse_replaced
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
+
+_OPTIONS = {"seed": "--seeds", "tracking.uri": "--uri", "tracking.experiment": "--experiment", "experiment": "NUMBER"}
 
 
 def _split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Divide words into names of write-ups and overrides. Errors: ConfigError for what an option of the verb says."""
     overrides = [word for word in arguments if "=" in word]
-    options = {
-        "seed": "--seeds",
-        "tracking.uri": "--uri",
-        "tracking.experiment": "--experiment",
-        "experiment": "NUMBER",
-    }
-    for override in overrides:
-        key = parse_override_key(override)
-        if key in options:
-            raise ConfigError(f"{override}: say it with {options[key]} here.")
+    refuse_replaced(overrides, _OPTIONS)
     return [word for word in arguments if "=" not in word], overrides
 
 

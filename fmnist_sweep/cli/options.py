@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
+from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
@@ -24,6 +26,14 @@ def refuse_together(**ids: str | None) -> None:
     if sum(value is not None for value in ids.values()) > 1:
         *others, last = [f"--{name}" for name in ids]
         raise ConfigError(f"{', '.join(others)} and {last} exclude each other: give one of them, or none.")
+
+
+def refuse_replaced(overrides: Iterable[str], options: Mapping[str, str]) -> None:
+    """Raise ConfigError if an override sets a key that an option of the verb is for; options: by key."""
+    for override in overrides:
+        option = options.get(parse_override_key(override))
+        if option is not None:
+            raise ConfigError(f"{override}: use {option} instead.")
 
 
 def check_new_file(option: str, path: Path | None, *, force: bool | None = None) -> None:

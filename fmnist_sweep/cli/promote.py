@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, refuse_together
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, refuse_replaced, refuse_together
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError, ExitCode
 
@@ -75,12 +75,11 @@ _ALLOWED_GROUPS = ("promote", "executor", "checkpoint", "plan")
 
 
 def _refuse_other_overrides(overrides: tuple[str, ...]) -> None:
-    replacements = {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
+    refuse_replaced(
+        overrides, {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
+    )
     for override in overrides:
-        key = parse_override_key(override)
-        if key in replacements:
-            raise ConfigError(f"{override}: use {replacements[key]} instead.")
-        if "=" not in override or key.split(".")[0] not in _ALLOWED_GROUPS:
+        if "=" not in override or parse_override_key(override).split(".")[0] not in _ALLOWED_GROUPS:
             raise ConfigError(
                 f"{override}: finalists are trained exactly as their trials were; expected overrides of "
                 f"{', '.join(_ALLOWED_GROUPS)}, such as promote.seeds=5 or executor.workers=2."
