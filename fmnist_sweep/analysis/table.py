@@ -248,8 +248,11 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     return pd.DataFrame({name: _make_series(name, [row[name] for row in rows]) for name in names})
 
 
+TABLE_ENDINGS = (".csv", ".json", ".parquet")  # of the files that can be written
+
+
 def encode_table(frame: pd.DataFrame, ending: str) -> bytes:
-    """The content of a file with this ending: .csv, .json (a list of rows) or .parquet.
+    """The content of a file with one of TABLE_ENDINGS; .json: a list of rows.
 
     Lists, and settings of several types, are JSON text in .csv and .parquet.
     """

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis.table import Condition, TableError, encode_table, filter_rows, parse_condition
+from fmnist_sweep.analysis.table import TABLE_ENDINGS, Condition, TableError, encode_table, filter_rows, parse_condition
 from fmnist_sweep.cli.options import check_new_file
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ENDINGS = (".csv", ".json", ".parquet")
 
 
 @contextmanager
@@ -51,8 +49,8 @@ def export_table(frame: pd.DataFrame, path: Path, *, force: bool) -> None:
     cannot be written.
     """
     ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise ConfigError(f"--export={path}: expected a name that ends in {', '.join(ENDINGS)}.")
+    if ending not in TABLE_ENDINGS:
+        raise ConfigError(f"--export={path}: expected a name that ends in {', '.join(TABLE_ENDINGS)}.")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--export={path}: expected a file in a folder that exists.")
     check_new_file("--export", path, force=force)
