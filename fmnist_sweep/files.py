@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MAGIC = b"fmnist_sweep 1\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -26,6 +26,8 @@ class DamagedContent(ValueError):
 
 def pack_arrays(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Pack JSON values and named arrays into bytes that begin with their own checksum and hold no code."""
+    import numpy as np
+
     if _VALUES_NAME in arrays:
         raise ValueError(f"no array may be called {_VALUES_NAME}")
     for name, array in arrays.items():
@@ -40,6 +42,8 @@ def pack_arrays(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 def unpack_arrays(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The values and arrays of packed bytes. Raises DamagedContent if they are torn, altered or something else."""
+    import numpy as np
+
     start = len(_MAGIC) + _DIGEST_SIZE
     if not content.startswith(_MAGIC):
         raise DamagedContent("it does not begin as a file of this project")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI, check_new_picture
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.text import echo
-from fmnist_sweep.tracking.names import MODEL_NAME, TEST_ACCURACY_TAG
+from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, MODEL_NAME, TEST_ACCURACY_TAG
 
 if TYPE_CHECKING:
     import keras
@@ -23,16 +22,14 @@ if TYPE_CHECKING:
     from fmnist_sweep.data.photographs import Photograph
     from fmnist_sweep.tracking.registry import RegisteredVersion
 
-_LABEL_COUNT = len(LABELS)
+_LABEL_COUNT = 10  # the length of LABELS, whose import would slow down every --help
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @URI
 @EXPERIMENT
-@click.option(
-    "--model", "address", default=f"models:/{MODEL_NAME}@champion", show_default=True, help="The version to use."
-)
+@click.option("--model", "address", default=CHAMPION_ADDRESS, show_default=True, help="The version to use.")
 @click.option(
     "--top",
     type=click.IntRange(1, _LABEL_COUNT),
@@ -99,6 +96,8 @@ def build_values(
     version: RegisteredVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
     """Build what --json prints: the version that answered, each picture's labels, and what was done to it."""
+    from fmnist_sweep.data import LABELS
+
     return {
         "model": {
             "name": MODEL_NAME,
@@ -121,6 +120,8 @@ def build_values(
 
 def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
     """The likeliest labels and their probabilities; ties in Fashion-MNIST's order."""
+    from fmnist_sweep.data import LABELS
+
     return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
 
 

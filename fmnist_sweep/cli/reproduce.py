@@ -10,10 +10,11 @@ import click
 from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_file
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.text import echo
+from fmnist_sweep.tracking.names import CHAMPION_ADDRESS
 
 
 @click.command()
-@click.argument("model", default="models:/fashion-mnist@champion")
+@click.argument("model", default=CHAMPION_ADDRESS)
 @URI
 @EXPERIMENT
 @DATA_DIR

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fmnist_sweep.cli.options import URI
-from fmnist_sweep.study.folder import RunLocation, StudyFolder, list_study_folders
 from fmnist_sweep.study.journal import JournalDamaged
-from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.text import echo, make_printable
+
+if TYPE_CHECKING:
+    from fmnist_sweep.study.folder import RunLocation, StudyFolder
+    from fmnist_sweep.study.record import StudyRecord
 
 
 @click.command()
@@ -61,6 +64,8 @@ def _format_progress(entry: StudyProgress) -> str:
 
 def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]:
     """Every study begun below a state folder, the oldest first; for one that cannot be read, the reason."""
+    from fmnist_sweep.study.folder import list_study_folders
+
     study_folders = list_study_folders(state)
     for folder in study_folders:
         try:

@@ -89,6 +89,7 @@ DEFAULT_EXPERIMENT: Final = "fashion-mnist"
 
 # The registered model.
 MODEL_NAME: Final = "fashion-mnist"
+CHAMPION_ADDRESS: Final = f"models:/{MODEL_NAME}@champion"
 MOVE_TAG_PREFIX: Final = "fmnist.move."  # a move of an alias, with its number appended
 
 # Artifact files of a run.

@@ -73,6 +73,21 @@ def test_help_and_config_errors_need_neither_tensorflow_nor_mlflow(tmp_path: Pat
         assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
 
 
+def test_help_of_the_verbs_needs_no_library_of_numbers_or_configs(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('fmnist_sweep.cli.main', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pydantic', 'pandas', 'hydra', 'mlflow', 'tensorflow', 'keras', 'matplotlib', 'yaml'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    for words in (["--help"], ["predict", "--help"], ["studies", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
+
+
 def test_help_names_every_group_and_option(sweep: Command, tmp_path: Path) -> None:
     shown = sweep("--help", cwd=tmp_path).stdout
     for path in (ROOT / "conf").glob("[!h]*/*.yaml"):
