@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.study.folder import JOURNAL_FILE, RunLocation, drop_half_written
-from fmnist_sweep.study.journal import Journal, read_events, read_first_and_last
+from fmnist_sweep.study.journal import Journal, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import find_owner, lock_folder
 
 
@@ -25,6 +25,21 @@ class SweepRecord:
     run_id: str | None = None
     closings: int = 0
 
+    @classmethod
+    def from_events(cls, events: Iterable[JournalEvent]) -> SweepRecord:
+        first, *others = events
+        record = cls(first.body)
+        for event in others:
+            record.apply(event)
+        return record
+
+    def apply(self, event: JournalEvent) -> None:
+        """Apply the next event."""
+        if event.kind == "run":
+            self.run_id = event.body["run_id"]
+        elif event.kind == "closing":
+            self.closings += 1
+
 
 @dataclass
 class OpenSweep:
@@ -34,15 +49,8 @@ class OpenSweep:
     record: SweepRecord
 
     def append_event(self, kind: str, **body: Any) -> None:
-        self.journal.append(kind, **body)
-        _apply_event(self.record, kind, body)
-
-
-def _apply_event(record: SweepRecord, kind: str, body: Mapping[str, Any]) -> None:
-    if kind == "run":
-        record.run_id = body["run_id"]
-    elif kind == "closing":
-        record.closings += 1
+        """Write an event to the journal, and then take it into the record."""
+        self.record.apply(self.journal.append(kind, **body))
 
 
 @contextmanager
@@ -58,12 +66,9 @@ def lock_sweep(state: Path, sweep_id: str, about: Mapping[str, Any], must_exist:
             Journal.create(
                 folder / JOURNAL_FILE, "sweep", {**about, "id": sweep_id, "token": secrets.token_hex(8)}
             ).close()
-        journal, (first, *events) = Journal.open(folder / JOURNAL_FILE)
-        record = SweepRecord(first.body)
-        for event in events:
-            _apply_event(record, event.kind, event.body)
+        journal, events = Journal.open(folder / JOURNAL_FILE)
         try:
-            yield OpenSweep(journal, record)
+            yield OpenSweep(journal, SweepRecord.from_events(events))
         finally:
             journal.close()
 
@@ -79,10 +84,7 @@ def read_sweep_run_id(state: Path, sweep_id: str) -> str | None:
     path = state / "sweeps" / sweep_id / JOURNAL_FILE
     if not path.exists():
         return None
-    record = SweepRecord({})
-    for event in read_events(path):
-        _apply_event(record, event.kind, event.body)
-    return record.run_id
+    return SweepRecord.from_events(read_events(path)).run_id
 
 
 def list_sweep_ids(state: Path) -> list[str]:
