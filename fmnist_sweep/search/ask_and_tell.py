@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def create_random_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
 ) -> "Replayable":
-    """Values drawn independently, none twice."""
+    """Create the oracle that draws values independently, none twice."""
     from fmnist_sweep.search import oracles
 
     return oracles.RandomOracle(hyperparameters=hyperparameters, max_trials=None, **common)
@@ -38,7 +38,7 @@ def create_bayesian_oracle(
     alpha: Annotated[float, Field(gt=0)],
     beta: Annotated[float, Field(ge=0)],
 ) -> "Replayable":
-    """A Gaussian process over the results so far, and its upper confidence bound."""
+    """Create the oracle that fits a Gaussian process to the results so far and goes by its upper confidence bound."""
     from fmnist_sweep.search import oracles
 
     return oracles.BayesianOracle(
@@ -59,7 +59,7 @@ def create_hyperband_oracle(
     factor: Annotated[int, Field(ge=2)],
     iterations: Annotated[int, Field(ge=1)],
 ) -> "Replayable":
-    """Successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
+    """Create the oracle of successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
     from fmnist_sweep.search import oracles
 
     return oracles.HyperbandOracle(
@@ -74,12 +74,13 @@ def create_hyperband_oracle(
 def create_grid_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
 ) -> "Replayable":
-    """Every combination in order."""
+    """Create the oracle that proposes every combination in order."""
     from fmnist_sweep.search import oracles
 
     return oracles.GridOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
+# Each is called with the epochs of train.epochs, which Hyperband alone divides among its trials.
 ORACLES: dict[str, Callable[..., "Replayable"]] = {
     "random": create_random_oracle,
     "bayesian": create_bayesian_oracle,
@@ -211,13 +212,19 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
     if name == "hyperband" and any(tunable.find_tunables(settings)):
         rungs = compute_hyperband_rungs(epochs, arguments["factor"])
         total = sum(
-            size * math.ceil(epochs / arguments["factor"] ** (len(bracket) - 1 - rung))
+            size * rung_epochs
             for bracket in rungs
-            for rung, size in enumerate(bracket)
+            for size, rung_epochs in zip(
+                bracket, list_rung_epochs(epochs, arguments["factor"], len(bracket)), strict=True
+            )
         )
         return float(total * trials / sum(map(sum, rungs)))
-    max_epochs = max(tunable.parse_tunable(epochs).list_extremes()) if tunable.is_tunable(epochs) else epochs
-    return float(trials * max_epochs)
+    return float(trials * find_max_epochs(epochs))
+
+
+def find_max_epochs(epochs: Any) -> int:
+    """The most epochs that a trial can have. epochs: train.epochs, a number or a tunable."""
+    return int(max(tunable.parse_tunable(epochs).list_extremes())) if tunable.is_tunable(epochs) else int(epochs)
 
 
 def compute_hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
@@ -230,6 +237,11 @@ def compute_hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:
         [math.ceil(last / (bracket + 1) * factor ** (bracket - rung)) for rung in range(bracket + 1)]
         for bracket in range(brackets)
     ]
+
+
+def list_rung_epochs(epochs: int, factor: int, rungs: int) -> list[int]:
+    """How many epochs a trial has after each rung of a bracket of so many rungs. epochs: those after the last one."""
+    return [math.ceil(epochs / factor ** (rungs - 1 - rung)) for rung in range(rungs)]
 
 
 def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import tunable
-from fmnist_sweep.search.ask_and_tell import compute_hyperband_rungs
+from fmnist_sweep.search.ask_and_tell import compute_hyperband_rungs, find_max_epochs, list_rung_epochs
 from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
@@ -76,7 +76,7 @@ def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     """Forecast what is left of a study."""
     if work.search_name == "hyperband" and any(tunable.find_tunables(work.settings)):
         return _forecast_hyperband(cost, work)
-    max_epochs = _find_max_epochs(work.settings["train"]["epochs"])
+    max_epochs = find_max_epochs(work.settings["train"]["epochs"])
     seconds_per_trial = _OVERHEAD_SECONDS + cost.start_seconds + cost.epoch_seconds * max_epochs
     seconds_left = _convert_to_seconds(work.max_minutes)
     trials = max(0.0, work.trials - work.ended_trials)
@@ -111,20 +111,14 @@ def _convert_to_seconds(minutes: float | None) -> float:
     return math.inf if minutes is None else 60 * minutes
 
 
-def _find_max_epochs(epochs: Any) -> int:
-    return int(max(tunable.parse_tunable(epochs).list_extremes())) if tunable.is_tunable(epochs) else int(epochs)
-
-
 def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[int]:
     """The epochs that each trial really trains, in the order in which a single slot gets the trials."""
     factor = oracle["factor"]
     trial_epochs = []
     for bracket in reversed(compute_hyperband_rungs(max_epochs, factor)):
-        trained_epochs = 0
-        for rung, size in enumerate(bracket):
-            epochs = math.ceil(max_epochs / factor ** (len(bracket) - 1 - rung))
-            trial_epochs += [epochs - trained_epochs] * size
-            trained_epochs = epochs
+        rung_epochs = list_rung_epochs(max_epochs, factor, len(bracket))
+        for size, (earlier, epochs) in zip(bracket, itertools.pairwise((0, *rung_epochs)), strict=True):
+            trial_epochs += [epochs - earlier] * size
     return trial_epochs * int(oracle["iterations"])
 
 
