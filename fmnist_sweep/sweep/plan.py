@@ -87,11 +87,9 @@ class PlannedStudy:
 
     def _count_new_trials(self, record: StudyRecord) -> float:
         """How many trials the oracle and the budgets still allow to be proposed."""
-        begun_count, max_minutes = len(record.trained_trials), self.config.search.max_minutes
-        is_late = max_minutes is not None and record.seconds >= 60 * max_minutes
-        if is_late or record.is_exhausted or begun_count >= self.trial_limit:
+        if record.is_exhausted or not has_budget(self.config, record.trial_count, record.seconds):
             return 0.0
-        return max(0.0, self.trial_count - begun_count)
+        return max(0.0, self.trial_count - record.trial_count)
 
     @property
     def is_done(self) -> bool:
@@ -179,6 +177,12 @@ def _refuse_moved_store(state: Path, study: Study) -> None:
                 "addresses in the store moved with it are void. Move it back, or type the command with fresh=true to "
                 "begin anew."
             )
+
+
+def has_budget(config: Config, trial_count: int, seconds: float) -> bool:
+    """Whether search.max_trials and search.max_minutes allow a trial more after so many trials and seconds."""
+    max_minutes = config.search.max_minutes
+    return trial_count < _find_trial_limit(config) and (max_minutes is None or seconds < 60 * max_minutes)
 
 
 def _find_trial_limit(config: Config) -> float:

@@ -8,13 +8,13 @@ and only those that it has to know for its next answer. Every run of such a sear
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from fmnist_sweep.search.ask_and_tell import Search, Wait
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
+from fmnist_sweep.sweep.plan import has_budget
 
 
 class Proposals:
@@ -26,7 +26,7 @@ class Proposals:
 
     def __init__(self, study: StudyContext, count_seconds: Callable[[], float]) -> None:
         config = study.config
-        self._config, self._opened, self._record = config.search, study.opened, study.record
+        self._config, self._opened, self._record = config, study.opened, study.record
         self._count_seconds = count_seconds
         self._search = Search(config.search.name, config.oracle, study.settings, config.search.objective)
         self._lookahead = config.search.lookahead
@@ -87,10 +87,7 @@ class Proposals:
                 self._copy_outcome(twin, history)
 
     def _has_budget(self) -> bool:
-        max_trials, max_minutes = self._config.max_trials, self._config.max_minutes
-        if self._record.trial_count >= (math.inf if max_trials is None else max_trials):
-            return False
-        return max_minutes is None or self._count_seconds() < 60 * max_minutes
+        return has_budget(self._config, self._record.trial_count, self._count_seconds())
 
     def _advance_search(self, running_count: int) -> bool:
         """Ask the oracle once, or first tell it a result that it must know; return False where neither can be done."""
