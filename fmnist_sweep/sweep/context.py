@@ -49,8 +49,21 @@ class StudyContext:
         return self.planned.study
 
     @property
+    def id(self) -> str:
+        return self.planned.study.id
+
+    @property
     def label(self) -> str:
         return self.planned.study.label
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the study's results; its id is a hash of it."""
+        return self.planned.study.identity
+
+    @property
+    def tuned_keys(self) -> list[str]:
+        return self.planned.study.tuned_keys
 
     @property
     def settings(self) -> Mapping[str, Any]:

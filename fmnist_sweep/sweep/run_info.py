@@ -69,9 +69,9 @@ def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | N
         name=f"{study.planned.name_prefix}{kind} · {study.record.about['label']}"[:_MAX_NAME_LENGTH],
         tags={
             **_build_common_tags(sweep_id=sweep_id, journal=study.opened.token, data=study.splits.tag),
-            STUDY_ID_TAG: study.study.id,
+            STUDY_ID_TAG: study.id,
             PRECISION_TAG: study.settings["train"]["precision"],
-            IDENTITY_TAG: json.dumps(study.study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
+            IDENTITY_TAG: json.dumps(study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
         },
         command=study.sweep.command,
         parent=sweep_run_id,
@@ -89,7 +89,7 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
         name=format_trial_name(history, record.about)[:_MAX_NAME_LENGTH],
         tags={
             **_build_common_tags(sweep_id=str(record.sweep_id), journal=study.opened.token, data=study.splits.tag),
-            STUDY_ID_TAG: study.study.id,
+            STUDY_ID_TAG: study.id,
             TRIAL_ID_TAG: history.trial_id,
             ATTEMPT_TAG: str(history.attempts[-1].number),
             CANONICAL_TAG: str(origin.canonical).lower(),

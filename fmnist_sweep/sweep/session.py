@@ -151,7 +151,7 @@ def _run_study(session: Session, study: StudyContext) -> list[LeaderboardEntry]:
 
 def _describe_study(study: StudyContext) -> None:
     search_params = {f"search.{key}": value for key, value in _list_search_params(study.config).items()}
-    identity = {IDENTITY_FILE: json.dumps(study.study.identity, indent=1, sort_keys=True).encode()}
+    identity = {IDENTITY_FILE: json.dumps(study.identity, indent=1, sort_keys=True).encode()}
     params = {**flatten_config(study.settings), **search_params}
     describe_run(study.store, str(study.record.run_id), params, study.splits, identity)
 
