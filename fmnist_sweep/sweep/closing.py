@@ -29,11 +29,10 @@ from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
-from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.parent_runs import refuse_deleted_run
 from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
 from fmnist_sweep.tracking.run_files import read_artifacts
-from fmnist_sweep.tracking.runs import close_parent_run
+from fmnist_sweep.tracking.runs import close_parent_run, read_clock_ms
 
 
 def list_entries(record: StudyRecord) -> list[LeaderboardEntry]:
@@ -63,7 +62,7 @@ def _describe_search(study: StudyContext) -> str:
     if study.kinds is not SEARCH:
         return "One configuration, trained again with fresh seeds."
     search = study.config.search
-    description = f"Searched {', '.join(study.study.tuned_keys) or 'nothing'} with {search.name}."
+    description = f"Searched {', '.join(study.tuned_keys) or 'nothing'} with {search.name}."
     if search.objective != "val_accuracy":
         description += f" The search went by {search.objective}; the ranking is by validation accuracy."
     return description

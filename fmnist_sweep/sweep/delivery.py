@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.queries import is_run_active
-from fmnist_sweep.tracking.runs import describe_run, kill_run, link_attempts, log_epochs, start_run
+from fmnist_sweep.tracking.runs import describe_run, kill_run, link_attempts, log_epochs, read_clock_ms, start_run
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -50,7 +50,7 @@ class Parcel:
     splits: Splits
     on_run_id: Callable[[str], None]
     on_delivered: Callable[[], None]
-    start_time: int = field(default_factory=lambda: read_clock_ms())
+    start_time: int = field(default_factory=read_clock_ms)
     epochs: list[Epoch] = field(default_factory=list)
     closer: RunCloser | None = None
     dead_attempts: Sequence[Attempt] = ()
@@ -207,8 +207,3 @@ class Delivery:
             f"the tracking store is away ({self._reason}); what was trained is kept here: type the same command again "
             "when it is back, and all that is missing is logged, once."
         )
-
-
-def read_clock_ms() -> int:
-    """Milliseconds since 1970."""
-    return int(time.time() * 1000)

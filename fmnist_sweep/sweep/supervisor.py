@@ -17,12 +17,12 @@ from fmnist_sweep.report.leaderboard import build_leaderboard_entry
 from fmnist_sweep.study import results
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
-from fmnist_sweep.sweep.delivery import read_clock_ms
 from fmnist_sweep.sweep.kept_models import KeptModels
 from fmnist_sweep.sweep.live_trial import LiveTrial, build_spec, describe_result, find_checkpoint, resolve_trial_config
 from fmnist_sweep.sweep.parcels import StudyParcels
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.recovery import close_killed_attempts, settle_trial
+from fmnist_sweep.tracking.runs import read_clock_ms
 from fmnist_sweep.training import trial
 from fmnist_sweep.training.events import (
     CheckpointRefused,

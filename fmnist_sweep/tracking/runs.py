@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,11 @@ def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: i
     note = f"Interrupted; attempt {attempt} went on with it: run {next_run_id}."
     set_tags(store, killed_run_id, {FOLLOWED_BY_TAG: next_run_id, NOTE_TAG: note})
     set_tags(store, next_run_id, {FOLLOWS_TAG: killed_run_id})
+
+
+def read_clock_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def get_user_name() -> str:
