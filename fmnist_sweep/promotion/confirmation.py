@@ -100,7 +100,7 @@ def read_confirmation_set(
     store: Store, jobs: Sequence[Job], configurations: Sequence[TrialConfiguration], view: View
 ) -> ConfirmationSet:
     """The trainings of a promotion's jobs. Errors: StoreError if these jobs were never run."""
-    sweep_runs = find_sweep_run(jobs, view)
+    sweep_runs = find_sweep_run(jobs, view.say)
     confirmations = [
         read_confirmations(store, configuration, journal)
         for configuration, journal in zip(configurations, sweep_runs.journal_tokens, strict=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.search.ask_and_tell import estimate_epochs
 from fmnist_sweep.sweep.forecast import Forecast, StudyWork, forecast_study, sum_forecasts
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.training.probe import TrainingCost, measure_training_cost
+
+if TYPE_CHECKING:
+    from fmnist_sweep.executors.local import LocalExecutor
 
 
 def hash_workload(planned: PlannedStudy) -> str:
@@ -28,14 +31,14 @@ def measure_in_process(plan: Sequence[PlannedStudy]) -> Mapping[str, TrainingCos
     return _measure_each_workload(plan, lambda planned: measure_training_cost(planned.study.settings, planned.splits))
 
 
-def measure_in_workers(plan: Sequence[PlannedStudy], executor: Any) -> Mapping[str, TrainingCost]:
-    """Time each workload of a plan in all workers of a LocalExecutor at once; by `hash_workload`."""
+def measure_in_workers(plan: Sequence[PlannedStudy], executor: LocalExecutor) -> Mapping[str, TrainingCost]:
+    """Time each workload of a plan in all workers at once; by `hash_workload`."""
     return _measure_each_workload(plan, lambda planned: _measure_study_in_workers(executor, planned))
 
 
-def _measure_study_in_workers(executor: Any, planned: PlannedStudy) -> TrainingCost:
+def _measure_study_in_workers(executor: LocalExecutor, planned: PlannedStudy) -> TrainingCost:
     """The mean time of an epoch and the longest start among the workers."""
-    costs: list[TrainingCost] = executor.measure(planned.study.settings, planned.config.data)
+    costs = executor.measure(planned.study.settings, planned.config.data)
     mean_epoch_seconds = sum(cost.epoch_seconds for cost in costs) / len(costs)
     return TrainingCost(mean_epoch_seconds, costs[0].parameters, max(cost.start_seconds for cost in costs))
 

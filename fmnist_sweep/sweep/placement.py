@@ -13,6 +13,7 @@ from fmnist_sweep import executors
 from fmnist_sweep.config.schema import Config, ExecutorConfig, RayConfig
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
+from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.sweep.costs import forecast_plan, measure_in_process, measure_in_workers
 from fmnist_sweep.sweep.forecast import Forecast
@@ -30,10 +31,9 @@ _CGROUP_MEMORY_FILES = (
 )
 
 
-@contextmanager
-def open_idle_executor(stop: Stop) -> Iterator[tuple[Executor, Placement]]:
-    """An executor for a sweep that has nothing to train."""
-    yield InProcessExecutor(stop), Placement("in_process", 1, backend.count_usable_cores())
+def make_idle_executor(stop: Stop) -> tuple[Executor, Placement]:
+    """Make an executor for a sweep that has nothing to train."""
+    return InProcessExecutor(stop), Placement("in_process", 1, backend.count_usable_cores())
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def open_executor(
             executor = stack.enter_context(executors.make_executor(placement, config.executor, stop))
             placement = replace(placement, workers=executor.slots)
         say(f"executor: {placement}", "")
-        if not config.plan and placement.name == "local":
+        if isinstance(executor, LocalExecutor):
             costs = measure_in_workers(plan, executor)
         yield executor, placement, forecast_plan(plan, costs, max(1, placement.workers))
 
@@ -151,7 +151,7 @@ def _choose_by_measuring(
     say(f"measuring whether {parallel} take less time than {single} ...", "")
     try:
         with ExitStack() as parallel_stack:
-            parallel_executor = parallel_stack.enter_context(executors.make_executor(parallel, config.executor, stop))
+            parallel_executor = parallel_stack.enter_context(LocalExecutor(workers, parallel.threads, stop))
             parallel_forecast = forecast_plan(
                 plan, measure_in_workers(plan, parallel_executor), parallel_executor.slots
             )

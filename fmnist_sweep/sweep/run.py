@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext
 from fmnist_sweep.sweep.delivery import Delivery
-from fmnist_sweep.sweep.placement import open_executor, open_idle_executor
+from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
 from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
 from fmnist_sweep.sweep.session import lock_session, run_studies
 from fmnist_sweep.tracking.store import locate_state_folder, open_store
@@ -42,7 +42,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         return show_earlier_results(plan, view)
     with ExitStack() as executor_stack:
         if is_done:  # only the sweep's own run is still to be closed
-            executor, placement = executor_stack.enter_context(open_idle_executor(stop))
+            executor, placement = make_idle_executor(stop)
         else:
             view.say("starting TensorFlow ...")
             backend.import_tensorflow()
@@ -73,10 +73,13 @@ class SweepRun:
     journal_tokens: tuple[str, ...]
 
 
-def find_sweep_run(jobs: Sequence[Job], view: View) -> SweepRun:
-    """Find the runs of jobs that were run before, in the order of the jobs; StoreError where they were not run."""
+def find_sweep_run(jobs: Sequence[Job], say: Callable[[str, str], None]) -> SweepRun:
+    """Find the runs of jobs that were run before, in the order of the jobs; StoreError where they were not run.
+
+    say: prints a line in a style.
+    """
     state_folder = locate_state_folder(jobs[0].config.tracking.uri)
-    plan = plan_studies(jobs, state_folder, view.say)
+    plan = plan_studies(jobs, state_folder, say)
     run_id = read_sweep_run_id(state_folder, compute_sweep_id(plan))
     tokens = [planned.record.about["token"] for planned in plan if planned.record is not None]
     if run_id is None or len(tokens) < len(jobs):
