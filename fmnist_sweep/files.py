@@ -68,6 +68,7 @@ def write_file_atomically(path: Path, content: bytes) -> None:
 def replace_file(path: Path) -> Iterator[Path]:
     """Give the block a name beside `path` to write a file under; then bring that file to the disk and rename it.
 
+    The folder is brought to the disk last: after a power cut, too, the new file is under its name.
     If the block raises, its file is removed and `path` stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
