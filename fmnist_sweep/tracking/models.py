@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import IMAGE_SIDE, LABELS
 from fmnist_sweep.tracking.names import MODEL_NOT_KEPT, MODEL_TAG, SHA256_TAG
 from fmnist_sweep.tracking.store import point_mlflow_at
+from fmnist_sweep.training.compilation import PREDICTION_BATCH
 
 if TYPE_CHECKING:
     import keras
@@ -130,7 +131,7 @@ def refuse_other_predictions(
     name: str, model: keras.Model, images: NDArray[np.uint8], expected: NDArray[np.float32]
 ) -> None:
     """Raise UnusableModel if a model does not predict for these images what was scored. name: of its trial."""
-    probabilities = model.predict(images, batch_size=512, verbose=0)
+    probabilities = model.predict(images, batch_size=PREDICTION_BATCH, verbose=0)
     if probabilities.shape != expected.shape or not np.allclose(probabilities, expected, atol=_PROBABILITY_TOLERANCE):
         raise UnusableModel(f"the saved model of {name} does not predict what was scored for it: train it again.")
 
