@@ -32,7 +32,7 @@ class DataConfig(BaseModel):
     drawn_seed: int = Field(ge=0)
 
     def describe_content(self) -> dict[str, Any]:
-        """What says which images they are, not where they come from; as trials are described by."""
+        """Describe which images are used, and not where they are: the data section of a trial's config.yaml."""
         settings = self.model_dump(exclude={"dir", "download", "fallback"})
         if not self.include_validation:  # as trials were described before there was that choice
             del settings["include_validation"]

@@ -34,7 +34,7 @@ class Replayable:
         return self._seed_state
 
     def set_next_answer(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
-        """Let the next answer be the one recorded, where finding it again would take long; by default it would not."""
+        """Let the next answer be this one. Here it does nothing: the oracle, asked again, finds the answer quickly."""
 
 
 def adapt_oracle(oracle: Any, max_collisions: int) -> None:
