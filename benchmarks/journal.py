@@ -73,11 +73,7 @@ def write(path: Path, proposals: list[Proposal]) -> None:
 def restored(path: Path, search: Search) -> tuple[Journal, StudyRecord]:
     journal, events = Journal.open(path)
     record = StudyRecord.from_events(events)
-    for exchange in record.exchanges:
-        if isinstance(exchange, tuple):
-            search.tell(*exchange)
-        else:
-            search.replay(exchange)
+    search.restore(record.exchanges)
     return journal, record
 
 

@@ -228,8 +228,7 @@ def growth(arguments: argparse.Namespace) -> None:
 def fill(journal: Journal, record: StudyRecord, job: Job, count: int) -> None:
     """Go on with a study's journal to so many trials, as if they had been trained and logged."""
     search = search_of(job)
-    for exchange in record.exchanges:
-        search.tell(*exchange) if isinstance(exchange, tuple) else search.replay(exchange)
+    search.restore(record.exchanges)
     first = next(iter(record.trials.values()))
     run_id, outcome = first.attempts[0].run_id, first.outcome or {}
     journal._database.execute("PRAGMA synchronous=OFF")

@@ -6,7 +6,7 @@ No oracle has a budget of trials: the owner of the search keeps it, so that rais
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,6 +110,10 @@ class Wait:
     """The answer of an oracle that has nothing to propose until a running trial ends."""
 
 
+# An answer of the oracle, or what it was told: a trial that ended, with its score.
+Exchange = Proposal | Wait | tuple[str, float | None]
+
+
 class ReplayMismatch(RuntimeError):
     """An oracle, asked again as its record says, gave another answer: a defect of this project."""
 
@@ -186,6 +190,14 @@ class Search:
         actual = self.ask()
         if actual != answer:
             raise ReplayMismatch(answer, actual)
+
+    def restore(self, exchanges: Iterable[Exchange]) -> None:
+        """Restore the state after these exchanges: all answers and all results told, in their order."""
+        for exchange in exchanges:
+            if isinstance(exchange, tuple):
+                self.tell(*exchange)
+            else:
+                self.replay(exchange)
 
     def tell(self, trial_id: str, score: float | None) -> None:
         """Report the objective that a trial reached, or None if it failed; once for each proposal."""

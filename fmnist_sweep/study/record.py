@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fmnist_sweep.search.ask_and_tell import Proposal, Wait
+from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Wait
 from fmnist_sweep.study.journal import JournalEvent
 
 
@@ -53,10 +53,6 @@ class TrialHistory:
     def is_settled(self) -> bool:
         """Whether it has ended, and the store has everything of it."""
         return self.state != "running" and (self.duplicate_of is not None or self.attempts[-1].is_delivered)
-
-
-# An answer of the oracle, or what it was told: a trial that ended, with its score.
-Exchange = Proposal | Wait | tuple[str, float | None]
 
 
 @dataclass

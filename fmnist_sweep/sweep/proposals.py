@@ -43,11 +43,7 @@ class Proposals:
 
     def restore_oracle(self) -> None:
         """Bring the oracle to the state that the journal describes."""
-        for exchange in self._record.exchanges:
-            if isinstance(exchange, tuple):
-                self._search.tell(*exchange)
-            else:
-                self._search.replay(exchange)
+        self._search.restore(self._record.exchanges)
         last = self._record.exchanges[-1:]
         self._has_told_since_wait = not any(isinstance(exchange, Wait) for exchange in last)
         self._unreported.extend(history for history in self._record.trials.values() if not history.is_reported)
