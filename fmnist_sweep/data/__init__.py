@@ -5,7 +5,7 @@ records that it was opened.
 """
 
 from fmnist_sweep.data.data_config import DataConfig
-from fmnist_sweep.data.loading import clear_splits_cache, load_matching_splits, load_splits, open_test
+from fmnist_sweep.data.loading import clear_splits_cache, load_splits, open_test
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, format_fallback_banner, summarize_data
 
@@ -19,7 +19,6 @@ __all__ = [
     "Splits",
     "clear_splits_cache",
     "format_fallback_banner",
-    "load_matching_splits",
     "load_splits",
     "open_test",
     "summarize_data",

@@ -31,20 +31,6 @@ def load_splits(data: DataConfig) -> Splits:
         return _load(data, folder)
 
 
-def load_matching_splits(data: DataConfig, tag: str, name: str) -> Splits:
-    """Splits of a source, checked to be the data with this tag. Errors: DataError where it is other data.
-
-    name: of what was scored on that data, for the message.
-    """
-    splits = load_splits(data)
-    if splits.tag != tag:
-        raise DataError(
-            f"{splits.origin.location} is {splits.tag}, but {name} was scored on {tag}: name the folder of that data "
-            "with --data-dir."
-        )
-    return splits
-
-
 @lru_cache(maxsize=4)
 def _load(data: DataConfig, folder: Path) -> Splits:
     del folder  # only part of the key

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
-from fmnist_sweep.data import load_matching_splits
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
 from fmnist_sweep.tracking.names import CONFIG_HASH_TAG, JOURNAL_TAG, KIND_TAG, TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.queries import search_all_experiments
 from fmnist_sweep.tracking.store import locate_state_folder
-from fmnist_sweep.tracking.trial_data import build_data_config
+from fmnist_sweep.tracking.trial_data import build_data_config, load_matching_splits
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.identity import read_library_versions
-from fmnist_sweep.data import Splits, load_matching_splits
+from fmnist_sweep.data import Splits
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
 from fmnist_sweep.tracking.models import hash_predictions, hash_weights
@@ -29,6 +29,7 @@ from fmnist_sweep.tracking.names import (
     VERSIONS_TAG,
     WEIGHTS_SHA256_TAG,
 )
+from fmnist_sweep.tracking.trial_data import load_matching_splits
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
@@ -128,7 +129,7 @@ def reproduce_version(
     base: any complete composed config; everything that matters is taken from the record.
     """
     config = record.configuration.make_job(base, 2, data_dir, "").config
-    splits = load_matching_splits(config.data, record.data_tag, "the version")
+    splits = load_matching_splits(config.data, record.data_tag, "the version", "trained")
     backend.import_tensorflow()
     threads = min(record.threads, backend.count_usable_cores())
     backend.set_threads(threads)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fmnist_sweep.data import DataConfig, Split, load_matching_splits
+from fmnist_sweep.data import DataConfig, Split
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.documented.recipe_results import read_validation_predictions
 from fmnist_sweep.report.documented.recipe_runs import RecipeRun, WriteUpRuns
@@ -14,6 +14,7 @@ from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import DATA_TAG, TEST_OPENED_TAG
 from fmnist_sweep.tracking.scoring import CheckedModel, fetch_checked_model, score_on_test_images
 from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.trial_data import load_matching_splits
 
 
 def score_write_ups(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.data import DataConfig, Splits, load_matching_splits
+from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.tracking.names import CONFIG_FILE, DATA_TAG
 from fmnist_sweep.tracking.run_files import read_artifact
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 
 # More than a sweep would draw, so that a foreign config.yaml cannot fill the memory.
 _MAX_DRAWN_IMAGES = 1_000_000
+
+
+def load_matching_splits(data: DataConfig, tag: str, name: str, use: str = "scored") -> Splits:
+    """Splits of a source, checked to be the data with this tag. Errors: DataError where it is other data.
+
+    name, use: of a model, and what it was on that data, for the message.
+    """
+    splits = load_splits(data)
+    if splits.tag != tag:
+        raise DataError(
+            f"{splits.origin.location} is {splits.tag}, but {name} was {use} on {tag}: name the folder of that data "
+            "with --data-dir."
+        )
+    return splits
 
 
 def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
