@@ -109,3 +109,14 @@ def format_mean(mean: float, sd: float | None, n: int, decimals: int = 4) -> str
 def shorten_text(text: str, max_length: int) -> str:
     """A text of at most this length; one that was cut ends with …"""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+def quote_text(value: object, max_length: int = 60) -> str:
+    """What a message quotes of a value that was typed or read: one printable line of a few dozen characters.
+
+    A longer one is cut, and its length is said.
+    """
+    text = str(value)
+    if len(text) <= max_length:
+        return make_printable(text)
+    return f"{make_printable(text[:max_length])}… ({len(text):,} characters)"
