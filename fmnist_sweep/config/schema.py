@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fmnist_sweep.data.data_config import DataConfig
-from fmnist_sweep.search.tunable import TUNABLE
+from fmnist_sweep.search.tunable import TUNABLE, Count
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -18,7 +18,7 @@ class EarlyStopping(BaseModel):
 
     model_config = STRICT
     monitor: Literal["val_loss", "val_accuracy"]
-    patience: Annotated[int, Field(ge=1), TUNABLE]
+    patience: Annotated[Count, TUNABLE]
     min_delta: Annotated[float, Field(ge=0)]
 
 
@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     """How a trial is trained."""
 
     model_config = STRICT
-    epochs: Annotated[int, Field(ge=1), TUNABLE]
+    epochs: Annotated[Count, TUNABLE]
     batch_size: Annotated[int, Field(ge=1, le=65536), TUNABLE]
     loss: Annotated[
         Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
@@ -50,13 +50,13 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
     name: str
-    max_trials: Annotated[int, Field(ge=1)] | None
+    max_trials: Count | None
     max_minutes: Annotated[float, Field(gt=0)] | None
     trial_minutes: Annotated[float, Field(gt=0)] | None
     objective: Literal["val_accuracy", "val_loss"]
     fail_fast: bool
     synchronous: bool
-    ahead: Annotated[int, Field(ge=1)]
+    ahead: Count
 
     @property
     def lookahead(self) -> int | None:
@@ -74,7 +74,7 @@ class ExecutorConfig(BaseModel):
     name: Literal["auto", "in_process", "local", "ray"]
     workers: Annotated[int, Field(ge=1, le=1024)] | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
-    attempts: Annotated[int, Field(ge=1)]
+    attempts: Count
 
 
 class InProcessConfig(ExecutorConfig):
@@ -111,7 +111,7 @@ class TrackingConfig(BaseModel):
     model_config = STRICT
     uri: Annotated[str, Field(min_length=1)] | None
     experiment: Annotated[str, Field(min_length=1, max_length=256)]
-    keep_models: Annotated[int, Field(ge=1)] | Literal["all"]
+    keep_models: Count | Literal["all"]
 
 
 class CheckpointConfig(BaseModel):

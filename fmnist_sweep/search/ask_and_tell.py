@@ -34,7 +34,7 @@ def create_bayesian_oracle(
     common: dict[str, Any],
     epochs: int,
     *,
-    initial_points: Annotated[int, Field(ge=1)],
+    initial_points: tunable.Count,
     alpha: Annotated[float, Field(gt=0)],
     beta: Annotated[float, Field(ge=0)],
 ) -> "Replayable":
@@ -56,8 +56,8 @@ def create_hyperband_oracle(
     common: dict[str, Any],
     epochs: int,
     *,
-    factor: Annotated[int, Field(ge=2)],
-    iterations: Annotated[int, Field(ge=1)],
+    factor: Annotated[int, Field(ge=2, le=tunable.MAX_COUNT)],
+    iterations: tunable.Count,
 ) -> "Replayable":
     """Create the oracle of successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
     from fmnist_sweep.search import oracles
@@ -260,8 +260,15 @@ def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings:
     """Why this oracle cannot search this space, or None.
 
     Hyperband draws its first rungs without repetition and promotes from a full rung only: in a space smaller than its
-    first rungs it would stop after them, and nothing would ever be trained to the end.
+    first rungs it would stop after them, and nothing would ever be trained to the end. A grid lists the values of each
+    tunable, at every proposal.
     """
+    unlisted = space.find_unlisted_tunable(settings) if name == "grid" else None
+    if unlisted is not None:
+        return (
+            f"a grid lists the values of a tunable, and {unlisted[0]} has {unlisted[1]:,}, more than "
+            f"{tunable.MAX_LISTED_VALUES:,}; narrow it, give it a wider step, or use search=random"
+        )
     if name != "hyperband" or not any(tunable.find_tunables(settings)):
         return None
     rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])

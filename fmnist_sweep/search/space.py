@@ -36,7 +36,7 @@ def build_hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParam
 def _list_steps(spec: Mapping[str, Any]) -> list[float]:
     low, high, step = spec["min_value"], spec["max_value"], spec["step"]
     sampling = spec.get("sampling", "linear")
-    indices = range(_count_steps(spec))
+    indices = range(int(_count_steps(spec)))
     if sampling == "linear":
         values = [low + index * step for index in indices]
     elif sampling == "log":
@@ -76,8 +76,22 @@ def count_combinations(settings: Mapping[str, Any]) -> float:
 
 def count_grid_trials(settings: Mapping[str, Any]) -> int:
     """Count the trials of a grid search: KerasTuner tries ten points of a continuous tunable."""
-    # A default that is none of these ten is tried as well.
-    return math.prod(len({*parameter.values, parameter.default}) for parameter in build_hyperparameters(settings).space)
+    return math.prod(_count_grid_values(spec) for _, spec in tunable.find_tunables(settings))
+
+
+def find_unlisted_tunable(settings: Mapping[str, Any]) -> tuple[str, int] | None:
+    """A tunable with more values than a grid search can list, and how many they are; None if there is none."""
+    counts = ((key, _count_grid_values(spec)) for key, spec in tunable.find_tunables(settings))
+    return next(((key, count) for key, count in counts if count > tunable.MAX_LISTED_VALUES), None)
+
+
+def _count_grid_values(spec: Mapping[str, Any]) -> int:
+    count = _count_values(spec)
+    if tunable.MAX_LISTED_VALUES < count < math.inf and spec.get("sampling", "linear") == "linear":
+        return int(count)
+    (parameter,) = build_hyperparameters({"": spec}).space
+    # A default that is none of KerasTuner's points is tried as well.
+    return len({*parameter.values, parameter.default})
 
 
 def _count_values(spec: Mapping[str, Any]) -> float:
@@ -94,7 +108,7 @@ def _count_values(spec: Mapping[str, Any]) -> float:
             return _count_steps(spec)
 
 
-def _count_steps(spec: Mapping[str, Any]) -> int:
-    low, high, step = spec["min_value"], spec["max_value"], spec["step"]
-    span = (high - low) / step if spec.get("sampling", "linear") == "linear" else math.log(high / low, step)
-    return math.floor(span + 1e-8) + 1
+def _count_steps(spec: Mapping[str, Any]) -> float:
+    parsed = tunable.parse_tunable(spec)
+    assert isinstance(parsed, tunable.Int | tunable.Float)
+    return parsed.count_steps()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic_core import CoreSchema, PydanticCustomError
 
 TUNE_KEY = "tune"
+# More than any search can use: numbers beyond it overflow, or would be counted for ever.
+MAX_COUNT = 1_000_000
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+# Values of one tunable that KerasTuner may be made to list.
+MAX_LISTED_VALUES = 10_000
 
 
 class _Tunable(BaseModel):
@@ -66,6 +72,18 @@ class _Range(_Tunable):
     def list_extremes(self) -> list[Any]:
         return [self.min_value, self.max_value]
 
+    def count_steps(self) -> float:
+        """How many values there are with the step, which is given: whole, or math.inf. None of them is listed."""
+        step = self.step or 1
+        try:
+            if self.sampling == "linear":
+                span = (self.max_value - self.min_value) / step
+            else:
+                span = math.log(self.max_value / self.min_value, step)
+        except ZeroDivisionError:  # the logarithm of a step next to 1
+            return math.inf
+        return math.floor(span + 1e-8) + 1 if math.isfinite(span) else math.inf
+
 
 class Int(_Range):
     """A whole number from min_value to max_value, both included."""
@@ -81,6 +99,16 @@ class Float(_Range):
     """A number from min_value to max_value."""
 
     tune: Literal["float"]
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Float:
+        # As they are listed (see `space.build_hyperparameters`).
+        if self.step is not None and (count := self.count_steps()) > MAX_LISTED_VALUES:
+            raise ValueError(
+                f"a step of {self.step} makes {count:,.0f} values, and at most {MAX_LISTED_VALUES:,} can be stepped "
+                "through; widen it, or leave it out to draw any number"
+            )
+        return self
 
 
 class Boolean(_Tunable):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS
+from fmnist_sweep.search.tunable import Count
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +57,7 @@ class Regularization:
     dropout: DropoutRate
     dropout_after: Literal["dense", "every_layer"]
     batch_normalization: bool
-    batch_normalization_layers: Annotated[int, Field(ge=1)] | None
+    batch_normalization_layers: Count | None
     l2: Penalty
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fmnist_sweep.data.splits import LABELS
+from fmnist_sweep.search.tunable import MAX_COUNT, Count
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +23,6 @@ History = Sequence[Mapping[str, float]]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 WeightDecay = Annotated[float, Field(ge=0, le=1)]
-Epochs = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -76,7 +76,13 @@ def constant(base: float, finished_epochs: int, epochs: int, history: History) -
 
 
 def cosine(
-    base: float, finished_epochs: int, epochs: int, history: History, *, warmup_epochs: int, over_epochs: Epochs | None
+    base: float,
+    finished_epochs: int,
+    epochs: int,
+    history: History,
+    *,
+    warmup_epochs: Annotated[int, Field(ge=0, le=MAX_COUNT)],
+    over_epochs: Count | None,
 ) -> float:
     """Warm up linearly, then follow half a cosine down to 0.1 % of the base rate (Loshchilov and Hutter, 2017).
 
@@ -96,7 +102,7 @@ def exponential(base: float, finished_epochs: int, epochs: int, history: History
 
 
 def plateau(
-    base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor, patience: Epochs
+    base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor, patience: Count
 ) -> float:
     """Multiply the rate by `factor` whenever the validation loss has not fallen for `patience` epochs."""
     rate, best, stale_epochs = base, math.inf, 0

@@ -123,7 +123,7 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["model=two_conv", "model.blocks=3"],
         ["model.blocks=3", "a list of one or more", LINE],
     ),
-    "no epochs": (["train.epochs=0"], ["train.epochs=0", "a whole number from 1 up", LINE]),
+    "no epochs": (["train.epochs=0"], ["train.epochs=0", "a whole number from 1 to 1000000", LINE]),
     "negative seed": (["seed=-1"], ["seed=-1", "from 0 to 2147483647", LINE]),
     "seed of words": (["seed=abc"], ["seed=abc", "from 0 to 2147483647", LINE]),
     "unknown loss": (["train.loss=hinge"], ["train.loss=hinge", "binary_crossentropy", LINE]),

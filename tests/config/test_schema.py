@@ -85,7 +85,7 @@ def test_whole_numbers_may_stand_for_numbers_and_are_the_same_setting() -> None:
         ("optimizer.learning_rate=.inf", "expected a number above 0 and up to 10"),
         ("optimizer.momentum=1.0", "expected a number from 0 and below 1"),
         ("regularization.batch_normalization=1", "expected true or false"),
-        ("regularization.batch_normalization_layers=0", "expected a whole number from 1 up or null"),
+        ("regularization.batch_normalization_layers=0", "expected a whole number from 1 to 1000000 or null"),
         ("train.augmentation.shift=9", "expected a whole number from 0 to 8"),
         ("train.loss={tune: choice, values: [hinge]}", "may draw hinge; expected sparse_categorical_crossentropy"),
         ("train.precision={tune: choice, values: [float32]}", "expected float32, mixed_bfloat16 or auto"),

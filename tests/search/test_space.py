@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fmnist_sweep.search import space, tunable
 
@@ -91,3 +93,35 @@ def test_a_value_that_was_not_proposed_is_an_error_and_not_a_default() -> None:
 def test_a_default_is_handed_on() -> None:
     spec = {"tune": "float", "min_value": 0.0, "max_value": 1.0, "step": 0.25, "default": 0.5}
     assert space.build_hyperparameters({"a": spec}).space[0].default == 0.5
+
+
+LARGE: dict[str, tuple[dict[str, Any], float]] = {
+    "int": ({"tune": "int", "min_value": 0, "max_value": 2**31}, 2**31 + 1),
+    "int with a step": ({"tune": "int", "min_value": 0, "max_value": 10**12, "step": 3}, 333_333_333_334),
+    "int that doubles": ({"tune": "int", "min_value": 1, "max_value": 2**60, "step": 2, "sampling": "log"}, 61),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_a_large_space_is_counted_without_listing_it(case: str) -> None:
+    spec, count = LARGE[case]
+    began = time.perf_counter()
+    assert space.count_combinations({"a": spec}) == count
+    assert space.count_grid_trials({"a": spec, "b": {"tune": "boolean"}}) == 2 * count
+    assert space.find_unlisted_tunable({"b": 1, "a": {"c": spec}}) == (("a.c", count) if count > 10_000 else None)
+    assert time.perf_counter() - began < 5  # most of it to import KerasTuner
+
+
+@pytest.mark.parametrize(
+    ("step", "sampling"),
+    [(1e-9, "linear"), (1e-320, "linear"), (5e-324, "linear"), (1 + 1e-9, "log"), (1 + 1e-16, "log"), (1.0, "log")],
+)
+def test_a_step_that_makes_too_many_values_to_list_is_refused(step: float, sampling: str) -> None:
+    spec = {"tune": "float", "min_value": 0.1, "max_value": 1.0, "step": step, "sampling": sampling}
+    with pytest.raises(ValidationError, match=r"at most 10,000 can be stepped through|step must be above"):
+        tunable.parse_tunable(spec)
+
+
+def test_so_many_values_can_be_stepped_through() -> None:
+    spec = {"tune": "float", "min_value": 0.0, "max_value": 1.0, "step": 0.0002}
+    assert space.count_grid_trials({"a": spec}) == space.count_combinations({"a": spec}) == 5001

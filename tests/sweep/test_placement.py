@@ -198,14 +198,14 @@ def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pyt
     ("override", "words"),
     [
         ("executor.workers=0", "from 1 to 1024 or null"),
-        ("executor.attempts=0", "a whole number from 1 up"),
+        ("executor.attempts=0", "a whole number from 1 to 1000000"),
         ("executor=in_process executor.workers=2", "a whole number from 1 to 1"),
         ("executor=ray executor.gpus=1.5", "whole GPUs"),
         ("executor=ray executor.gpus=-1", "from 0 up"),
         ("executor=local executor.address=here", "belongs to executor=ray"),
         ("executor.name=slurm", "allowed: auto, in_process, local, ray"),
         ("search.trial_minutes=0", "above 0 or null"),
-        ("search.ahead=0", "a whole number from 1 up"),
+        ("search.ahead=0", "a whole number from 1 to 1000000"),
         ("search.synchronous=maybe", "true or false"),
     ],
 )
