@@ -10,17 +10,22 @@ mention this, but the brightest pixel of each of the 60,000 training images is 2
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data.splits import IMAGE_SIDE
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.reading import open_regular_file
+from fmnist_sweep.text import quote_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 THUMBNAIL = 168  # pixels of a thumbnail's longest edge
 # Only a few common ones: each decoder must be trusted with files from strangers.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_MAX_BYTES = 256 * 2**20  # of a file; Pillow reads some formats whole
 _FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow's decoders raise
 _COLOUR_TOLERANCE = 0.05 * 255  # colours that differ by no more in red, green and blue count as the same
@@ -65,8 +71,8 @@ def read_photograph(path: Path) -> Photograph:
     """Read a picture file as 28x28 pixels like those of Fashion-MNIST.
 
     A picture that is already in that form is returned unchanged, bit for bit. Formats: PNG, JPEG, BMP, GIF, WEBP.
-    Raises DataError if the file is missing, a folder, empty, of another format, damaged, over Pillow's limit of pixels,
-    or of one colour.
+    Raises DataError if the file is missing, a folder, empty, of another format, damaged, no regular file, over Pillow's
+    limit of pixels, or of one colour.
     """
     name = "".join(character if character.isprintable() else "?" for character in str(path))
     image, assumptions = _open_picture(path, name)
@@ -95,12 +101,11 @@ def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
     """Open a picture as an upright RGB image without transparency, and describe the steps that were needed."""
     from PIL import Image, UnidentifiedImageError
 
-    _refuse_unreadable(path, name)
-    with warnings.catch_warnings():
+    with _open_file(path, name) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about oddities in EXIF data
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return _turn_upright(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
@@ -112,24 +117,33 @@ def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
                 f"{name}: expected a {_FORMAT_NAMES} picture, found something else: save it in one of these formats."
             ) from None
         except _DECODER_ERRORS as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = quote_text((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
             raise DataError(f"{name}: the picture is damaged or incomplete ({reason}): save it again.") from None
 
 
-def _refuse_unreadable(path: Path, name: str) -> None:
-    if path.is_dir():
-        raise DataError(f"{name}: expected a picture file, found a folder: name the files in it.")
-    try:
-        with path.open("rb") as file:
-            first = file.read(1)
-    except FileNotFoundError:
-        raise DataError(f"{name}: expected a picture, found no such file: correct the name.") from None
-    except OSError as error:
-        raise DataError(
-            f"{name}: the picture cannot be read ({error.strerror}): fix that, or name another file."
-        ) from None
-    if not first:
-        raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it again.")
+@contextmanager
+def _open_file(path: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a picture's file, or say what is there instead; nothing that could keep the reader waiting is opened."""
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                raise DataError(f"{name}: expected a picture file, found a folder: name the files in it.")
+            file = stack.enter_context(open_regular_file(path))
+            size = os.fstat(file.fileno()).st_size
+        except FileNotFoundError:
+            raise DataError(f"{name}: expected a picture, found no such file: correct the name.") from None
+        except OSError as error:
+            raise DataError(
+                f"{name}: the picture cannot be read ({error.strerror}): fix that, or name another file."
+            ) from None
+        if not size:
+            raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it again.")
+        if size > _MAX_BYTES:
+            raise DataError(
+                f"{name}: expected a picture of at most {_MAX_BYTES // 2**20} MiB, found {size // 2**20}: make it "
+                "smaller; 1000x1000 is ample."
+            )
+        yield file
 
 
 def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
+import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +274,93 @@ def test_what_is_no_picture_is_refused_in_one_sentence_each(tmp_path: Path) -> N
         said = str(refused.value)
         assert said.startswith(f"{tmp_path / name}: {sentence}") and "\n" not in said
         assert refused.value.exit_code == ExitCode.DATA
+
+
+def _make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (_make_socket, "a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to("/dev/full"), "a device"),
+    ],
+)
+def test_what_could_keep_the_reader_waiting_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], Any], kind: str
+) -> None:
+    make(tmp_path / "it.png")
+    with pytest.raises(DataError, match=f"the picture cannot be read \\(it is {kind}, not a file\\)"):
+        read_photograph(tmp_path / "it.png")
+
+
+def test_a_file_far_larger_than_a_picture_is_not_read(tmp_path: Path) -> None:
+    _small().save(tmp_path / "it.png")
+    os.truncate(tmp_path / "it.png", 2**40)  # takes no place on the disk
+    with pytest.raises(DataError, match="expected a picture of at most 256 MiB, found 1048576"):
+        read_photograph(tmp_path / "it.png")
+
+
+_PICTURES_WITH_LIMITED_MEMORY = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from fmnist_sweep.data.photographs import read_photograph
+from fmnist_sweep.errors import DataError
+image = Image.new("RGB", (1, 1))
+resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))  # addresses, of which the libraries take most
+for name in sys.argv[1:]:
+    try:
+        print(read_photograph(Path(name)).pixels.shape)
+    except DataError as error:
+        print(str(error).partition(": ")[2])
+"""
+
+
+def test_pictures_that_unpack_to_gigabytes_take_a_bounded_memory(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def png(width: int, height: int, *chunks: bytes) -> bytes:
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
+
+    zeros = zlib.compress(bytes(2**26))
+    pictures = {
+        "wide.png": png(2**31 - 1, 2**31 - 1, chunk(b"IDAT", zeros)),
+        "high.png": png(1, 2**31 - 1, chunk(b"IDAT", zeros)),
+        "text.png": png(28, 28, *[chunk(b"zTXt", b"a\0\0" + zeros)] * 80, chunk(b"IDAT", zeros)),
+        "profile.png": png(28, 28, chunk(b"iCCP", b"a\0\0" + zeros * 50), chunk(b"IDAT", zeros)),
+        "frames.png": png(28, 28, chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)), chunk(b"IDAT", zeros)),
+        "screen.gif": b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+        + b"\x2c"
+        + bytes(8)
+        + b"\0\2\2\x44\1\0;",
+        "large.bmp": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
+    }
+    for name, content in pictures.items():
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-c", _PICTURES_WITH_LIMITED_MEMORY, *(str(tmp_path / name) for name in pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = dict(zip(pictures, done.stdout.splitlines(), strict=True))
+    assert all(line.startswith(("expected ", "the picture is damaged")) for line in lines.values()), lines
+
+
+def test_of_a_million_frames_only_the_first_is_read(tmp_path: Path) -> None:
+    frames = [_shirt((60, 60), 2, "navy", "white"), Image.new("RGB", (60, 60), "red")]
+    frames[0].save(tmp_path / "it.gif", save_all=True, append_images=frames[1:])
+    whole = (tmp_path / "it.gif").read_bytes()
+    start = whole.rindex(b"\x21\xf9")  # the second frame, with its graphic control
+    (tmp_path / "it.gif").write_bytes(whole[:start] + whole[start:-1] * 100_000 + b";")
+    began = time.perf_counter()
+    assert "only its first frame used" in read_photograph(tmp_path / "it.gif").assumptions
+    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.webp"])
