@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+# More than any set of such images has, so that neither a header nor a number typed can fill the memory: 784 MB.
+MAX_IMAGES = 1_000_000
+
 Source = Literal["fashion_mnist", "kaggle_csv", "drawn"]
 
 
@@ -28,7 +31,7 @@ class DataConfig(BaseModel):
     include_validation: bool
     split_seed: int = Field(ge=0)
     fallback: Literal["drawn"] | None
-    images: int = Field(ge=20)
+    images: int = Field(ge=20, le=MAX_IMAGES)
     drawn_seed: int = Field(ge=0)
 
     def describe_content(self) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import logging
 import os
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +16,11 @@ from urllib.parse import urlsplit
 from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.files import hold_lock_file, replace_file
+from fmnist_sweep.reading import UNPACKING_ERRORS, describe_content, open_unpacked_file, read_file
+from fmnist_sweep.text import echo, quote_text
 
 if TYPE_CHECKING:
     import requests
-
-logger = logging.getLogger(__name__)
 
 PLACES: tuple[str, ...] = (
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
@@ -35,7 +32,9 @@ READ_SECONDS = 10.0
 # A host has many addresses and requests tries each for CONNECT_SECONDS, and a name server may be silent too:
 # this bounds all of it, so that three places give up in 15 seconds.
 OPEN_SECONDS = 5.0
-LARGEST_FILE = 64 * 2**20  # the largest real one has 26 MB
+# A place that sends bytes more slowly, on the average since the beginning, is given up after a grace of some seconds.
+SLOWEST_BYTES_PER_SECOND = 8192.0
+GRACE_SECONDS = 20.0
 CHUNK = 2**16
 FAILURE = ".download.failed"
 
@@ -58,24 +57,26 @@ def get_cached_path(member: Member) -> Path:
 
 
 def find_fault(path: Path, member: Member) -> str | None:
-    """What is wrong with a gzipped canonical file, in words; None if it is whole."""
+    """What is wrong with a canonical file, packed or not, in words; None if it is whole."""
     digest = hashlib.md5(usedforsecurity=False)
-    length = 0
+    length, kind = 0, None
     try:
-        with gzip.open(path) as file:
+        with open_unpacked_file(path) as file:
             while chunk := file.read(2**20):
+                kind = kind or describe_content(chunk)
                 length += len(chunk)
                 digest.update(chunk)
                 if length > member.length:
                     return f"more than the {member.length} bytes of {member.name}"
     except FileNotFoundError:
         return "missing"
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except UNPACKING_ERRORS as error:
         return f"not a whole gzip file ({error})"
     except OSError as error:
         return f"unreadable ({error.strerror or error})"
     if digest.hexdigest() != member.md5:
-        return f"{length} bytes with md5 {digest.hexdigest()}, not {member.md5} of {member.name}"
+        what = f"{kind} of " if kind else ""
+        return f"{what}{length} bytes with md5 {digest.hexdigest()}, not {member.md5} of {member.name}"
     return None
 
 
@@ -84,7 +85,7 @@ def is_cached(part: Part) -> bool:
     faults = {path: find_fault(path, member) for path, member in _list_part_files(part)}
     for path, problem in faults.items():
         if problem not in (None, "missing"):
-            logger.warning("%s is skipped: it is %s.", path, problem)
+            echo(f"{path} is skipped: it is {problem}.", err=True)
     return all(problem is None for problem in faults.values())
 
 
@@ -113,7 +114,7 @@ def _refuse_failed_since(start_time: float, folder: Path) -> None:
     """Take over the failure of a process that tried while this one waited: they must not time out in turn."""
     failure = folder / FAILURE
     if failure.exists() and failure.stat().st_mtime > start_time:
-        raise DataError(failure.read_text(encoding="utf-8"))
+        raise DataError(read_file(failure, 2**16).decode(errors="replace"))
 
 
 def _list_part_files(part: Part) -> list[tuple[Path, Member]]:
@@ -150,26 +151,40 @@ def _fetch_from_places(missing: list[Member], part: Part) -> None:
 def _fetch_file(place: str, member: Member) -> None:
     """Download one file into the cache, where it appears only once it is checked."""
     with replace_file(get_cached_path(member)) as partial_path:
-        _stream(f"{place}{member.name}.gz", partial_path)
+        # gzip makes nothing longer by more than some bytes in a block.
+        _stream(f"{place}{member.name}.gz", partial_path, member.length + member.length // 1000 + 2**10)
         problem = find_fault(partial_path, member)
         if problem is not None:
             raise _PlaceError(f"served {member.name}.gz as {problem}")
 
 
-def _stream(url: str, target: Path) -> None:
+def _stream(url: str, target: Path, max_bytes: int) -> None:
+    """Save what an address serves, at most `max_bytes`. Raises _PlaceError, also if it comes too slowly."""
     import requests
+    import urllib3
 
+    start_time = time.monotonic()
     try:
         with _open_url(url) as response, target.open("wb") as file:
-            total = int(response.headers.get("Content-Length", 0)) or None
-            with _show_progress(url, total) as advance:
-                for chunk in response.iter_content(CHUNK):
+            length = response.headers.get("Content-Length", "")
+            with _show_progress(url, int(length) if length.isdecimal() and len(length) < 20 else None) as advance:
+                # One call to the network each, where iter_content would wait for a whole chunk, byte by byte.
+                while chunk := response.raw.read1(CHUNK, decode_content=False):
                     file.write(chunk)
                     advance(len(chunk))
-                    if file.tell() > LARGEST_FILE:
-                        raise _PlaceError(f"served more than {LARGEST_FILE} bytes for {url}")
+                    if file.tell() > max_bytes:
+                        raise _PlaceError(f"served more than {max_bytes:,} bytes")
+                    _refuse_slow(file.tell(), time.monotonic() - start_time)
     except requests.RequestException as error:
         raise _PlaceError(_describe_error(error)) from error
+    except urllib3.exceptions.HTTPError as error:
+        reason = "no more bytes in time" if isinstance(error, urllib3.exceptions.TimeoutError) else "broken off"
+        raise _PlaceError(f"{reason} after {target.stat().st_size:,} bytes") from error
+
+
+def _refuse_slow(received: int, seconds: float) -> None:
+    if received < (seconds - GRACE_SECONDS) * SLOWEST_BYTES_PER_SECOND:
+        raise _PlaceError(f"too slow: {received:,} bytes in {seconds:.0f} seconds")
 
 
 @contextmanager
@@ -206,14 +221,14 @@ def _describe_error(error: requests.RequestException) -> str:
     import requests
 
     if error.response is not None:
-        return f"answered {error.response.status_code} {error.response.reason}"
+        return f"answered {error.response.status_code} {quote_text(error.response.reason)}"
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     cause: object = error.args[0] if error.args else error
     cause = getattr(cause, "reason", cause)
-    return f"{type(error).__name__}: {cause}".replace("\n", " ")
+    return f"{type(error).__name__}: {quote_text(cause, 200)}"
 
 
 @contextmanager

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fmnist_sweep.data.data_config import MAX_IMAGES
+from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile, describe_content, open_unpacked_file, read_stream
 
 Part = Literal["train", "test"]
 
@@ -53,79 +55,147 @@ class IdxFiles:
     canonical: bool
 
 
+class _IdxFile(NamedTuple):
+    """One whole file. header: the sizes that it announces; values: a byte for each pixel or label."""
+
+    path: Path
+    header: list[int]
+    values: bytes
+    canonical: bool
+
+
 def read_idx_part(folder: Path, part: Part) -> IdxFiles:
     """Read the images and labels of one part; the other part's files are not opened.
 
     Errors: DataError where a file is missing, damaged, swapped with another, or they do not match each other.
     Source: the format is described at http://yann.lecun.com/exdb/mnist.
     """
-    image_path = find_idx_file(folder, MEMBERS[part, "images"])
-    label_path = find_idx_file(folder, MEMBERS[part, "labels"])
-    image_bytes = _read_uncompressed(image_path)
-    label_bytes = _read_uncompressed(label_path)
-    canonical = [
-        _is_canonical(image_path, image_bytes, MEMBERS[part, "images"]),
-        _is_canonical(label_path, label_bytes, MEMBERS[part, "labels"]),
-    ]
-    images = _parse_images(image_path, image_bytes)
-    labels = _parse_labels(label_path, label_bytes)
-    if len(images) != len(labels):
+    image_file = _read_member(folder, MEMBERS[part, "images"], _read_images)
+    label_file = _read_member(folder, MEMBERS[part, "labels"], _read_labels)
+    (count, *_), (label_count,) = image_file.header, label_file.header
+    if count != label_count:
         raise DataError(
-            f"{label_path} does not belong to {image_path}: expected a label for each of the {len(images)} "
-            f"images, found {len(labels)} labels; take both files from the same place."
+            f"{label_file.path} does not belong to {image_file.path}: expected a label for each of the {count} "
+            f"images, found {label_count} labels; take both files from the same place."
         )
-    return IdxFiles(ImageTable(images, labels), all(canonical))
+    images = np.frombuffer(image_file.values, np.uint8).reshape(count, IMAGE_SIDE, IMAGE_SIDE, 1)
+    labels = np.frombuffer(label_file.values, np.uint8).astype(np.int64)
+    return IdxFiles(ImageTable(images, labels), image_file.canonical and label_file.canonical)
 
 
-def find_idx_file(folder: Path, member: Member) -> Path:
-    """The path of one of the four files, whichever of its usual names it has.
+def _read_member(folder: Path, member: Member, read: Callable[[Path, Member], _IdxFile]) -> _IdxFile:
+    """Read one of the four files, whichever of its usual names it has.
 
-    Errors: DataError where it is missing.
+    Errors: DataError where it is missing or damaged.
     """
     dotted = member.name.replace("-idx", ".idx")
     names = [member.name, f"{member.name}.gz", dotted, f"{dotted}.gz"]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    whole_file = read_first_whole(folder, names, lambda path: read(path, member))
+    if whole_file is not None:
+        return whole_file
+    refuse_folder_of_another_source(folder, "fashion_mnist")
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is not a folder: expected one holding the Fashion-MNIST IDX files; correct data.dir "
-            "(or FMNIST_DATA_DIR)."
+            f"{folder} is not a folder: expected one holding the Fashion-MNIST IDX files, found "
+            f"{describe_folder(folder)}; correct data.dir (or FMNIST_DATA_DIR)."
         )
     raise DataError(
         f"{folder / member.name} is missing: expected it there, plain or with .gz (the name {dotted} will "
-        f"do too), found {_list_folder(folder)}; put the four Fashion-MNIST IDX files into that folder or "
+        f"do too), found {describe_folder(folder)}; put the four Fashion-MNIST IDX files into that folder or "
         "correct data.dir."
     )
 
 
-def _list_folder(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "an empty folder"
+def _read_images(path: Path, member: Member) -> _IdxFile:
+    with _report_damage(path), open_unpacked_file(path) as file:
+        head = file.read(16)
+        count, height, width = header = _parse_header(path, head, IMAGES_MAGIC, 3)
+        if (height, width) != (IMAGE_SIDE, IMAGE_SIDE):
+            raise DataError(
+                f"{path} does not hold Fashion-MNIST images: expected {IMAGE_SIDE} x {IMAGE_SIDE} pixels, found "
+                f"{height} x {width}; give the folder of the Fashion-MNIST files."
+            )
+        values = _read_values(path, file, head, count, IMAGE_SIDE * IMAGE_SIDE, "images")
+    return _IdxFile(path, header, values, _is_canonical(path, head, values, member))
 
 
-def _read_uncompressed(path: Path) -> bytes:
-    """The file's bytes, unpacked where its name ends in .gz."""
-    try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            return file.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+def _read_labels(path: Path, member: Member) -> _IdxFile:
+    with _report_damage(path), open_unpacked_file(path) as file:
+        head = file.read(8)
+        (count,) = header = _parse_header(path, head, LABELS_MAGIC, 1)
+        values = _read_values(path, file, head, count, 1, "labels")
+    canonical = _is_canonical(path, head, values, member)
+    labels = np.frombuffer(values, np.uint8)
+    wrong = np.flatnonzero(labels >= len(LABELS))
+    if len(wrong):
         raise DataError(
-            f"{path} is damaged: expected a whole gzip file, found that it cannot be unpacked ({error}); "
+            f"{path} holds a label that Fashion-MNIST does not have: expected 0 to {len(LABELS) - 1}, found "
+            f"{labels[wrong[0]]} at position {wrong[0]}; download it again or correct the file."
+        )
+    return _IdxFile(path, header, values, canonical)
+
+
+@contextmanager
+def _report_damage(path: Path) -> Iterator[None]:
+    """Turn what the unpackers and the system say of a file into one sentence."""
+    try:
+        yield
+    except UNPACKING_ERRORS as error:
+        raise DataError(
+            f"{path} is damaged: expected a whole gzip or zip file, found that it cannot be unpacked ({error}); "
             "download it again."
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from error
 
 
-def _is_canonical(path: Path, content: bytes, member: Member) -> bool:
+def _parse_header(path: Path, head: bytes, magic: int, dimensions: int) -> list[int]:
+    """The sizes that an IDX header announces, after checking its kind."""
+    length = 4 * (1 + dimensions)
+    numbers = [int.from_bytes(head[at : at + 4], "big") for at in range(0, len(head), 4)]
+    if len(head) < length or numbers[0] != magic:
+        kind = describe_content(head) or (f"first bytes {head[:4].hex()}" if head else "an empty file")
+        raise DataError(
+            f"{path} is not {KIND_OF_MAGIC[magic]}: expected a header of {length} bytes that begins with "
+            f"the number {magic}, found {kind}; check that the files are not swapped or packed twice, or download it "
+            "again."
+        )
+    return numbers[1:]
+
+
+def _read_values(path: Path, file: IO[bytes], head: bytes, count: int, value_bytes: int, name: str) -> bytes:
+    """The bytes of the `count` images or labels that a header, read before, announced; at most one byte more is read.
+
+    Errors: DataError where there are more or fewer, or more are announced than there can be.
+    """
+    if count > MAX_IMAGES:
+        raise DataError(
+            f"{path} does not hold Fashion-MNIST {name}: expected at most {MAX_IMAGES:,}, found a header that "
+            f"announces {count:,}; download it again."
+        )
+    try:
+        values = read_stream(file, count * value_bytes)
+    except RefusedFile:
+        state, found = "too long", "more"
+    else:
+        if len(values) == count * value_bytes:
+            return values
+        state, found = "truncated", str(len(head) + len(values))
+    expected = len(head) + count * value_bytes
+    raise DataError(
+        f"{path} is {state}: its header announces {count} {name}, so expected {expected} bytes uncompressed, "
+        f"found {found}; download it again."
+    )
+
+
+def _is_canonical(path: Path, head: bytes, values: bytes, member: Member) -> bool:
     """Whether these are the canonical bytes of the file that the name promises.
 
     Errors: DataError where they are the canonical bytes of another of the four files.
     """
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    md5 = hashlib.md5(head, usedforsecurity=False)
+    md5.update(values)
+    digest = md5.hexdigest()
     other = _NAME_OF_MD5.get(digest)
     if other is not None and other != member.name:
         raise DataError(
@@ -133,50 +203,3 @@ def _is_canonical(path: Path, content: bytes, member: Member) -> bool:
             "give each file its own name back."
         )
     return digest == member.md5
-
-
-def _parse_header(path: Path, content: bytes, magic: int, dimensions: int) -> list[int]:
-    """The sizes that an IDX header announces, after checking its kind."""
-    length = 4 * (1 + dimensions)
-    numbers = [int.from_bytes(content[at : at + 4], "big") for at in range(0, min(length, len(content)), 4)]
-    if len(content) < length or numbers[0] != magic:
-        kind = KIND_OF_MAGIC.get(numbers[0], f"first bytes {content[:4].hex()}") if numbers else "an empty file"
-        raise DataError(
-            f"{path} is not {KIND_OF_MAGIC[magic]}: expected a header of {length} bytes that begins with "
-            f"the number {magic}, found {kind} of {len(content)} bytes; check that the files are not "
-            "swapped or compressed without .gz in the name, or download it again."
-        )
-    return numbers[1:]
-
-
-def _refuse_length(path: Path, content: bytes, expected: int, content_name: str) -> None:
-    if len(content) != expected:
-        state = "truncated" if len(content) < expected else "too long"
-        raise DataError(
-            f"{path} is {state}: its header announces {content_name}, so expected {expected} bytes uncompressed, "
-            f"found {len(content)}; download it again."
-        )
-
-
-def _parse_images(path: Path, content: bytes) -> NDArray[np.uint8]:
-    count, height, width = _parse_header(path, content, IMAGES_MAGIC, 3)
-    if (height, width) != (IMAGE_SIDE, IMAGE_SIDE):
-        raise DataError(
-            f"{path} does not hold Fashion-MNIST images: expected {IMAGE_SIDE} x {IMAGE_SIDE} pixels, found {height} x "
-            f"{width}; give the folder of the Fashion-MNIST files."
-        )
-    _refuse_length(path, content, 16 + count * IMAGE_SIDE * IMAGE_SIDE, f"{count} images")
-    return np.frombuffer(content, np.uint8, offset=16).reshape(count, IMAGE_SIDE, IMAGE_SIDE, 1)
-
-
-def _parse_labels(path: Path, content: bytes) -> NDArray[np.int64]:
-    (count,) = _parse_header(path, content, LABELS_MAGIC, 1)
-    _refuse_length(path, content, 8 + count, f"{count} labels")
-    labels = np.frombuffer(content, np.uint8, offset=8).astype(np.int64)
-    wrong = np.flatnonzero(labels >= len(LABELS))
-    if len(wrong):
-        raise DataError(
-            f"{path} holds a label that Fashion-MNIST does not have: expected 0 to {len(LABELS) - 1}, found "
-            f"{labels[wrong[0]]} at position {wrong[0]}; download it again or correct the file."
-        )
-    return labels

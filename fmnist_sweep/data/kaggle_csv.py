@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 import os
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data import csv_text
+from fmnist_sweep.data.data_config import MAX_IMAGES
+from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.idx import Part, get_other_part
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_images
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile
+from fmnist_sweep.text import quote_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +36,7 @@ HOW_TO_GET = (
 )
 COLUMNS = ["label", *(f"pixel{number}" for number in range(1, IMAGE_SIDE * IMAGE_SIDE + 1))]
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
-ROWS_AT_ONCE = 4096  # 26 MB as int64: pandas needs it before the values are known to fit uint8
-FIRST_ROW = 2  # as an editor counts: the header is line 1
+ROWS_AT_ONCE = 1024  # 6 MB as int64: pandas needs it before the values are known to fit uint8
 
 # sha256 over the sorted (label, image) rows of the canonical files: Kaggle's rows are in another order.
 CANONICAL_HASHES: dict[Part, str] = {
@@ -42,12 +46,21 @@ CANONICAL_HASHES: dict[Part, str] = {
 
 
 def read_csv_part(folder: Path, part: Part) -> ImageTable:
-    """Read and check the CSV of one part, in the file's order.
+    """Read and check the CSV of one part, in the file's order, plain or compressed.
 
     Errors: DataError where the file is missing, damaged, or the first value that is not Fashion-MNIST's.
     """
-    path = find_csv_file(folder, part)
-    _refuse_columns(path)
+    names = [f"fashion-mnist_{part}{suffix}" for suffix in SUFFIXES]
+    table = read_first_whole(folder, names, lambda path: _read_table(path, part))
+    if table is not None:
+        return table
+    refuse_folder_of_another_source(folder, "kaggle_csv")
+    raise DataError(
+        f"{folder / names[0]} is missing: expected {' or '.join(names)}, found {describe_folder(folder)}; {HOW_TO_GET}."
+    )
+
+
+def _read_table(path: Path, part: Part) -> ImageTable:
     blocks = [_check_values(path, chunk, first_line) for first_line, chunk in _read_chunks(path)]
     if not blocks:
         raise DataError(f"{path} holds no images: expected rows below its header, found none; {HOW_TO_GET}.")
@@ -55,19 +68,6 @@ def read_csv_part(folder: Path, part: Part) -> ImageTable:
     table = ImageTable(rows[:, 1:].reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 1), rows[:, 0].astype(np.int64))
     _refuse_swapped(path, table, part)
     return table
-
-
-def find_csv_file(folder: Path, part: Part) -> Path:
-    """The path of the CSV of one part, plain or compressed.
-
-    Errors: DataError where it is missing.
-    """
-    names = [f"fashion-mnist_{part}{suffix}" for suffix in SUFFIXES]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    state = "a folder without it" if folder.is_dir() else "no such folder"
-    raise DataError(f"{folder / names[0]} is missing: expected {' or '.join(names)}, found {state}; {HOW_TO_GET}.")
 
 
 def is_canonical_table(table: ImageTable, part: Part) -> bool:
@@ -123,19 +123,18 @@ def _refuse_swapped(path: Path, table: ImageTable, part: Part) -> None:
         )
 
 
-def _refuse_columns(path: Path) -> None:
-    import pandas as pd
-
-    with _report_damage(path):
-        header = [str(name) for name in pd.read_csv(path, nrows=0, skip_blank_lines=False).columns]
-    missing = [name for name in COLUMNS if name not in set(header)]
-    unexpected = [name for name in header if name not in set(COLUMNS)]
-    if missing or unexpected:
-        problems = [f"no {missing[0]}"] if missing else []
-        problems += [f"an unexpected {unexpected[0]!r}"] if unexpected else []
+def _refuse_columns(path: Path, header: csv_text.Header) -> None:
+    counts = Counter(header.names)
+    missing = [name for name in COLUMNS if name not in counts]
+    unexpected = [name for name in counts if name not in set(COLUMNS)]
+    repeated = [name for name, count in counts.items() if count > 1 and name in set(COLUMNS)]
+    problems = [f"no {missing[0]}"] if missing else []
+    problems += [f"an unexpected {quote_text(repr(unexpected[0]))}"] if unexpected else []
+    problems += [f"{quote_text(repeated[0])} twice"] if repeated else []
+    if problems:
         raise DataError(
             f"{path} has the wrong columns: expected {len(COLUMNS)} named label, pixel1 to pixel784, found "
-            f"{len(header)} with {' and '.join(problems)} in its first line; {HOW_TO_GET}."
+            f"{len(header.names)} with {' and '.join(problems)} in its first line; {HOW_TO_GET}."
         )
 
 
@@ -144,8 +143,10 @@ def _report_damage(path: Path) -> Iterator[None]:
     """Turn what pandas and the unpackers say of a damaged file into one sentence."""
     try:
         yield
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        cause = " ".join(str(error).split())
+    except RefusedFile as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); {HOW_TO_GET}.") from error
+    except (ValueError, OSError, *UNPACKING_ERRORS) as error:
+        cause = quote_text(" ".join(str(error).split()), 200)
         raise DataError(
             f"{path} cannot be read as CSV: expected {len(COLUMNS)} values a line, found "
             f"{cause.rstrip('.')}; {HOW_TO_GET}."
@@ -156,17 +157,33 @@ def _read_chunks(path: Path) -> Iterator[tuple[int, pd.DataFrame]]:
     """Some rows at a time, each with the line number of its first row."""
     import pandas as pd
 
-    first_line = FIRST_ROW
-    # Without the NA filter an empty or odd field stays as written, so that an error can quote it; blank lines
-    # are kept so that line numbers stay true.
-    with (
-        _report_damage(path),
-        pd.read_csv(path, chunksize=ROWS_AT_ONCE, na_filter=False, skip_blank_lines=False, low_memory=False) as reader,
-    ):
-        for chunk in reader:
-            if len(chunk):  # a file with only a header is one empty chunk
-                yield first_line, chunk
-            first_line += len(chunk)
+    with _report_damage(path), csv_text.open_csv(path) as (header, text):
+        _refuse_columns(path, header)
+        # Without the NA filter an empty or odd field stays as written, so that an error can quote it; blank lines
+        # are kept so that line numbers stay true.
+        reader = pd.read_csv(
+            text,
+            chunksize=ROWS_AT_ONCE,
+            sep=header.separator,
+            names=header.names,
+            skiprows=header.line,
+            quoting=csv.QUOTE_NONE,
+            skipinitialspace=True,
+            na_filter=False,
+            skip_blank_lines=False,
+            low_memory=False,
+            encoding_errors="replace",
+        )
+        first_line = header.line + 1
+        with reader:
+            for chunk in reader:
+                if first_line - header.line + len(chunk) > MAX_IMAGES:
+                    raise DataError(
+                        f"{path} holds more than {MAX_IMAGES:,} rows: expected Fashion-MNIST; {HOW_TO_GET}."
+                    )
+                if len(chunk):  # a file with only a header is one empty chunk
+                    yield first_line, chunk
+                first_line += len(chunk)
 
 
 def _check_values(path: Path, chunk: pd.DataFrame, first_line: int) -> NDArray[np.uint8]:
@@ -189,7 +206,7 @@ def _check_values(path: Path, chunk: pd.DataFrame, first_line: int) -> NDArray[n
         cell = str(chunk.iat[row, column]).strip()
         raise DataError(
             f"{path}, line {first_line + row}, column {COLUMNS[column]}: expected a whole number from 0 to "
-            f"{highest[column]}, found {repr(cell) if cell else 'nothing'}; {HOW_TO_GET}."
+            f"{highest[column]}, found {quote_text(repr(cell)) if cell else 'nothing'}; {HOW_TO_GET}."
         )
     return values.astype(np.uint8, order="C")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fmnist_sweep.data import download, sources
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import format_utc_now
@@ -26,7 +27,7 @@ def load_splits(data: DataConfig) -> Splits:
     be split.
     """
     # The same config means other files where the working directory or the Keras cache is another.
-    folder = download.get_cache_folder() if data.dir is None else sources.resolve_folder(data.dir)
+    folder = download.get_cache_folder() if data.dir is None else resolve_folder(data.dir)
     with _load_lock:  # lru_cache alone would let two threads read the same files at once
         return _load(data, folder)
 

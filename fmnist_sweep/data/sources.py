@@ -8,6 +8,7 @@ import numpy as np
 
 from fmnist_sweep.data import download, drawn, idx, kaggle_csv
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.idx import Part
 from fmnist_sweep.data.splits import ImageTable, Origin
 from fmnist_sweep.errors import DataError
@@ -98,11 +99,6 @@ def _fetch_csv(data: DataConfig) -> Path:
         return kaggle_csv.download_csv_files()
     except DataError as error:
         raise UnavailableError(str(error)) from error
-
-
-def resolve_folder(folder: str) -> Path:
-    """The folder a user named, absolute and with ~ expanded."""
-    return Path(folder).expanduser().absolute()
 
 
 def _draw_table(data: DataConfig, part: Part) -> ImageTable:

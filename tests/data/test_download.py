@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -120,15 +119,15 @@ def test_the_cache_serves_without_any_network_and_without_the_test_files(cache: 
 
 
 def test_a_damaged_cached_file_is_warned_about_and_downloaded_again(
-    cache: Path, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cache: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache.mkdir(parents=True)
     damaged = cache / "train-images-idx3-ubyte.gz"
     damaged.write_bytes((place / damaged.name).read_bytes()[:500])
-    with served(place) as (url, _), caplog.at_level(logging.WARNING):
+    with served(place) as (url, _):
         monkeypatch.setattr(download, "PLACES", (url,))
         load_splits(config())
-    assert str(damaged) in caplog.text
+    assert str(damaged) in capsys.readouterr().err
     assert damaged.read_bytes() == (place / damaged.name).read_bytes()
 
 
@@ -156,6 +155,115 @@ def test_a_place_that_never_answers_is_given_up(cache: Path, monkeypatch: pytest
         assert time.perf_counter() - began < 3
 
 
+class DrippingHandler(SimpleHTTPRequestHandler):
+    """Promises a file and sends a byte of it now and then."""
+
+    seconds = 0.05
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5000")
+        self.end_headers()
+        with suppress(OSError):  # the client goes away
+            for _ in range(5000):
+                self.wfile.write(b"\x1f")
+                time.sleep(self.seconds)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def dripping(handler: type[DrippingHandler] = DrippingHandler) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+def test_a_place_that_drips_is_left_for_the_next(cache: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "GRACE_SECONDS", 0.5)
+    with dripping() as slow, served(place) as (url, _):
+        monkeypatch.setattr(download, "PLACES", (slow,))
+        began = time.perf_counter()
+        with pytest.raises(DataError, match=r"too slow: \d+ bytes in"):
+            load_splits(config())
+        assert time.perf_counter() - began < 3
+        monkeypatch.setattr(download, "PLACES", (slow, url))
+        assert load_splits(config()).origin.canonical
+    assert not list(cache.glob(".*gz*"))
+
+
+class DrippingHeaders(DrippingHandler):
+    """Never comes to the end of its headers."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        with suppress(OSError):
+            for number in range(100):
+                self.send_header(f"X-{number}", "1")
+                self.flush_headers()
+                time.sleep(self.seconds)
+
+
+class StallingHandler(DrippingHandler):
+    """Sends one byte, and then nothing."""
+
+    seconds = 2.0
+
+
+class LongHandler(DrippingHandler):
+    """Sends for ever, as fast as it can."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "a lot")
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"\0" * 2**16)
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (DrippingHeaders, "no answer within"),
+        (StallingHandler, "no more bytes in time after 1 bytes"),
+        (LongHandler, "served more than"),
+    ],
+)
+def test_a_place_that_does_not_end_is_given_up(
+    cache: Path, place: Path, monkeypatch: pytest.MonkeyPatch, handler: type[DrippingHandler], words: str
+) -> None:
+    monkeypatch.setattr(download, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(download, "READ_SECONDS", 0.5)
+    with dripping(handler) as url:
+        monkeypatch.setattr(download, "PLACES", (url,))
+        began = time.perf_counter()
+        with pytest.raises(DataError, match=words):
+            load_splits(config())
+        assert time.perf_counter() - began < 3
+    assert not list(cache.glob(".*gz*"))
+
+
+def test_unpacked_files_in_the_cache_are_taken_as_they_are(cache: Path, place: Path) -> None:
+    cache.mkdir(parents=True)
+    for path in place.glob("train*"):
+        (cache / path.name).write_bytes(gzip.decompress(path.read_bytes()))
+    assert load_splits(config(download=False)).origin.canonical
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(cache: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache.mkdir(parents=True)
+    os.mkfifo(cache / "train-images-idx3-ubyte.gz")
+    with pytest.raises(DataError, match=r"data\.download is false"):
+        load_splits(config(download=False))
+    assert "it is a named pipe" in capsys.readouterr().err
+
+
 def test_the_places_give_up_in_about_fifteen_seconds() -> None:
     assert len(download.PLACES) * download.OPEN_SECONDS <= 15
 
@@ -163,7 +271,7 @@ def test_the_places_give_up_in_about_fifteen_seconds() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (b"<html>log in to this network</html>", "not a whole gzip file"),
+        (b"<html>log in to this network</html>", "a web page of 35 bytes"),
         (gzip.compress(b"some other file"), "with md5"),
         (gzip.compress(b"\0" * 2_000_000), "more than the"),
     ],

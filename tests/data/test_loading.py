@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +101,7 @@ def test_every_setting_is_named_so_that_defaults_live_in_yaml_only() -> None:
         {"source": "mnist"},
         {"split_seed": -1},
         {"x": 1},
+        {"images": 10**12},
     ],
 )
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
@@ -189,7 +194,7 @@ def test_garbage_named_gz_is_an_error(folder: Path) -> None:
     path.write_bytes(b"<html>please log in</html>")
     with pytest.raises(DataError) as error:
         load_splits(config(dir=str(folder)))
-    assert_one_sentence(error, str(path), "gzip")
+    assert_one_sentence(error, str(path), "found a web page")
 
 
 def test_images_and_labels_swapped_is_an_error_that_says_so(folder: Path) -> None:
@@ -234,6 +239,115 @@ def test_images_of_another_size_are_an_error(folder: Path) -> None:
     with pytest.raises(DataError) as error:
         load_splits(config(dir=str(folder)))
     assert_one_sentence(error, "expected 28 x 28 pixels, found 32 x 32")
+
+
+KINDS = ("plain", "gzip", "zip")
+
+
+def pack(content: bytes, kind: str) -> bytes:
+    if kind != "zip":
+        return gzip.compress(content) if kind == "gzip" else content
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("anything", content)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_is_read_by_what_it_is_whatever_its_name(folder: Path, suffix: str, kind: str) -> None:
+    expected = load_splits(config(dir=str(folder))).sha256
+    for name in (TRAIN_IMAGES, TRAIN_LABELS):
+        content = gzip.decompress((folder / f"{name}.gz").read_bytes())
+        (folder / f"{name}.gz").unlink()
+        (folder / f"{name}{suffix}").write_bytes(pack(content, kind))
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda content: content[:-10],
+    "too long": lambda content: content + b"x",
+    "empty": lambda content: b"",
+    "a web page": lambda content: b"<html>log in</html>",
+    "a torn gzip": lambda content: gzip.compress(content)[:-10],
+    "of other images": lambda content: (2050).to_bytes(4, "big") + content[4:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_does_not_hide_a_whole_one_beside_it(
+    folder: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = load_splits(config(dir=str(folder))).sha256
+    for name in (TRAIN_IMAGES, TRAIN_LABELS):
+        (folder / name).write_bytes(DAMAGES[damage](gzip.decompress((folder / f"{name}.gz").read_bytes())))
+    clear_splits_cache()
+    assert load_splits(config(dir=str(folder))).sha256 == expected
+    said = capsys.readouterr().err
+    for name in (TRAIN_IMAGES, TRAIN_LABELS):
+        assert f"{folder / name}.gz is used instead of a damaged file beside it: {folder / name} is" in said
+
+
+def test_a_folder_of_csv_files_gives_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "fashion-mnist_train.csv").touch()
+    with pytest.raises(DataError) as error:
+        load_splits(config(dir=str(tmp_path), fallback="drawn"))
+    assert_one_sentence(error, "add data=kaggle_csv", str(tmp_path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_said_at_once(folder: Path, make: Callable[[Path], Any]) -> None:
+    (folder / f"{TRAIN_IMAGES}.gz").unlink()
+    make(folder / f"{TRAIN_IMAGES}.gz")
+    with pytest.raises(DataError) as error:
+        load_splits(config(dir=str(folder)))
+    assert_one_sentence(error, TRAIN_IMAGES, "not a file")
+
+
+@pytest.mark.parametrize("folder_name", ["x" * 5000, "a\0b", "~no-such-user/data", "{file}", "{file}/below"])
+def test_a_folder_that_cannot_be_one_is_one_sentence(tmp_path: Path, folder_name: str) -> None:
+    (tmp_path / "file").touch()
+    for source in ("fashion_mnist", "kaggle_csv"):
+        with pytest.raises(DataError) as error:
+            load_splits(config(source=source, dir=folder_name.format(file=tmp_path / "file")))
+        assert_one_sentence(error, "data.dir")
+        assert len(str(error.value)) < 1500
+
+
+def test_a_folder_of_many_files_is_described_by_a_few(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03d}{'x' * 200}").touch()
+    with pytest.raises(DataError) as error:
+        load_splits(config(dir=str(tmp_path)))
+    assert_one_sentence(error, "007x", ", ...")
+    assert len(str(error.value)) < 1500
+
+
+def bomb(header: bytes) -> bytes:
+    # gzip files one after the other are one: gigabytes in a small file, made in no time.
+    return gzip.compress(header) + gzip.compress(bytes(2**24)) * 400
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (image_bytes(np.zeros((200, 28, 28), np.uint8))[:16], "too long"),
+        (b"".join(number.to_bytes(4, "big") for number in (2051, 2**32 - 1, 28, 28)), "announces 4,294,967,295"),
+        (b"".join(number.to_bytes(4, "big") for number in (2051, 1, 2**16, 2**16)), "found 65536 x 65536"),
+        (b"", "first bytes 00000000"),
+    ],
+)
+def test_a_gzip_that_unpacks_to_gigabytes_takes_no_memory(folder: Path, header: bytes, words: str) -> None:
+    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(bomb(header))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            load_splits(config(dir=str(folder)))
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert_one_sentence(error, TRAIN_IMAGES, words)
 
 
 # --- the split
