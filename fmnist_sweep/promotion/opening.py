@@ -21,7 +21,9 @@ from fmnist_sweep.tracking.trial_data import build_data_config, load_trial_split
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
+    from fmnist_sweep.data import Split
     from fmnist_sweep.promotion.preparation import Promotion
+    from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
 
 _OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger
@@ -45,7 +47,7 @@ def score_confirmations(
         models = []
         for run in pending_runs:
             say(f"{run.name}: checking that its saved model predicts what was scored")
-            models.append(fetch_confirmed_model(store, run, data.dir, Path(folder, run.run_id)))
+            models.append(fetch_confirmed_model(store, run, data.dir, Path(folder, run.run_id)).checked)
         opening = _describe_opening(promotion, finalists, pending_runs)
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:
@@ -121,7 +123,16 @@ def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
         )
 
 
-def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> CheckedModel:
+@dataclass(frozen=True)
+class ConfirmedModel:
+    """A run's saved model, and the validation images and predictions that it was checked by."""
+
+    checked: CheckedModel
+    validation: Split
+    predictions: Predictions
+
+
+def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> ConfirmedModel:
     """Download a run's model into a new folder, and check that it predicts what was scored on its validation images.
 
     Raises PromotionRefused, DataError.
@@ -133,6 +144,7 @@ def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, 
             f"{run.name} (run {run.run_id}) has no readable predictions.npz any more to check its model by."
         )
     try:
-        return scoring.fetch_checked_model(store, run, run.name, validation, predictions, folder)
+        checked = scoring.fetch_checked_model(store, run, run.name, validation, predictions, folder)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
+    return ConfirmedModel(checked, validation, predictions)

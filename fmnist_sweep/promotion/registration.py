@@ -32,7 +32,6 @@ from fmnist_sweep.tracking.names import (
     VERDICT_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.prediction_files import read_predictions
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -43,7 +42,6 @@ from fmnist_sweep.tracking.registry import (
 )
 from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.tracking.runs import set_tags
-from fmnist_sweep.tracking.trial_data import load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
@@ -147,21 +145,19 @@ def _register_checked_version(registration: Registration) -> RegisteredVersion:
     """Register the chosen run's model; loaded from the registry it must predict what was scored."""
     store, run = registration.store, registration.chosen_run
     with tempfile.TemporaryDirectory() as folder:
-        checked = fetch_confirmed_model(store, run, registration.data_dir, Path(folder, run.run_id))
-        validation = load_trial_splits(store, run, registration.data_dir).validation
-        predictions = read_predictions(store, run.run_id)
-        assert predictions is not None, "checked"
+        confirmed = fetch_confirmed_model(store, run, registration.data_dir, Path(folder, run.run_id))
+        checked, images, predictions = confirmed.checked, confirmed.validation.images, confirmed.predictions
         tags = make_version_tags(registration, predictions)
         tags |= {SHA256_TAG: hash_file(checked.file), SIZE_BYTES_TAG: str(checked.file.stat().st_size)}
     description = registration.dossier.format_description(tags)
     version = register_version(store, run.run_id, checked.model_id, tags=tags, description=description)
     model = load_version(store, version)
     try:
-        refuse_other_predictions(run.name, model, validation.images, predictions.probabilities)
+        refuse_other_predictions(run.name, model, images, predictions.probabilities)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
     if LATENCY_MS_TAG not in version.tags:
-        tags |= {LATENCY_MS_TAG: f"{_measure_latency(model, validation.images[:1]):.3f}"}
+        tags |= {LATENCY_MS_TAG: f"{_measure_latency(model, images[:1]):.3f}"}
     tags |= {WEIGHTS_SHA256_TAG: hash_weights(model)}
     return register_version(store, run.run_id, checked.model_id, tags=tags, description=description)
 
