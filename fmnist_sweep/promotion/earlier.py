@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ExitCode, PromotionRefused
-from fmnist_sweep.promotion.outcome import Outcome, describe_alias
+from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome
 from fmnist_sweep.tracking.aliases import list_moves
 from fmnist_sweep.tracking.names import (
     AGAINST_TAG,
@@ -37,14 +37,10 @@ def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome 
         if not is_same or int(tags.get(SEEDS_TAG, "0")) < min_seeds:
             continue
         if aliases.get(CHAMPION) == number == champion_number:
-            return _repeat_outcome(ExitCode.DONE, CHAMPION, number, tags[WHY_TAG])
+            return make_unchanged_outcome(ExitCode.DONE, CHAMPION, number, tags[WHY_TAG])
         if aliases.get(CHALLENGER) == number and tags.get(AGAINST_TAG) == champion_number:
-            return _repeat_outcome(ExitCode.NOT_BETTER, CHALLENGER, number, tags[WHY_TAG])
+            return make_unchanged_outcome(ExitCode.NOT_BETTER, CHALLENGER, number, tags[WHY_TAG])
     return None
-
-
-def _repeat_outcome(code: ExitCode, alias: str, number: str, reason: str) -> Outcome:
-    return Outcome(code, (describe_alias(alias, number, number), f"  {reason}"), number)
 
 
 def refuse_rolled_back(promotion: Promotion) -> None:

@@ -29,6 +29,11 @@ def describe_alias(alias: str, number: str, previous: str | None) -> str:
     return f"{address} is now version {number} (before: {f'version {previous}' if previous else 'nothing'})"
 
 
+def make_unchanged_outcome(code: ExitCode, alias: str, number: str, reason: str) -> Outcome:
+    """The outcome of a promotion that leaves an alias at the version where it is. reason: a sentence, to print."""
+    return Outcome(code, (describe_alias(alias, number, number), f"  {reason}"), number)
+
+
 def refuse_changed_champion(judged: str, current: str) -> None:
     """Raise Locked if the current champion is not the one that finalists were judged against; both as numbers."""
     if judged != current:

@@ -15,7 +15,7 @@ from fmnist_sweep.promotion.finalists import GateInput, score_entrants
 from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.promotion.judgement import judge_confirmations
 from fmnist_sweep.promotion.opening import collect_opening_names, count_openings
-from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
+from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
 from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.sweep.run import run_sweep
@@ -50,9 +50,8 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
         if champion is None or configuration.key != champion.configuration.key
     ]
     if champion is not None and not finalists:
-        reason = "  the champion has this configuration: there is nothing to compare it with."
-        line = describe_alias(CHAMPION, champion.number, champion.number)
-        return Outcome(ExitCode.DONE, (line, reason), champion.number)
+        reason = "the champion has this configuration: there is nothing to compare it with."
+        return make_unchanged_outcome(ExitCode.DONE, CHAMPION, champion.number, reason)
     refuse_other_images(finalists, request.data_dir)
     entrants = plan_entrants(promotion, finalists, champion)
     _announce_entrants(promotion, entrants)
