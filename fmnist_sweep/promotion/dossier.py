@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.promotion.champion import get_champion_number
+from fmnist_sweep.promotion.opening import collect_opening_names
 from fmnist_sweep.report.promotion_page import (
     FreshTraining,
     PromotionDecision,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class Dossier:
     """Evidence about some finalists and the champion they were judged against.
 
-    finalists: in the order of the judgement's standings. openings: names of the openings of the test images for them.
+    finalists: in the order of the judgement's standings.
     rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
     """
 
@@ -41,9 +42,13 @@ class Dossier:
     champion: Champion | None
     champion_confirmations: Confirmations | None
     judgement: GateJudgement
-    openings: Sequence[str]
     rule: str
     remarks: Sequence[str] = ()
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """Names of the openings of the test images for these finalists."""
+        return tuple(sorted(collect_opening_names(self.finalists)))
 
     @property
     def winner(self) -> Confirmations:

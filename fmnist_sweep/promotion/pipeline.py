@@ -12,9 +12,8 @@ from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
 from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
 from fmnist_sweep.promotion.finalists import GateInput, score_entrants
-from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.promotion.judgement import judge_confirmations
-from fmnist_sweep.promotion.opening import collect_opening_names, count_openings
+from fmnist_sweep.promotion.opening import count_openings
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
 from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.registration import register_winner
@@ -90,7 +89,7 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         gate_input.finalists,
         gate_input.champion,
         f"version {get_champion_number(champion)}",
-        Rule(promotion.rules.min_gain, promotion.rules.class_drop, promotion.rules.level),
+        promotion.rule,
     )
     dossier = Dossier(
         decision=promotion.decision,
@@ -100,7 +99,6 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         champion=champion,
         champion_confirmations=gate_input.champion,
         judgement=judgement,
-        openings=tuple(sorted(collect_opening_names(gate_input.finalists))),
         rule=promotion.rule_json,
         remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.promotion.candidates import Candidates, PromotionTarget, find_candidates
 from fmnist_sweep.promotion.configuration import TrialConfiguration, list_keys, read_trial_configuration
+from fmnist_sweep.promotion.gate import Rule
 from fmnist_sweep.tracking.store import LEDGER_FILE, locate_state_folder
 
 if TYPE_CHECKING:
@@ -58,9 +59,14 @@ class Promotion:
         return self.request.base.promote
 
     @property
+    def rule(self) -> Rule:
+        """Thresholds of the gate."""
+        return Rule(self.rules.min_gain, self.rules.class_drop, self.rules.level)
+
+    @property
     def rule_json(self) -> str:
         """Thresholds of the gate, as a version's tag has them."""
-        return json.dumps(self.rules.model_dump(include={"min_gain", "class_drop", "level"}), sort_keys=True)
+        return json.dumps(asdict(self.rule), sort_keys=True)
 
     @property
     def ledger(self) -> Path:

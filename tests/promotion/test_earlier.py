@@ -113,6 +113,10 @@ def test_another_decision_is_made_anew(promotion: Promotion, change: Callable[[P
     assert find_earlier_outcome(change(promotion), number) is None
 
 
+def test_a_rule_is_stored_as_earlier_releases_store_it(promotion: Promotion) -> None:
+    assert promotion.rule_json == '{"class_drop": 0.05, "level": 0.95, "min_gain": 0.001}'
+
+
 def test_another_rule_makes_another_decision(promotion: Promotion) -> None:
     number = register(promotion, **{RULE_TAG: "{}"})
     move(promotion, number)
