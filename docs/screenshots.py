@@ -119,7 +119,6 @@ def look(folder: Path, out: Path) -> list[str]:
         page = Page(driver)
         shown = Shown(page, root, printed, store.experiment_id, sweep, studies, trials)
         page.open(printed)
-        page.find("button[aria-label='Close']").click()  # MLflow's assistant, which covers a quarter of the window
         for show in LOOKS:
             show(shown)
             page.settle()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 
@@ -20,7 +19,8 @@ from fmnist_sweep.text import echo
 def ui(uri: str | None, experiment: str, port: int) -> None:
     """Browse sweeps, studies and trials in the MLflow UI, until Ctrl-C."""
     from fmnist_sweep.tracking.store import open_existing_store, resolve_store_uri
-    from fmnist_sweep.tracking.ui_pages import build_runs_page_path, build_ui_command
+    from fmnist_sweep.tracking.ui_pages import build_runs_page_path
+    from fmnist_sweep.tracking.ui_server import serve_ui
 
     if resolve_store_uri(uri).startswith("http"):
         raise ConfigError(f"--uri={uri}: a tracking server has a UI of its own; open that address in a browser.")
@@ -29,7 +29,7 @@ def ui(uri: str | None, experiment: str, port: int) -> None:
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
     echo(f"{store.uri}\nhttp://127.0.0.1:{port}{build_runs_page_path(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
-    os.execv(sys.executable, build_ui_command(store, port))  # noqa: S606 - no shell is wanted
+    serve_ui(store, port)
 
 
 def _is_free(port: int) -> bool:

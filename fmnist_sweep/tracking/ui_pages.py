@@ -1,9 +1,8 @@
-"""What the MLflow UI shows of an experiment: its description, and views of its runs; and the UI itself."""
+"""What the MLflow UI shows of an experiment: its description, and views of its runs."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -74,10 +73,3 @@ def build_runs_page_path(store: Store) -> str:
     if f"{_VIEW_TAG_PREFIX}{view}" in store.client.get_experiment(store.experiment_id).tags:
         query["viewStateShareKey"] = view
     return f"/#/experiments/{store.experiment_id}/runs?{urlencode(query)}"
-
-
-def build_ui_command(store: Store, port: int) -> list[str]:
-    """The command that serves the MLflow UI of a SQLite store to this machine alone."""
-    hosts = f"127.0.0.1:{port},localhost:{port}"
-    arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
-    return [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]

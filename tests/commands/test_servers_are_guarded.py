@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from fmnist_sweep.tracking.store import (
 )
 from tests.support.served import Served
 from tests.support.servers import Server
+from tests.support.traps import set_traps
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +34,84 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(build_default_uri(tmp_path_factory.mktemp("store")), "fashion-mnist")
 
 
-def test_the_ui_listens_on_this_machine_alone_and_refuses_every_other_name_for_it(empty_store: Store) -> None:
+@pytest.fixture(scope="module")
+def served(empty_store: Store) -> Iterator[tuple[Served, str]]:
+    """`fmnist-sweep ui` on it and its address, typed in a folder whose files must not be imported.
+
+    Its environment holds what opens servers of other people.
+    """
     folder = locate_store_file(empty_store.uri).parent.parent
-    with Served(folder) as (root, _):
-        port = int(root.rpartition(":")[2])
-        assert _listening(port) == {"127.0.0.1"}
-        own = {host: _status(root, host) for host in (f"127.0.0.1:{port}", f"localhost:{port}")}
-        names = ("10.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1", "127.0.0.1:1")
-        others = {host: _status(root, host) for name in names for host in (name, f"{name.split(':')[0]}.x:{port}")}
-        assert own == dict.fromkeys(own, 200)
-        assert others == dict.fromkeys(others, 403)
-        answer = requests.post(
-            f"{root}/api/2.0/mlflow/experiments/create",
-            json={"name": "theirs"},
-            headers={"Origin": "http://evil.example"},
-            timeout=30,
-        )
-        assert answer.status_code == 403
+    mark = set_traps(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+        patch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+        patch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+        patch.setenv("_MLFLOW_STATIC_PREFIX", "/elsewhere")
+        server = Served(folder)
+    with server as (root, _):
+        yield server, root
+    assert not mark.exists(), mark.read_text()
+    assert not (folder / "elsewhere.db").exists()
+
+
+def test_the_ui_listens_on_this_machine_alone_and_refuses_every_other_name_for_it(
+    served: tuple[Served, str], empty_store: Store
+) -> None:
+    _, root = served
+    port = int(root.rpartition(":")[2])
+    assert _listening(port) == {"127.0.0.1"}
+    own = {host: _status(root, host) for host in (f"127.0.0.1:{port}", f"localhost:{port}")}
+    names = ("10.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1", "127.0.0.1:1")
+    others = {host: _status(root, host) for name in names for host in (name, f"{name.split(':')[0]}.x:{port}")}
+    assert own == dict.fromkeys(own, 200)
+    assert others == dict.fromkeys(others, 403)
+    answer = requests.post(
+        f"{root}/api/2.0/mlflow/experiments/create",
+        json={"name": "theirs"},
+        headers={"Origin": "http://evil.example"},
+        timeout=30,
+    )
+    assert answer.status_code == 403
     assert empty_store.client.get_experiment_by_name("theirs") is None
+
+
+def test_pages_of_this_machine_may_call_the_ui_as_docs_sharing_says(served: tuple[Served, str]) -> None:
+    """If MLflow's rule changes, the paragraph must, too."""
+    _, root = served
+    asked = {"max_results": 1}
+    for origin, status in {
+        "http://localhost:8888": 200,
+        "http://127.0.0.1:1": 200,
+        "http://[::1]:80": 200,
+        "http://localhost.evil.example": 403,
+        "http://192.168.0.1": 403,
+        "null": 403,  # a page from a file
+    }.items():
+        address = f"{root}/api/2.0/mlflow/experiments/search"
+        answer = requests.post(address, json=asked, headers={"Origin": origin}, timeout=30)
+        assert answer.status_code == status, origin
+
+
+def test_the_page_of_the_ui_keeps_mlflows_assistant_closed(served: tuple[Served, str]) -> None:
+    """MLflow's script opens it unless this is stored; that the browser then shows none: tests/commands/test_ui.py."""
+    _, root = served
+    page = requests.get(root, timeout=30)
+    scripts = re.findall(r'src="(static-files/static/js/main[^"]+)"', page.text)
+    key = "mlflow.assistant.fab.autoOpenedOnFirstLoad"
+    assert page.text.index(f"localStorage.setItem('{key}_v1','true')") < page.text.index("static-files/static/js/main")
+    assert key in requests.get(f"{root}/{scripts[0]}", timeout=30).text
+    assert int(page.headers["Content-Length"]) == len(page.content)
+
+
+def test_the_ui_is_one_process_so_that_a_kill_leaves_nothing_behind(served: tuple[Served, str]) -> None:
+    server, root = served
+    _status(root, root.removeprefix("http://"))
+    sessions = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            sessions[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[3])
+    assert [pid for pid, session in sessions.items() if session == server.pid] == [server.pid]
 
 
 def _status(root: str, host: str) -> int:

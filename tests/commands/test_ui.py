@@ -82,6 +82,15 @@ def test_the_printed_address_opens_the_sweeps_of_model_training_with_their_score
     assert "genai" not in page.driver.current_url
 
 
+def test_mlflows_assistant_is_closed_at_the_first_visit_and_its_button_is_there(page: Page, site: Site) -> None:
+    page.driver.get(site.root)
+    page.driver.execute_script("localStorage.clear()")
+    page.open(site.printed)
+    page.find("a", "DRAWN · sweep")
+    page.find("button[data-assistant-ui]")
+    assert page.driver.find_elements(By.CSS_SELECTOR, "[data-assistant-ui] button[aria-label='Close']") == []
+
+
 def test_a_sweep_unfolds_to_its_study_and_its_trial(page: Page, site: Site) -> None:
     page.open(site.printed)
     for run_id in (site.sweep, site.study):
