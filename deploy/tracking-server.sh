@@ -63,19 +63,23 @@ case $host in
   *) [ -n "$allowed" ] || refuse "--host $host opens the server to others: say with --allowed-hosts what they may call it" ;;
 esac
 IFS=, read -ra names <<<"$allowed"
-for name in ${names[@]+"${names[@]}"}; do
-  case $name in
-    '*' | '') refuse "--allowed-hosts: expected names such as tracker.example.org, not '$name'" ;;
-    *:*) hosts+=,$name ;;
-    *) hosts+=,$name,$name:$port ;; # without the port: what a proxy in front of it passes on
-  esac
+for name in ${names[@]+"${names[@]}"}; do # MLflow takes a * anywhere in a name for any characters
+  [[ $name =~ ^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$ ]] ||
+    refuse "--allowed-hosts: expected names such as tracker.example.org or tracker.example.org:$port, not '$name'"
+  if [ -n "${BASH_REMATCH[2]}" ]; then
+    hosts+=,$name
+  else
+    hosts+=,$name,$name:$port # without the port: what a proxy in front of it passes on
+  fi
 done
-for name in ${hosts//,/ }; do # without these, the UI under such a name could read but not change
+IFS=, read -ra names <<<"$hosts"
+for name in "${names[@]}"; do # without these, the UI under such a name could read but not change
   origins+=${origins:+,}http://$name,https://$name
 done
 
 # What it needs
 
+export PYTHONSAFEPATH=1 # else a module of the folder this was typed in would be taken for one of Python
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 [ -x "$python" ] || [ -n "${PYTHON:-}" ] || python=python3

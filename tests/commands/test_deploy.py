@@ -92,7 +92,13 @@ def _refused(*arguments: str, python: str = sys.executable) -> str:
         (("--port",), "--port needs a value"),
         (("--port", "http", "folder"), "http: expected a number"),
         (("--host", "0.0.0.0", "folder"), "--allowed-hosts"),
-        (("--host", "0.0.0.0", "--allowed-hosts", "*", "folder"), "expected names"),
+        *(
+            (("--host", "0.0.0.0", "--allowed-hosts", names, "folder"), "expected names such as tracker.example.org")
+            for names in (
+                *("*", "*:5000", "*.example.org", "tracker.example.org,*:5000", "tracker*", "**", "a,,b", "tracker?"),
+                *("http://tracker", "tracker:port", "tracker/x", "[::1", "a b", "[a-z]*:5000"),
+            )
+        ),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(arguments: tuple[str, ...], expected: str) -> None:
