@@ -1,9 +1,11 @@
 """Experiment-tracking hyperparameter sweeps for image classifiers, on Fashion-MNIST."""
 
-from __future__ import annotations
+from fmnist_sweep.interpreter import prepare_command
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+prepare_command()  # before anything else is imported, `typing` and `__future__` included
+
+from collections.abc import Sequence  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +22,7 @@ def trials(
     study: str | Sequence[str] | None = None,
     where: str | Sequence[str] = (),
     kinds: Sequence[str] = ("trial",),
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """All trials in a store as a pandas DataFrame, one row a trial, the first begun first.
 
         import fmnist_sweep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,8 @@ def _escape_character(match: re.Match[str]) -> str:
 
 def echo(text: object, *, err: bool = False) -> None:
     """Print lines, on standard error if `err`."""
-    import click
-
-    click.echo(make_lines_printable(str(text)), err=err)
+    # Not click's: to a stream that says it is ASCII it writes UTF-8.
+    print(make_lines_printable(str(text)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def create_console(**arguments: Any) -> Console:

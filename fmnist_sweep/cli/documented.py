@@ -11,6 +11,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI, refuse_replaced
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
@@ -67,7 +68,8 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     echo(build_sweep_command(arguments))
     echo("afterwards: fmnist-sweep documented test, and fmnist-sweep documented render, with the same words")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "fmnist_sweep", *arguments])  # noqa: S606 - no shell is wanted
+    command = build_python_command("fmnist_sweep.__main__", *arguments)
+    os.execve(command[0], command, build_child_environment())  # noqa: S606 - no shell is wanted
 
 
 @documented.command("test")

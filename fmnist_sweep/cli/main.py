@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -17,12 +18,22 @@ from fmnist_sweep.cli.report import report
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.cli.studies import studies
 from fmnist_sweep.cli.ui import ui
-from fmnist_sweep.errors import UserError
+from fmnist_sweep.errors import ExitCode, UserError
+from fmnist_sweep.streams import has_lost_output
 from fmnist_sweep.text import echo, make_printable, mask_credentials
 
 
 class _Verbs(click.Group):
     """A group whose verbs end a UserError with its one sentence and its exit code."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # click has answered a reader that went away
+            if not has_lost_output():
+                raise
+            echo(f"fmnist-sweep: standard output cannot be written ({error.strerror}).", err=True)
+            sys.exit(ExitCode.STORE)
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -36,6 +36,7 @@ from fmnist_sweep.executors.messages import (
 )
 from fmnist_sweep.executors.shared_images import SharedImages, share_images
 from fmnist_sweep.executors.worker import build_worker_command
+from fmnist_sweep.interpreter import build_child_environment
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.probe import TrainingCost
@@ -207,7 +208,12 @@ class LocalExecutor(ConcurrentExecutor):
         parent_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_SECONDS, 0))
         with child_socket:
             command = build_worker_command(child_socket.fileno(), self._threads, os.getpid())
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(child_socket.fileno(),))
+            process = subprocess.Popen(
+                command,
+                env=build_child_environment(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(child_socket.fileno(),),
+            )
         numbers = {other.number for other in self._workers}
         number = next(number for number in range(1, self._worker_count + 1) if number not in numbers)
         new_worker = _Worker(number, process, Connection(parent_socket.detach()))

@@ -9,8 +9,9 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmnist_sweep.errors import ConfigError
@@ -41,7 +42,8 @@ def connect_to_ray(address: str, **options: Any) -> Iterator[None]:
     is_main_thread = threading.current_thread() is threading.main_thread()
     earlier_handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _stand_elsewhere():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
         raise ConfigError(_describe_unreachable(address, " ".join(str(error).split())[:300])) from error
@@ -52,6 +54,19 @@ def connect_to_ray(address: str, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _stand_elsewhere() -> Iterator[None]:
+    """Be in a folder without files for a while: Ray puts a driver's working directory first on its workers' path.
+
+    For a clone that is not installed it is the clone, from which workers on this machine then import the package.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).absolute())
+    clone = Path(__file__).resolve().parents[2]
+    with TemporaryDirectory() as empty, chdir(empty if clone.name in ("site-packages", "dist-packages") else clone):
+        yield
 
 
 def _has_token() -> bool:

@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
+from fmnist_sweep.interpreter import build_child_environment, build_python_command
+
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
 _END_SECONDS = 10
@@ -30,10 +32,9 @@ _ADDRESS_PREFIX = "address "
 @contextmanager
 def run_ray_node(cores: int) -> Iterator[str]:
     """Start Ray, reachable only from this machine and with this process's token, and yield its address."""
-    command = (sys.executable, "-m", __name__, str(cores))
     process = subprocess.Popen(
-        command,
-        env={**os.environ, **make_ray_settings()},
+        build_python_command("fmnist_sweep.executors.ray_node", str(cores)),
+        env={**build_child_environment(), **make_ray_settings()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,7 +88,7 @@ def _end_node(process: subprocess.Popen[str]) -> None:
 
 
 def main() -> None:
-    """Run a node: python -m fmnist_sweep.executors.ray_node CORES"""
+    """Run a node, with the argument of `run_ray_node`."""
     watcher = threading.Thread(target=_end_with_supervisor, name="supervisor")
     watcher.start()
     import ray
@@ -135,7 +136,3 @@ def _list_session_processes() -> list[int]:
             if int(session) == os.getsid(0) and state not in "ZX":
                 pids.append(int(path.parent.name))
     return [pid for pid in pids if pid != os.getpid()]
-
-
-if __name__ == "__main__":
-    main()

@@ -15,10 +15,8 @@ import sys
 import threading
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fmnist_sweep
 from fmnist_sweep.executors.messages import (
     DESCRIPTOR_BYTE,
     ErrorMessage,
@@ -29,6 +27,7 @@ from fmnist_sweep.executors.messages import (
     TrainRequest,
 )
 from fmnist_sweep.executors.shared_images import attach_images
+from fmnist_sweep.interpreter import build_python_command
 from fmnist_sweep.training.probe import measure_training_cost
 
 if TYPE_CHECKING:
@@ -113,11 +112,8 @@ def build_worker_command(descriptor: int, threads: int, supervisor_pid: int) -> 
     """The command that starts a worker. supervisor_pid: the process that starts it."""
     # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on them.
     # Signals are ignored before anything is imported: libraries start threads, and importing takes a while.
-    ignore_signals = "import signal, sys; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    # The worker imports the package from where this process has it.
-    extend_path = f"sys.path.append({str(Path(fmnist_sweep.__file__).parent.parent)!r})"
-    code = f"{ignore_signals}; {extend_path}; from {__name__} import main; main()"
-    return [sys.executable, "-c", code, str(descriptor), str(threads), str(supervisor_pid)]
+    ignore_signals = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
+    return build_python_command(__name__, str(descriptor), str(threads), str(supervisor_pid), before=ignore_signals)
 
 
 def main() -> None:

@@ -116,12 +116,14 @@ def _read_free_bytes() -> float:
     """Memory that is free for new processes, on the machine and in their control group; math.inf where unknown."""
     free_bytes = math.inf
     meminfo = Path("/proc/meminfo")
-    for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
+    for line in meminfo.read_text(encoding="utf-8", errors="replace").splitlines() if meminfo.exists() else ():
         if line.startswith("MemAvailable:"):
             free_bytes = 1024.0 * int(line.split()[1])
     for folder, limit, used in _CGROUP_MEMORY_FILES:
         try:
-            limit_bytes, used_bytes = (Path(folder, name).read_text().strip() for name in (limit, used))
+            limit_bytes, used_bytes = (
+                Path(folder, name).read_text(encoding="utf-8", errors="replace").strip() for name in (limit, used)
+            )
         except OSError:
             continue
         if limit_bytes.isdecimal():

@@ -17,7 +17,7 @@ def read_cpu_info() -> Mapping[str, str]:
     """What the system tells of its first processor, by name ("model name", "flags"); empty where it tells nothing."""
     file = Path("/proc/cpuinfo")
     cpu_info: dict[str, str] = {}
-    for line in file.read_text().splitlines() if file.is_file() else ():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
         key, _, value = line.partition(":")
         cpu_info.setdefault(key.strip(), value.strip())
     return cpu_info
@@ -39,7 +39,7 @@ def describe_machine() -> str:
 
 def _read_gpu_model(path: Path) -> str:
     """What a GPU's driver calls it."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "a GPU")
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from fmnist_sweep.training.events import (
 )
 from tests.support.process import are_gone
 from tests.support.small import TINY, finished, spec, splits
+from tests.support.traps import set_traps
 from tests.support.zygote import Zygote
 
 LIMIT_SECONDS = 120
@@ -57,11 +59,15 @@ def in_process() -> Executor:
 
 
 @pytest.fixture(scope="module")
-def _workers() -> Iterator[tuple[LocalExecutor, Stop]]:
-    """Two worker processes, started once for the module."""
-    stop = Stop()
-    with LocalExecutor(2, 1, stop) as local:
-        yield local, stop
+def _workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalExecutor, Stop]]:
+    """Two worker processes, started once for the module, in a folder whose files they must not import."""
+    stop, folder = Stop(), tmp_path_factory.mktemp("traps")
+    mark = set_traps(folder)
+    with ExitStack() as running:
+        with chdir(folder):
+            executor = running.enter_context(LocalExecutor(2, 1, stop))
+        yield executor, stop
+    assert not mark.exists(), mark.read_text()
 
 
 @pytest.fixture

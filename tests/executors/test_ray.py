@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from fmnist_sweep.training.trial import read_checkpoint_history
 from tests.support import ROOT
 from tests.support.process import are_gone, run
 from tests.support.small import TINY, spec
+from tests.support.traps import set_traps
 
 # Not imported here: what a sweep puts into the environment must be there first.
 pytestmark = [
@@ -54,9 +56,15 @@ def config(*overrides: str) -> RayConfig:
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[RayExecutor]:
-    with RayExecutor(config(f"executor.workers={backend.count_usable_cores() + 1}"), 1, STOP) as cluster:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
+    """A cluster of this machine, begun in a folder whose files it must not import."""
+    folder, given = tmp_path_factory.mktemp("traps"), config(f"executor.workers={backend.count_usable_cores() + 1}")
+    mark = set_traps(folder)
+    with ExitStack() as running:
+        with chdir(folder):
+            cluster = running.enter_context(RayExecutor(given, 1, STOP))
         yield cluster
+    assert not mark.exists(), mark.read_text()
 
 
 def events(executor: RayExecutor, until: Callable[[TrialEvent], bool] | None = None) -> list[TrialEvent]:
