@@ -14,6 +14,7 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.charts import compute_accuracy_range, escape_plotly, format_hover_text, make_chart
 from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -114,6 +115,7 @@ def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axi
 
 def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
     """The axis of accuracy, by the logarithm of the error rate: better trials get more room."""
+    prepare_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     floor = compute_accuracy_range(findings)[0]
@@ -136,6 +138,7 @@ def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
 
 def _scale_values(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
     """Heights of numbers, from 0 for the least to 1 for the greatest, and ticks at round numbers."""
+    prepare_matplotlib()
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     present = [value for value in values if value is not None]

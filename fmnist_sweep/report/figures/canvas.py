@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import IMAGE_SIDE
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +46,7 @@ def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
 
     Its texts are drawn as they are: matplotlib would read what stands between two dollar signs as a formula.
     """
+    prepare_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -63,6 +65,7 @@ def encode_png(figure: Figure, dpi: int = _DPI) -> bytes:
 
 def make_page(width: int, height: int, title: str) -> Figure:
     """Make a white figure of `width` times `height` pixels (at the default dpi) with a title at the top left."""
+    prepare_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
@@ -114,6 +117,7 @@ def draw_texts(
     `align` is the point of a text that lies at its x: 0 its start, 0.5 its middle, 1 its end. `angle`, in degrees,
     turns the text about that point.
     """
+    prepare_matplotlib()
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
     from matplotlib.transforms import Affine2D
@@ -136,6 +140,7 @@ def draw_texts(
 @lru_cache(maxsize=4096)
 def _trace_text(text: str, size: float, align: float) -> Path:
     """The text's outline in pixels, its baseline at y = 0 and its point `align` at x = 0."""
+    prepare_matplotlib()
     from matplotlib.font_manager import FontProperties
     from matplotlib.path import Path
     from matplotlib.textpath import TextPath

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS, Split, Splits
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ _EXAMPLES_PER_LABEL = 8
 
 def draw_examples(splits: Splits) -> Figure:
     """Draw training images of the ten labels, a row a label."""
+    prepare_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_EXAMPLES_PER_LABEL + 1.5, len(LABELS)), layout="constrained")

@@ -30,6 +30,7 @@ from fmnist_sweep.report.figures.canvas import (
     make_page,
     style_axes,
 )
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 from fmnist_sweep.training.array_checks import check_confusion
 from fmnist_sweep.training.evaluation import compute_row_shares
 
@@ -114,6 +115,7 @@ def draw_misclassified(
 
 
 def _draw_panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+    prepare_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     epochs = np.arange(1, len(history) + 1)

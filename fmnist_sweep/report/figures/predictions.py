@@ -25,6 +25,7 @@ from fmnist_sweep.report.figures.canvas import (
     draw_texts,
     make_page,
 )
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,6 +79,7 @@ def _draw_thumbnail(figure: Figure, thumbnail: NDArray[np.uint8], top: int) -> N
 
 
 def _draw_frame(figure: Figure) -> None:
+    prepare_matplotlib()
     from matplotlib.patches import Rectangle
 
     # Else a picture on white ends nowhere on the page's white.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 from fmnist_sweep.text import shorten_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def draw_test_recalls(configurations: Sequence[tuple[str, Mapping[str, float | N
 
 
 def _make_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    prepare_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
