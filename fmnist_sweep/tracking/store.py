@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from fmnist_sweep.tracking.connection import (
     create_client,
     quiet_mlflow,
 )
+from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unreadable_settings
 from fmnist_sweep.tracking.ui_pages import build_experiment_tags
 
 if TYPE_CHECKING:
@@ -110,8 +112,11 @@ def _resolve_path(path: str) -> Path:
 
 def open_store(uri: str | None, experiment: str) -> Store:
     """Open a store to write to, creating it if it does not exist. Raises StoreError if that is not possible."""
-    uri = resolve_store_uri(uri)
+    typed_uri, uri = uri, resolve_store_uri(uri)
     quiet_mlflow()
+    name_unused_settings(typed_uri, uri, experiment)
+    refuse_unreadable_settings()
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # results that are sent later can be lost
     if uri.startswith(SQLITE_PREFIX):
         client, artifacts = connect_to_sqlite(locate_store_file(uri), uri)
     else:
@@ -121,13 +126,15 @@ def open_store(uri: str | None, experiment: str) -> Store:
 
 def open_existing_store(uri: str | None, experiment: str) -> Store:
     """Open a store to read from. Raises StoreError if there is no such store, or no such experiment in it."""
-    uri = resolve_store_uri(uri)
+    typed_uri, uri = uri, resolve_store_uri(uri)
     quiet_mlflow()
+    name_unused_settings(typed_uri, uri, experiment)
     if not has_store_file(uri):
         raise StoreError(
             f"{locate_store_file(uri)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
+    refuse_unreadable_settings()
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:

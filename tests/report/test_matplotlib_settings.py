@@ -17,9 +17,12 @@ import hashlib
 import numpy as np
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.plots import draw_confusion_matrix
-print(hashlib.sha256(encode_png(draw_confusion_matrix(np.eye(10, dtype=np.int64) * 3))).hexdigest())
+figure = draw_confusion_matrix(np.eye(10, dtype=int).tolist(), list("abcdefghij"), "a $b$ title")
+print(hashlib.sha256(encode_png(figure)).hexdigest())
 """
-STYLE = "text.usetex: True\nbackend: module://nowhere\nfont.size: 30\naxes.facecolor: red\nnonsense: 3\nsavefig.dpi: 20\n"
+STYLE = (
+    "text.usetex: True\nbackend: module://nowhere\nfont.size: 30\naxes.facecolor: red\nnonsense: 3\nsavefig.dpi: 20\n"
+)
 
 
 def draw(folder: Path, **environment: str | None) -> str:
