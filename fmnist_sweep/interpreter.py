@@ -16,6 +16,10 @@ from fmnist_sweep.streams import prepare_streams
 _OURS = ("fmnist_sweep", "fmnist-sweep")
 _UNCALLED = ("test", "tests", "setup", "conftest")  # names that folders have anyway, and no command of ours needs
 
+# Whatever the user's other projects draw and compute with. A Jupyter kernel exports a backend of matplotlib to all that
+# it starts, and matplotlib, which Keras imports, does not even start where that one is not installed.
+LIBRARY_SETTINGS = {"MPLBACKEND": "agg", "KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "0"}
+
 
 def prepare_command() -> None:
     """Prepare this process if it is one of our commands, and not a program of the user's that imports this package."""
@@ -25,11 +29,12 @@ def prepare_command() -> None:
 
 
 def prepare_process() -> None:
-    """Prepare a command or a child of one: its standard streams, and warnings that would be errors.
+    """Prepare a command or a child of one: standard streams, settings of libraries, and warnings that would be errors.
 
     PYTHONWARNINGS=error is meant for the user's own programs; the libraries here warn of what they know.
     """
     prepare_streams()
+    os.environ.update(LIBRARY_SETTINGS)
     warnings.filters[:] = [each for each in warnings.filters if each[0] != "error"]  # type: ignore[index]
     if "PYTHONWARNINGS" in os.environ:
         kept = [each for each in os.environ["PYTHONWARNINGS"].split(",") if not each.strip().startswith("e")]

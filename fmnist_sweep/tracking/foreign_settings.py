@@ -54,8 +54,11 @@ def _show(value: str) -> str:
 
 
 @cache
-def refuse_unreadable_settings() -> None:
-    """Raise ConfigError for a setting of MLflow that it cannot read: it would only fail where it needs the value."""
+def refuse_unfit_settings(store_uri: str) -> None:
+    """Raise ConfigError for a setting that MLflow cannot read, before it fails where it needs the value.
+
+    Workspaces, which a server may have, would hide the experiments of a store in a file.
+    """
     level = os.environ.get("MLFLOW_LOGGING_LEVEL")
     if level is not None and level.upper() not in _LEVELS:  # read when MLflow is imported
         raise ConfigError(f"MLFLOW_LOGGING_LEVEL={_show(level)}: expected one of {', '.join(_LEVELS)}; or unset it.")
@@ -72,3 +75,5 @@ def refuse_unreadable_settings() -> None:
                     f"{name}={_show(os.environ[name])}: MLflow cannot read this setting "
                     f"({shorten_text(reason, 300)}); correct it or unset it."
                 ) from None
+    if store_uri.startswith(SQLITE_PREFIX) and settings.MLFLOW_ENABLE_WORKSPACES.get():
+        raise ConfigError("MLFLOW_ENABLE_WORKSPACES: a store in a file has no workspaces; unset this variable.")

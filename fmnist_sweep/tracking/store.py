@@ -21,7 +21,7 @@ from fmnist_sweep.tracking.connection import (
     create_client,
     quiet_mlflow,
 )
-from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unreadable_settings
+from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unfit_settings
 from fmnist_sweep.tracking.ui_pages import build_experiment_tags
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def open_store(uri: str | None, experiment: str) -> Store:
     typed_uri, uri = uri, resolve_store_uri(uri)
     quiet_mlflow()
     name_unused_settings(typed_uri, uri, experiment)
-    refuse_unreadable_settings()
+    refuse_unfit_settings(uri)
     os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # results that are sent later can be lost
     if uri.startswith(SQLITE_PREFIX):
         client, artifacts = connect_to_sqlite(locate_store_file(uri), uri)
@@ -134,7 +134,7 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
             f"{locate_store_file(uri)} does not exist: run a sweep here first (python -m fmnist_sweep -m "
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
-    refuse_unreadable_settings()
+    refuse_unfit_settings(uri)
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:

@@ -8,17 +8,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fmnist_sweep.interpreter import LIBRARY_SETTINGS
 from fmnist_sweep.training.environment import read_cpu_info
 
 
 def import_tensorflow() -> None:
     """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects compute with
+    os.environ.update(LIBRARY_SETTINGS)  # for a node of a Ray cluster, whose process is not one of ours
     with buffer_stderr():
+        import keras
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    # As Keras has them by itself; its file in the user's home may say otherwise, and results follow from them.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     # It warns of tracing again where one process predicts with several models, each with a graph of its own.
     tf.get_logger().setLevel("ERROR")
 

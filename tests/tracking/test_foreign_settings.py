@@ -25,7 +25,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     foreign_settings._say_once.cache_clear()
-    foreign_settings.refuse_unreadable_settings.cache_clear()
+    foreign_settings.refuse_unfit_settings.cache_clear()
 
 
 @pytest.fixture
@@ -87,6 +87,7 @@ def test_nothing_is_said_where_the_variable_names_the_store_or_somebody_typed_on
     [
         *(("MLFLOW_LOGGING_LEVEL", "loud"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")),
         *(("MLFLOW_TRACKING_INSECURE_TLS", "perhaps"), ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "many")),
+        ("MLFLOW_ENABLE_WORKSPACES", "maybe"),
     ],
 )
 def test_a_value_that_mlflow_cannot_read_is_refused_before_anything_is_made(
@@ -97,6 +98,16 @@ def test_a_value_that_mlflow_cannot_read_is_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match=f"^{name}={value}: .*unset it"):
         open_store(None, "fashion-mnist")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_workspaces_which_would_hide_the_experiments_of_a_file_are_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+    foreign_settings.refuse_unfit_settings.cache_clear()
+    for opened in (open_store, open_existing_store):
+        with pytest.raises(ConfigError, match="MLFLOW_ENABLE_WORKSPACES: a store in a file has no workspaces"):
+            opened(None, "fashion-mnist")
 
 
 def test_results_are_never_sent_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
