@@ -39,6 +39,8 @@ def prepare_process() -> None:
     if "PYTHONWARNINGS" in os.environ:
         kept = [each for each in os.environ["PYTHONWARNINGS"].split(",") if not each.strip().startswith("e")]
         os.environ["PYTHONWARNINGS"] = ",".join(kept)
+    if sys.flags.optimize > 1:  # without docstrings, MLflow warns of its own
+        warnings.filterwarnings("ignore", "Failed to register a dataset source")
 
 
 def _leave_working_directory() -> None:

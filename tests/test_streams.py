@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tests.support.process import VERB, run, start
+from tests.support.process import SWEEP, VERB, run, start
 
 BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 PREPARE = "from fmnist_sweep.interpreter import prepare_process; prepare_process(); import sys, os; "
@@ -89,3 +89,16 @@ def test_warnings_are_no_errors_neither_here_nor_in_children(option: tuple[str, 
     assert ended.returncode == 0, ended
     assert "error" not in ended.stdout
     assert run("-W", "error", "-c", PREPARE + "import warnings; warnings.warn('x')", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_the_sweep_command_answers_a_lost_reader_and_a_full_disk_in_the_same_way(code: int, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    with start(*SWEEP, "--version", cwd=tmp_path, stdout=full if code else writing) as process:
+        ended = process.end()
+    os.close(writing)
+    os.close(full)
+    assert ended.returncode == code
+    assert ended.stderr.count("\n") == bool(code) and "Traceback" not in ended.stderr

@@ -6,8 +6,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.interpreter import LIBRARY_SETTINGS
 from fmnist_sweep.training.environment import read_cpu_info
 
@@ -16,7 +17,8 @@ def import_tensorflow() -> None:
     """Import TensorFlow with its start-up notes kept off the terminal; an error of the import shows them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.update(LIBRARY_SETTINGS)  # for a node of a Ray cluster, whose process is not one of ours
-    with buffer_stderr():
+    # For a flag that it does not know, XLA ends the process at once, without a chance to show what was kept back.
+    with nullcontext() if "TF_XLA_FLAGS" in os.environ else buffer_stderr():
         import keras
         import tensorflow as tf
 
@@ -52,7 +54,11 @@ def count_usable_cores() -> int:
     """Cores that this process may use: fewer than the machine's where its affinity or its control group says so."""
     import joblib
 
-    return int(joblib.cpu_count())
+    try:
+        return int(joblib.cpu_count())
+    except ValueError:
+        limit = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise ConfigError(f"LOKY_MAX_CPU_COUNT={limit}: expected a number of cores above 0; or unset it.") from None
 
 
 def share_gpus() -> None:

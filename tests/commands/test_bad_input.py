@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fmnist_sweep import __version__
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.store import build_default_uri, open_store
 from tests.support import ROOT
@@ -178,6 +180,29 @@ def test_a_mistake_in_a_file_of_ones_own_is_told_with_that_file(empty: Path, tmp
     (folder / "model" / "own.yaml").write_text("builder: mlp\ndense_widths: [0]\n")
     ended = run(empty, "--config-dir", str(folder), "model=own")
     refused(ended, ExitCode.CONFIG, ["model.dense_widths.0=0", f"{folder}/model/own.yaml", "from 1 to 4096"], empty)
+
+
+@pytest.mark.parametrize(
+    "words", [("report",), ("-m", "promote", "--run", "x"), ("data=drawn", "compare", "--by-config")]
+)
+def test_a_verb_of_the_other_command_is_told_with_the_command_to_type(words: tuple[str, ...], empty: Path) -> None:
+    verb = next(word for word in words if word.isidentifier())
+    typed = shlex.join(words[words.index(verb) :])
+    refused(run(empty, *words), ExitCode.CONFIG, [verb, f"type 'fmnist-sweep {typed}'"], empty)
+
+
+def test_the_version_is_this_programs_and_not_hydras(empty: Path) -> None:
+    for module in ("fmnist_sweep", "fmnist_sweep.cli.main"):
+        ended = run(empty, "--version", module=module)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.strip().endswith(f", version {__version__}")
+
+
+def test_a_number_of_cores_that_is_none_is_refused(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "all")
+    ended = run(empty, "data=drawn", "data.images=200", "plan=true")
+    assert ended.returncode == ExitCode.CONFIG
+    assert "LOKY_MAX_CPU_COUNT=all: expected a number" in ended.stderr and ended.stderr.count("\n") == 1
 
 
 def test_a_grid_needs_no_budget(empty: Path) -> None:
