@@ -81,13 +81,21 @@ def count_grid_trials(settings: Mapping[str, Any]) -> int:
 
 def find_unlisted_tunable(settings: Mapping[str, Any]) -> tuple[str, int] | None:
     """A tunable with more values than a grid search can list, and how many they are; None if there is none."""
-    counts = ((key, _count_grid_values(spec)) for key, spec in tunable.find_tunables(settings))
-    return next(((key, count) for key, count in counts if count > tunable.MAX_LISTED_VALUES), None)
+    for key, spec in tunable.find_tunables(settings):
+        count = _count_values(spec)
+        if _lists_values(spec) and count > tunable.MAX_LISTED_VALUES:
+            return key, int(count)
+    return None
+
+
+def _lists_values(spec: Mapping[str, Any]) -> bool:
+    """Whether KerasTuner lists all values of a tunable for a grid, instead of trying ten points of it."""
+    return spec.get("sampling", "linear") == "linear" and _count_values(spec) < math.inf
 
 
 def _count_grid_values(spec: Mapping[str, Any]) -> int:
     count = _count_values(spec)
-    if tunable.MAX_LISTED_VALUES < count < math.inf and spec.get("sampling", "linear") == "linear":
+    if _lists_values(spec) and count > tunable.MAX_LISTED_VALUES:
         return int(count)
     (parameter,) = build_hyperparameters({"": spec}).space
     # A default that is none of KerasTuner's points is tried as well.

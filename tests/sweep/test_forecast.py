@@ -254,7 +254,7 @@ def test_a_forecast_reads_as_a_line(given: Forecast, said: str) -> None:
 
 def test_a_sweep_that_the_disk_cannot_hold_is_refused_in_one_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "there" / "yet"
-    job = compose_job([*SPACE, "search.max_trials=1000000000000"])
+    job = compose_job([*SPACE, "search.max_trials=1000000"])
     with pytest.raises(StoreError) as refused:
         refuse_full_disk(folder, forecast_of(job, trials=10.0**12))
     sentence = str(refused.value)
