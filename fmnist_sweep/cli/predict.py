@@ -53,7 +53,7 @@ def predict(
     """Label pictures of garments with the registered model: PNG, JPEG, BMP, GIF or WEBP files of any size.
 
     Each should show one garment on a plain background. It is converted to 28x28 pixels, bright on black, like the
-    pictures of Fashion-MNIST; what was done to it is printed beneath the labels.
+    pictures of Fashion-MNIST; what was done to it is printed beneath the labels, and what was a guess above them.
     """
     from fmnist_sweep.data import photographs
     from fmnist_sweep.tracking.registry import load_version, resolve_version
@@ -112,6 +112,7 @@ def build_values(
                 "top": [{"label": label, "probability": share} for label, share in _rank_labels(row, top)],
                 "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
                 "assumptions": photograph.assumptions,
+                "warnings": photograph.warnings,
             }
             for photograph, row in zip(photos, rows, strict=True)
         ],
@@ -127,7 +128,8 @@ def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
 
 def _format_lines(photograph: Photograph, row: NDArray[np.float64], top: int) -> list[str]:
     labels = [f"  {label:<11} {share:6.1%}" for label, share in _rank_labels(row, top)]
-    return [photograph.name, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
+    warnings = [f"  Warning: {warning}" for warning in photograph.warnings]
+    return [photograph.name, *warnings, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
 
 
 def _describe_model(version: RegisteredVersion) -> str:

@@ -1,44 +1,41 @@
 """Picture files of any size -> images like those of Fashion-MNIST, with a description of what was done to each.
 
-The steps are those that made Fashion-MNIST from a shop's photographs: trim the edges that have the colour of the
-corners, resize the longest edge to 28, sharpen, extend the shortest edge to 28, negate, convert to grey (Xiao, Rasul,
-Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step that a picture does not need is left out. Three
-steps differ. Areas are averaged, where the authors skipped rows and columns, which turns fine patterns into coarse
-ones. A picture is negated only if its background is the brighter part. Contrast is stretched: the paper does not
-mention this, but the brightest pixel of each of the 60,000 training images is 254 or 255.
+The steps are those that made Fashion-MNIST from a shop's photographs: trim the edges that have the background's colour,
+resize the longest edge to 28, sharpen, extend the shortest edge to 28, negate, convert to grey (Xiao, Rasul, Vollgraf:
+Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step that a picture does not need is left out. Five steps differ.
+Pages and frames are cut off first. The background may be lit unevenly: it is a surface that is subtracted. Areas are
+averaged, where the authors skipped rows and columns, which turns fine patterns into coarse ones. A picture is negated
+only if its background is the brighter part. Contrast is stretched: the paper does not mention this, but the brightest
+pixel of each of the 60,000 training images is 254 or 255.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data.backgrounds import TOLERANCE, Background, find_background, measure_luma
+from fmnist_sweep.data.frames import find_panel, resize
+from fmnist_sweep.data.picture_files import open_picture
 from fmnist_sweep.data.splits import IMAGE_SIDE
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.reading import open_regular_file
-from fmnist_sweep.text import quote_text
 
 if TYPE_CHECKING:
     from PIL import Image
 
+Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
+
 THUMBNAIL = 168  # pixels of a thumbnail's longest edge
-# Only a few common ones: each decoder must be trusted with files from strangers.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-_MAX_BYTES = 256 * 2**20  # of a file; Pillow reads some formats whole
-_FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow's decoders raise
-_COLOUR_TOLERANCE = 0.05 * 255  # colours that differ by no more in red, green and blue count as the same
+_COARSE_SIDE = 112  # the background is sought in a copy averaged down to so many pixels a side
+_FINE_SIDE = 448  # and the garment measured in one of so many
 _STRAY_SHARE = 1 / 200  # a row or column with no more other pixels (dust, noise) is still background
-_COARSE_PIXELS = 1000  # the background is sought in a copy averaged down to about so many pixels a side
+_LEAST_CONTRAST = 2
+_NOISE_FACTOR = 4  # noise rarely departs by more standard deviations
 # With this value, Fashion-MNIST images that are enlarged and read back are about as sharp (mean Laplacian) as before.
 _SHARPEN_PERCENT = 50
 
@@ -48,23 +45,15 @@ class Photograph:
     """A picture in the form that a model of Fashion-MNIST takes.
 
     name: the file's path as given; pixels: (28, 28, 1) uint8, bright garment on black; thumbnail: (h, w, 3) uint8, the
-    picture itself, at most 168 pixels wide and high; assumptions: the steps that were applied to it, in order.
+    picture itself, at most 168 pixels wide and high; assumptions: the steps that were applied to it, in order;
+    warnings: a sentence for each of them that was a guess.
     """
 
     name: str
     pixels: NDArray[np.uint8]
     thumbnail: NDArray[np.uint8]
     assumptions: list[str]
-
-
-class _Background(NamedTuple):
-    """A picture's background, judged by its corners, and the box of the garment in front of it."""
-
-    level: float  # grey value of the background
-    bright: bool  # whether it is brighter than the garment
-    even: bool  # whether all four corners have the same colour
-    coloured: bool  # whether any pixel of the picture is coloured
-    garment: tuple[int, int, int, int] | None  # left, top, right, bottom of what is not background
+    warnings: list[str]
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -75,183 +64,157 @@ def read_photograph(path: Path) -> Photograph:
     limit of pixels, or of one colour.
     """
     name = "".join(character if character.isprintable() else "?" for character in str(path))
-    image, assumptions = _open_picture(path, name)
-    grey, background = image.convert("L"), _find_background(image)
-    if background.garment is None:
-        raise _make_empty_error(name, "nothing differs from its corners by more than 5 %")
-    if background.coloured:
-        assumptions.append("colour converted to grey (ITU-R 601 luma)")
-    if background.bright:
-        assumptions.append(f"bright background (median of its corners {background.level:.0f} of 255): inverted")
-    if image.size == (IMAGE_SIDE, IMAGE_SIDE):
-        pixels = 255 - np.asarray(grey) if background.bright else np.array(grey)
-    else:
-        pixels = _fit_garment(grey, background, assumptions)
-    if not np.ptp(np.asarray(grey)) or not pixels.any():
-        raise _make_empty_error(name, "the garment is no brighter and no darker than the background")
+    image, assumptions = open_picture(path, name)
+    warnings = list[str]()
+    pixels = _take_as_it_is(image, assumptions) if image.size == (IMAGE_SIDE, IMAGE_SIDE) else None
+    if pixels is None:
+        pixels = _take_garment(image, name, assumptions, warnings)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Photograph(name, pixels[:, :, None], np.array(image), assumptions)
+    return Photograph(name, pixels[:, :, None], np.array(image), assumptions, warnings)
 
 
 def _make_empty_error(name: str, reason: str) -> DataError:
     return DataError(f"{name}: expected a garment on a plain background, but {reason}: give another picture.")
 
 
-def _open_picture(path: Path, name: str) -> tuple[Image.Image, list[str]]:
-    """Open a picture as an upright RGB image without transparency, and describe the steps that were needed."""
-    from PIL import Image, UnidentifiedImageError
-
-    with _open_file(path, name) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about oddities in EXIF data
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                return _turn_upright(image)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
-            raise DataError(
-                f"{name}: expected a picture of at most {limit}, found more: make it smaller; 1000x1000 is ample."
-            ) from None
-        except UnidentifiedImageError:
-            raise DataError(
-                f"{name}: expected a {_FORMAT_NAMES} picture, found something else: save it in one of these formats."
-            ) from None
-        except _DECODER_ERRORS as error:
-            reason = quote_text((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
-            raise DataError(f"{name}: the picture is damaged or incomplete ({reason}): save it again.") from None
+def _take_as_it_is(image: Image.Image, assumptions: list[str]) -> NDArray[np.uint8] | None:
+    """The pixels of a picture that has Fashion-MNIST's size and its plain background, (28, 28); else None."""
+    grey = np.array(image.convert("L"))
+    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+    black, white = (float(np.mean(np.abs(border.astype(int) - level) <= 3)) for level in (0, 255))
+    if not grey.any() or grey.min() == 255 or max(black, white) < 0.5:
+        return None
+    if np.ptp(np.asarray(image), axis=2).any():
+        assumptions.append("colour converted to grey (ITU-R 601 luma)")
+    if black > white:
+        return grey
+    assumptions.append("bright background (255 of 255): inverted")
+    inverted: NDArray[np.uint8] = 255 - grey
+    return inverted
 
 
-@contextmanager
-def _open_file(path: Path, name: str) -> Iterator[BinaryIO]:
-    """Open a picture's file, or say what is there instead; nothing that could keep the reader waiting is opened."""
-    with ExitStack() as stack:
-        try:
-            if path.is_dir():
-                raise DataError(f"{name}: expected a picture file, found a folder: name the files in it.")
-            file = stack.enter_context(open_regular_file(path))
-            size = os.fstat(file.fileno()).st_size
-        except FileNotFoundError:
-            raise DataError(f"{name}: expected a picture, found no such file: correct the name.") from None
-        except OSError as error:
-            raise DataError(
-                f"{name}: the picture cannot be read ({error.strerror}): fix that, or name another file."
-            ) from None
-        if not size:
-            raise DataError(f"{name}: expected a {_FORMAT_NAMES} picture, found an empty file: save it again.")
-        if size > _MAX_BYTES:
-            raise DataError(
-                f"{name}: expected a picture of at most {_MAX_BYTES // 2**20} MiB, found {size // 2**20}: make it "
-                "smaller; 1000x1000 is ample."
-            )
-        yield file
+class _Garment(NamedTuple):
+    """The garment's strength (h, w), 0 where there is background, and its box in that (left, top, right, bottom)."""
+
+    strength: Values
+    box: tuple[int, int, int, int]
 
 
-def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    from PIL import ExifTags, Image, ImageOps
-
-    assumptions = []
-    if getattr(image, "is_animated", False):
-        assumptions.append("only its first frame used")
-    image.load()
-    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        assumptions.append("rotated as its EXIF orientation says")
-    ImageOps.exif_transpose(image, in_place=True)  # in place, because a copy might be large
-    if image.mode.startswith("I"):
-        assumptions.append("16-bit grey scaled to 8 bits")
-        # The upper byte is exact for 8-bit values that were multiplied by 256 or by 257.
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    if image.has_transparency_data:
-        image = _fill_transparency(image.convert("RGBA"), assumptions)
-    return image.convert("RGB"), assumptions
-
-
-def _fill_transparency(image: Image.Image, assumptions: list[str]) -> Image.Image:
-    """Put the picture on black or white, whichever its visible part stands out from."""
-    from PIL import Image
-
-    alpha = np.asarray(image.getchannel("A"))
-    if alpha.min() == 255:
-        return image
-    visible = np.asarray(image.convert("L"))[alpha > 127]
-    colour = "black" if len(visible) and np.median(visible) > 127 else "white"
-    assumptions.append(f"transparent parts filled with {colour}")
-    background = Image.new("RGBA", image.size, colour)
-    background.alpha_composite(image)
-    return background
+def _take_garment(image: Image.Image, name: str, assumptions: list[str], warnings: list[str]) -> NDArray[np.uint8]:
+    """Find the garment in a picture, (28, 28), and append what was done and what was guessed."""
+    panel = find_panel(image)
+    if panel.layers:
+        image = image.crop(panel.box)
+        assumptions.append(f"cropped to the {image.width}x{image.height} pixels within a page, a frame or axes")
+    colours = resize(image, _FINE_SIDE)
+    if np.ptp(colours, axis=2).any():
+        assumptions.append("colour converted to grey (ITU-R 601 luma)")
+    background = find_background(resize(image, _COARSE_SIDE))
+    kept = _keep_main_part(background.foreground, assumptions, warnings)
+    if not kept.any():
+        raise _make_empty_error(name, f"nothing differs from its background by more than {TOLERANCE / 255:.0%}")
+    level = float(np.median(measure_luma(background.surface)))
+    if background.bright:
+        assumptions.append(f"bright background (median {level:.0f} of 255): inverted")
+    _warn_of_guesses(background, warnings)
+    garment = _subtract_background(colours, background, kept)
+    if garment is None:
+        raise _make_empty_error(name, "the garment is no brighter and no darker than the background")
+    return _fit_garment(garment, image.size, assumptions)
 
 
-def _find_background(image: Image.Image) -> _Background:
-    """Judge the background by the corners, each as large in the picture as one of 28x28 pixels."""
-    factor = max(1, max(image.size) // _COARSE_PIXELS)
-    coarse = image.reduce(factor)
-    colours, luma = np.asarray(coarse).astype(np.int16), np.asarray(coarse.convert("L"))
-    side = max(1, min(coarse.size) // IMAGE_SIDE)
-    corners = [(rows, columns) for rows in _slice_ends(side) for columns in _slice_ends(side)]
-    colour = np.median(np.concatenate([colours[corner].reshape(-1, 3) for corner in corners]), axis=0)
-    level = float(np.median(np.concatenate([luma[corner].ravel() for corner in corners])))
-    corner_colours = np.array([np.median(colours[corner], axis=(0, 1)) for corner in corners])
-    foreground = (np.abs(colours - colour) > _COLOUR_TOLERANCE).any(axis=2)
-    return _Background(
-        level=level,
-        bright=bool(foreground.any()) and float(np.median(luma[foreground])) < level,
-        even=bool((np.abs(corner_colours - colour) <= _COLOUR_TOLERANCE).all()),
-        coloured=bool(np.ptp(colours, axis=2).any()),
-        garment=_find_bounds(foreground, factor, image.size),
-    )
+def _warn_of_guesses(background: Background, warnings: list[str]) -> None:
+    if background.border_share < 0.5 or background.rival_share > 0.8 * background.border_share:
+        warnings.append(
+            f"Only {background.border_share:.0%} of its border is a plain background, so what is garment is a guess."
+        )
+    if background.certainty < 0.7:
+        warnings.append(
+            "The garment has parts that are brighter and parts that are darker than the background, so which of the "
+            "two is to be bright is a guess."
+        )
 
 
-def _slice_ends(side: int) -> tuple[slice, slice]:
-    return slice(None, side), slice(-side, None)
+def _keep_main_part(foreground: Mask, assumptions: list[str], warnings: list[str]) -> Mask:
+    """The largest part and those near it, without words and dust."""
+    from scipy.ndimage import binary_dilation, label
+
+    near, _ = label(binary_dilation(foreground, iterations=max(1, round(max(foreground.shape) / 28))))
+    sizes = np.bincount(near[foreground], minlength=1)
+    if not foreground.any():
+        return foreground
+    main = int(sizes.argmax())
+    others = np.sort(sizes[sizes > 0])[:-1]
+    if len(others) and others[-1] > 0.3 * sizes[main]:
+        warnings.append("It shows several things apart from each other: the largest was taken for the garment.")
+    kept: Mask = foreground & (near == main)
+    return kept
 
 
-def _find_bounds(foreground: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Find the garment's box, in the picture's own pixels; None if all of it is background."""
-    columns = np.flatnonzero(foreground.mean(axis=0) > _STRAY_SHARE)
-    rows = np.flatnonzero(foreground.mean(axis=1) > _STRAY_SHARE)
+def _subtract_background(colours: Values, background: Background, kept: Mask) -> _Garment | None:
+    from scipy.ndimage import binary_dilation
+
+    shape = colours.shape[:2]
+    surface = _stretch_grid(measure_luma(background.surface), shape)
+    grown = binary_dilation(kept, iterations=2)
+    mask = _stretch_grid(grown.astype(np.float64), shape) > 0.5
+    difference = measure_luma(colours) - surface
+    strength = np.where(mask, np.clip(-difference if background.bright else difference, 0, None), 0)
+    noise = 1.5 * float(np.median(np.abs(difference[~mask]))) if not mask.all() else 0.0
+    if noise > TOLERANCE / _NOISE_FACTOR:  # then the averaged copy shows better what is garment
+        present = _stretch_grid(kept.astype(np.float64), shape) > 0.5
+    else:
+        present = strength > min(TOLERANCE, 0.5 * float(strength.max()))
+    if strength.max() < _LEAST_CONTRAST:
+        return None
+    columns = np.flatnonzero(present.mean(axis=0) > _STRAY_SHARE)
+    rows = np.flatnonzero(present.mean(axis=1) > _STRAY_SHARE)
     if not len(columns) or not len(rows):
         return None
-    left, top = factor * int(columns[0]), factor * int(rows[0])
-    return left, top, min(size[0], factor * (int(columns[-1]) + 1)), min(size[1], factor * (int(rows[-1]) + 1))
+    return _Garment(strength, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
 
 
-def _fit_garment(grey: Image.Image, background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
+def _stretch_grid(values: Values, shape: tuple[int, ...]) -> Values:
+    """Values (h, w) between the pixels of a coarse copy, for a picture of another shape."""
+    from PIL import Image
+
+    if values.shape == shape:
+        return values
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float64)
+
+
+def _fit_garment(garment: _Garment, size: tuple[int, int], assumptions: list[str]) -> NDArray[np.uint8]:
     """Fit the garment into a black image, (28, 28), and append the steps to `assumptions`."""
     from PIL import Image, ImageFilter
 
-    if not background.even:
-        assumptions.append("its corners differ in colour, so the background is a guess")
-    if background.garment != (0, 0, *grey.size):
-        grey = grey.crop(background.garment)
+    strength, (left, top, right, bottom) = garment
+    if garment.box != (0, 0, strength.shape[1], strength.shape[0]):
         assumptions.append("cropped to the garment")
-    width, height = grey.size
-    longest = max(width, height)
+    scale = size[0] / strength.shape[1]
+    width, height = (max(1, round(edge * scale)) for edge in (right - left, bottom - top))
+    cut = Image.fromarray(strength[top:bottom, left:right].astype(np.float32))
+    longest = max(cut.size)
     if longest != IMAGE_SIDE:
-        size = (max(1, round(width * IMAGE_SIDE / longest)), max(1, round(height * IMAGE_SIDE / longest)))
-        grey = grey.resize(size, Image.Resampling.BOX if longest > IMAGE_SIDE else Image.Resampling.BICUBIC)
+        fitted = (max(1, round(cut.width * IMAGE_SIDE / longest)), max(1, round(cut.height * IMAGE_SIDE / longest)))
+        cut = cut.resize(fitted, Image.Resampling.BOX if longest > IMAGE_SIDE else Image.Resampling.BICUBIC)
+    values = np.asarray(cut, np.float64).clip(0, None)
+    contrast = float(values.max())
+    pixels = np.rint(values * (255 / contrast)).clip(0, 255).astype(np.uint8)
     if longest > IMAGE_SIDE:
-        grey = grey.filter(ImageFilter.UnsharpMask(radius=1, percent=_SHARPEN_PERCENT, threshold=0))
-        assumptions.append(
-            f"shrunk from {width}x{height} keeping its proportions, sharpened, centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
-        )
-    elif longest < IMAGE_SIDE:
-        assumptions.append(
-            f"enlarged from {width}x{height} keeping its proportions, centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
-        )
+        sharp = Image.fromarray(pixels).filter(ImageFilter.UnsharpMask(radius=1, percent=_SHARPEN_PERCENT, threshold=0))
+        pixels = np.asarray(sharp)
+        pixels = np.rint(pixels * (255 / max(1, int(pixels.max())))).astype(np.uint8)
+    place = f"centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
+    if max(width, height) > IMAGE_SIDE:
+        assumptions.append(f"shrunk from {width}x{height} keeping its proportions, sharpened, {place}")
+    elif max(width, height) < IMAGE_SIDE:
+        assumptions.append(f"enlarged from {width}x{height} keeping its proportions, {place}")
     elif width != height:
-        assumptions.append(f"its {width}x{height} pixels centred on {IMAGE_SIDE}x{IMAGE_SIDE}")
-    return _centre_pixels(_stretch_contrast(np.asarray(grey), background, assumptions))
-
-
-def _stretch_contrast(grey: NDArray[np.uint8], background: _Background, assumptions: list[str]) -> NDArray[np.uint8]:
-    """Map the background's level to 0, and the grey value farthest from it on the garment's side to 255."""
-    extreme = int(grey.min() if background.bright else grey.max())
-    contrast = abs(extreme - background.level)
+        assumptions.append(f"its {width}x{height} pixels {place}")
     if contrast < 254:
-        low, high = sorted((round(background.level), extreme))
-        assumptions.append(f"grey {low}..{high} stretched to 0..255, the background black")
-    distances = background.level - grey if background.bright else grey - background.level
-    pixels: NDArray[np.uint8] = np.clip(np.rint(distances * (255 / max(contrast, 1))), 0, 255).astype(np.uint8)
-    return pixels
+        assumptions.append(f"contrast of {contrast:.0f} of 255 stretched, the background black")
+    return _centre_pixels(pixels)
 
 
 def _centre_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -71,6 +71,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     large = Image.new("RGB", (400, 420), "white")
     large.paste((20, 40, 120), (100, 100, 300, 300))
     large.save(folder / "large.jpg")
+    two = Image.new("L", (400, 200), 255)
+    two.paste(40, (60, 60, 140, 140))
+    two.paste(40, (260, 60, 340, 140))
+    two.save(folder / "two.png")
     return folder
 
 
@@ -91,7 +95,7 @@ def _predict(*arguments: str) -> Result:
 
 def _photographs(count: int, name: str = "a bag.png") -> list[Photograph]:
     thumbnail = np.full((84, 168, 3), 200, np.uint8)
-    return [Photograph(name, _image(place % 10)[:, :, None], thumbnail, ["cropped"]) for place in range(count)]
+    return [Photograph(name, _image(place % 10)[:, :, None], thumbnail, ["cropped"], []) for place in range(count)]
 
 
 def _written(figure: Figure) -> list[str]:
@@ -126,7 +130,7 @@ def test_json_has_every_probability_and_the_version_that_answered() -> None:
     bag = found["images"][0]
     assert list(bag["probabilities"]) == list(LABELS) and sum(bag["probabilities"].values()) == pytest.approx(1)
     assert bag["top"] == [{"label": "Bag", "probability": bag["probabilities"]["Bag"]}]
-    assert bag["file"] == "bag.png" and bag["assumptions"] == []
+    assert bag["file"] == "bag.png" and bag["assumptions"] == bag["warnings"] == []
 
 
 def test_another_version_can_be_asked_and_one_without_a_test_score_says_so() -> None:
@@ -183,6 +187,15 @@ def test_one_bad_file_among_good_ones_ends_it_before_a_model_is_loaded(
         "correct the name.\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_guess_is_said_below_the_pictures_name_and_listed_in_json() -> None:
+    done = _predict("bag.png", "two.png")
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and "Warning" not in lines[lines.index("bag.png") + 1]
+    assert lines[lines.index("two.png") + 1].startswith("  Warning: It shows several things apart from each other")
+    bag, two = json.loads(_predict("bag.png", "two.png", "--json").stdout)["images"]
+    assert bag["warnings"] == [] and len(two["warnings"]) == 1 and two["warnings"][0].endswith(".")
 
 
 def test_a_version_or_store_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
 
 
 def _format_remarks(photograph: Photograph) -> list[str]:
-    """What was done to a picture, in two lines at most."""
-    lines = textwrap.wrap("; ".join(photograph.assumptions) or "taken as it is", 145)
+    """What was a guess and what was done to a picture, in two lines at most."""
+    remarks = " ".join([*photograph.warnings, "; ".join(photograph.assumptions) or "taken as it is"])
+    lines = textwrap.wrap(remarks, 145)
     return lines[:2] if len(lines) <= 2 else [lines[0], f"{lines[1]} …"]
 
 

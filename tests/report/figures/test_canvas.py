@@ -21,7 +21,7 @@ ROW = dict.fromkeys(["loss", "accuracy", "val_loss", "val_accuracy"], 0.5)
 
 
 def draw_photograph(name: str) -> Figure:
-    photograph = Photograph(name, np.zeros((28, 28, 1), np.uint8), np.zeros((28, 28, 3), np.uint8), [name])
+    photograph = Photograph(name, np.zeros((28, 28, 1), np.uint8), np.zeros((28, 28, 3), np.uint8), [name], [name])
     return draw_predictions([photograph], np.full((1, 10), 0.1), name)
 
 

@@ -1,0 +1,180 @@
+"""A picture's background, as a surface behind the garment, and the garment in front of it.
+
+The surface is a quadratic in the two coordinates: a slope or a bowl, as lamps and lenses make them. It is fitted to
+the border by iteratively reweighted least squares with Tukey's biweight (Beaton, Tukey: Technometrics 16, 1974) from
+several starts, so that a garment that touches the border does not bend it. Then it follows what the border cannot show
+(a lamp's spot, the edge of a shadow) as far as the picture changes gradually.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
+
+TOLERANCE = 0.05 * 255  # colours that differ by no more in red, green and blue count as the same
+_NOISE_FACTOR = 4.0  # and those within so many standard deviations of the background's noise
+_BORDER_SHARE = 1 / 24  # the border's width, of the shorter side
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
+_CURVATURE_PENALTY = 0.02  # per pixel of the border: where it shows little, the surface stays flat
+_START_TOLERANCES = (60.0, 40.0, 25.0)
+_GROWTH_ROUNDS = 12
+_REACH = 1 / 16  # how far the surface is continued in each round, of the longer side
+_MOST_DRIFT = 0.3  # of the contrast: what departs more from the quadratic is garment
+
+
+class Background(NamedTuple):
+    """The background of a picture of (h, w) pixels, and what is in front of it.
+
+    surface: (h, w, 3) its colours, behind the garment too; foreground: (h, w); noise: standard deviation in grey
+    values; border_share: how much of the border it explains; rival_share: how much of it the best other surface
+    explains, one of another brightness; bright: whether it is brighter than the foreground; certainty: the share of the
+    foreground on that side.
+    """
+
+    surface: Values
+    foreground: Mask
+    noise: float
+    tolerance: float
+    border_share: float
+    rival_share: float
+    bright: bool
+    certainty: float
+
+
+def measure_luma(colours: Values) -> Values:
+    """Grey values (h, w) of colours (h, w, 3)."""
+    return np.asarray(colours @ _LUMA, np.float64)
+
+
+def find_background(colours: Values) -> Background:
+    """Fit the background of a picture (h, w, 3), 0..255, of about 100 pixels a side."""
+    from scipy.ndimage import median_filter
+
+    smooth = median_filter(colours, size=(3, 3, 1), mode="nearest") if min(colours.shape[:2]) > 40 else colours
+    border = _mark_border(*colours.shape[:2])
+    terms = _build_terms(*colours.shape[:2])
+    fits = _fit_starts(smooth[border], terms[border])
+    best = max(fits, key=lambda fit: fit.share)
+    level = best.values.mean(axis=0) @ _LUMA
+    rivals = [fit.share for fit in fits if abs(fit.values.mean(axis=0) @ _LUMA - level) > 3 * TOLERANCE]
+    tolerance = max(TOLERANCE, _NOISE_FACTOR * best.noise)
+    surface = terms @ best.coefficients
+    surface, ground = _grow(smooth, surface, border, terms, tolerance)
+    foreground = ~ground
+    differences = measure_luma(smooth - surface)
+    seen = differences[foreground & (np.abs(differences) > tolerance / 2)]
+    darker = float(np.mean(seen < 0)) if len(seen) else 0.5
+    return Background(
+        surface=surface,
+        foreground=foreground,
+        noise=best.noise,
+        tolerance=tolerance,
+        border_share=best.share,
+        rival_share=max(rivals, default=0.0),
+        bright=darker > 0.5,
+        certainty=max(darker, 1 - darker),
+    )
+
+
+class _Fit(NamedTuple):
+    coefficients: Values  # (6, 3)
+    values: Values  # (n, 3) at the border's pixels
+    share: float  # of the border's pixels that it explains
+    noise: float
+
+
+def _mark_border(height: int, width: int) -> Mask:
+    wide = max(1, round(min(height, width) * _BORDER_SHARE))
+    border = np.ones((height, width), bool)
+    border[wide:-wide, wide:-wide] = False
+    return border
+
+
+def _build_terms(height: int, width: int) -> Values:
+    """The quadratic's terms at each pixel, (h, w, 6)."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
+
+
+def _fit_starts(colours: Values, terms: Values) -> list[_Fit]:
+    """Fit the border's colours (n, 3) from several starts: colours that occur in it."""
+    order = np.argsort(colours @ _LUMA)
+    quantiles = [order[round(q * (len(order) - 1))] for q in (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)]
+    starts = [np.median(colours, axis=0), *colours[quantiles]]
+    return [_fit_start(colours, terms, start) for start in starts]
+
+
+def _fit_start(colours: Values, terms: Values, start: Values) -> _Fit:
+    values: Values = np.broadcast_to(start, colours.shape)
+    coefficients = np.zeros((terms.shape[-1], 3))
+    coefficients[0] = start
+    for tolerance in (*_START_TOLERANCES, 0.0, 0.0):
+        distances = np.abs(colours - values).max(axis=1)
+        bound = tolerance or 3 * max(_measure_noise(distances), TOLERANCE / 3)
+        weights = np.clip(1 - (distances / bound) ** 2, 0, None) ** 2
+        if weights.sum() < 0.05 * len(weights):
+            break
+        coefficients = _solve(terms, colours, weights)
+        values = np.asarray(terms @ coefficients, np.float64)
+    distances = np.abs(colours - values).max(axis=1)
+    noise = _measure_noise(distances)
+    share = float(np.mean(distances <= max(TOLERANCE, min(3 * noise, 3 * TOLERANCE))))
+    return _Fit(coefficients, values, share, noise)
+
+
+def _measure_noise(distances: Values) -> float:
+    """Standard deviation of the background's pixels: the median of those that are near it."""
+    near = distances[distances < 4 * TOLERANCE]
+    return float(np.median(near)) / 1.2 if len(near) else 0.0
+
+
+def _solve(terms: Values, colours: Values, weights: Values) -> Values:
+    penalty = np.diag([0.0, 0.1, 0.1, 1, 1, 1]) * _CURVATURE_PENALTY * len(weights)
+    weighted = terms * weights[:, None]
+    normal = weighted.T @ terms + penalty + 1e-9 * np.eye(len(penalty))
+    return np.asarray(np.linalg.solve(normal, weighted.T @ colours), np.float64)
+
+
+def _grow(colours: Values, surface: Values, border: Mask, terms: Values, tolerance: float) -> tuple[Values, Mask]:
+    """Extend the background from the border inwards, and let the surface follow it.
+
+    Returns the surface, and which pixels are background. Each round continues the surface a little from what is
+    background already; a pixel joins where it lies within the tolerance of it and is connected.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    ground = _connect(np.abs(colours - surface).max(axis=2) <= tolerance, border)
+    if ground.sum() > 0.1 * ground.size:
+        refitted = _solve(terms[ground], colours[ground], np.ones(int(ground.sum())))
+        surface = np.asarray(terms @ refitted, np.float64)
+        ground = _connect(np.abs(colours - surface).max(axis=2) <= tolerance, border)
+    contrast = float(np.percentile(np.abs(colours - surface).max(axis=2), 98))
+    drift = max(tolerance, _MOST_DRIFT * contrast)
+    radius = max(1.0, max(ground.shape) * _REACH)
+    local = surface
+    for _ in range(_GROWTH_ROUNDS):
+        known = gaussian_filter(ground.astype(np.float64), radius / 2)
+        residuals = gaussian_filter(np.where(ground[:, :, None], colours - surface, 0), (radius / 2, radius / 2, 0))
+        # Far from all background the correction fades, and the quadratic remains.
+        local = surface + residuals / (known + 0.02)[:, :, None]
+        near = np.abs(colours - local).max(axis=2) <= tolerance
+        grown = _connect(near & (np.abs(colours - surface).max(axis=2) <= drift), border)
+        if (grown == ground).all():
+            break
+        ground = grown
+    return local, ground
+
+
+def _connect(mask: Mask, border: Mask) -> Mask:
+    """The parts of a mask that reach the border."""
+    from scipy.ndimage import label
+
+    parts, _ = label(mask)
+    reached = np.unique(parts[border & mask])
+    connected: Mask = np.isin(parts, reached[reached > 0])
+    return connected

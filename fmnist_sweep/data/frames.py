@@ -1,0 +1,167 @@
+"""What stands round a picture within a picture: a page, a frame, the axes of a plot, the bars of a phone's screen.
+
+A panel is found from outside inwards, one layer at a time: the outermost line has one colour; where that colour ends in
+four straight sides, or in two that cross the whole picture, a panel begins. It is one only if it shows a garment on a
+background of its own: else the rectangle is a garment, as some bags are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_sweep.data.backgrounds import TOLERANCE, Background, find_background
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
+Box = tuple[int, int, int, int]
+
+_SIDE = 400  # panels are sought in a copy of at most so many pixels a side
+_COARSE_SIDE = 84  # and judged in one of so many
+_MOST_LAYERS = 6
+_SMALLEST = 0.2  # of the picture's longer side: a smaller rectangle is no panel
+_LINE_SHARE = 0.85  # of the outermost line that has the layer's colour
+_PLAIN_SHARE = 0.55  # of a panel's border that is its background
+
+
+class Panel(NamedTuple):
+    """The innermost picture: its box (left, top, right, bottom) in pixels, and how many layers stand round it."""
+
+    box: Box
+    layers: int
+    doubtful: bool  # whether the rectangle may be a garment
+
+
+def find_panel(image: Image.Image) -> Panel:
+    """Find the picture within an RGB picture of any size; all of it where nothing stands round it."""
+    scale = max(1.0, max(image.size) / _SIDE)
+    colours = resize(image, _SIDE)
+    height, width = colours.shape[:2]
+    left, top, right, bottom = 0, 0, width, height
+    layers, doubtful = 0, False
+    for _ in range(_MOST_LAYERS):
+        inner = _find_layer(colours[top:bottom, left:right])
+        if inner is None:
+            break
+        left, top, right, bottom = left + inner[0], top + inner[1], left + inner[2], top + inner[3]
+        layers += 1
+    if not layers:
+        return Panel((0, 0, *image.size), 0, False)
+    box = (
+        *(min(size, round((edge + 1) * scale)) for edge, size in zip((left, top), image.size, strict=True)),
+        *(max(1, round((edge - 1) * scale)) for edge in (right, bottom)),
+    )
+    left_edge, top_edge, right_edge, bottom_edge = box
+    return Panel((left_edge, top_edge, right_edge, bottom_edge), layers, doubtful)
+
+
+def resize(image: Image.Image, side: int) -> Values:
+    """The colours (h, w, 3) of a picture, averaged down to at most so many pixels a side."""
+    from PIL import Image
+
+    longest = max(image.size)
+    if longest > side:
+        width, height = (max(1, round(edge * side / longest)) for edge in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(image, np.float64)
+
+
+def _find_layer(colours: Values) -> Box | None:
+    """The box inside the outermost layer; None if there is none."""
+    if min(colours.shape[:2]) < 32:
+        return None
+    for box in (_find_rectangle(colours), _find_bars(colours), _find_bars(colours.swapaxes(0, 1), swapped=True)):
+        if box is not None and _shows_garment(colours, box):
+            return box
+    return None
+
+
+def _find_rectangle(colours: Values) -> Box | None:
+    """Four straight sides, round which the colour of the outermost line reaches the border."""
+    from scipy.ndimage import binary_fill_holes, label
+
+    outermost = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+    page = np.median(outermost, axis=0)
+    if np.mean(np.abs(outermost - page).max(axis=1) <= TOLERANCE) < _LINE_SHARE:
+        return None
+    parts, count = label(np.abs(colours - page).max(axis=2) > TOLERANCE)
+    if not count:
+        return None
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    # A thin frame's own line is the largest part only once it is filled.
+    best, most = None, 0
+    for part in np.argsort(sizes)[::-1][:5]:
+        if not sizes[part]:
+            break
+        rows, columns = np.flatnonzero((parts == part).any(axis=1)), np.flatnonzero((parts == part).any(axis=0))
+        area = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+        if area > most:
+            best, most = part, area
+    filled = np.asarray(binary_fill_holes(parts == best))
+    box = _trim_box(filled)
+    return box if box is not None and _is_rectangle(filled, box) else None
+
+
+def _trim_box(filled: Mask) -> Box | None:
+    """The box of a mask without what sticks out of it, as ticks do."""
+    rows, columns = filled.sum(axis=1), filled.sum(axis=0)
+    high, wide = np.flatnonzero(rows > 0.4 * rows.max()), np.flatnonzero(columns > 0.4 * columns.max())
+    left, top, right, bottom = int(wide[0]), int(high[0]), int(wide[-1]) + 1, int(high[-1]) + 1
+    if max(right - left, bottom - top) < _SMALLEST * max(filled.shape) or min(right - left, bottom - top) < 16:
+        return None
+    return left, top, right, bottom
+
+
+def _is_rectangle(filled: Mask, box: Box) -> bool:
+    left, top, right, bottom = box
+    inside = filled[top:bottom, left:right]
+    if inside.mean() < 0.85:
+        return False
+    # Each side is straight: most of it, and both its ends, begin at the same pixel.
+    for side in (inside, inside[::-1], inside.T, inside.T[::-1]):
+        first = np.atleast_1d(side[:2].any(axis=0))
+        end = max(2, len(first) // 20)
+        if first.mean() < 0.6 or first[:end].mean() < 0.7 or first[-end:].mean() < 0.7:
+            return False
+    return True
+
+
+def _find_bars(colours: Values, swapped: bool = False) -> Box | None:
+    """Edges that cross the whole picture: bars above or below, or both (left and right if swapped)."""
+    height = len(colours)
+    steps = np.abs(np.diff(colours, axis=0)).max(axis=2) > TOLERANCE
+    straight = [int(row) + 1 for row in np.flatnonzero(steps.mean(axis=1) > 0.6)]
+    ends = max(2, colours.shape[1] // 28)
+
+    def is_plain(line: Values) -> bool:
+        return bool(np.mean(np.abs(line - np.median(line, axis=0)).max(axis=1) <= TOLERANCE) > 0.97)
+
+    def has_ends(edge: int) -> bool:
+        return bool(steps[edge - 1, :ends].mean() > 0.5 and steps[edge - 1, -ends:].mean() > 0.5)
+
+    tops = [e for e in straight if is_plain(colours[e - 1]) and has_ends(e) and e < 0.6 * height]
+    bottoms = [e for e in straight if is_plain(colours[e]) and has_ends(e) and e > 0.4 * height]
+    top, bottom = max(tops, default=0), min((e for e in bottoms if e > max(tops, default=0)), default=height)
+    if (top, bottom) == (0, height) or bottom - top < max(16, _SMALLEST * height):
+        return None
+    return (top, 0, bottom, colours.shape[1]) if swapped else (0, top, colours.shape[1], bottom)
+
+
+def _shows_garment(colours: Values, box: Box) -> bool:
+    """Whether what is inside a box is a picture of its own: a garment on a plain background."""
+    from PIL import Image
+
+    left, top, right, bottom = box
+    inner = colours[top + 1 : bottom - 1, left + 1 : right - 1]
+    if min(inner.shape[:2]) < 12:
+        return False
+    image = Image.fromarray(inner.round().clip(0, 255).astype(np.uint8))
+    background: Background = find_background(resize(image, _COARSE_SIDE))
+    share = background.foreground.mean()
+    return background.border_share > _PLAIN_SHARE and 0.02 < share < 0.95
