@@ -1,10 +1,11 @@
-"""Puts environment variables back as they were, whoever changes them in between."""
+"""Puts environment variables back as they were, whoever changes them in between; and finds the home folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -19,3 +20,11 @@ def restore_environment(*names: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def find_home() -> Path:
+    """The user's home folder; a folder that does not exist where the system knows none, as in many containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/dev/null/home")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
+from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.files import hold_lock_file, replace_file
 from fmnist_sweep.reading import UNPACKING_ERRORS, describe_content, open_unpacked_file, read_file
@@ -48,7 +49,7 @@ class _PlaceError(Exception):
 def get_cache_folder() -> Path:
     """Where `keras.datasets.fashion_mnist` keeps its files: below $KERAS_HOME or ~/.keras."""
     home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
+    return (Path(home) if home else find_home() / ".keras") / "datasets" / "fashion-mnist"
 
 
 def get_cached_path(member: Member) -> Path:
@@ -202,6 +203,8 @@ def _open_url(url: str) -> Iterator[requests.Response]:
             outcome.append(requests.get(url, stream=True, timeout=timeouts, headers=headers))
         except requests.RequestException as error:
             outcome.append(error)
+        except OSError as error:  # a file of certificates that the environment names and that is not there
+            outcome.append(requests.RequestException(error))
 
     # A daemon: a thread that is still connecting must keep neither this call nor the process waiting.
     thread = threading.Thread(target=get, daemon=True)

@@ -20,6 +20,7 @@ from fmnist_sweep.data.data_config import MAX_IMAGES
 from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.idx import Part, get_other_part
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_images
+from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile
 from fmnist_sweep.text import quote_text
@@ -104,7 +105,7 @@ def _has_credentials() -> bool:
         return True
     if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
         return True
-    return (Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle") / "kaggle.json").is_file()
+    return (Path(os.environ.get("KAGGLE_CONFIG_DIR") or find_home() / ".kaggle") / "kaggle.json").is_file()
 
 
 def _hash_rows(table: ImageTable) -> str:

@@ -14,6 +14,7 @@ from fmnist_sweep.data import download, sources
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
+from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.text import format_utc_now
 
@@ -78,7 +79,7 @@ def _record_opening(ledger: Path, reason: str, origin: Origin, split: Split) -> 
 
 def _hide_home(location: str) -> str:
     """The location without the name of the user whose machine this is."""
-    home = str(Path.home())
+    home = str(find_home())
     return f"~{location.removeprefix(home)}" if location.startswith(home + os.sep) else location
 
 

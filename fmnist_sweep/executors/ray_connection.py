@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import ConfigError
 
 _CONNECT_TIMEOUT_SECONDS = 5.0
@@ -71,7 +72,7 @@ def _stand_elsewhere() -> Iterator[None]:
 
 def _has_token() -> bool:
     variables = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    return bool(variables) or (Path.home() / ".ray" / "auth_token").exists()
+    return bool(variables) or (find_home() / ".ray" / "auth_token").exists()
 
 
 def _refuse_unreachable(address: str) -> None:

@@ -96,11 +96,18 @@ def connect_to_server(uri: str) -> MlflowClient:
 
         try:
             answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
+        except requests.exceptions.ProxyError:
+            raise StoreError(
+                f"tracking.uri={uri}: the proxy that HTTP_PROXY or HTTPS_PROXY names does not lead there; for a server "
+                f"that needs none, set NO_PROXY={urlsplit(uri).hostname}."
+            ) from None
         except (requests.RequestException, ValueError) as error:  # ValueError: no name that a host can have
             raise StoreError(
                 f"tracking.uri={uri}: no tracking server answers there ({type(error).__name__}); start it or correct "
                 "the address."
             ) from None
+        except OSError as error:  # a file of certificates that the environment names and that is not there
+            raise StoreError(f"tracking.uri={uri}: {error}; correct or unset what names that file.") from None
         if answer.status_code != 200:
             raise StoreError(
                 f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "

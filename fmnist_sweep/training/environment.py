@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -50,8 +51,11 @@ def read_source_commit() -> str:
     if not (root / ".git").exists():
         return "none"
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another one
     try:
-        completed_process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):  # no git here, or one that hangs
+        completed_process = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here, or one that hangs
         return "none"
     return completed_process.stdout.strip() or "none"

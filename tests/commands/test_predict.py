@@ -29,7 +29,8 @@ from fmnist_sweep.tracking.models import log_model
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
 from fmnist_sweep.tracking.store_lock import lock_registry
-from tests.conftest import run
+from tests.support.environments import ODD
+from tests.support.process import VERB, run
 from tests.support.small import splits
 
 main.add_command(predict)  # as the command itself does
@@ -105,11 +106,7 @@ def _written(figure: Figure) -> list[str]:
 
 
 def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(folder: Path) -> None:
-    code = (
-        "from fmnist_sweep.cli.main import main\nfrom fmnist_sweep.cli.predict import predict\n"
-        "main.add_command(predict)\nmain()"
-    )
-    done = run("-c", code, "predict", "bag.png", "large.jpg", "--top", "2", cwd=folder)
+    done = run(*VERB, "predict", "bag.png", "large.jpg", "--top", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == (
@@ -119,6 +116,14 @@ def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(fo
     assert lines[4] == "  (taken as it is)"
     assert lines[5] == "large.jpg" and lines[-1].startswith("  (colour converted to grey (ITU-R 601 luma); bright")
     assert len(lines) == 9 and done.stderr == ""
+
+
+def test_it_follows_nothing_of_an_odd_environment_and_draws_all_the_same(folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    done = run(*VERB, "predict", "bag.png", "--picture", str(picture), cwd=folder, environment=ODD)
+    assert done.returncode == 0 and done.output.isascii(), done
+    assert "Bag" in done.stdout and "not followed: MLFLOW_TRACKING_URI" in done.stderr.splitlines()[0]
+    assert imread(picture).size > 0
 
 
 def test_json_has_every_probability_and_the_version_that_answered() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking import foreign_settings
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, open_store
 
@@ -115,3 +116,25 @@ def test_results_are_never_sent_later(store: Store, monkeypatch: pytest.MonkeyPa
     opened = open_store(None, "fashion-mnist")
     run_id = opened.client.create_run(opened.experiment_id).info.run_id
     assert opened.client.log_metric(run_id, "accuracy", 0.5) is None  # an operation to wait for, if it were
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HTTP_PROXY", "http://127.0.0.1:1", "NO_PROXY=tracker.example.org"),
+        ("HTTPS_PROXY", "http://127.0.0.1:1", "NO_PROXY=tracker.example.org"),
+        ("REQUESTS_CA_BUNDLE", "/dev/null/none", "/dev/null/none; correct or unset"),
+        ("CURL_CA_BUNDLE", "/dev/null/none", "/dev/null/none; correct or unset"),
+        ("HTTPS_PROXY", "nonsense://x", "no tracking server answers there"),
+    ],
+)
+def test_proxies_and_certificates_that_are_not_there_are_told_in_a_sentence(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(each, raising=False)
+        monkeypatch.delenv(each.lower(), raising=False)
+    monkeypatch.setenv(name, value)
+    scheme = "http" if name == "HTTP_PROXY" else "https"
+    with pytest.raises(StoreError, match=re.escape(said)):
+        open_store(f"{scheme}://tracker.example.org:5000", "fashion-mnist")
