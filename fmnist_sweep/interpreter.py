@@ -25,6 +25,7 @@ def prepare_command() -> None:
     """Prepare this process if it is one of our commands, and not a program of the user's that imports this package."""
     if _is_our_command():
         prepare_process()
+        _keep_assertions()
         _leave_working_directory()
 
 
@@ -39,8 +40,15 @@ def prepare_process() -> None:
     if "PYTHONWARNINGS" in os.environ:
         kept = [each for each in os.environ["PYTHONWARNINGS"].split(",") if not each.strip().startswith("e")]
         os.environ["PYTHONWARNINGS"] = ",".join(kept)
-    if sys.flags.optimize > 1:  # without docstrings, MLflow warns of its own
-        warnings.filterwarnings("ignore", "Failed to register a dataset source")
+
+
+def _keep_assertions() -> None:
+    """Start this command again without PYTHONOPTIMIZE: Hydra reads a mapping on the command line within assertions."""
+    if sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
+    if sys.flags.optimize:
+        sys.stderr.write("fmnist_sweep: python -O takes away assertions that Hydra needs: leave it out.\n")
+        sys.exit(2)
 
 
 def _leave_working_directory() -> None:

@@ -100,6 +100,17 @@ def test_a_child_imports_from_the_users_folders_and_not_from_the_working_directo
     assert str(folder) not in found and "" not in found and not mark.exists()
 
 
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_a_command_keeps_the_assertions_that_libraries_need(level: str, tmp_path: Path) -> None:
+    mapping = "model.filters={tune: int, min_value: 2, max_value: 4}"  # Hydra reads it within assertions
+    ended = run(*SWEEP, mapping, "--cfg", "job", cwd=tmp_path, environment={"PYTHONOPTIMIZE": level})
+    assert ended.returncode == 0 and "min_value: 2" in ended.stdout, ended
+    assert "Commands:" in run(*VERB, "--help", cwd=tmp_path, environment={"PYTHONOPTIMIZE": level}).stdout
+    refused = run("-" + "O" * int(level), *SWEEP, mapping, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == "fmnist_sweep: python -O takes away assertions that Hydra needs: leave it out.\n"
+
+
 def test_interpreters_are_started_in_one_way_only() -> None:
     """Whoever starts one asks fmnist_sweep/interpreter.py for the command and for the environment."""
     forking = {"multiprocessing.Process", "ProcessPoolExecutor", "multiprocessing.Pool", "joblib.Parallel", "os.system"}
@@ -110,8 +121,9 @@ def test_interpreters_are_started_in_one_way_only() -> None:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
         names = {ast.unparse(call.func) for call in calls}
         assert names.isdisjoint(forking), path
-        if path.name != "interpreter.py":
-            assert "sys.executable" not in source, path
+        if path.name == "interpreter.py":
+            continue
+        assert "sys.executable" not in source, path
         if names & starts:
             found[path.name] = "build_child_environment" in source and "build_python_command" in source
     found["local.py"] |= "build_worker_command" in (ROOT / "fmnist_sweep/executors/local.py").read_text()
