@@ -25,7 +25,7 @@ def prepare_command() -> None:
     """Prepare this process if it is one of our commands, and not a program of the user's that imports this package."""
     if _is_our_command():
         prepare_process()
-        _keep_assertions()
+        _start_again_if_unfit()
         _leave_working_directory()
 
 
@@ -42,9 +42,18 @@ def prepare_process() -> None:
         os.environ["PYTHONWARNINGS"] = ",".join(kept)
 
 
-def _keep_assertions() -> None:
-    """Start this command again without PYTHONOPTIMIZE: Hydra reads a mapping on the command line within assertions."""
-    if sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None):
+def _start_again_if_unfit() -> None:
+    """Start this command again where Python was started in a way that libraries cannot work in.
+
+    Hydra reads a mapping on the command line within assertions, which PYTHONOPTIMIZE takes away. Stores and artifacts
+    have UTF-8 in their addresses, whatever names of files are in this locale.
+    """
+    unfit = bool(sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None))
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)  # the terminal stays what it is
+        os.environ["PYTHONUTF8"] = "1"
+        unfit = True
+    if unfit and not sys.flags.ignore_environment:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
     if sys.flags.optimize:
         sys.stderr.write("fmnist_sweep: python -O takes away assertions that Hydra needs: leave it out.\n")

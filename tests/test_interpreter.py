@@ -111,6 +111,14 @@ def test_a_command_keeps_the_assertions_that_libraries_need(level: str, tmp_path
     assert refused.stderr == "fmnist_sweep: python -O takes away assertions that Hydra needs: leave it out.\n"
 
 
+def test_a_command_names_files_in_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
+    folder = tmp_path / "ü鞋"
+    folder.mkdir()
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    ended = run(*VERB, "compare", cwd=folder, environment=ascii_only)
+    assert ended.stderr.startswith(rf"fmnist-sweep: {tmp_path}/\xfc\u978b/mlruns/mlflow.db does not exist"), ended
+
+
 def test_interpreters_are_started_in_one_way_only() -> None:
     """Whoever starts one asks fmnist_sweep/interpreter.py for the command and for the environment."""
     forking = {"multiprocessing.Process", "ProcessPoolExecutor", "multiprocessing.Pool", "joblib.Parallel", "os.system"}

@@ -105,6 +105,8 @@ def _resolve_path(path: str) -> Path:
         raise StoreError(
             f"tracking.uri={SQLITE_PREFIX}{printable}: expected {SQLITE_PREFIX}FILE, with the name of a file."
         )
+    if resolved.exists() and not (resolved.is_file() or resolved.is_dir()):  # /dev/null, as root, would be replaced
+        raise StoreError(f"{resolved} cannot hold an MLflow store: it is a device or a pipe; name a file.")
     if {"?", "%"} & set(str(resolved)):
         raise StoreError(f"{resolved} cannot hold an MLflow store: ? and % have another meaning in its address.")
     return resolved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import shlex
 import socket
 import subprocess
@@ -329,6 +330,16 @@ def test_a_store_at_an_address_of_unknown_kind_is_refused(empty: Path) -> None:
     ended = run(empty, *QUICK, "tracking.uri=ftp://x")
     told_by_the_store(ended, ["tracking.uri=ftp://x", "sqlite:///FILE", "http://HOST:PORT"])
     assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("data=drawn", "plan=true", "tracking.uri={uri}"), ("compare", "--uri", "{uri}")])
+def test_a_store_that_is_a_pipe_is_refused_and_stays_what_it_is(command: tuple[str, ...], empty: Path) -> None:
+    pipe = empty.parent / "pipe"
+    os.mkfifo(pipe)
+    words = [word.format(uri=f"sqlite:///{pipe}") for word in command]
+    module = "fmnist_sweep" if "plan=true" in words else "fmnist_sweep.cli.main"
+    refused(run(empty, *words, module=module), ExitCode.STORE, [str(pipe), "device or a pipe", "name a file"], empty)
+    assert pipe.is_fifo()
 
 
 def test_a_store_that_cannot_be_written_is_refused(empty: Path) -> None:

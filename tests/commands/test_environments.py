@@ -32,7 +32,7 @@ def check_results(folder: Path, trials: int = 2) -> None:
     assert len(histories) == trials and {history.state for history in histories} == {"finished"}
     reports = list((folder / "mlruns" / "reports").glob("*.html"))
     assert reports and all(report.read_text(encoding="utf-8").count("·") for report in reports)
-    assert len(list((folder / "mlruns" / "artifacts").rglob("confusion_matrix.png"))) == trials
+    assert len(list((folder / "mlruns" / "artifacts").glob("*/artifacts/confusion_matrix.png"))) == trials
     assert {path.name for path in folder.iterdir()} == {"mlruns"}
 
 
