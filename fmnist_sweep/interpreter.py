@@ -75,7 +75,8 @@ def _leave_working_directory() -> None:
             "the command in another folder.\n"
         )
         sys.exit(2)
-    if shadows := _list_shadows(folder):
+    is_completing = "_FMNIST_SWEEP_COMPLETE" in os.environ  # a shell asks while somebody types, and shows all it hears
+    if (shadows := _list_shadows(folder)) and not is_completing:
         names = ", ".join(ascii(name)[1:-1] for name in shadows[:5]) + (" and more" if len(shadows) > 5 else "")
         sys.stderr.write(
             f"fmnist_sweep: not used, although in this folder: {names} (modules of Python or of an installed package "

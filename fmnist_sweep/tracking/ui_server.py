@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def serve_ui(store: Store, port: int) -> None:
     Those are a process that waits, one that serves, and eight for the evaluation of language models.
     """
     _prepare_environment(store, port)
-    import uvicorn
-    from mlflow.server import app as flask_app
-    from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what MLflow itself imports
+        import uvicorn
+        from mlflow.server import app as flask_app
+        from mlflow.server.fastapi_app import app
+        from mlflow.server.handlers import initialize_backend_stores
 
     initialize_backend_stores(store.uri, store.uri, "mlflow-artifacts:/")
     flask_app.after_request(_keep_assistant_closed)
