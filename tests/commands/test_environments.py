@@ -56,25 +56,20 @@ def test_workers_follow_it_as_little(executor: tuple[str, ...], tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_sweep_with_every_standard_stream_closed_leaves_what_it_always_leaves(tmp_path: Path) -> None:
-    words = [*SWEEP, *STUDY, "executor=local", "executor.workers=2"]
-    code = f"import os, sys; os.closerange(0, 3); os.execv(sys.executable, [sys.executable, *{words!r}])"
-    assert run("-c", code, cwd=tmp_path).returncode == 0
-    check_results(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_sweep_in_a_folder_whose_name_the_locale_cannot_spell_keeps_its_results_there(tmp_path: Path) -> None:
+def test_a_sweep_with_closed_streams_in_a_folder_that_the_locale_cannot_spell_leaves_what_it_always_leaves(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "ü鞋"
     folder.mkdir()
+    words = [*SWEEP, *STUDY, "executor=local", "executor.workers=2"]
+    code = f"import os, sys; os.closerange(0, 3); os.execv(sys.executable, [sys.executable, *{words!r}])"
     ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    ended = run(*SWEEP, *STUDY, "executor=in_process", cwd=folder, environment=ascii_only)
-    assert ended.returncode == 0, ended
+    assert run("-c", code, cwd=folder, environment=ascii_only).returncode == 0
     check_results(folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", ["0", "1", "-3", "many", "1000000000"])
+@pytest.mark.parametrize("columns", ["1", "1000000000"])
 def test_a_terminal_of_any_width_and_encoding_shows_a_sweep(columns: str, tmp_path: Path) -> None:
     typed = [sys.executable, *SWEEP, *STUDY, "executor=in_process"]
     given = {"COLUMNS": columns, "TERM": "dumb", "PYTHONIOENCODING": "latin-1"}
