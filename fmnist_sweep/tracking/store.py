@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,11 +106,20 @@ def _resolve_path(path: str) -> Path:
         raise StoreError(
             f"tracking.uri={SQLITE_PREFIX}{printable}: expected {SQLITE_PREFIX}FILE, with the name of a file."
         )
-    if resolved.exists() and not (resolved.is_file() or resolved.is_dir()):  # /dev/null, as root, would be replaced
+    if _is_special(resolved):  # root would replace even /dev/null
         raise StoreError(f"{resolved} cannot hold an MLflow store: it is a device or a pipe; name a file.")
     if {"?", "%"} & set(str(resolved)):
         raise StoreError(f"{resolved} cannot hold an MLflow store: ? and % have another meaning in its address.")
     return resolved
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is a device, a pipe or a socket."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there, or nobody may look; who opens it says so
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def open_store(uri: str | None, experiment: str) -> Store:
