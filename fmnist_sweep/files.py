@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fmnist_sweep.reading import RefusedFile, load_arrays, parse_json, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _MAGIC = b"fmnist_sweep 1\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _VALUES_NAME = "values"
+_MAX_PACKED_BYTES = 8 * 2**30  # a checkpoint of the largest network has its weights and an optimizer's state, 3 GB
 
 
 class DamagedContent(ValueError):
@@ -42,19 +44,24 @@ def pack_arrays(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 def unpack_arrays(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The values and arrays of packed bytes. Raises DamagedContent if they are torn, altered or something else."""
-    import numpy as np
-
     start = len(_MAGIC) + _DIGEST_SIZE
     if not content.startswith(_MAGIC):
         raise DamagedContent("it does not begin as a file of this project")
     if hashlib.sha256(memoryview(content)[start:]).digest() != content[len(_MAGIC) : start]:
         raise DamagedContent("its content does not match its checksum")
     try:
-        with np.load(io.BytesIO(content[start:]), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+        arrays = load_arrays(content[start:], len(content))  # nothing in it is packed smaller
+        return parse_json(arrays.pop(_VALUES_NAME).tobytes()), arrays
+    except (ValueError, KeyError) as error:
         raise DamagedContent(str(error)) from None
-    return json.loads(arrays.pop(_VALUES_NAME).tobytes()), arrays
+
+
+def read_packed_file(path: Path) -> bytes:
+    """The bytes of a file of packed arrays. Raises DamagedContent if it is no regular file, or larger than any."""
+    try:
+        return read_file(path, _MAX_PACKED_BYTES)
+    except RefusedFile as error:
+        raise DamagedContent(error.strerror) from None
 
 
 def write_file_atomically(path: Path, content: bytes) -> None:

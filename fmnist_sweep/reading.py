@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError  # NumPy's reader of headers raises it
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # What unpacking raises for a file that is cut short, altered or no such file.
 UNPACKING_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile)
@@ -61,8 +61,12 @@ class RefusedFile(OSError):
         super().__init__(errno.EINVAL, reason, *([] if path is None else [str(path)]))
 
 
+class SwollenText(ValueError):
+    """A text whose aliases stand for far more than it says."""
+
+
 @contextmanager
-def open_regular_file(path: Path) -> Iterator[BinaryIO]:
+def open_regular_file(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file to read its bytes. Raises RefusedFile for a folder, pipe, device or socket, and OSError."""
     _refuse_irregular(path.stat(), path)  # before it is opened, as opening a device may move it
     # What takes the path's place in between may be a pipe, which O_NONBLOCK does not wait for.
@@ -194,6 +198,8 @@ def load_arrays(content: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
 
     Raises ValueError if it is no such file, or holds more.
     """
+    import numpy as np
+
     try:
         with open_zip(io.BytesIO(content)) as archive:
             _refuse_large_arrays(archive, max_bytes)
@@ -205,6 +211,8 @@ def load_arrays(content: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
 
 def _refuse_large_arrays(archive: zipfile.ZipFile, max_bytes: int) -> None:
     """Refuse arrays that would take more memory than they may, or than the bytes that there are of them."""
+    import numpy as np
+
     if sum(entry.file_size for entry in archive.infolist()) > max_bytes:
         raise ValueError(f"its arrays take more than {max_bytes:,} bytes")
     for entry in archive.infolist():
@@ -222,7 +230,7 @@ def _refuse_large_arrays(archive: zipfile.ZipFile, max_bytes: int) -> None:
 
 
 def parse_yaml(text: str | bytes) -> Any:
-    """The plain values of a YAML text, which stays small with each alias written out. Raises ValueError.
+    """The plain values of a YAML text, which stays small with each alias written out. Raises ValueError, SwollenText.
 
     Source: the "billion laughs" are a YAML of some lines, whose aliases of aliases stand for 10^9 values.
     """
@@ -231,9 +239,9 @@ def parse_yaml(text: str | bytes) -> Any:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, TypeError) as error:
-        raise ValueError(f"it is no YAML ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise ValueError(f"it is no YAML ({type(error).__name__}: {' '.join(str(error).split())})") from None
     if _count_nodes(content, {}) > _MAX_YAML_NODES:
-        raise ValueError(f"its aliases stand for more than {_MAX_YAML_NODES:,} values")
+        raise SwollenText(f"its aliases stand for more than {_MAX_YAML_NODES:,} values")
     return content
 
 

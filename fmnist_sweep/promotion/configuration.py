@@ -10,14 +10,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.reading import parse_json, parse_yaml
 from fmnist_sweep.tracking.names import (
     CONFIG_FILE,
     CONFIG_HASH_TAG,
@@ -124,7 +123,7 @@ class TrialConfiguration:
 def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfiguration:
     """A finished trial's configuration, read from its run. Errors: PromotionRefused if files of the run are gone."""
     try:
-        settings = yaml.safe_load(_read_artifact(store, trial, CONFIG_FILE))
+        settings = parse_yaml(_read_artifact(store, trial, CONFIG_FILE))
         flags, overrides = parse_repeat_command(_read_artifact(store, trial, OVERRIDES_FILE))
         data, seed = settings.pop("data"), settings.pop("seed")
         parent_params = read_run_params(store, trial.tags[PARENT_RUN_TAG])
@@ -142,7 +141,7 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
         )
         _ = configuration.key  # raises if anything is missing
         return configuration
-    except (yaml.YAMLError, KeyError, AttributeError, ValueError, TypeError) as error:
+    except (KeyError, AttributeError, ValueError, TypeError) as error:
         raise PromotionRefused(
             f"{trial.name} (run {trial.run_id}) does not say how it was trained ({type(error).__name__}: {error}): "
             "train it again."
@@ -177,7 +176,7 @@ def serialize_configuration(configuration: TrialConfiguration) -> str:
 def parse_configuration(text: str) -> TrialConfiguration:
     """Read a configuration that `serialize_configuration` wrote. Errors: ValueError."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         words = {key: tuple(content.get(key, ())) for key in ("overrides", "flags")}
         configuration = TrialConfiguration(**{**content, **words})
         _ = configuration.key  # raises if anything is missing

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations
+from fmnist_sweep.reading import open_regular_file
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
 
+_LONGEST_LINE = 2**20
 _OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger
 
 
@@ -88,9 +90,12 @@ def _describe_opening(
 
 def count_openings(ledger: Path) -> int:
     """Number of openings in a ledger. One that was interrupted and continued has several lines but counts once."""
-    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-    matches = [(_OPENING_NAME.search(line), number) for number, line in enumerate(lines)]
-    return len({name[1] if name else number for name, number in matches})
+    if not ledger.is_file():
+        return 0
+    with open_regular_file(ledger) as file:
+        lines = iter(lambda: file.readline(_LONGEST_LINE).decode(errors="replace"), "")
+        matches = ((_OPENING_NAME.search(line), number) for number, line in enumerate(lines))
+        return len({name[1] if name else number for name, number in matches})
 
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:

@@ -6,7 +6,9 @@ import json
 import statistics
 from typing import TYPE_CHECKING
 
+from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import serialize_configuration
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.tracking import names
 from fmnist_sweep.tracking.models import hash_predictions
 from fmnist_sweep.tracking.run_files import read_artifact
@@ -77,15 +79,21 @@ def _find_source_trial(dossier: Dossier) -> StoredTrial:
 def _make_training_tags(registration: Registration) -> dict[str, str]:
     """Tags from which the model can be trained again."""
     store, winner, run = registration.store, registration.dossier.winner, registration.chosen_run
-    identity = read_artifact(store, run.tags[names.PARENT_RUN_TAG], names.IDENTITY_FILE)
-    command = read_artifact(store, run.run_id, names.OVERRIDES_FILE)
+    try:
+        identity = read_artifact(store, run.tags[names.PARENT_RUN_TAG], names.IDENTITY_FILE)
+        command = read_artifact(store, run.run_id, names.OVERRIDES_FILE)
+        versions = parse_json(identity or b"{}").get("versions", {})
+    except (ValueError, AttributeError) as error:
+        raise PromotionRefused(
+            f"{run.name} (run {run.run_id}) does not say how it was trained ({error}): train it again."
+        ) from None
     return {
         names.FINALIST_TAG: winner.journal,
         names.CONFIGURATION_TAG: serialize_configuration(winner.configuration),
         names.CONFIG_HASH_TAG: winner.configuration.key,
         names.SEED_TAG: run.params["seed"],
         names.SEEDS_TAG: str(len(winner.scored_runs)),
-        names.VERSIONS_TAG: json.dumps(json.loads(identity or b"{}").get("versions", {}), sort_keys=True),
+        names.VERSIONS_TAG: json.dumps(versions, sort_keys=True),
         names.COMMAND_TAG: (command or b"").decode().strip(),
     }
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fmnist_sweep.files import DamagedContent, unpack_arrays, write_file_atomically
+from fmnist_sweep.files import DamagedContent, read_packed_file, unpack_arrays, write_file_atomically
 
 _KEPT_COUNT = 2  # the newest, and the one before in case the newest is damaged
 
@@ -29,8 +29,8 @@ class Checkpoints:
     def load_newest(self, trial_id: str) -> bytes | None:
         """The newest intact checkpoint of a trial; None if there is none. Damaged ones are reported and passed over."""
         for path in reversed(self._list_paths(trial_id)):
-            content = path.read_bytes()
             try:
+                content = read_packed_file(path)
                 unpack_arrays(content)
             except DamagedContent as error:
                 self._say(f"{path} is damaged ({error}): training continues without it")

@@ -20,8 +20,12 @@ from typing import Any, Self
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import replace_file
+from fmnist_sweep.reading import parse_json
+from fmnist_sweep.text import quote_text
 
 _CREATE_TABLE = "CREATE TABLE events (number INTEGER PRIMARY KEY, kind TEXT, body TEXT, digest TEXT)"
+_MAX_BYTES = 4 * 2**30  # an event has some hundred bytes, and a trial some tens of events
+_MAX_EVENT_BYTES = 64 * 2**20
 _BUSY_SECONDS = 20.0  # a reader (fmnist-sweep studies) holds it for milliseconds
 
 
@@ -108,7 +112,7 @@ def read_first_and_last(path: Path) -> tuple[JournalEvent, JournalEvent]:
         if number < 2 or number == count - 1:
             _refuse_altered(number, digest, _hash_event(previous, kind, body), path)
         previous = digest
-    first, last = (JournalEvent(kind, json.loads(body)) for _, kind, body, _ in (rows[0], rows[-1]))
+    first, last = (_parse_event(path, kind, body) for _, kind, body, _ in (rows[0], rows[-1]))
     return first, last
 
 
@@ -118,10 +122,17 @@ def _read_chain(path: Path) -> tuple[list[JournalEvent], str]:
     for position, (number, kind, body, stored_digest) in enumerate(rows):
         digest = _hash_event(digest, kind, body)
         _refuse_altered(position, (number, stored_digest), (position, digest), path)
-        events.append(JournalEvent(kind, json.loads(body)))
+        events.append(_parse_event(path, kind, body))
     if len(events) != count:
         raise JournalDamaged(path, f"it holds {len(events)} of {count} events")
     return events, digest
+
+
+def _parse_event(path: Path, kind: str, body: str) -> JournalEvent:
+    try:
+        return JournalEvent(kind, parse_json(body))
+    except (ValueError, TypeError) as error:
+        raise JournalDamaged(path, f"an event cannot be read: {quote_text(error)}") from None
 
 
 def _refuse_altered(position: int, actual: object, expected: object, path: Path) -> None:
@@ -142,11 +153,17 @@ def _read_rows(path: Path, condition: str = "") -> tuple[int, list[tuple[Any, ..
 
 
 def _refuse_empty(path: Path) -> None:
-    # SQLite would take an empty file for a new database.
+    # SQLite would take an empty file for a new database, and wait for a pipe.
     if not path.is_file():
-        raise JournalDamaged(path, "it is gone")
-    if not path.stat().st_size:
+        raise JournalDamaged(path, "it is gone" if not path.exists() else "it is no regular file")
+    rollback = _locate_rollback_file(path)
+    if rollback.exists() and not rollback.is_file():
+        raise JournalDamaged(rollback, "it is no regular file")
+    size = path.stat().st_size
+    if not size:
         raise JournalDamaged(path, "it is empty")
+    if size > _MAX_BYTES:
+        raise JournalDamaged(path, f"it has more than {_MAX_BYTES:,} bytes")
 
 
 def _hash_event(previous: str, kind: str, body: object) -> str:
@@ -158,6 +175,7 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     mode = "rwc" if not read_only else "rw" if os.access(path, os.W_OK) else "ro"
     address = f"{path.resolve().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_EVENT_BYTES)
     # Noise that is not text then fails its checksum.
     database.text_factory = lambda content: content.decode(errors="replace")
     if not read_only:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from fmnist_sweep.errors import Locked
 from fmnist_sweep.files import LockHeld, hold_lock_file
+from fmnist_sweep.reading import parse_json, read_file
 
 _LOCK_FILE, _OWNER_FILE = "owner.lock", "owner.json"
+_MAX_OWNER_BYTES = 2**16
 _PATIENCE_SECONDS = 1.0  # find_owner takes the lock for a moment, to see whether it is free
 
 
@@ -69,6 +71,6 @@ def find_owner(folder: Path, patience: float = 0) -> Owner | None:
 def _read_owner(folder: Path) -> Owner | None:
     # This file is for messages alone; the lock decides.
     try:
-        return Owner(**json.loads((folder / _OWNER_FILE).read_text()))
+        return Owner(**parse_json(read_file(folder / _OWNER_FILE, _MAX_OWNER_BYTES)))
     except (OSError, ValueError, TypeError):
         return None

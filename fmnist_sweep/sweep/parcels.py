@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from fmnist_sweep.config.keys import flatten_config
-from fmnist_sweep.files import DamagedContent
+from fmnist_sweep.files import DamagedContent, read_packed_file
 from fmnist_sweep.report.artifacts import make_trial_artifacts
 from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.record import Attempt, TrialHistory
@@ -147,7 +147,7 @@ class StudyParcels:
 
     def _read_result(self, history: TrialHistory) -> tuple[TrialResult, list[Epoch]]:
         path = self._opened.result_path(history.trial_id)
-        return unpack_result(path.read_bytes() if path.exists() else b"")
+        return unpack_result(read_packed_file(path) if path.exists() else b"")
 
     def _is_run_finished(self, attempt: Attempt) -> bool:
         run_id, store = attempt.run_id, self._study.store

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import format_utc_now, mask_credentials, shorten_text
 from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
@@ -246,7 +247,7 @@ def _read_records(store: Store, model: RegisteredModel | None) -> list[Move]:
 
 def _parse_move(store: Store, key: str, number: int, text: str) -> Move:
     try:
-        return _MOVE_ADAPTER.validate_python({**json.loads(text), "number": number})
+        return _MOVE_ADAPTER.validate_python({**parse_json(text), "number": number})
     except (ValueError, TypeError, ValidationError):
         raise StoreError(
             f"the tag {key} of models:/{MODEL_NAME} in {store.uri} does not hold a move of an alias as fmnist-sweep "

@@ -13,8 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import IMAGE_SIDE, LABELS
+from fmnist_sweep.reading import open_regular_file
+from fmnist_sweep.text import quote_text
+from fmnist_sweep.tracking.connection import explain_outage
+from fmnist_sweep.tracking.model_files import refuse_swollen_model
 from fmnist_sweep.tracking.names import MODEL_NOT_KEPT, MODEL_TAG, SHA256_TAG
-from fmnist_sweep.tracking.store import point_mlflow_at
+from fmnist_sweep.tracking.run_files import UnreadableArtifact, iterate_files
+from fmnist_sweep.tracking.store import is_server, point_mlflow_at
 from fmnist_sweep.training.compilation import PREDICTION_BATCH
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 
 LOGGED_MODEL_NAME = "model"
 KERAS_FILE = Path("data", "model.keras")
+# A sweep's largest network, 16 dense layers of 4,096 units, has 1 GB.
+MAX_MODEL_BYTES = 2 * 2**30
+_MAX_FILES = 100
 # Another thread count or processor sums in another order. Differences between trained models are far larger.
 _PROBABILITY_TOLERANCE = 2e-2
 # What Keras raises for a file that is torn, carries code, or describes layers that do not exist.
@@ -71,7 +79,7 @@ class UnusableModel(Exception):
 
 def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
     """Download the complete model of a run into a folder: its id and its .keras file. Raises UnusableModel."""
-    import mlflow
+    from mlflow.exceptions import MlflowException
 
     run = store.client.get_run(run_id)
     if run.data.tags.get(MODEL_TAG) == MODEL_NOT_KEPT:
@@ -84,10 +92,15 @@ def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
     ready_ids = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
     if not ready_ids:
         raise UnusableModel(f"{run.info.run_name} (run {run_id}) has no complete model: train it again.")
-    # MLflow looks the model up with a client of its own, which must use this store.
-    with point_mlflow_at(store):
-        location = mlflow.artifacts.download_artifacts(f"models:/{ready_ids[0]}", dst_path=str(folder))
-    file = Path(location, KERAS_FILE)
+    try:
+        file = download_model_files(store, f"models:/{ready_ids[0]}", folder) / KERAS_FILE
+    except (UnreadableArtifact, MlflowException, OSError) as error:
+        if is_server(store.uri) and explain_outage(error) is not None:
+            raise
+        reason = quote_text((str(error).strip().splitlines() or [type(error).__name__])[-1], 200)
+        raise UnusableModel(
+            f"the saved model of {run.info.run_name} cannot be read ({reason}): train it again."
+        ) from None
     expected = store.client.get_logged_model(ready_ids[0]).tags.get(SHA256_TAG)
     # Older models have no such tag; they are checked by their predictions alone.
     if expected is not None and hash_file(file) != expected:
@@ -98,9 +111,31 @@ def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
     return ready_ids[0], file
 
 
+def download_model_files(store: Store, address: str, folder: Path) -> Path:
+    """Download the files of a model into a folder, and return where they are in it. address: models:/...
+
+    Raises UnreadableArtifact, before anything is downloaded, if they are far larger or more than those of a sweep.
+    """
+    import mlflow
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # MLflow looks the model up with a client of its own, which must use this store.
+    with point_mlflow_at(store):
+        repository = get_artifact_repository(address, tracking_uri=store.uri)
+        sizes = [listed.file_size or 0 for listed in iterate_files(repository.list_artifacts)]
+        if len(sizes) > _MAX_FILES or sum(sizes) > MAX_MODEL_BYTES:
+            raise UnreadableArtifact(
+                f"it has {len(sizes)} files and {sum(sizes):,} bytes, more than {_MAX_FILES} and {MAX_MODEL_BYTES:,}"
+            )
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+
+
 def hash_file(file: Path) -> str:
     """The sha256 of a file's content, in hexadecimal; for a missing file, that of no bytes."""
-    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
+    if not file.is_file():
+        return hashlib.sha256().hexdigest()
+    with open_regular_file(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def load_keras_file(file: Path) -> keras.Model:
@@ -109,6 +144,7 @@ def load_keras_file(file: Path) -> keras.Model:
 
     backend.import_tensorflow()
     try:
+        refuse_swollen_model(file)
         return trial.load_model(file)
     except _LOAD_ERRORS as error:
         raise UnusableModel((str(error).strip() or type(error).__name__).splitlines()[0]) from None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.reading import load_arrays
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
-from fmnist_sweep.tracking.run_files import read_artifact
+from fmnist_sweep.tracking.run_files import MAX_ARTIFACT_BYTES, UnreadableArtifact, read_artifact
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -81,18 +80,20 @@ def unpack_test_predictions(content: bytes) -> TestPredictions:
 
 
 def _unpack_arrays(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    # No pickle: it would let anybody who can write to the store run code here.
+    arrays = load_arrays(content, MAX_ARTIFACT_BYTES)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: np.asarray(file[name], _DTYPES[name]) for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
+        return {name: np.asarray(arrays[name], _DTYPES[name]) for name in names}
+    except (KeyError, TypeError) as error:
         raise ValueError(f"not the content of an .npz file of predictions ({type(error).__name__}: {error})") from None
 
 
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:
     """A trial's predictions; None if the store has none, or only a damaged file."""
+    try:
+        content = read_artifact(store, run_id, PREDICTIONS_FILE)
+    except UnreadableArtifact:
+        return None
     # Read outside of the try: a store that is away may raise a ValueError, too (requests' JSONDecodeError).
-    content = read_artifact(store, run_id, PREDICTIONS_FILE)
     try:
         return None if content is None else unpack_predictions(content)
     except ValueError:  # it must not keep a study from being closed

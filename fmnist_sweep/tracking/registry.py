@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.reading import parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
-from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, hash_file, load_keras_file
+from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, download_model_files, hash_file, load_keras_file
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.queries import read_all_pages
+from fmnist_sweep.tracking.run_files import UnreadableArtifact
 from fmnist_sweep.tracking.store import Store, point_mlflow_at
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ MAX_TAG_LENGTH = 16_000
 _MAX_DESCRIPTION_LENGTH = 5_000  # the width of the column
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
+_MAX_DESCRIPTION_BYTES = 2**20  # of the file MLmodel
 _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
 
 
@@ -252,13 +255,14 @@ def _build_missing_file_error(version: RegisteredVersion, reason: str) -> Promot
 
 
 def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> Path:
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        with point_mlflow_at(store):
-            uri = f"models:/{MODEL_NAME}/{version.number}"
-            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        return download_model_files(store, f"models:/{MODEL_NAME}/{version.number}", folder)
+    except UnreadableArtifact as error:
+        raise PromotionRefused(
+            f"{_format_name(version)} is never loaded: {error}; name another version, or train it again."
+        ) from None
     except (MlflowException, FileNotFoundError) as error:
         reason = explain_outage(error)
         if reason is not None:
@@ -270,15 +274,13 @@ def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> P
 
 def _find_foreign_content(folder: Path) -> str | None:
     """What a downloaded model holds, beside its .keras file, that MLflow would load; None if there is nothing."""
-    import yaml
-
     pickle_files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _PICKLE_NAME.search(path.name))
     if pickle_files:
         return f"it holds pickled objects ({pickle_files[0]}), and to unpickle is to run code"
     try:
-        flavours = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]
+        flavours = parse_yaml(read_file(folder / "MLmodel", _MAX_DESCRIPTION_BYTES))["flavors"]
         kinds = {str(name): dict(settings) for name, settings in flavours.items()}
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
+    except (OSError, TypeError, KeyError, AttributeError, ValueError):
         return "its file MLmodel cannot be read"
     return _find_foreign_flavour(kinds)
 

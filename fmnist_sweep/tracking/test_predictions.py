@@ -14,7 +14,7 @@ from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.prediction_files import TestPredictions, pack_predictions, unpack_test_predictions
-from fmnist_sweep.tracking.run_files import log_files, read_artifact
+from fmnist_sweep.tracking.run_files import UnreadableArtifact, log_files, read_artifact
 
 if TYPE_CHECKING:
     import keras
@@ -26,15 +26,20 @@ _BATCH_SIZE = 500  # images; it divides their number, since Keras would trace ag
 
 def read_test_predictions(store: Store, run_id: str, title: str) -> TestPredictions:
     """The test predictions of a run that has the tag TEST_OPENED_TAG. Raises StoreError. title: of the run."""
-    content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
+    try:
+        content = read_artifact(store, run_id, TEST_PREDICTIONS_FILE)
+    except UnreadableArtifact as error:
+        raise _build_damage_error(title, error) from None
     if content is None:
         raise StoreError(f"{title} has no {TEST_PREDICTIONS_FILE} any more: delete that run and train it again.")
     try:
         return unpack_test_predictions(content)
     except ValueError as error:
-        raise StoreError(
-            f"{TEST_PREDICTIONS_FILE} of {title} is damaged ({error}): delete that run and train it again."
-        ) from None
+        raise _build_damage_error(title, error) from None
+
+
+def _build_damage_error(title: str, error: ValueError) -> StoreError:
+    return StoreError(f"{TEST_PREDICTIONS_FILE} of {title} is damaged ({error}): delete that run and train it again.")
 
 
 def find_training_twins(data: DataConfig, images: Split) -> NDArray[np.bool_]:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.reading import parse_yaml
+from fmnist_sweep.text import quote_text
 from fmnist_sweep.tracking.names import CONFIG_FILE, DATA_TAG
-from fmnist_sweep.tracking.run_files import read_artifact
+from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.tracking.trials import StoredTrial
-
-# More than a sweep would draw, so that a foreign config.yaml cannot fill the memory.
-_MAX_DRAWN_IMAGES = 1_000_000
 
 
 def load_matching_splits(data: DataConfig, tag: str, name: str, use: str = "scored") -> Splits:
@@ -39,7 +38,10 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
     missing, or is other data.
     """
     owner_name = f"{trial.name} (run {trial.run_id})"
-    content = read_artifact(store, trial.run_id, CONFIG_FILE)
+    try:
+        content = read_artifact(store, trial.run_id, CONFIG_FILE)
+    except UnreadableArtifact as error:
+        raise _build_altered_config_error(owner_name, f"found that {error}") from None
     if content is None:
         raise DataError(f"{owner_name} has no config.yaml any more, which says what its data was.")
     expected = trial.tags.get(DATA_TAG)
@@ -51,12 +53,12 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
 
 def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:
     """The data section of a trial's config.yaml. owner_name: of the trial, for messages."""
-    import yaml
-
     try:
-        section = yaml.safe_load(content)["data"]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _build_altered_config_error(owner_name, f"found none ({type(error).__name__})") from None
+        section = parse_yaml(content)["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _build_altered_config_error(
+            owner_name, f"found none ({type(error).__name__}: {quote_text(error, 120)})"
+        ) from None
     if not isinstance(section, Mapping):
         raise _build_altered_config_error(owner_name, f"found a {type(section).__name__}")
     return section
@@ -80,8 +82,6 @@ def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_na
         mistake = error.errors()[0]
         field = ".".join(map(str, mistake["loc"]))
         raise _build_altered_config_error(owner_name, f"found that of {field[:80]}: {mistake['msg']}") from None
-    if config.source == "drawn" and config.images > _MAX_DRAWN_IMAGES:
-        raise _build_altered_config_error(owner_name, f"found more than {_MAX_DRAWN_IMAGES:,} images to draw")
     return config
 
 

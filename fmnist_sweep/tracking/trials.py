@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
@@ -106,7 +106,7 @@ def parse_parameter(text: str | None) -> Any:
     if text in ("True", "False"):
         return text == "True"
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

@@ -15,6 +15,7 @@ import yaml
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder
+from fmnist_sweep.tracking.model_files import count_described_weights
 from fmnist_sweep.training import models, trial
 from tests.support.small import finished, resolved, spec, splits
 
@@ -72,6 +73,8 @@ def test_every_option_and_experiment_builds_and_its_layers_take_the_images(path:
     model = models.build_model(config["model"], config["regularization"])
     assert model.output_shape == (None, 10)
     assert model.input_shape == (None, 28, 28, 1)
+    # So that no saved model of ours is taken for one that describes more weights than it holds.
+    assert count_described_weights(model.to_json()) == model.count_params()
 
 
 @cache

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +115,37 @@ def test_dropping_all_leaves_nothing_and_dropping_nothing_is_no_error(kept: Kept
     kept.save("1", 1)
     kept.checkpoints.drop_all()
     assert not kept.folder.exists()
+
+
+def make_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**43)  # takes no place on the disk
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is a named pipe"),
+        (Path.mkdir, "it is a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (make_large, "it has more than"),
+    ],
+)
+def test_what_is_no_checkpoint_is_passed_over_and_never_waited_for(
+    kept: Kept, make: Callable[[Path], object], reason: str
+) -> None:
+    kept.save("0", 1)
+    make(kept.folder / "0" / "000002.npz")
+    assert kept.checkpoints.load_newest("0") == content(1)
+    assert reason in kept.said[0]
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_damaged(kept: Kept) -> None:
+    kept.save("0", 1)
+    swollen = io.BytesIO()
+    np.savez_compressed(swollen, weights=np.zeros(10_000_000, np.float32), values=np.frombuffer(b"{}", np.uint8))
+    magic = b"fmnist_sweep 1\n"
+    packed = magic + hashlib.sha256(swollen.getvalue()).digest() + swollen.getvalue()
+    (kept.folder / "0" / "000002.npz").write_bytes(packed)
+    assert kept.checkpoints.load_newest("0") == content(1)
+    assert "its arrays take more than" in kept.said[0]

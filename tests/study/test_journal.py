@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.study import journal
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from tests.support.disks import disk
 from tests.support.process import Running, start
@@ -418,3 +421,50 @@ def test_a_journal_on_a_read_only_disk_can_be_read_and_says_that_it_cannot_be_wr
             with pytest.raises(StoreError, match=r"cannot be read or written"):
                 Journal.create(small.path / "other.db", "study", {})
         _goes_on(path, events)
+
+
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-journal"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(
+    path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    _written(path, 3)
+    path.with_name(name).unlink(missing_ok=True)
+    make(path.with_name(name))
+    for look in (Journal.open, read_events, read_first_and_last):
+        with pytest.raises(JournalDamaged, match="it is no regular file"):
+            look(path)
+
+
+def test_a_journal_far_larger_than_any_is_not_read(path: Path) -> None:
+    _written(path, 3)
+    os.truncate(path, 2**40)  # takes no place on the disk
+    with pytest.raises(JournalDamaged, match="more than"):
+        read_events(path)
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "", "{"])
+def test_an_event_that_is_no_json_is_damage(path: Path, body: str) -> None:
+    events = _written(path, 1)
+    digest = ""
+    for event in events:
+        digest = journal._hash_event(digest, event.kind, json.dumps(event.body))
+    with closing(sqlite3.connect(path)) as database:
+        number = len(events)
+        row = (number, "x", body, journal._hash_event(digest, "x", body))
+        database.execute("INSERT INTO events VALUES (?, ?, ?, ?)", row)
+        database.execute(f"PRAGMA user_version={number + 1}")
+        database.commit()
+    for look in (Journal.open, read_events, read_first_and_last):
+        with pytest.raises(JournalDamaged, match="an event cannot be read"):
+            look(path)
+
+
+def test_an_event_far_larger_than_any_is_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = _written(path, 1)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE events SET body = zeroblob(2000000) WHERE number = ?", (len(events) - 1,))
+        database.commit()
+    monkeypatch.setattr(journal, "_MAX_EVENT_BYTES", 1_000_000)
+    with pytest.raises(JournalDamaged, match="too big"):
+        read_events(path)

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store_lock
-from fmnist_sweep.tracking.models import KERAS_FILE, log_model
+from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, download_model, log_model
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
@@ -432,3 +432,42 @@ def test_mlflow_is_pointed_at_a_store_for_a_while_and_no_process_started_later_g
     assert mlflow.get_tracking_uri() == before
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert os.environ["MLFLOW_REGISTRY_URI"] == "sqlite:////elsewhere.db"
+
+
+def make_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**42)  # takes no place on the disk
+
+
+def make_many(path: Path) -> None:
+    path.mkdir()
+    for number in range(200):
+        (path / str(number)).touch()
+
+
+FOREIGN_FILES: dict[str, Callable[[Path], object]] = {
+    "an endless file": make_large,
+    "many files": make_many,
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+}
+
+
+@pytest.mark.parametrize("name", ["data/more", "data/model.keras", "MLmodel"])
+@pytest.mark.parametrize("kind", FOREIGN_FILES)
+def test_foreign_files_in_place_of_a_model_or_beside_it_are_never_copied_or_waited_for(
+    store: Store, models: list[Logged], altered: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    number = register(store, models[0])
+    (altered / name).unlink(missing_ok=True)
+    FOREIGN_FILES[kind](altered / name)
+    version = next(each for each in versions.list_versions(store) if each.number == number)
+    (tmp_path / "version").mkdir()
+    with pytest.raises((PromotionRefused, StoreError)) as refused:
+        versions.load_version(store, version)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UnusableModel) as unusable:
+        download_model(store, models[0].run_id, tmp_path / "run")
+    for sentence in (str(refused.value), str(unusable.value)):
+        assert "\n" not in sentence and len(sentence) < 700, sentence

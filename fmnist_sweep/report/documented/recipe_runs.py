@@ -11,9 +11,10 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.report.documented.write_ups import WriteUp
 from fmnist_sweep.tracking.names import CANONICAL_TAG, IDENTITY_FILE, PARENT_RUN_TAG
-from fmnist_sweep.tracking.run_files import read_artifact
+from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.trials import StoredTrial, read_trials
 
@@ -119,8 +120,11 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
         # Cheaper than reading the identity, which is compared next.
         if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
-        content = read_artifact(store, trial.tags[PARENT_RUN_TAG], IDENTITY_FILE)
-        identity = None if content is None else json.loads(content)
+        try:
+            content = read_artifact(store, trial.tags[PARENT_RUN_TAG], IDENTITY_FILE)
+        except UnreadableArtifact:
+            continue
+        identity = None if content is None else parse_json(content)
         if identity is not None and _has_same_identity(job, identity):
             yield RecipeRun(recipe, trial, identity)
 

@@ -11,6 +11,7 @@ import numpy as np
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically
+from fmnist_sweep.reading import read_head
 from fmnist_sweep.report.documented.figure_rows import DECIMALS, list_figure_rows
 from fmnist_sweep.report.documented.page_content import WriteUpPage
 from fmnist_sweep.report.documented.provenance import render_omissions, render_runs
@@ -33,10 +34,17 @@ _CONFUSION_COUNT = 6
 def write_page(folder: Path, name: str, text: str) -> Path:
     """Write a page in place of an earlier one. Errors: ConfigError where another file stands there."""
     path = folder / f"{name}.md"
-    if path.exists() and not path.read_bytes().startswith(_MARKER.encode()):
+    if path.exists() and not _is_own_page(path):
         raise ConfigError(f"{path} was not made by this command and is left alone: name another folder with --out.")
     write_file_atomically(path, text.encode())
     return path
+
+
+def _is_own_page(path: Path) -> bool:
+    try:
+        return read_head(path, len(_MARKER.encode())) == _MARKER.encode()
+    except OSError:  # a folder, a pipe, or a file of somebody else
+        return False
 
 
 def render_write_up_page(page: WriteUpPage) -> str:
