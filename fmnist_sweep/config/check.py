@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from fmnist_sweep.config.overrides import format_override_value
+from fmnist_sweep.config.overrides import quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
 from fmnist_sweep.config.schema import (
     EXECUTORS,
@@ -41,10 +41,10 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     """Check a composed mapping. Raises ConfigError: the key, its value, what is allowed, where it was written."""
     _refuse_targets(raw, locate)
     for key, value in raw.items():
-        name = format_override_value(key)  # as YAML has it: 1 and false are keys too
+        name = quote_override_value(key)  # as YAML has it: 1 and false are keys too
         if name not in ROOT_KEYS:
             reason = describe_unknown_key(name, ROOT_KEYS)
-            raise ConfigError(f"{name}={format_override_value(value)} ({locate(name)}): {reason}.")
+            raise ConfigError(f"{name}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
     train = values["train"]
@@ -134,13 +134,13 @@ def _look_up(registry: Mapping[str, _Entry], key: str, name: Any, locate: Locato
     """The entry that `name`, the value of a key, stands for."""
     if not isinstance(name, str) or name not in registry:
         allowed = ", ".join(registry)
-        raise ConfigError(f"{key}={format_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
+        raise ConfigError(f"{key}={quote_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
     return registry[name]
 
 
 def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{section}={format_override_value(value)} ({locate(section)}): expected a group's settings.")
+        raise ConfigError(f"{section}={quote_override_value(value)} ({locate(section)}): expected a group's settings.")
     return value
 
 
@@ -155,14 +155,14 @@ def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> d
 def _check_seed(value: Any, locate: Locator) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
         raise ConfigError(
-            f"seed={format_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
+            f"seed={quote_override_value(value)} ({locate('seed')}): expected a whole number from 0 to 2147483647."
         )
     return value
 
 
 def _check_flag(key: str, value: Any, locate: Locator) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{key}={format_override_value(value)} ({locate(key)}): expected true or false.")
+        raise ConfigError(f"{key}={quote_override_value(value)} ({locate(key)}): expected true or false.")
     return value
 
 
@@ -172,7 +172,7 @@ def _refuse_targets(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -
         path = f"{prefix}{key}"
         if key == "_target_":
             raise ConfigError(
-                f"{path}={format_override_value(value)} ({locate(path)}): a config names no code; remove it."
+                f"{path}={quote_override_value(value)} ({locate(path)}): a config names no code; remove it."
             )
         if isinstance(value, Mapping):
             _refuse_targets(value, locate, f"{path}.")
@@ -182,7 +182,7 @@ def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:
     epochs = config.settings["train"]["epochs"]
     if config.search.name == "hyperband" and is_tunable(epochs):
         raise ConfigError(
-            f"train.epochs={format_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the "
+            f"train.epochs={quote_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the "
             "epochs of each trial; give the greatest number of them as a plain number."
         )
 

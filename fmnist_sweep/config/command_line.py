@@ -32,7 +32,8 @@ from fmnist_sweep.config.compose import (
 from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.config.overrides import format_override_value, is_override_of, replace_tunables
+from fmnist_sweep.config.overrides import is_override_of, quote_override_value, replace_tunables
+from fmnist_sweep.config.sweep_size import refuse_large_sweep
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 
@@ -91,7 +92,9 @@ def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
     hydra_overrides: list[str] = []
     choices: dict[str, list[str]] = {}
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    for override in parser.parse_overrides(list(overrides)):
+    parsed_overrides = parser.parse_overrides(list(overrides))
+    refuse_large_sweep(parsed_overrides)
+    for override in parsed_overrides:
         key = override.get_key_element()
         if override.is_hydra_override():
             if override.is_sweep_override():
@@ -125,7 +128,7 @@ def _read_loggers(config: DictConfig) -> list[str]:
             return names
         case _:
             raise ConfigError(
-                f"hydra.verbose={format_override_value(verbose)} (command line): expected true, false, the name of a "
+                f"hydra.verbose={quote_override_value(verbose)} (command line): expected true, false, the name of a "
                 "logger, or a list of names."
             )
 

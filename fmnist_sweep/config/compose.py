@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist_sweep.config.check import check_config
+from fmnist_sweep.config.folder_source import BoundedFolder
 from fmnist_sweep.config.folders import find_conf_folder, read_recipes
 from fmnist_sweep.config.foreign import check_hydra_section, check_overrides
 from fmnist_sweep.config.hydra_errors import describe_hydra_error
@@ -27,6 +29,7 @@ from fmnist_sweep.config.origins import ValueOrigins
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.text import quote_text
 
 VERSION_BASE = "1.3"  # of Hydra's defaults
 MAIN_CONFIG = "config"
@@ -54,7 +57,8 @@ def search_configs(folder: Path | None = None) -> Iterator[None]:
     folder: of --config-dir.
     """
     register_recipes()
-    Plugins.instance().register(_CommandLineFolder)
+    for plugin in (_CommandLineFolder, BoundedFolder):
+        Plugins.instance().register(plugin)
     _CommandLineFolder.folder = folder
     try:
         with explain_hydra_errors(), hydra.initialize_config_dir(str(find_conf_folder()), version_base=VERSION_BASE):
@@ -70,7 +74,7 @@ class _CommandLineFolder(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if self.folder is not None:
-            search_path.append(provider="command-line", path=f"file://{self.folder}")
+            search_path.append(provider="command-line", path=f"{BoundedFolder.scheme()}://{self.folder}")
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -80,7 +84,13 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     none is without this check.
     """
     check_overrides(overrides)
-    config = hydra.compose(MAIN_CONFIG, list(overrides), return_hydra_config=True)
+    try:
+        config = hydra.compose(MAIN_CONFIG, list(overrides), return_hydra_config=True)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        longest = max(overrides, key=len)  # Hydra looks for a file of that name
+        raise ConfigError(f"{quote_text(longest)} (command line): there is no such key and no such option.") from None
     section: Any = OmegaConf.to_container(config.hydra, resolve=False)
     check_hydra_section(section)
     return config

@@ -18,9 +18,11 @@ from typing import Any
 import yaml
 from hydra.plugins.completion_plugin import CompletionPlugin
 
+from fmnist_sweep.config.folder_source import MAX_CONFIG_BYTES
 from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.config.overrides import format_override_value, parse_override_key
+from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.reading import read_file
 
 # What a command may set in Hydra's own section: none of these is imported, called or handed to another process.
 _USED_KEYS = ("hydra.mode", "hydra.verbose")
@@ -111,8 +113,8 @@ def check_hydra_section(section: Mapping[str, Any]) -> None:
         value = find_value(section, name)
         if value != expected:
             raise ConfigError(
-                f"hydra.{name}={format_override_value(value)} (a config file, or the command line): this can name code "
-                f"that Hydra runs, and a config is data; expected {format_override_value(expected)}: leave it out."
+                f"hydra.{name}={quote_override_value(value)} (a config file, or the command line): this can name code "
+                f"that Hydra runs, and a config is data; expected {quote_override_value(expected)}: leave it out."
             )
 
 
@@ -123,9 +125,11 @@ def _list_yaml_files(folder: Path) -> Iterator[Path]:
 
 
 def _check_file(path: Path, name: Path) -> None:
+    if not path.is_file():  # Hydra takes a pipe, a device or a link to nothing for no config
+        return
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # Hydra reports it if the file is asked for
+        text = read_file(path, MAX_CONFIG_BYTES).decode(errors="replace")
+    except OSError:  # it is refused if the file is asked for
         return
     code = "a folder named hydra" if name.parts[0] == "hydra" else _find_code(text)
     if code:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fmnist_sweep.text import quote_text
+
 _FORCE_PREFIX = "++"
 _TUNABLE_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*tune\s*:")
 
@@ -37,6 +39,11 @@ def format_override_value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(format_override_value, value))}]"
     return str(value)
+
+
+def quote_override_value(value: Any) -> str:
+    """A value as it is typed, as a message quotes it: its beginning, if it is long."""
+    return quote_text(format_override_value(value))
 
 
 def replace_tunables(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fmnist_sweep.config.overrides import format_override_value
+from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.search import tunable
 
 # Takes a dotted key; says where its value was written.
@@ -24,7 +24,7 @@ def describe_validation_error(
     path = _find_real_keys([str(part) for part in first["loc"]], value)
     key = ".".join([section, *path])
     subschema, _ = _find_subschema(schema.model_json_schema(), path, value)
-    value_text = f"={format_override_value(first['input'])}"
+    value_text = f"={quote_override_value(first['input'])}"
     match first["type"]:
         case "extra_forbidden":
             parent_schema = _find_inner_schema(*_find_subschema(schema.model_json_schema(), path[:-1], value))
