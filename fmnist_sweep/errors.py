@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+from fmnist_sweep.text import shorten_sentence
+
 # The disk is full, over its quota, read-only or broken; nothing is wrong with what was being written.
 DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
 
@@ -30,9 +32,15 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """One sentence for the user: what is wrong, what was expected, what was found, and the next step."""
+    """One sentence for the user: what is wrong, what was expected, what was found, and the next step.
+
+    Whatever it quotes, it is no longer than a screen.
+    """
 
     exit_code = ExitCode.BUG
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(shorten_sentence(sentence))
 
 
 class ConfigError(UserError):

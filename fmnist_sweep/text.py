@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Control characters, and other characters that change the direction of a line or break it.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LONG_WORD = re.compile(r"\S{401,}")
+_LONGEST_SENTENCE = 2000
 _CONTROL_CHARACTERS_BUT_NEWLINE = re.compile(rf"(?!\n){_CONTROL_CHARACTERS.pattern}")
 
 
@@ -109,6 +111,15 @@ def format_mean(mean: float, sd: float | None, n: int, decimals: int = 4) -> str
 def shorten_text(text: str, max_length: int) -> str:
     """A text of at most this length; one that was cut ends with …"""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+def shorten_sentence(text: str) -> str:
+    """A sentence that no value quoted in it makes longer than a screen: its beginning and its end are kept."""
+    text = _LONG_WORD.sub(lambda word: f"{word[0][:100]}… ({len(word[0]):,} characters)", text)
+    if len(text) <= _LONGEST_SENTENCE:
+        return text
+    half = (_LONGEST_SENTENCE - 40) // 2
+    return f"{text[:half]} … ({len(text) - 2 * half:,} characters) … {text[-half:]}"
 
 
 def quote_text(value: object, max_length: int = 60) -> str:

@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
@@ -40,6 +41,7 @@ CHUNK = 2**16
 FAILURE = ".download.failed"
 
 Advance = Callable[[int], object]
+_Result = TypeVar("_Result")
 
 
 class _PlaceError(Exception):
@@ -193,30 +195,43 @@ def _open_url(url: str) -> Iterator[requests.Response]:
     """A response whose headers came within OPEN_SECONDS."""
     import requests
 
-    outcome: list[requests.Response | requests.RequestException] = []
-
-    def get() -> None:
+    def get() -> requests.Response:
+        # "identity" keeps requests from unpacking a .gz file that a server declares as an encoding.
+        timeouts = (CONNECT_SECONDS, READ_SECONDS)
         try:
-            # "identity" keeps requests from unpacking a .gz file that a server declares as an encoding.
-            timeouts = (CONNECT_SECONDS, READ_SECONDS)
-            headers = {"Accept-Encoding": "identity"}
-            outcome.append(requests.get(url, stream=True, timeout=timeouts, headers=headers))
-        except requests.RequestException as error:
-            outcome.append(error)
+            return requests.get(url, stream=True, timeout=timeouts, headers={"Accept-Encoding": "identity"})
+        except requests.RequestException:
+            raise
         except OSError as error:  # a file of certificates that the environment names and that is not there
-            outcome.append(requests.RequestException(error))
+            raise requests.RequestException(error) from error
 
-    # A daemon: a thread that is still connecting must keep neither this call nor the process waiting.
-    thread = threading.Thread(target=get, daemon=True)
-    thread.start()
-    thread.join(OPEN_SECONDS)
-    if not outcome:
-        raise _PlaceError(f"no answer within {OPEN_SECONDS:g} seconds")
-    if isinstance(outcome[0], requests.RequestException):
-        raise outcome[0]
-    with outcome[0] as response:
+    try:
+        opened = call_within(OPEN_SECONDS, get)
+    except TimeoutError as error:
+        raise _PlaceError(str(error)) from None
+    with opened as response:
         response.raise_for_status()
         yield response
+
+
+def call_within(seconds: float, function: Callable[[], _Result]) -> _Result:
+    """What a function returns or raises, if it does within so many seconds; else TimeoutError is raised."""
+    outcome: Future[_Result] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    # A daemon: a thread that is still connecting must keep neither this call nor the process waiting.
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        if outcome.done():
+            raise
+        raise TimeoutError(f"no answer within {seconds:g} seconds") from None
 
 
 def _describe_error(error: requests.RequestException) -> str:

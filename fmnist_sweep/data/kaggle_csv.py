@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import csv_text
 from fmnist_sweep.data.data_config import MAX_IMAGES
+from fmnist_sweep.data.download import call_within
 from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.idx import Part, get_other_part
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_images
@@ -36,6 +37,7 @@ HOW_TO_GET = (
     "~/.kaggle/kaggle.json) and data.download=true"
 )
 COLUMNS = ["label", *(f"pixel{number}" for number in range(1, IMAGE_SIDE * IMAGE_SIDE + 1))]
+KAGGLE_SECONDS = 1800.0  # for 70 MB; kagglehub itself bounds only the wait for the next bytes
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
 ROWS_AT_ONCE = 1024  # 6 MB as int64: pandas needs it before the values are known to fit uint8
 
@@ -94,7 +96,7 @@ def download_csv_files() -> Path:
 
     refusals = (OSError, ValueError, BackendError, CredentialError, DataCorruptionError, UnauthenticatedError)
     try:
-        return Path(kagglehub.dataset_download(HANDLE))
+        return Path(call_within(KAGGLE_SECONDS, lambda: kagglehub.dataset_download(HANDLE)))
     except refusals as error:
         cause = " ".join(str(error).split())
         raise DataError(f"kagglehub could not download {HANDLE} ({cause}); {HOW_TO_GET}.") from error

@@ -377,6 +377,15 @@ def test_a_refusal_by_kaggle_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
         load_splits(config(download=True))
 
 
+def test_kaggle_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    kagglehub = pytest.importorskip("kagglehub", reason="kagglehub is not installed")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: time.sleep(10))
+    monkeypatch.setattr(kaggle_csv, "KAGGLE_SECONDS", 0.2)
+    with pytest.raises(DataError, match=r"kagglehub could not download .* \(no answer within 0.2 seconds\)"):
+        load_splits(config(download=True))
+
+
 def test_without_kagglehub_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = types.ModuleType("kagglehub")
     missing.__spec__ = None
