@@ -68,15 +68,16 @@ class SwollenText(ValueError):
 @contextmanager
 def open_regular_file(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file to read its bytes. Raises RefusedFile for a folder, pipe, device or socket, and OSError."""
-    _refuse_irregular(path.stat(), path)  # before it is opened, as opening a device may move it
+    refuse_irregular(path.stat(), path)  # before it is opened, as opening a device may move it
     # What takes the path's place in between may be a pipe, which O_NONBLOCK does not wait for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
-        _refuse_irregular(os.fstat(descriptor), path)
+        refuse_irregular(os.fstat(descriptor), path)
         yield file
 
 
-def _refuse_irregular(status: os.stat_result, path: Path) -> None:
+def refuse_irregular(status: os.stat_result, path: Path) -> None:
+    """Raise RefusedFile for what is no regular file."""
     if not stat.S_ISREG(status.st_mode):
         kind = next((words for check, words in _KINDS if check(status.st_mode)), "something else")
         raise RefusedFile(f"it is {kind}, not a file", path)

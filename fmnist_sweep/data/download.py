@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
 from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.files import hold_lock_file, replace_file
+from fmnist_sweep.files import hold_lock_file, replace_file, write_file_atomically
 from fmnist_sweep.reading import UNPACKING_ERRORS, describe_content, open_unpacked_file, read_file
 from fmnist_sweep.text import echo, quote_text
 
@@ -147,7 +147,7 @@ def _fetch_from_places(missing: list[Member], part: Part) -> None:
             "the four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is "
             "internet."
         )
-        (get_cache_folder() / FAILURE).write_text(sentence, encoding="utf-8")
+        write_file_atomically(get_cache_folder() / FAILURE, sentence.encode())
         raise DataError(sentence)
 
 

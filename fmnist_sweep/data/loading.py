@@ -16,6 +16,7 @@ from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
 from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.reading import refuse_irregular
 from fmnist_sweep.text import format_utc_now
 
 _load_lock = threading.Lock()
@@ -85,8 +86,10 @@ def _hide_home(location: str) -> str:
 
 def _append_durably(path: Path, line: str) -> None:
     """One write in append mode, so that lines of several processes do not mix; on disk when this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    # Of a pipe, O_NONBLOCK waits for no reader.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
     try:
+        refuse_irregular(os.fstat(descriptor), path)
         os.write(descriptor, line.encode())
         os.fsync(descriptor)
     finally:

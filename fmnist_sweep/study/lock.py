@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fmnist_sweep.errors import Locked
-from fmnist_sweep.files import LockHeld, hold_lock_file
+from fmnist_sweep.files import LockHeld, hold_lock_file, write_file_atomically
 from fmnist_sweep.reading import parse_json, read_file
 
 _LOCK_FILE, _OWNER_FILE = "owner.lock", "owner.json"
@@ -48,7 +48,7 @@ def lock_folder(folder: Path, resource: str) -> Iterator[None]:
                 "the command again afterwards and it continues."
             ) from None
         owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
-        (folder / _OWNER_FILE).write_text(json.dumps(asdict(owner)))
+        write_file_atomically(folder / _OWNER_FILE, json.dumps(asdict(owner)).encode())
         yield
 
 

@@ -469,6 +469,16 @@ def test_the_test_split_stays_closed_when_its_opening_cannot_be_recorded(folder:
     assert_one_sentence(error, "openings.jsonl", "stays closed")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_the_test_split_stays_closed_where_the_ledger_keeps_nothing(
+    folder: Path, tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    make(tmp_path / "openings.jsonl")
+    with pytest.raises(DataError) as error:
+        open_test(config(dir=str(folder)), reason="r", ledger=tmp_path / "openings.jsonl")
+    assert_one_sentence(error, "openings.jsonl", "stays closed")
+
+
 def test_a_missing_test_file_is_an_error_and_not_recorded(folder: Path, tmp_path: Path) -> None:
     (folder / f"{TEST_IMAGES}.gz").unlink()
     with pytest.raises(DataError, match=TEST_IMAGES):
