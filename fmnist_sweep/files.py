@@ -88,6 +88,22 @@ def replace_file(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def is_same_path(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one file or folder, whatever links, mounts, `..` and slashes they go through."""
+    try:
+        return a == b or os.path.realpath(a) == os.path.realpath(b) or a.samefile(b)
+    except (OSError, ValueError):  # one of them does not exist
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder; one that this user may not see counts as none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 class LockHeld(Exception):
     """A lock file that another process holds."""
 

@@ -14,6 +14,7 @@ from fmnist_sweep.cli.documented import documented
 from fmnist_sweep.cli.predict import predict
 from fmnist_sweep.cli.promote import promote
 from fmnist_sweep.cli.registry import history, rollback
+from fmnist_sweep.cli.relocate import relocate
 from fmnist_sweep.cli.report import report
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.cli.studies import studies
@@ -49,7 +50,7 @@ def main() -> None:
     """Browse sweeps, promote models, look at the data. The sweep itself: python -m fmnist_sweep --help"""
 
 
-for verb in (ui, report, studies, data, compare, promote, history, rollback, reproduce, predict, documented):
+for verb in (ui, report, studies, data, compare, promote, history, rollback, reproduce, predict, documented, relocate):
     main.add_command(verb)
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @URI
 def studies(uri: str | None) -> None:
     """List the studies begun here: how far each is, who runs it, the command that continues it."""
-    from fmnist_sweep.tracking.store import locate_state_folder
+    from fmnist_sweep.tracking.store import locate_state_folder, refuse_moved_store
 
+    refuse_moved_store(uri, None)
     state = locate_state_folder(uri)
     entries = list(list_study_progress(state))
     if not entries:
@@ -73,17 +74,15 @@ def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]
         except JournalDamaged as error:
             yield error
         else:
-            is_superseded = any(
-                folder.is_before(other) and _read_location_or_none(other) == location for other in study_folders
-            )
+            is_superseded = any(folder.is_before(other) and _is_in_location(other, location) for other in study_folders)
             yield replace(progress, state=f"{progress.state}; followed by a fresh one") if is_superseded else progress
 
 
-def _read_location_or_none(folder: StudyFolder) -> RunLocation | None:
+def _is_in_location(folder: StudyFolder, location: RunLocation) -> bool:
     try:
-        return folder.read_location()
+        return folder.read_location().is_same(location)
     except JournalDamaged:
-        return None
+        return False
 
 
 def _read_progress(folder: StudyFolder) -> StudyProgress:

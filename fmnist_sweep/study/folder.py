@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fmnist_sweep.files import is_same_path
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import Owner, find_owner, lock_folder
 from fmnist_sweep.study.record import StudyRecord
 
 JOURNAL_FILE = "journal.db"
+SQLITE_PREFIX = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class RunLocation:
         """The location that the first event of a journal says."""
         return cls(event.body["uri"], event.body["experiment"])
 
+    @property
+    def store_file(self) -> Path | None:
+        """The store's file; None for a server."""
+        return Path(self.uri.removeprefix(SQLITE_PREFIX)) if self.uri.startswith(SQLITE_PREFIX) else None
+
+    def is_same(self, other: RunLocation) -> bool:
+        """Whether the other is this one, perhaps by another path to the store's file (a mount, a link)."""
+        if self.store_file is None or other.store_file is None or self.experiment != other.experiment:
+            return self == other
+        return is_same_path(self.store_file, other.store_file)
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -46,6 +59,11 @@ class StudyFolder:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def state(self) -> Path:
+        """The state folder that it is in."""
+        return self.path.parent.parent
 
     @property
     def study_id(self) -> str:
@@ -86,7 +104,7 @@ def find_study_folder(state: Path, study_id: str, location: RunLocation) -> Stud
     Raises JournalDamaged for a damaged journal, which is never passed over.
     """
     for folder in reversed(_list_beginnings(state, study_id)):
-        if folder.has_journal() and folder.read_location() == location:
+        if folder.has_journal() and folder.read_location().is_same(location):
             return folder
     return None
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,28 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+
+
+def rewrite_events(path: Path, change: Callable[[JournalEvent], JournalEvent]) -> None:
+    """Change the events of a journal that no other process writes; the file is the old or the new one at any moment.
+
+    Raises JournalDamaged, which leaves it as it is.
+    """
+    events = read_events(path)
+    with _translate_errors(path), replace_file(path) as temporary:
+        _locate_rollback_file(temporary).unlink(missing_ok=True)  # of a process that was killed
+        temporary.unlink(missing_ok=True)
+        with closing(_connect(temporary)) as database:
+            digest = ""
+            with _transaction(database):
+                database.execute(_CREATE_TABLE)
+                for number, event in enumerate(map(change, events)):
+                    text = json.dumps(event.body)
+                    digest = _hash_event(digest, event.kind, text)
+                    database.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (number, event.kind, text, digest))
+                database.execute(f"PRAGMA user_version={len(events)}")
+        _locate_rollback_file(temporary).unlink(missing_ok=True)
+        _locate_rollback_file(path).unlink(missing_ok=True)  # reading has undone what a kill interrupted
 
 
 def read_events(path: Path) -> list[JournalEvent]:

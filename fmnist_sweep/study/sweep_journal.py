@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.study.folder import JOURNAL_FILE, RunLocation, drop_half_written
-from fmnist_sweep.study.journal import Journal, JournalEvent, read_events, read_first_and_last
+from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import find_owner, lock_folder
 
 
@@ -92,12 +92,22 @@ def list_sweep_ids(state: Path) -> list[str]:
     return sorted(path.parent.name for path in (state / "sweeps").glob(f"*/{JOURNAL_FILE}"))
 
 
+def find_sweep_id(state: Path, study_names: Sequence[str], location: RunLocation) -> str | None:
+    """The id of the sweep that has exactly these studies, by their folders' names, and its run in this location."""
+    for sweep_id in list_sweep_ids(state):
+        with suppress(JournalDamaged):  # whoever opens it says so
+            first, _ = read_first_and_last(state / "sweeps" / sweep_id / JOURNAL_FILE)
+            if first.body["studies"] == list(study_names) and RunLocation.from_event(first).is_same(location):
+                return sweep_id
+    return None
+
+
 def is_sweep_unfinished(state: Path, sweep_id: str, location: RunLocation) -> bool:
     """Whether a sweep's run is in this location and still open, though no process holds the sweep."""
     path = state / "sweeps" / sweep_id
     first, last = read_first_and_last(path / JOURNAL_FILE)
     return (
-        RunLocation.from_event(first) == location
+        RunLocation.from_event(first).is_same(location)
         and last.kind not in ("closed", "interrupted")
         and find_owner(path) is None
     )

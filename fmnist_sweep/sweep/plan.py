@@ -14,6 +14,7 @@ from fmnist_sweep.config.job import Job, RunKinds
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
+from fmnist_sweep.files import is_same_path
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import count_possible_trials, explain_infeasible_search
 from fmnist_sweep.study.folder import (
@@ -24,8 +25,9 @@ from fmnist_sweep.study.folder import (
     list_study_locations,
 )
 from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.study.sweep_journal import find_sweep_id
 from fmnist_sweep.text import mask_credentials
-from fmnist_sweep.tracking.store import has_store_file, is_server, locate_store_file, resolve_store_uri
+from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
 
 
@@ -142,7 +144,7 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
     folder = None if fresh else find_study_folder(state, study.id, locate_runs(study.job))
     if folder is None:
         if not fresh:
-            _refuse_moved_store(state, study)
+            _refuse_moved_study(state, study)
         return PlannedStudy(study, splits, find_unused_folder(state, study.id), None)
     owner = folder.find_owner(patience=1.0)
     if owner is not None:
@@ -158,25 +160,23 @@ def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:
     return PlannedStudy(study, splits, folder, folder.read_record())
 
 
-def _refuse_moved_store(state: Path, study: Study) -> None:
+def _refuse_moved_study(state: Path, study: Study) -> None:
     """StoreError where a study was recorded in this folder before the folder, and the store with it, was moved."""
-    current_uri = locate_runs(study.job).uri
-    for recorded_location in list_study_locations(state, study.id):
-        recorded_uri = recorded_location.uri
-        if recorded_uri == current_uri or is_server(recorded_uri) or is_server(current_uri):
+    current = locate_runs(study.job)
+    if current.store_file is None:
+        return
+    for recorded in list_study_locations(state, study.id):
+        if recorded.store_file is None or is_same_path(recorded.store_file.parent, state):
             continue
-        recorded_file, current_file = (
-            locate_store_file(recorded_uri),
-            locate_store_file(current_uri),
+        advice = (
+            f"{format_relocate_command(current.uri)} rewrites its addresses, then type the command again."
+            if current.store_file.is_file()
+            else f"put its store back as {current.store_file}, or type the command with fresh=true to begin anew."
         )
-        if recorded_file.name == current_file.name and (
-            not recorded_file.is_file() or (current_file.is_file() and recorded_file.samefile(current_file))
-        ):
-            raise StoreError(
-                f"study {study.id} ({study.label}) was recorded in {recorded_uri}, and the folder was moved since: the "
-                "addresses in the store moved with it are void. Move it back, or type the command with fresh=true to "
-                "begin anew."
-            )
+        raise StoreError(
+            f"study {study.id} ({study.label}) was recorded in {recorded.uri}, and its folder was moved or copied "
+            f"since: {advice}"
+        )
 
 
 def has_budget(config: Config, trial_count: int, seconds: float) -> bool:
@@ -212,7 +212,10 @@ def compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:
     sweep_ids = {planned.record.sweep_id if planned.record else None for planned in plan}
     sweep_id = sweep_ids.pop() if len(sweep_ids) == 1 else None
     names = sorted(planned.folder.name for planned in plan)
-    return sweep_id or hash_content([*names, *sorted(asdict(locate_runs(plan[0].study.job)).items())])
+    location = locate_runs(plan[0].study.job)
+    # The address in the hash changes when the folder is moved: an earlier sweep of this set has its id all the same.
+    earlier_id = sweep_id or find_sweep_id(plan[0].folder.state, names, location)
+    return earlier_id or hash_content([*names, *sorted(asdict(location).items())])
 
 
 def list_splits(plan: Sequence[PlannedStudy]) -> list[Splits]:

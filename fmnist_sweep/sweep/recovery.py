@@ -55,7 +55,7 @@ def _leave_alone_if_held_or_damaged(kind: str, say: Callable[[str, str], None]) 
 
 def _close_dead_study(store: Store, folder: StudyFolder, location: RunLocation) -> None:
     """Close the runs of another command's study, except those that the command delivers when it continues."""
-    if folder.read_location() != location or folder.has_clean_end() or folder.find_owner() is not None:
+    if not folder.read_location().is_same(location) or folder.has_clean_end() or folder.find_owner() is not None:
         return
     with lock_study(folder, {}, lambda text: None) as study:
         attempts = _list_attempts(study)

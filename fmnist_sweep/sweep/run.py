@@ -23,7 +23,7 @@ from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
 from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
 from fmnist_sweep.sweep.session import lock_session, run_studies
-from fmnist_sweep.tracking.store import locate_state_folder, open_store
+from fmnist_sweep.tracking.store import locate_state_folder, open_store, refuse_moved_store
 from fmnist_sweep.training import backend
 
 
@@ -34,6 +34,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     """
     config, command, stop = jobs[0].config, build_continuing_command(command), stop or Stop()
     _refuse_several_stores(jobs)
+    refuse_moved_store(config.tracking.uri, config.tracking.experiment)
     state_folder = locate_state_folder(config.tracking.uri)
     plan = plan_studies(jobs, state_folder, view.say)
     announce_studies(plan, view)

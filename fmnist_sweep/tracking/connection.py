@@ -12,12 +12,10 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
+from fmnist_sweep.study.folder import SQLITE_PREFIX
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-SQLITE_PREFIX = "sqlite:///"
 
 
 _TABLES_TIMEOUT_SECONDS = 120  # 2 to 7 s alone; several processes queue

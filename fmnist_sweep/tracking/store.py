@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fmnist_sweep.environ import restore_environment
-from fmnist_sweep.errors import StoreError
+from fmnist_sweep.errors import Locked, StoreError
+from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.connection import (
-    SQLITE_PREFIX,
     call_store,
     connect_to_server,
     connect_to_sqlite,
@@ -23,6 +25,7 @@ from fmnist_sweep.tracking.connection import (
     quiet_mlflow,
 )
 from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unfit_settings
+from fmnist_sweep.tracking.moved_artifacts import find_moved_folders, open_store_file
 from fmnist_sweep.tracking.ui_pages import build_experiment_tags
 
 if TYPE_CHECKING:
@@ -122,9 +125,39 @@ def _is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def refuse_moved_store(uri: str | None, experiment: str | None) -> None:
+    """Raise StoreError if a SQLite store was moved or copied, so that its artifacts are elsewhere than it says.
+
+    experiment: the one that is needed; None: all of them. A file that is no store is left to those who open it.
+    """
+    uri = resolve_store_uri(uri)
+    if is_server(uri) or not has_store_file(uri):
+        return
+    file = locate_store_file(uri)
+    try:
+        with open_store_file(file) as database:
+            moved_folders = find_moved_folders(database, file, experiment)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise Locked(f"another process holds {file}: wait for it, then type the command again.") from None
+        return
+    if moved_folders:
+        moved = moved_folders[0]
+        raise StoreError(
+            f"{file} was moved or copied: by its addresses, the artifacts of its experiment {moved.experiment} are in "
+            f"{moved.old}; {format_relocate_command(uri)} rewrites them, then type the command again."
+        )
+
+
+def format_relocate_command(uri: str) -> str:
+    """The command that rewrites the addresses of a SQLite store, given its absolute address."""
+    return f"fmnist-sweep relocate{'' if uri == build_default_uri() else f' --uri {shlex.quote(uri)}'}"
+
+
 def open_store(uri: str | None, experiment: str) -> Store:
     """Open a store to write to, creating it if it does not exist. Raises StoreError if that is not possible."""
     typed_uri, uri = uri, resolve_store_uri(uri)
+    refuse_moved_store(uri, experiment)
     quiet_mlflow()
     name_unused_settings(typed_uri, uri, experiment)
     refuse_unfit_settings(uri)
@@ -147,6 +180,7 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
             "optimizer=rmsprop,adam), or name a store with --uri."
         )
     refuse_unfit_settings(uri)
+    refuse_moved_store(uri, experiment)
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:

@@ -47,6 +47,7 @@ _VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 _VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+OWN_EXPERIMENT_TAG = f"{_VIEW_TAG_PREFIX}{next(iter(_VIEWS))}"  # which every experiment has that a sweep created
 
 
 def build_experiment_tags() -> dict[str, str]:

@@ -77,7 +77,10 @@ def test_a_finished_study_returns_without_tensorflow_or_the_store(
     assert "Nothing to do" in again.stdout, again.stdout + again.stderr
     assert "imported: [] 0" in again.stdout
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
-    assert {path for path in before if after.get(path) != before[path] and path.suffix != ".lock"} == set()
+    changed = {path for path in before if after.get(path) != before[path]}
+    assert {
+        path for path in changed if path.suffix not in (".lock", ".db-shm")
+    } == set()  # readers of SQLite share them
 
 
 def test_a_larger_budget_trains_only_the_difference() -> None:
@@ -226,7 +229,7 @@ def test_a_folder_that_was_moved_is_not_begun_anew_silently(tmp_path: Path, monk
     assert _run(("search.max_trials=1",))[0] is ExitCode.DONE
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
-    with pytest.raises(StoreError, match=r"here/mlruns/mlflow\.db, and the folder was moved.*fresh=true"):
+    with pytest.raises(StoreError, match=r"there/mlruns/mlflow\.db was moved or copied.*fmnist-sweep relocate"):
         _run(("search.max_trials=1",))
 
 
