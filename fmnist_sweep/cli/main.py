@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ class _Verbs(click.Group):
     """A group whose verbs end a UserError with its one sentence and its exit code."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of a home it cannot write to, when Keras imports it
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click has answered a reader that went away

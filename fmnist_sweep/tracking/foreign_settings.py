@@ -13,6 +13,7 @@ from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
 # These choose another registry, experiment or run than the one that a command has by itself.
 _UNUSED = ("MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
+_said: list[str] = []  # in this process; a promotion opens its store more than once
 _LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET")
 
 
@@ -44,9 +45,10 @@ def _is_same_store(named_uri: str, store_uri: str) -> bool:
     return named_uri.rstrip("/") == store_uri
 
 
-@cache
 def _say_once(text: str) -> None:
-    echo(f"fmnist_sweep: {text}", err=True)
+    if not _said:
+        _said.append(text)
+        echo(f"fmnist_sweep: {text}", err=True)
 
 
 def _show(value: str) -> str:

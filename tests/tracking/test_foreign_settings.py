@@ -25,7 +25,7 @@ PLACES = (
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
-    foreign_settings._say_once.cache_clear()
+    foreign_settings._said.clear()
     foreign_settings.refuse_unfit_settings.cache_clear()
 
 
@@ -41,8 +41,8 @@ def test_another_place_is_named_once_with_what_is_used_and_what_to_type(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@tracker.example.org:5000/")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
     monkeypatch.setenv("MLFLOW_RUN_ID", "abc\x1b[2J")
-    for _ in range(2):
-        open_existing_store(None, "fashion-mnist")
+    for uri in (None, None, store.uri):
+        open_existing_store(uri, "fashion-mnist")
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "secret" not in said and "\x1b" not in said
     assert (
