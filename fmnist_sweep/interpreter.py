@@ -65,8 +65,12 @@ def _leave_working_directory() -> None:
 
     What Python has imported from there before anybody could prevent it ends the command, with exit code 2.
     """
-    folder = _find_working_directory()
-    if folder is None or folder in _list_named_folders() or _is_pythons_own(folder):
+    try:
+        folder = os.getcwd()
+    except OSError:
+        sys.stderr.write("fmnist_sweep: the folder that this was typed in is gone: go to another one.\n")
+        sys.exit(2)
+    if folder in _list_named_folders() or _is_pythons_own(folder):
         return
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != folder]
     if taken := _find_imported_file(folder):
@@ -112,13 +116,6 @@ def _is_our_command() -> bool:
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
         return bool(module) and module[0].partition(".")[0] == _OURS[0]
     return bool(sys.argv) and os.path.basename(sys.argv[0]) == _OURS[1]
-
-
-def _find_working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return None
 
 
 def _is_pythons_own(folder: str) -> bool:

@@ -119,6 +119,16 @@ def test_a_command_names_files_in_utf8_whatever_the_locale_says(tmp_path: Path) 
     assert ended.stderr.startswith(rf"fmnist-sweep: {tmp_path}/\xfc\u978b/mlruns/mlflow.db does not exist"), ended
 
 
+@pytest.mark.parametrize("command", [(*SWEEP, "plan=true"), (*VERB, "compare")])
+def test_a_command_in_a_folder_that_is_gone_says_so(command: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    leave = f"import os, sys; os.rmdir({str(folder)!r}); os.execv(sys.executable, [sys.executable, *{command!r}])"
+    ended = run("-c", leave, cwd=folder)
+    assert ended.returncode == 2
+    assert ended.stderr == "fmnist_sweep: the folder that this was typed in is gone: go to another one.\n"
+
+
 def test_interpreters_are_started_in_one_way_only() -> None:
     """Whoever starts one asks fmnist_sweep/interpreter.py for the command and for the environment."""
     forking = {"multiprocessing.Process", "ProcessPoolExecutor", "multiprocessing.Pool", "joblib.Parallel", "os.system"}
