@@ -49,6 +49,7 @@ def _start_again_if_unfit() -> None:
     have UTF-8 in their addresses, whatever names of files are in this locale.
     """
     unfit = bool(sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None))
+    unfit |= bool(sys.flags.inspect and os.environ.pop("PYTHONINSPECT", None))  # which shows every exit as a fault
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)  # the terminal stays what it is
         os.environ["PYTHONUTF8"] = "1"

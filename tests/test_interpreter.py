@@ -111,6 +111,11 @@ def test_a_command_keeps_the_assertions_that_libraries_need(level: str, tmp_path
     assert refused.stderr == "fmnist_sweep: python -O takes away assertions that Hydra needs: leave it out.\n"
 
 
+def test_a_command_ends_at_its_end(tmp_path: Path) -> None:
+    ended = run(*VERB, "compare", cwd=tmp_path, environment={"PYTHONINSPECT": "1"})
+    assert ended.returncode == 4 and ended.stderr.count("\n") == 1, ended
+
+
 def test_a_command_names_files_in_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
     folder = tmp_path / "ü鞋"
     folder.mkdir()

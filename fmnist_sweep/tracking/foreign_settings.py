@@ -64,7 +64,12 @@ def refuse_unfit_settings(store_uri: str) -> None:
     level = os.environ.get("MLFLOW_LOGGING_LEVEL")
     if level is not None and level.upper() not in _LEVELS:  # read when MLflow is imported
         raise ConfigError(f"MLFLOW_LOGGING_LEVEL={_show(level)}: expected one of {', '.join(_LEVELS)}; or unset it.")
-    import mlflow.environment_variables as settings
+    try:
+        import mlflow.environment_variables as settings
+    except ValueError as error:  # some are read when MLflow is imported
+        raise ConfigError(
+            f"MLflow does not start: {make_printable(str(error))}; correct this setting or unset it."
+        ) from None
 
     for setting in vars(settings).values():
         name = getattr(setting, "name", None)

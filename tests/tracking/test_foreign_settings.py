@@ -11,6 +11,7 @@ import pytest
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.tracking import foreign_settings
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, open_store
+from tests.support.process import VERB, run
 
 PLACES = (
     "MLFLOW_TRACKING_URI",
@@ -99,6 +100,14 @@ def test_a_value_that_mlflow_cannot_read_is_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match=f"^{name}={value}: .*unset it"):
         open_store(None, "fashion-mnist")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_mlflow_refuses_when_it_is_imported_is_told_in_a_sentence(tmp_path: Path) -> None:
+    words = ("compare", "--uri", f"sqlite:///{tmp_path}/store.db")
+    (tmp_path / "store.db").touch()
+    ended = run(*VERB, *words, cwd=tmp_path, environment={"MLFLOW_CONFIGURE_LOGGING": "maybe"})
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended
+    assert "MLFLOW_CONFIGURE_LOGGING" in ended.stderr and "unset it" in ended.stderr
 
 
 def test_workspaces_which_would_hide_the_experiments_of_a_file_are_refused(
