@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from fmnist_sweep.config.overrides import quote_override_value
+from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
+from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
 from fmnist_sweep.config.schema import (
     EXECUTORS,
@@ -31,6 +32,7 @@ from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.search.tunable import TUNABLE, is_tunable
+from fmnist_sweep.text import quote_text
 from fmnist_sweep.training.models import BUILDERS, Regularization
 from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
 
@@ -39,12 +41,12 @@ _Entry = TypeVar("_Entry")
 
 def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     """Check a composed mapping. Raises ConfigError: the key, its value, what is allowed, where it was written."""
-    _refuse_targets(raw, locate)
+    _refuse_keys(raw, locate)
     for key, value in raw.items():
         name = quote_override_value(key)  # as YAML has it: 1 and false are keys too
         if name not in ROOT_KEYS:
-            reason = describe_unknown_key(name, ROOT_KEYS)
-            raise ConfigError(f"{name}={quote_override_value(value)} ({locate(name)}): {reason}.")
+            reason = describe_unknown_key(name, ROOT_KEYS, suggest_keys(name))
+            raise ConfigError(f"{quote_text(name)}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
     train = values["train"]
@@ -149,7 +151,21 @@ def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> d
     try:
         return schema.model_validate(dict(value)).model_dump(warnings=False)
     except ValidationError as error:
-        raise ConfigError(describe_validation_error(section, value, schema, error, locate)) from None
+        message = describe_validation_error(section, value, schema, error, locate)
+        kinds = {detail["type"] for detail in error.errors(include_url=False)}
+        hint = _suggest_option(section, value, locate) if kinds & {"extra_forbidden", "missing"} else None
+        raise ConfigError(f"{message.removesuffix('.')}; {hint}." if hint else message) from None
+
+
+def _suggest_option(section: str, value: Mapping[str, Any], locate: Locator) -> str | None:
+    """Which option to choose where only what names one was typed, such as optimizer.name=adam; else None."""
+    group = section.partition(".")[0]
+    for key in NAMING_KEYS:
+        name = value.get(key.rpartition(".")[2]) if key.rpartition(".")[0] == section else None
+        if isinstance(name, str) and locate(key) == "command line":
+            options = " or ".join(f"{group}={option}" for option in list_options_setting(key, name))
+            return f"for {name} with its own settings, write {options} instead of {key}={name}"
+    return None
 
 
 def _check_seed(value: Any, locate: Locator) -> int:
@@ -166,16 +182,18 @@ def _check_flag(key: str, value: Any, locate: Locator) -> bool:
     return value
 
 
-def _refuse_targets(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> None:
-    """Refuse, at any depth, a key that names code to import: a config is data."""
+def _refuse_keys(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> None:
+    """Refuse, at any depth, a key that is no text, or that names code to import: a config is data."""
     for key, value in raw.items():
-        path = f"{prefix}{key}"
-        if key == "_target_":
-            raise ConfigError(
-                f"{path}={quote_override_value(value)} ({locate(path)}): a config names no code; remove it."
-            )
+        name = key if isinstance(key, str) else format_override_value(key)
+        path = f"{prefix}{name}"
+        reason = "a config names no code; remove it" if key == "_target_" else ""
+        if not isinstance(key, str) and prefix:
+            reason = "the name of a setting is a text, and this key is none; remove it"
+        if reason:
+            raise ConfigError(f"{path}={quote_override_value(value)} ({locate(path)}): {reason}.")
         if isinstance(value, Mapping):
-            _refuse_targets(value, locate, f"{path}.")
+            _refuse_keys(value, locate, f"{path}.")
 
 
 def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:

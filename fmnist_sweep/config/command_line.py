@@ -17,9 +17,13 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fmnist_sweep.config.arguments import parse_arguments
+from fmnist_sweep.config.commands import build_sweep_command
 from fmnist_sweep.config.compose import (
     MAIN_CONFIG,
     VERSION_BASE,
@@ -34,6 +38,8 @@ from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.overrides import is_override_of, quote_override_value, replace_tunables
 from fmnist_sweep.config.sweep_size import refuse_large_sweep
+from fmnist_sweep.config.text_values import parse_override, quote_texts
+from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 
@@ -46,18 +52,27 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
 
     Raises ConfigError, which names the first mistake, and SystemExit after some of Hydra's answers.
     """
-    options = check_arguments(arguments)
+    parsed = parse_arguments(arguments)
+    folder, options = check_arguments(parsed), parsed.options
     _refuse_conflicting_options(options)
-    options.overrides = replace_tunables(options.overrides)
-    folder: Path | None = options.config_dir
+    is_multirun = options.multirun or _is_multirun_mode(parsed.overrides)
+    typed_overrides = quote_texts(parsed.overrides, is_multirun=is_multirun)
+    options.overrides = replace_tunables(list(typed_overrides))
+    if not any(getattr(options, question) for question in ("help", "hydra_help", "shell_completion")):
+        is_shown = options.cfg or options.info
+        check_typed_overrides(
+            typed_overrides,
+            is_multirun=is_multirun,
+            build_sweep=None if is_shown else lambda words: build_sweep_command(["-m", *parsed.flags, *words]),
+        )
     if any(getattr(options, question) for question in _QUESTIONS):
-        _answer_question(replace_tunables(arguments), options)
+        _answer_question([*parsed.flags, "--", *options.overrides], options, folder)
         return []
-    configs = _compose_configs(options, folder)
-    if not configs:
-        raise ConfigError("these overrides describe no job: a glob matches no option of its group.")
+    with search_configs(folder):
+        parts = _expand_choices(options.overrides) if is_multirun else [options.overrides]
+        configs = [compose_config(part) for part in parts]
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
-    jobs = [replace(check_job(config), flags=flags) for config in configs]
+    jobs = [replace(check_job(config, typed_overrides), flags=flags) for config in configs]
     _set_log_levels(_read_loggers(configs[-1]))
     return jobs
 
@@ -69,19 +84,17 @@ def _refuse_conflicting_options(options: argparse.Namespace) -> None:
             raise ConfigError(f"{', '.join(flags[:-1])} and {flags[-1]} exclude each other: give one of them.")
     if options.resolve and not (options.cfg or options.help):
         raise ConfigError("--resolve is for --cfg and --help: add one of them, or leave it out.")
-
-
-def _compose_configs(options: argparse.Namespace, folder: Path | None) -> list[DictConfig]:
-    with search_configs(folder):
-        if not (options.multirun or _is_multirun_mode(options.overrides)):
-            return [compose_config(options.overrides)]
-        return [compose_config(overrides) for overrides in _expand_choices(options.overrides)]
+    if options.package is not None and not options.cfg:
+        raise ConfigError(f"--package {options.package} is for --cfg: add --cfg job, or leave it out.")
 
 
 def _is_multirun_mode(overrides: Sequence[str]) -> bool:
     """Whether hydra.mode=MULTIRUN is among the overrides."""
     mode_overrides = [override for override in overrides if is_override_of(override, ("hydra.mode",))]
-    return bool(mode_overrides) and compose_config(mode_overrides).hydra.mode == RunMode.MULTIRUN
+    if not mode_overrides:
+        return False
+    with search_configs():
+        return bool(compose_config(mode_overrides).hydra.mode == RunMode.MULTIRUN)
 
 
 def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
@@ -101,14 +114,21 @@ def _expand_choices(overrides: Sequence[str]) -> list[list[str]]:
                 raise ConfigError(f"{override.input_line}: Hydra's own settings cannot be swept over: give one value.")
             hydra_overrides.append(str(override.input_line))
         elif override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            raise ConfigError(
-                f"{override.input_line}: an interval cannot be listed; give values, as in {key}=1,2, or a tunable."
-            )
+            choices[key] = [f"{key}={value}" for value in _list_values(override)]
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
     return [[*hydra_overrides, *combination] for combination in itertools.product(*choices.values())]
+
+
+def _list_values(override: Override) -> list[str]:
+    """The values to make studies of. Raises ConfigError if there is none."""
+    try:
+        values = list(override.sweep_string_iterator())
+    except (HydraException, ValueError) as error:
+        raise ConfigError(f"{override.input_line} (command line): cannot be listed ({error}).") from None
+    if not values:
+        raise ConfigError(f"{override.input_line} (command line): there is no such value or option; name some.")
+    return values
 
 
 def _read_loggers(config: DictConfig) -> list[str]:
@@ -140,7 +160,7 @@ def _set_log_levels(loggers: Sequence[str]) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 
-def _answer_question(arguments: Sequence[str], options: argparse.Namespace) -> None:
+def _answer_question(arguments: Sequence[str], options: argparse.Namespace, folder: Path | None) -> None:
     """Answer --help, or let Hydra answer --cfg and the like, once it is known that the config names no code.
 
     Hydra composes again to answer, and what it composes then can be another config: an interpolation may depend on the
@@ -152,15 +172,24 @@ def _answer_question(arguments: Sequence[str], options: argparse.Namespace) -> N
     elif options.hydra_help:
         arguments = ["--hydra-help"]  # composed without conf/config.yaml: overrides could only change Hydra's own
     else:
-        with search_configs(options.config_dir):
-            config = compose_config(options.overrides)
+        with search_configs(folder):
+            config = compose_config(_drop_sweeps(options.overrides) if options.help else options.overrides)
             if options.help:
                 print(_format_help(config))
                 return
+            if options.package is not None and not OmegaConf.is_config(OmegaConf.select(config, options.package)):
+                sections = ", ".join(str(key) for key in config if OmegaConf.is_config(config[key]))
+                raise ConfigError(f"--package {options.package}: no such section; choose one of {sections}.")
     register_recipes()
     ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)
     with _replace_arguments(arguments), _let_hydra_raise(), explain_hydra_errors():
         ask(_run_nothing)()
+
+
+def _drop_sweeps(overrides: Sequence[str]) -> list[str]:
+    """The overrides that are not for several studies: --help shows what all of them have."""
+    parsed_overrides = {override: parse_override(override) for override in overrides}
+    return [word for word, parsed in parsed_overrides.items() if parsed is None or not parsed.is_sweep_override()]
 
 
 def _check_completion(overrides: Sequence[str]) -> None:

@@ -25,8 +25,11 @@ from fmnist_sweep.config.foreign import check_hydra_section, check_overrides
 from fmnist_sweep.config.hydra_errors import describe_hydra_error
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import flatten_config
+from fmnist_sweep.config.known_keys import list_groups, list_options
 from fmnist_sweep.config.origins import ValueOrigins
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
+from fmnist_sweep.config.text_values import quote_texts, restore_typed
+from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
@@ -37,9 +40,11 @@ MAIN_CONFIG = "config"
 
 def compose_job(overrides: Sequence[str]) -> Job:
     """The checked job that these overrides compose. Raises ConfigError."""
+    typed_overrides = quote_texts(overrides)
+    check_typed_overrides(typed_overrides)
     with search_configs():
-        config = compose_config(replace_tunables(overrides))
-    return check_job(config)
+        config = compose_config(replace_tunables(list(typed_overrides)))
+    return check_job(config, typed_overrides)
 
 
 def compose_data(overrides: Sequence[str]) -> DataConfig:
@@ -96,14 +101,14 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def check_job(composed: DictConfig) -> Job:
-    """The job of a composed config. Raises ConfigError."""
+def check_job(composed: DictConfig, typed_overrides: Mapping[str, str]) -> Job:
+    """The job of a composed config. Raises ConfigError. typed_overrides: of `quote_texts`."""
     settings = composed.hydra
     task_overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # one may hold ${...} as text
-    overrides = drop_clearing_overrides(task_overrides)
+    overrides = tuple(restore_typed(drop_clearing_overrides(task_overrides, typed_overrides), typed_overrides))
     choices = {str(group): str(option or "null") for group, option in settings.runtime.choices.items()}
     origins = ValueOrigins(overrides, choices, [str(source.path) for source in settings.runtime.config_sources])
-    _refuse_outside_paths(choices)
+    _refuse_unnamed_options(choices)
     task_keys: list[Any] = [key for key in composed if key != "hydra"]  # YAML also has keys such as 1 and false
     raw = OmegaConf.masked_copy(composed, task_keys)
     try:
@@ -113,8 +118,17 @@ def check_job(composed: DictConfig) -> Job:
     return Job(check_config(plain, origins.locate), overrides, choices)
 
 
-def _refuse_outside_paths(choices: Mapping[str, str]) -> None:
-    """Hydra follows the .. of an option to any YAML file: an option is a name in the folders of configs."""
+def _refuse_unnamed_options(choices: Mapping[str, str]) -> None:
+    """Refuse what Hydra takes for an option, and is not the name of one in the folders of configs.
+
+    It follows .. to any YAML file, and a list in a defaults list mixes several options.
+    """
+    for group in list_groups():
+        if group not in choices and group != "experiment":
+            raise ConfigError(
+                f"{group}: a defaults list chooses none of its options, or several, which would overwrite each other; "
+                f"name one there, as in `override /{group}: {list_options(group)[0]}`."
+            )
     for group, option in choices.items():
         if PurePath(option).is_absolute() or ".." in PurePath(option).parts:
             raise ConfigError(

@@ -26,6 +26,14 @@ def _find_folder(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
+def has_file(path: Path) -> bool:
+    """Whether a file exists; never where its name is too long for one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_recipes() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each recipe's name and content."""
     for path in sorted(find_experiments_folder().glob("*.yaml")):

@@ -8,7 +8,6 @@ runs jobs; this project runs them itself.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +17,13 @@ from typing import Any
 import yaml
 from hydra.plugins.completion_plugin import CompletionPlugin
 
+from fmnist_sweep.config.arguments import Arguments, parse_arguments
 from fmnist_sweep.config.folder_source import MAX_CONFIG_BYTES
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.reading import read_file
+from fmnist_sweep.text import quote_text
 
 # What a command may set in Hydra's own section: none of these is imported, called or handed to another process.
 _USED_KEYS = ("hydra.mode", "hydra.verbose")
@@ -46,12 +47,12 @@ _EXPECTED_SETTINGS: dict[str, Any] = {
 }
 
 
-def check_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options and overrides of a command line, and as `config_dir` the folder that it adds, a Path or None.
+def check_arguments(arguments: Arguments) -> Path | None:
+    """Check the options and overrides of a command line; return the folder that it adds, if any.
 
     Raises ConfigError, which names the culprit, if any of it, or a file of the folder, could make Hydra run code.
     """
-    options = _parse_arguments(arguments)
+    options = arguments.options
     if options.experimental_rerun is not None:
         raise ConfigError(
             f"--experimental-rerun={options.experimental_rerun}: Hydra would read a pickle, which can run code; to "
@@ -63,35 +64,32 @@ def check_arguments(arguments: Sequence[str]) -> argparse.Namespace:
                 f"{flag}={value}: every study is composed from conf/config.yaml; write what differs into "
                 "FOLDER/experiment/NAME.yaml, and run with --config-dir FOLDER experiment=NAME."
             )
-    check_overrides(options.overrides)
-    if options.config_dir is not None:
-        folder = Path(options.config_dir).resolve()
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir={options.config_dir}: there is no such folder.")
-        for path in _list_yaml_files(folder):
-            _check_file(path, path.relative_to(folder))
-        options.config_dir = folder
-    return options
+    check_overrides(arguments.overrides)
+    if options.config_dir is None:
+        return None
+    try:
+        folder = Path(options.config_dir).expanduser().resolve()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError):  # a name that is too long, a link to itself, ~nobody
+        is_folder = False
+    if not is_folder:
+        raise ConfigError(f"--config-dir={quote_text(options.config_dir, 200)}: there is no such folder.")
+    for path in _list_yaml_files(folder):
+        _check_file(path, path.relative_to(folder))
+    return folder
 
 
 def check_completed_line(line: str) -> None:
     """Check a command line that is being typed: a shell's completion lets Hydra compose its words.
 
-    Raises ConfigError like `check_arguments`, and SystemExit if Hydra cannot read its options.
+    Raises ConfigError like `check_arguments`, also if Hydra cannot read its options.
     """
     try:
         arguments = CompletionPlugin.strip_python_or_app_name(line).split()
     except RuntimeError:
         raise ConfigError(f"COMP_LINE={line}: expected a command line that begins with a program.") from None
-    overrides = _parse_arguments(arguments).overrides
+    overrides = parse_arguments(arguments).overrides
     check_overrides([word for word in overrides if "=" in word])  # the others are only begun, such as hydra.mo
-
-
-def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options and overrides of a command line, as Hydra reads them (it also accepts abbreviated options)."""
-    from hydra._internal.utils import get_args_parser
-
-    return get_args_parser().parse_args(list(arguments))
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

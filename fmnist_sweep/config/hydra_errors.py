@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import shlex
+from collections.abc import Sequence
 
-from fmnist_sweep.config.folders import find_conf_folder, read_option
-from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.config.refusals import suggest_closest
+from fmnist_sweep.config.known_keys import list_groups, list_keys, list_options_with, suggest_keys
+from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
+from fmnist_sweep.text import quote_text
 
 
 def describe_hydra_error(error: BaseException) -> str:
@@ -44,18 +44,34 @@ def describe_hydra_error(error: BaseException) -> str:
 
 
 def _describe_unreadable(override: str, text: str) -> str:
+    key, equals, value = override.partition("=")
     lines = [line for line in text.splitlines() if not line.startswith(("See ", "Error parsing"))]
-    reason = f" ({lines[0].strip()})" if lines else ""
-    return (
-        f"{override} (command line): cannot be read{reason}; expected KEY=VALUE, in single quotes where it has "
-        "spaces, brackets or braces, each of them closed."
-    )
+    position = -1
+    lexer_match = re.match(r"LexerNoViableAltException: (.*)\n( *)\^", text, re.DOTALL)
+    if not equals:
+        reason = "there is no ="
+    elif lexer_match:
+        position = len(lexer_match.group(2)) - len("LexerNoViableAltException: ")
+        reason = f"unexpected {override[position : position + 1]!r}"
+    else:
+        reason = lines[0].strip() if lines else "unknown grammar"
+    is_closed = all(value.count(pair[0]) == value.count(pair[1]) for pair in ("()", "[]", "{}"))
+    if equals and lexer_match and position < len(key):
+        expected = "expected KEY=VALUE, the key without spaces and as docs/configuration.md has it"
+    elif equals and lexer_match and is_closed and not set(value) & set("'\"[{"):
+        quoted = shlex.quote(f'{key}="{value}"')
+        expected = f"a text with such characters stands in quotes of its own, as in {quoted}"
+    else:
+        expected = (
+            "expected KEY=VALUE, in single quotes where it has spaces, quotes, brackets or braces, each of them closed"
+        )
+    return f"{quote_text(override, MOST_QUOTED)} (command line): cannot be read ({quote_text(reason)}); {expected}."
 
 
 def _describe_unknown_option(source: str, group: str, option: str, allowed: Sequence[str]) -> str:
     place = "command line" if source == "config" else f"{source}.yaml"
     hint = suggest_closest(option, allowed, f"{group}=")
-    return f"{group}={option} ({place}): no such option; {hint}allowed: {', '.join(allowed)}."
+    return f"{group}={quote_text(option)} ({place}): no such option; {hint}allowed: {', '.join(allowed)}."
 
 
 def _describe_unknown_key(key: str, full_key: str, override: str) -> str:
@@ -63,54 +79,35 @@ def _describe_unknown_key(key: str, full_key: str, override: str) -> str:
 
     key: as typed. full_key: the missing one, which is below `key` if a mapping was typed. override: as typed.
     """
+    shown = quote_text(override, MOST_QUOTED)
+    if full_key.startswith(f"{key}.") and key in list_groups():
+        return _describe_unknown_key(full_key, full_key, override)
     if full_key.startswith(f"{key}."):
         return _describe_other_kind(key, override.partition("=")[2])
     group, _, name = key.rpartition(".")
-    allowed = _list_keys(group)
+    allowed = list_keys(group)
     if not allowed:
+        keys = suggest_keys(group)
+        if keys and keys != [group]:
+            return f"{shown} (command line): unknown key; did you mean {' or '.join(keys)}?"
         return (
-            f"{override} (command line): {group} holds no keys here; give it whole, as in "
-            f"'{group}={{{name}: ..., ...}}'."
+            f"{shown} (command line): {group} holds no keys here; give it whole, as in '{group}={{{name}: ..., ...}}'."
         )
     if group and name in allowed:
         top = group.split(".")[0]
-        options = ", ".join(f"{top}={option}" for option in _list_options_with(key))
-        return f"{override} (command line): the chosen {top} has no such key; it belongs to {options}."
-    hint = suggest_closest(name, allowed, f"{group}." if group else "")
-    return f"{override} (command line): unknown key; {hint}allowed: {', '.join(allowed)}."
+        options = ", ".join(f"{top}={option}" for option in list_options_with(key))
+        return f"{shown} (command line): the chosen {top} has no such key; it belongs to {options}."
+    prefix = f"{group}." if group else ""
+    elsewhere = [meant for meant in suggest_keys(name) if meant != key] if not suggest_closest(name, allowed) else []
+    hint = f"did you mean {' or '.join(elsewhere)}? " if elsewhere else suggest_closest(name, allowed, prefix)
+    return f"{shown} (command line): unknown key; {hint}allowed: {', '.join(allowed)}."
 
 
 def _describe_other_kind(key: str, value: str) -> str:
     """The message for a value that does not fit into the mapping that it would change."""
+    if key == "hydra.mode":
+        return f"{key}={quote_text(value)} (command line): expected RUN or MULTIRUN."
     return (
-        f"{key}={value} (command line): {key} is a mapping of another kind; to replace it whole, "
-        f"give '~{key}' '+{key}={value}'."
+        f"{key}={quote_text(value, MOST_QUOTED)} (command line): {key} is a mapping of another kind; to replace it "
+        f"whole, give '~{key}' '+{key}=VALUE'."
     )
-
-
-def _list_keys(group: str) -> list[str]:
-    """The keys below a dotted key, over all options of its group."""
-    if not group:
-        groups = sorted(path.name for path in find_conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
-        return [*groups, "experiment", "seed", "plan", "fresh"]
-    keys: dict[str, None] = {}
-    for _, content in _read_options(group.split(".")[0]):
-        value = find_value(content, group)
-        keys |= dict.fromkeys(value if isinstance(value, Mapping) else {})
-    return [key for key in keys if key != "defaults"]
-
-
-def _list_options_with(key: str) -> list[str]:
-    group, _, name = key.rpartition(".")
-    options = []
-    for option, content in _read_options(key.split(".")[0]):
-        value = find_value(content, group)
-        if isinstance(value, Mapping) and name in value:
-            options.append(option)
-    return options
-
-
-def _read_options(group: str) -> Iterator[tuple[str, Any]]:
-    """Each option of a group, and what it sets, by section of the config."""
-    for path in sorted((find_conf_folder() / group).glob("*.yaml")):
-        yield path.stem, read_option(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, read_option
+from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, has_file, read_option
 from fmnist_sweep.config.keys import has_key
 from fmnist_sweep.config.overrides import parse_override_key
 
@@ -35,7 +35,7 @@ class ValueOrigins:
         recipe = self._choices.get("experiment", "null")
         if recipe != "null":
             path = find_experiments_folder() / f"{recipe}.yaml"
-            if path.is_file() and has_key(yaml.safe_load(path.read_text(encoding="utf-8")), key):
+            if has_file(path) and has_key(yaml.safe_load(path.read_text(encoding="utf-8")), key):
                 return f"experiments/{path.name}"
         return self._find_file(key)
 
@@ -46,6 +46,6 @@ class ValueOrigins:
             option = self._choices.get(candidate)
             for folder in self._sources:
                 path = folder / candidate / f"{option}.yaml"
-                if path.is_file() and (candidate == group or has_key(read_option(path), key)):
+                if has_file(path) and (candidate == group or has_key(read_option(path), key)):
                     return f"{'conf' if folder == find_conf_folder() else folder}/{candidate}/{option}.yaml"
         return "conf/config.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.text import quote_text
@@ -59,9 +59,9 @@ def replace_tunables(arguments: Sequence[str]) -> list[str]:
     return overrides
 
 
-def drop_clearing_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The overrides without those that `replace_tunables` added."""
-    added = {clearing for override in overrides for clearing in _build_clearing_override(override)}
+def drop_clearing_overrides(overrides: Sequence[str], typed: Iterable[str]) -> tuple[str, ...]:
+    """The overrides of a job without those that `replace_tunables` added to the typed ones."""
+    added = {clearing for override in typed for clearing in _build_clearing_override(override)}
     return tuple(override for override in overrides if override not in added)
 
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.search import tunable
+from fmnist_sweep.text import quote_text
+
+MOST_QUOTED = 200  # characters of what was typed, in a message
 
 # Takes a dotted key; says where its value was written.
 Locator = Callable[[str], str]
@@ -41,7 +44,7 @@ def describe_validation_error(
     count_text = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
     # A key that is missing below a mapping is missing where that mapping was written.
     place = locate(key.rpartition(".")[0]) if first["type"] == "missing" and len(path) > 1 else locate(key)
-    return f"{key}{value_text} ({place}): {reason}{count_text}."
+    return f"{quote_text(key, MOST_QUOTED)}{value_text} ({place}): {reason}{count_text}."
 
 
 def _find_real_keys(path: Iterable[str], value: Any) -> list[str]:
@@ -137,10 +140,11 @@ def _join_values(values: Sequence[Any]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
-    """Say that a key is unknown, which one may be meant, and which there are."""
+def describe_unknown_key(key: str, allowed: Iterable[str], meant: Sequence[str] = ()) -> str:
+    """Say that a key is unknown, which one may be meant, and which there are. meant: keys elsewhere that may be."""
     allowed = list(allowed)
-    return f"unknown key; {suggest_closest(key, allowed)}allowed: {', '.join(allowed)}"
+    hint = suggest_closest(key, allowed) or (f"did you mean {' or '.join(meant)}? " if meant else "")
+    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
 
 
 def suggest_closest(name: str, allowed: Iterable[str], prefix: str = "") -> str:

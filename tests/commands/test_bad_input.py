@@ -71,11 +71,11 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": (["model.filter=3"], ["model.filter=3", "did you mean model.filters?", LINE]),
     "unknown option": (["optimizer=adamm"], ["optimizer=adamm", "did you mean optimizer=adam?", "rmsprop, sgd", LINE]),
     "empty option": (["model="], ["model=", "allowed: bn_dropout, cnn", LINE]),
-    "null option": (["model=null"], ["model=cnn"]),
+    "null option": (["model=null"], ["model=null", "bn_dropout, cnn", LINE]),
     "unknown group": (["optimiser=adam"], ["optimiser=adam", "did you mean optimizer?", LINE]),
     "unknown experiment": (["experiment=model_9"], ["experiment=model_9", "model_1", LINE]),
     "unknown root key": (["+epochs=3"], ["epochs=3", "allowed: data, model", LINE]),
-    "a deleted group": (["~model"], ["model=null", LINE]),
+    "a deleted group": (["~model"], ["~model", "bn_dropout, cnn", LINE]),
     "a deleted key": (["~model.filters"], ["model.filters", "missing", "from 1 to 4096", LINE]),
     "a key of another option": (["search.alpha=1"], ["search.alpha=1", "it belongs to search=bayesian", LINE]),
     "a key below null": (
