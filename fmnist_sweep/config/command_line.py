@@ -27,6 +27,7 @@ from fmnist_sweep.config.commands import build_sweep_command
 from fmnist_sweep.config.compose import (
     MAIN_CONFIG,
     VERSION_BASE,
+    add_folder,
     check_job,
     compose_config,
     explain_hydra_errors,
@@ -66,7 +67,7 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
             build_sweep=None if is_shown else lambda words: build_sweep_command(["-m", *parsed.flags, *words]),
         )
     if any(getattr(options, question) for question in _QUESTIONS):
-        _answer_question([*parsed.flags, "--", *options.overrides], options, folder)
+        _answer_question(options, folder)
         return []
     with search_configs(folder):
         parts = _expand_choices(options.overrides) if is_multirun else [options.overrides]
@@ -160,17 +161,21 @@ def _set_log_levels(loggers: Sequence[str]) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 
-def _answer_question(arguments: Sequence[str], options: argparse.Namespace, folder: Path | None) -> None:
+def _answer_question(options: argparse.Namespace, folder: Path | None) -> None:
     """Answer --help, or let Hydra answer --cfg and the like, once it is known that the config names no code.
 
     Hydra composes again to answer, and what it composes then can be another config: an interpolation may depend on the
     time or on the environment. For --help it would configure logging with it, so that --help is answered from the
     checked config. For the others it only prints.
     """
+    flags = _write_question(options)
     if options.shell_completion:
         _check_completion(options.overrides)
     elif options.hydra_help:
-        arguments = ["--hydra-help"]  # composed without conf/config.yaml: overrides could only change Hydra's own
+        flags, options.overrides = (
+            ["--hydra-help"],
+            [],
+        )  # composed without conf/config.yaml: overrides could only change Hydra's own
     else:
         with search_configs(folder):
             config = compose_config(_drop_sweeps(options.overrides) if options.help else options.overrides)
@@ -182,8 +187,17 @@ def _answer_question(arguments: Sequence[str], options: argparse.Namespace, fold
                 raise ConfigError(f"--package {options.package}: no such section; choose one of {sections}.")
     register_recipes()
     ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)
-    with _replace_arguments(arguments), _let_hydra_raise(), explain_hydra_errors():
+    arguments = [*flags, "--", *options.overrides]
+    with _replace_arguments(arguments), add_folder(folder), _let_hydra_raise(), explain_hydra_errors():
         ask(_run_nothing)()
+
+
+def _write_question(options: argparse.Namespace) -> list[str]:
+    """The options of a question as Hydra reads them, without --config-dir: `add_folder` stands for it."""
+    values = {"--cfg": options.cfg, "--package": options.package, "--info": options.info}
+    flags = [word for flag, value in values.items() if value is not None for word in (flag, value)]
+    switches = {"--resolve": options.resolve, "--shell-completion": options.shell_completion}
+    return [*flags, *(flag for flag, is_given in switches.items() if is_given)]
 
 
 def _drop_sweeps(overrides: Sequence[str]) -> list[str]:

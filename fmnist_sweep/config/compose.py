@@ -62,12 +62,22 @@ def search_configs(folder: Path | None = None) -> Iterator[None]:
     folder: of --config-dir.
     """
     register_recipes()
+    with (
+        add_folder(folder),
+        explain_hydra_errors(),
+        hydra.initialize_config_dir(str(find_conf_folder()), version_base=VERSION_BASE),
+    ):
+        yield
+
+
+@contextmanager
+def add_folder(folder: Path | None) -> Iterator[None]:
+    """Let Hydra search the folder of --config-dir, but read no file of it unchecked."""
     for plugin in (_CommandLineFolder, BoundedFolder):
         Plugins.instance().register(plugin)
     _CommandLineFolder.folder = folder
     try:
-        with explain_hydra_errors(), hydra.initialize_config_dir(str(find_conf_folder()), version_base=VERSION_BASE):
-            yield
+        yield
     finally:
         _CommandLineFolder.folder = None
 

@@ -1,4 +1,4 @@
-"""The folder of --config-dir as Hydra reads it: only a file that is chosen, and with a bound."""
+"""The folder of --config-dir as Hydra reads it: only a file that is chosen, with a bound, and checked to be data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from fmnist_sweep.config.foreign import check_config_file
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.reading import RefusedFile, SwollenText, parse_yaml, read_file
 
@@ -26,8 +27,9 @@ class BoundedFolder(ConfigSource):
         return "bounded"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Load a chosen file. Raises ConfigError if it would fill the memory."""
-        path = self._locate(self._normalize_file_name(config_path))
+        """Load a chosen file. Raises ConfigError if it would fill the memory, or could make Hydra run code."""
+        name = self._normalize_file_name(config_path)
+        path = self._locate(name)
         try:
             text = read_file(path, MAX_CONFIG_BYTES).decode()
             if "&" in text and "*" in text:  # OmegaConf copies what an alias stands for, each time
@@ -37,6 +39,7 @@ class BoundedFolder(ConfigSource):
             raise ConfigError(f"{path}: {reason}; expected settings of a study: mend or remove that file.") from None
         except OSError as error:
             raise ConfigError(f"{path}: it cannot be read ({error.strerror}); correct its permissions.") from None
+        check_config_file(path, name, text)
         named = io.StringIO(text)
         named.name = str(path)  # for what the YAML parser says
         config: Any = OmegaConf.load(named)

@@ -1,9 +1,9 @@
 """Configs from elsewhere are data: what could make Hydra import or call code is refused before Hydra acts on it.
 
-There are two checks. The first looks at the overrides and at every file of a folder given with --config-dir, and names
-the culprit. The second looks at the composed config, however a value got there. Composing itself imports nothing that
-a config names, but for packages in hydra.searchpath, which no override may set. Hydra would act on the rest when it
-runs jobs; this project runs them itself.
+There are two checks. The first looks at the overrides and at each file that Hydra takes from a folder given with
+--config-dir, chosen by name or through a defaults list, and names the culprit. The second looks at the composed config,
+however a value got there. Composing itself imports nothing that a config names, but for packages in hydra.searchpath,
+which no override may set. Hydra would act on the rest when it runs jobs; this project runs them itself.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import yaml
 from hydra.plugins.completion_plugin import CompletionPlugin
 
 from fmnist_sweep.config.arguments import Arguments, parse_arguments
-from fmnist_sweep.config.folder_source import MAX_CONFIG_BYTES
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.reading import read_file
 from fmnist_sweep.text import quote_text
 
 # What a command may set in Hydra's own section: none of these is imported, called or handed to another process.
@@ -50,7 +48,7 @@ _EXPECTED_SETTINGS: dict[str, Any] = {
 def check_arguments(arguments: Arguments) -> Path | None:
     """Check the options and overrides of a command line; return the folder that it adds, if any.
 
-    Raises ConfigError, which names the culprit, if any of it, or a file of the folder, could make Hydra run code.
+    Raises ConfigError, which names the culprit, if any of it could make Hydra run code.
     """
     options = arguments.options
     if options.experimental_rerun is not None:
@@ -74,8 +72,6 @@ def check_arguments(arguments: Arguments) -> Path | None:
         is_folder = False
     if not is_folder:
         raise ConfigError(f"--config-dir={quote_text(options.config_dir, 200)}: there is no such folder.")
-    for path in _list_yaml_files(folder):
-        _check_file(path, path.relative_to(folder))
     return folder
 
 
@@ -116,24 +112,13 @@ def check_hydra_section(section: Mapping[str, Any]) -> None:
             )
 
 
-def _list_yaml_files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))  # .git and .venv hold no groups
-        yield from (Path(place, name) for name in sorted(files) if name.endswith((".yaml", ".yml")))
-
-
-def _check_file(path: Path, name: Path) -> None:
-    if not path.is_file():  # Hydra takes a pipe, a device or a link to nothing for no config
-        return
-    try:
-        text = read_file(path, MAX_CONFIG_BYTES).decode(errors="replace")
-    except OSError:  # it is refused if the file is asked for
-        return
-    code = "a folder named hydra" if name.parts[0] == "hydra" else _find_code(text)
+def check_config_file(path: Path, name: str, text: str) -> None:
+    """Raise ConfigError if a file of the folder of --config-dir could make Hydra run code. name: below the folder."""
+    code = "a folder named hydra" if Path(os.path.normpath(name)).parts[0] == "hydra" else _find_code(text)
     if code:
         raise ConfigError(
             f"{path}: {code} can make Hydra run code, and a config is data; expected settings of a study only: "
-            "remove it, or name another folder with --config-dir."
+            "remove it, or choose another file."
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import yaml
 
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, has_file, read_option
 from fmnist_sweep.config.keys import has_key
@@ -32,20 +30,23 @@ class ValueOrigins:
             # An override of model.filters.values decides model.filters, and the other way round.
             if name == key or name.startswith(f"{key}.") or key.startswith(f"{name}."):
                 return "command line"
-        recipe = self._choices.get("experiment", "null")
-        if recipe != "null":
-            path = find_experiments_folder() / f"{recipe}.yaml"
-            if has_file(path) and has_key(yaml.safe_load(path.read_text(encoding="utf-8")), key):
-                return f"experiments/{path.name}"
         return self._find_file(key)
 
     def _find_file(self, key: str) -> str:
         group = key.split(".", 1)[0]
-        # A regularization may also set keys of other groups, and it comes after them in the defaults list.
-        for candidate in ("regularization", group):
-            option = self._choices.get(candidate)
-            for folder in self._sources:
-                path = folder / candidate / f"{option}.yaml"
+        # A recipe and a regularization may also set keys of other groups, and they come last in the defaults list. So
+        # may an option of a group that is not the product's.
+        for candidate in dict.fromkeys(("experiment", "regularization", group, *self._choices)):
+            for path, name in self._list_files(candidate):
                 if has_file(path) and (candidate == group or has_key(read_option(path), key)):
-                    return f"{'conf' if folder == find_conf_folder() else folder}/{candidate}/{option}.yaml"
+                    return name
         return "conf/config.yaml"
+
+    def _list_files(self, group: str) -> Iterator[tuple[Path, str]]:
+        """The files that the chosen option of a group may be in, and what they are called in messages."""
+        file_name = f"{self._choices.get(group)}.yaml"
+        if group == "experiment":
+            yield find_experiments_folder() / file_name, f"experiments/{file_name}"
+        for folder in self._sources:
+            shown_folder = "conf" if folder == find_conf_folder() else folder
+            yield folder / group / file_name, f"{shown_folder}/{group}/{file_name}"

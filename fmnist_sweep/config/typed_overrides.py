@@ -14,7 +14,7 @@ from fmnist_sweep.config.arguments import suggest_override
 from fmnist_sweep.config.keys import find_value, has_key
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_groups, list_options, read_options
 from fmnist_sweep.config.refusals import MOST_QUOTED
-from fmnist_sweep.config.text_values import list_text_keys, parse_override
+from fmnist_sweep.config.text_values import parse_override
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.tunable import is_tunable
 from fmnist_sweep.text import quote_text
@@ -83,14 +83,14 @@ class _OverrideCheck:
         if not self.key:
             self._refuse("the key is missing", "write KEY=VALUE, as in train.epochs=3")
         if len(self.key.encode()) > MOST_QUOTED:  # Hydra would look for a file of that name
-            self._refuse("unknown key", "write one of those in docs/configuration.md")
+            self._refuse("there is no such key", "write one of those in docs/configuration.md")
         if self.key in list_groups() and not isinstance(value, dict):  # a mapping changes the keys of the section
             self._check_group()
-        if self.key in list_text_keys() and self.typed.endswith("=") and not self.parsed.is_delete():
-            self._refuse("a text is missing", f"write it behind the =, or {self.typed}null for none")
+        if self.key == "data.dir" and value == "":  # an empty FMNIST_DATA_DIR means none; here it is a mistake
+            self._refuse("the folder is missing", "write data.dir=FOLDER, or data.dir=null for none")
         if isinstance(value, IntervalSweep):
             self._refuse_interval(value)
-        if isinstance(value, list) and self._takes_one_value():
+        if isinstance(value, list) and self.key not in NAMING_KEYS and self._takes_one_value():
             self._refuse_listed_values()
         if self.parsed.is_sweep_override() and not self.is_multirun:
             self._refuse_sweep()
@@ -153,10 +153,12 @@ class _OverrideCheck:
         """Refuse a list where one value is meant."""
         values = self.parsed.get_value_element_as_str()[1:-1]
         sweep = f"{self.key}={values}"
-        advice = f"write {shlex.quote(sweep)}" if self.is_multirun else self._advise_sweep(sweep)
-        self._refuse(
-            f"{self.key} takes one value, not a list", f"for a study of each {advice}{self._advise_tunable(values)}"
-        )
+        advice = f"write {shlex.quote(sweep)}"
+        if "," in values and not self.is_multirun:
+            advice = self._advise_sweep(sweep)
+        if "," in values:
+            advice = f"for a study of each {advice}{self._advise_tunable(values)}"
+        self._refuse(f"{self.key} takes one value, not a list", advice)
 
     def _refuse_sweep(self) -> None:
         advice = self._advise_sweep(self.typed)

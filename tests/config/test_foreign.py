@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.config.arguments import parse_arguments
+from fmnist_sweep.config.command_line import compose_jobs
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.foreign import check_arguments
+from fmnist_sweep.config.foreign import check_arguments, check_config_file
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.conftest import Command
 from tests.support import ROOT
@@ -126,17 +127,66 @@ FOREIGN: dict[str, tuple[dict[str, str], str]] = {
         "model/own.yaml: hydra in the defaults",
     ),
     "a target below a list": ({"model/own.yaml": "a: [[{_target_: trap.Callback}]]\n"}, "the key _target_"),
-    "a factory": ({"model/own.yml": "a: {'()': trap.Callback}\n"}, "the key ()"),
+    "a factory": ({"model/own.yaml": "a: {'()': trap.Callback}\n"}, "the key ()"),
     "an escaped key": ({"model/own.yaml": '"\\x68ydra": {callbacks: {}}\n'}, "the key hydra"),
 }
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
-def test_a_folder_with_a_config_that_names_code_is_refused_by_that_file(kind: str, tmp_path: Path) -> None:
-    files, told = FOREIGN[kind]
+def read_chosen(folder: Path, *choices: str) -> str:
+    """The sentence with which the choice of a file of a folder is refused."""
     with pytest.raises(ConfigError) as refused:
-        check(["--config-dir", str(written(tmp_path, files))])
-    assert str(tmp_path / told) in str(refused.value) if "/" in told else told in str(refused.value)
+        compose_jobs(["--config-dir", str(folder), *QUICK, *choices])
+    return str(refused.value)
+
+
+CHOSEN = [kind for kind in FOREIGN if kind != "a group of hydra's"]
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_a_chosen_config_that_names_code_is_refused_by_its_file(kind: str, tmp_path: Path) -> None:
+    files, told = FOREIGN[kind]
+    group = next(iter(files)).partition("/")[0]
+    assert told in read_chosen(written(tmp_path, files), f"{group}=own")
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+@pytest.mark.parametrize("through", ["model", "experiment"])
+def test_a_config_that_names_code_is_refused_when_a_defaults_list_chooses_it(
+    kind: str, through: str, tmp_path: Path
+) -> None:
+    files, told = FOREIGN[kind]
+    group = next(iter(files)).partition("/")[0]
+    option = "own" if group == through else f"/{group}@_here_: own"
+    outer = f"{'# @package _global_' * (through == 'experiment')}\ndefaults:\n  - {option}\n"
+    assert told in read_chosen(written(tmp_path, {**files, f"{through}/outer.yaml": outer}), f"{through}=outer")
+
+
+@pytest.mark.parametrize("name", ["hydra/job_logging/own.yaml", "./hydra/own.yaml", "model/../hydra/own.yaml"])
+def test_no_file_of_a_folder_named_hydra_is_taken(name: str) -> None:
+    with pytest.raises(ConfigError, match="a folder named hydra"):
+        check_config_file(Path("/own", name), name, "{}")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_not_chosen_is_not_read(kind: str, tmp_path: Path) -> None:
+    files = {f"other/{name}": content for name, content in FOREIGN[kind][0].items()}
+    written(tmp_path, {**files, **FOREIGN[kind][0], "model/mine.yaml": "builder: mlp\ndense_widths: [8]\n"})
+    (job,) = compose_jobs(["--config-dir", str(tmp_path), *QUICK, "model=mine"])
+    assert job.config.settings["model"]["dense_widths"] == [8]
+
+
+@pytest.mark.parametrize("line", ["epoch: 3", "trian: {epochs: 3}", "data: {dri: x}"])
+def test_a_mistake_in_a_recipe_of_ones_own_is_located_in_it(line: str, tmp_path: Path) -> None:
+    sentence = read_chosen(
+        written(tmp_path, {"experiment/own.yaml": f"# @package _global_\n{line}\n"}), "experiment=own"
+    )
+    assert f"({tmp_path}/experiment/own.yaml): unknown key" in sentence
+
+
+@pytest.mark.parametrize("flag", ["--cfg=job", "--info=config", "--help"])
+def test_no_question_reads_a_file_of_the_folder_unchecked(flag: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the key hydra"):
+        compose_jobs([flag, "--config-dir", str(written(tmp_path, FOREIGN["a recipe"][0])), "experiment=own"])
 
 
 @pytest.mark.parametrize("flag", ["--config-dir", "-cd", "--config-d"])

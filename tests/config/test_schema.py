@@ -79,7 +79,7 @@ def test_whole_numbers_may_stand_for_numbers_and_are_the_same_setting() -> None:
         ("model.filters=true", "expected a whole number from 1 to 4096"),
         ("model.filters='64'", "expected a whole number from 1 to 4096"),
         ("model.filters=null", "model.filters=null"),
-        ("model.filters=[64]", "to replace it whole, give '~model.filters' '+model.filters=[64]'"),
+        ("model.filters=[64]", "takes one value, not a list; write model.filters=64"),
         ("regularization.dropout=1.0", "expected a number from 0 and below 1"),
         ("regularization.dropout=.nan", "regularization.dropout"),
         ("optimizer.learning_rate=.inf", "expected a number above 0 and up to 10"),
