@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from fmnist_sweep.config.known_keys import list_groups, list_keys, list_options_with, suggest_keys
+from fmnist_sweep.config.known_keys import list_groups, list_known_keys, list_options_with, suggest_keys
 from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
 from fmnist_sweep.text import quote_text
 
@@ -85,7 +85,7 @@ def _describe_unknown_key(key: str, full_key: str, override: str) -> str:
     if full_key.startswith(f"{key}."):
         return _describe_other_kind(key, override.partition("=")[2])
     group, _, name = key.rpartition(".")
-    allowed = list_keys(group)
+    allowed = list_known_keys(group)
     if not allowed:
         keys = suggest_keys(group)
         if keys and keys != [group]:

@@ -38,7 +38,7 @@ def read_options(group: str) -> Iterator[tuple[str, Any]]:
         yield path.stem, read_option(path)
 
 
-def list_keys(group: str) -> list[str]:
+def list_known_keys(group: str) -> list[str]:
     """The keys below a dotted key, over all options of its group; of the root: the groups and the other keys."""
     if not group:
         return [*list_groups(), "seed", *FLAGS]
