@@ -58,21 +58,30 @@ def score_of(trial_id: str) -> float:
 
 def write(path: Path, proposals: list[Proposal]) -> None:
     """A journal of so many trials, with the events that a study has of each."""
-    journal = Journal.create(path, "created", {"id": "a study"})
+    about = {
+        "id": "0",
+        "label": "a study",
+        "mark": "",
+        "command": "none",
+        "token": "0",
+        "uri": "none",
+        "experiment": "none",
+    }
+    journal = Journal.create(path, "study", about)
     journal._database.execute("PRAGMA synchronous=OFF")  # no wait for the disk, 50,000 times
     for proposal in proposals:
         named = {"trial_id": proposal.trial_id, "attempt": 1}
         journal.append("asked", proposal=vars(proposal))
         journal.append("attempt", **named)
         journal.append("attempt_run", **named, run_id="0" * 32)
-        journal.append("finished", **named, score=score_of(proposal.trial_id))
+        journal.append("finished", **named, score=score_of(proposal.trial_id), ended=0)
         journal.append("delivered", **named)
     journal.close()
 
 
 def restored(path: Path, search: Search) -> tuple[Journal, StudyRecord]:
     journal, events = Journal.open(path)
-    record = StudyRecord.from_events(events)
+    record = StudyRecord.from_events(events, path)
     search.restore(record.exchanges)
     return journal, record
 

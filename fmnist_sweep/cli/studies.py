@@ -11,11 +11,13 @@ import click
 
 from fmnist_sweep.cli.options import URI
 from fmnist_sweep.study.journal import JournalDamaged
-from fmnist_sweep.text import echo, make_printable
+from fmnist_sweep.text import echo, make_printable, quote_text
 
 if TYPE_CHECKING:
     from fmnist_sweep.study.folder import RunLocation, StudyFolder
     from fmnist_sweep.study.record import StudyRecord
+
+_MAX_NAMED = 3  # in one line
 
 
 @click.command()
@@ -26,12 +28,23 @@ def studies(uri: str | None) -> None:
 
     refuse_moved_store(uri, None)
     state = locate_state_folder(uri)
+    _name_misnamed(state)
     entries = list(list_study_progress(state))
     if not entries:
         echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
     for entry in entries:
         text = make_printable(str(entry)) if isinstance(entry, JournalDamaged) else _format_progress(entry)
         echo(f"{text}\n")
+
+
+def _name_misnamed(state: Path) -> None:
+    from fmnist_sweep.study.folder import list_misnamed_folders
+
+    names = list_misnamed_folders(state)
+    if names:
+        shown = ", ".join(map(quote_text, names[:_MAX_NAMED])) + (", ..." if len(names) > _MAX_NAMED else "")
+        where = state / "studies"
+        echo(f"left out {len(names)} in {where} whose names no study has, as copies have: {shown}", err=True)
 
 
 @dataclass(frozen=True)

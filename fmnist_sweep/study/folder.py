@@ -18,8 +18,10 @@ from typing import Any
 
 from fmnist_sweep.files import is_same_path
 from fmnist_sweep.study.checkpoints import Checkpoints
+from fmnist_sweep.study.event_checks import check_first_event
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import Owner, find_owner, lock_folder
+from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.record import StudyRecord
 
 JOURNAL_FILE = "journal.db"
@@ -83,7 +85,9 @@ class StudyFolder:
 
     def read_location(self) -> RunLocation:
         """Where its runs are, as its journal says."""
-        return RunLocation.from_event(read_first_and_last(self.path / JOURNAL_FILE)[0])
+        first = read_first_and_last(self.path / JOURNAL_FILE)[0]
+        check_first_event(self.path / JOURNAL_FILE, first, "study")
+        return RunLocation.from_event(first)
 
     def has_clean_end(self) -> bool:
         """Whether its last session closed all runs before it ended."""
@@ -91,7 +95,7 @@ class StudyFolder:
 
     def read_record(self) -> StudyRecord:
         """Read what its journal says at this moment."""
-        return StudyRecord.from_events(read_events(self.path / JOURNAL_FILE))
+        return StudyRecord.from_events(read_events(self.path / JOURNAL_FILE), self.path / JOURNAL_FILE)
 
     def find_owner(self, patience: float = 0) -> Owner | None:
         """The process that runs it; None if there is none. patience: seconds to wait for one that only looks."""
@@ -127,14 +131,28 @@ def _has_remains(path: Path) -> bool:
 
 
 def list_study_folders(state: Path) -> list[StudyFolder]:
-    """All studies in a state folder, the oldest first."""
-    folders = [StudyFolder(path) for path in (state / "studies").glob("*") if (path / JOURNAL_FILE).exists()]
+    """All studies in a state folder, the oldest first; without folders whose name is none of a study's."""
+    folders = [StudyFolder(path) for path in _list_journal_folders(state) if is_folder_name(path.name)]
     return sorted(folders, key=lambda folder: (folder.path / JOURNAL_FILE).stat().st_ctime)
 
 
+def list_misnamed_folders(state: Path) -> list[str]:
+    """The names of what lies among the studies, with a journal, under a name that no study has: copies, say."""
+    return sorted(path.name for path in _list_journal_folders(state) if not is_folder_name(path.name))
+
+
+def _list_journal_folders(state: Path) -> list[Path]:
+    return [path for path in (state / "studies").glob("*") if (path / JOURNAL_FILE).exists()]
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a study or sweep may have a folder of this name: an id, or an id and the number of a fresh beginning."""
+    return re.fullmatch(r"[0-9a-zA-Z]{1,64}(-[1-9][0-9]{0,8})?", name, re.ASCII) is not None
+
+
 def _list_beginnings(state: Path, study_id: str) -> list[StudyFolder]:
-    pattern = re.compile(rf"{re.escape(study_id)}(-\d+)?")
-    folders = [StudyFolder(path) for path in (state / "studies").glob(f"{study_id}*") if pattern.fullmatch(path.name)]
+    paths = [path for path in (state / "studies").glob(f"{study_id}*") if is_folder_name(path.name)]
+    folders = [folder for folder in map(StudyFolder, paths) if folder.study_id == study_id]
     return sorted(folders, key=lambda folder: _parse_number(folder.name))
 
 
@@ -175,11 +193,11 @@ def lock_study(folder: StudyFolder, about: Mapping[str, Any], say: Callable[[str
         path = folder.path / JOURNAL_FILE
         drop_half_written(folder.path)
         if not folder.has_journal():
-            Journal.create(path, "study", {**about, "token": secrets.token_hex(8)}).close()
+            Journal.create(path, "study", {**about, "token": secrets.token_hex(8), "secret": draw_secret()}).close()
         journal, events = Journal.open(path)
         try:
             yield OpenStudy(
-                folder, journal, StudyRecord.from_events(events), Checkpoints(folder.path / "checkpoints", say)
+                folder, journal, StudyRecord.from_events(events, path), Checkpoints(folder.path / "checkpoints", say)
             )
         finally:
             journal.close()

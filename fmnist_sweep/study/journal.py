@@ -21,7 +21,6 @@ from typing import Any, Self
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import replace_file
 from fmnist_sweep.reading import parse_json
-from fmnist_sweep.text import quote_text
 
 _CREATE_TABLE = "CREATE TABLE events (number INTEGER PRIMARY KEY, kind TEXT, body TEXT, digest TEXT)"
 _MAX_BYTES = 4 * 2**30  # an event has some hundred bytes, and a trial some tens of events
@@ -134,7 +133,7 @@ def read_first_and_last(path: Path) -> tuple[JournalEvent, JournalEvent]:
         if number < 2 or number == count - 1:
             _refuse_altered(number, digest, _hash_event(previous, kind, body), path)
         previous = digest
-    first, last = (_parse_event(path, kind, body) for _, kind, body, _ in (rows[0], rows[-1]))
+    first, last = (_parse_event(path, number, kind, body) for number, kind, body, _ in (rows[0], rows[-1]))
     return first, last
 
 
@@ -144,17 +143,21 @@ def _read_chain(path: Path) -> tuple[list[JournalEvent], str]:
     for position, (number, kind, body, stored_digest) in enumerate(rows):
         digest = _hash_event(digest, kind, body)
         _refuse_altered(position, (number, stored_digest), (position, digest), path)
-        events.append(_parse_event(path, kind, body))
+        events.append(_parse_event(path, position, kind, body))
     if len(events) != count:
         raise JournalDamaged(path, f"it holds {len(events)} of {count} events")
     return events, digest
 
 
-def _parse_event(path: Path, kind: str, body: str) -> JournalEvent:
+def _parse_event(path: Path, position: int, kind: Any, body: Any) -> JournalEvent:
+    # The checksums show what was damaged, not what somebody wrote on purpose.
     try:
-        return JournalEvent(kind, parse_json(body))
-    except (ValueError, TypeError) as error:
-        raise JournalDamaged(path, f"an event cannot be read: {quote_text(error)}") from None
+        fields = parse_json(body)
+    except (ValueError, TypeError):
+        fields = None
+    if not isinstance(kind, str) or not isinstance(fields, dict):
+        raise JournalDamaged(path, f"event {position} is none")
+    return JournalEvent(kind, fields)
 
 
 def _refuse_altered(position: int, actual: object, expected: object, path: Path) -> None:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Wait
-from fmnist_sweep.study.journal import JournalEvent
+from fmnist_sweep.study.event_checks import check_event, check_first_event
+from fmnist_sweep.study.journal import JournalDamaged, JournalEvent
+from fmnist_sweep.study.nonces import RUN, compute_nonce
+from fmnist_sweep.text import quote_text
 
 
 @dataclass
 class Attempt:
     """One attempt at a trial.
 
-    run_id: in the tracking store; None until the run is known to exist. state: running, finished, failed or killed.
+    nonce: marks its run; None for one begun by an older version. run_id: in the tracking store; None until the run is
+    known to exist. state: running, finished, failed or killed.
     is_delivered: whether the store has everything and its run is closed. worker_loss: why its worker was lost, if that
     ended it. kept_epochs: how many epochs of it the next attempt continues from.
     """
 
     number: int
+    nonce: str | None = None
     run_id: str | None = None
     state: str = "running"
     is_delivered: bool = False
@@ -60,13 +66,17 @@ class StudyRecord:
     """The sum of a journal's events.
 
     about: the first event's body (id, label, location, command, ...), brought up to date by later sessions. seconds:
-    time spent on the study so far, in all its sessions. closings: how often its run was closed with its figures.
-    duplicates: how many proposals had the configuration of an earlier trial. is_exhausted: whether the oracle has
-    nothing left to propose. state: new, running, interrupted or closed.
+    time spent on the study so far, in all its sessions. secret: what nonces are made of; None in a journal of an older
+    version until it is opened. may_have_unmarked_run: whether a session of an older version may have made its run,
+    which has no nonce then. closings: how often its run was closed with its figures. duplicates: how many proposals had
+    the configuration of an earlier trial. is_exhausted: whether the oracle has nothing left to propose. state: new,
+    running, interrupted or closed.
     """
 
     about: dict[str, Any]
     run_id: str | None = None
+    secret: str | None = None
+    may_have_unmarked_run: bool = False
     sweep_id: str | None = None
     sweep_run_id: str | None = None
     trials: dict[str, TrialHistory] = field(default_factory=dict)
@@ -78,11 +88,17 @@ class StudyRecord:
     state: str = "new"
 
     @classmethod
-    def from_events(cls, events: Iterable[JournalEvent]) -> StudyRecord:
+    def from_events(cls, events: Iterable[JournalEvent], path: Path) -> StudyRecord:
+        """The sum of the events of the journal in `path`. Raises JournalDamaged for events that no study writes."""
         first, *others = events
-        record = cls(first.body)
-        for event in others:
-            record.apply(event)
+        check_first_event(path, first, "study")
+        record = cls(first.body, secret=first.body.get("secret"))
+        for number, event in enumerate(others, 1):
+            try:
+                check_event(event)
+                record.apply(event)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise JournalDamaged(path, f"event {number}: {quote_text(error, 200)}") from None
         return record
 
     def apply(self, event: JournalEvent) -> None:
@@ -104,6 +120,20 @@ class StudyRecord:
     def unsettled_trials(self) -> list[TrialHistory]:
         return [trial for trial in self.trials.values() if not trial.is_settled]
 
+    @property
+    def attempts(self) -> list[tuple[TrialHistory, Attempt]]:
+        """All attempts, each with its trial."""
+        return [(history, attempt) for history in self.trials.values() for attempt in history.attempts]
+
+    @property
+    def run_nonce(self) -> str | None:
+        """The nonce of the study's own run."""
+        return None if self.secret is None else compute_nonce(self.secret, RUN)
+
+    def compute_attempt_nonce(self, trial_id: str, number: object) -> str | None:
+        """The nonce of an attempt, whether the journal knows of it or not."""
+        return None if self.secret is None else compute_nonce(self.secret, trial_id, number)
+
     def count_trials(self, state: str) -> int:
         return sum(trial.state == state for trial in self.trained_trials)
 
@@ -112,6 +142,9 @@ class StudyRecord:
         self.about |= {key: body[key] for key in ("command", "planned") if key in body}
         if "executor" in body and not self.about.get("executor", {}).get("measured"):
             self.about["executor"] = body["executor"]  # a measured placement stays
+        if self.secret is None:
+            self.secret = body.get("secret")
+        self.may_have_unmarked_run |= self.run_id is None and self.secret is None
         if "sweep_id" in body:
             self.sweep_id, self.sweep_run_id = body["sweep_id"], body["sweep_run_id"]
 
@@ -136,7 +169,7 @@ class StudyRecord:
         self._report_score(trial, body)
 
     def _apply_attempt(self, body: dict[str, Any]) -> None:
-        self.trials[body["trial_id"]].attempts.append(Attempt(body["attempt"]))
+        self.trials[body["trial_id"]].attempts.append(Attempt(body["attempt"], body.get("nonce")))
 
     def _apply_attempt_run(self, body: dict[str, Any]) -> None:
         self._find_attempt(body).run_id = body["run_id"]

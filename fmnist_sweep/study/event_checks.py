@@ -1,0 +1,128 @@
+"""The events of a journal, checked for what they must hold: a folder may come from somebody else, or be altered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fmnist_sweep.study.journal import JournalDamaged, JournalEvent
+from fmnist_sweep.text import quote_text
+
+Check = Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isalnum()
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_ordinal(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_interval(value: Any) -> bool:
+    # Rounding may leave a bound a hair outside of 0..1.
+    return isinstance(value, list) and len(value) == 2 and all(_is_score(bound) and -1 < bound < 2 for bound in value)
+
+
+def _is_proposal(value: Any) -> bool:
+    return isinstance(value, dict) and _is_id(value.get("trial_id")) and isinstance(value.get("values"), dict)
+
+
+def _is_id_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) and _is_id(part.replace("-", "")) for part in value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+_LOCATION: Mapping[str, Check] = {"token": _is_id, "uri": _is_text, "experiment": _is_text}
+_TRIAL: Mapping[str, Check] = {"trial_id": _is_id}
+_ATTEMPT: Mapping[str, Check] = {**_TRIAL, "attempt": _is_ordinal}
+# What an event of each kind must have.
+_NEEDED: Mapping[str, Mapping[str, Check]] = {
+    "study": {"id": _is_id, "label": _is_text, "mark": _is_text, "command": _is_text, **_LOCATION},
+    "sweep": {"id": _is_id, "studies": _is_id_list, "journals": _is_id_list, **_LOCATION},
+    "run": {"run_id": _is_id},
+    "asked": {"proposal": _is_proposal},
+    "known": {**_TRIAL, "same_as": _is_id, "score": _or_none(_is_score)},
+    "attempt": _ATTEMPT,
+    "attempt_run": {**_ATTEMPT, "run_id": _is_id},
+    "finished": {**_ATTEMPT, "score": _is_score, "ended": _is_count},
+    "failed": {**_ATTEMPT, "reason": _is_text, "ended": _is_count},
+    "told": _TRIAL,
+    "killed": _ATTEMPT,
+    "lost": _ATTEMPT,
+    "delivered": _ATTEMPT,
+    "model_dropped": _TRIAL,
+}
+# What a field of any event must be, where it is there.
+_FIELDS: Mapping[str, Check] = {
+    "best_epoch": _or_none(_is_count),
+    "best_val_accuracy": _or_none(_is_share),
+    "command": _is_text,
+    "data": _is_text,
+    "executor": _is_mapping,
+    "fit_seconds": _or_none(_is_duration),
+    "identity": _is_mapping,
+    "interval": _or_none(_is_interval),
+    "kept": _is_count,
+    "nonce": _or_none(_is_id),
+    "parameters": _or_none(_is_count),
+    "planned": _or_none(_is_duration),
+    "seconds": _is_duration,
+    "secret": _or_none(_is_id),
+    "sweep_id": _or_none(_is_id),
+    "sweep_run_id": _or_none(_is_id),
+}
+
+
+def check_first_event(path: Path, event: JournalEvent, kind: str) -> None:
+    """Raise JournalDamaged for a journal in `path` whose first event is not that of a study or sweep. kind: of it."""
+    try:
+        if event.kind != kind:
+            raise ValueError(f"it begins with an event {quote_text(event.kind)}, not {kind}")
+        check_event(event)
+    except ValueError as error:
+        raise JournalDamaged(path, str(error)) from None
+
+
+def check_event(event: JournalEvent) -> None:
+    """Raise ValueError for an event whose fields are missing, or of a wrong type or range."""
+    needed = _NEEDED.get(event.kind, {})
+    for key in needed:
+        if key not in event.body:
+            raise ValueError(f"an event {quote_text(event.kind)} has no {key}")
+    for key, value in event.body.items():
+        check = needed.get(key) or _FIELDS.get(key)
+        if check is not None and not check(value):
+            raise ValueError(f"an event {quote_text(event.kind)} has {key} {quote_text(value)}")
