@@ -41,7 +41,8 @@ def trials(
     - `best_val_accuracy` (of finished trials, else NaN), `low` and `high` (its 95 % Wilson interval), `images` (how
       many it was validated on), `best_epoch`, `last_val_loss` (of the last epoch), `parameters`, `fit_seconds`,
       `cpu_seconds` (NaN where it was not measured), `began` and `ended` (UTC), `failure`
-    - every parameter under its dotted name (`model.filters`, `seed`), as the number, truth value, list or text it was
+    - every parameter under its dotted name (`model.filters`, `seed`), as the number, truth value, list or text it was;
+      one that is called like a column of these is left out
     - `val_f1.<label>` for the ten labels
 
     Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,

@@ -6,8 +6,8 @@ from typing import Any
 
 from fmnist_sweep.analysis.comparison import Difference
 from fmnist_sweep.analysis.pair import Side, TrialComparison, Verdicts
+from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import DATA_TAG
-from fmnist_sweep.tracking.trials import parse_parameter
 
 
 def serialize_comparison(pair: TrialComparison) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import DATA_TAG
-from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
+from fmnist_sweep.tracking.trials import StoredTrial
 
 # Where files lie and how trials run. The seed is luck, and is shown as that.
 _BOOKKEEPING = ("data.dir", "data.download", "data.fallback", "executor", "tracking", "checkpoint", "seed")

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.proportions import compute_accuracy_interval
 from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, is_number, number_configurations
+from fmnist_sweep.data import LABELS
+from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, DATA_TAG, KIND_TAG, PRECISION_TAG, SWEEP_ID_TAG
-from fmnist_sweep.tracking.trials import StoredTrial, parse_parameter
+from fmnist_sweep.tracking.trials import StoredTrial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +38,11 @@ def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     columns["low"], columns["high"] = [low for low, _ in intervals], [high for _, high in intervals]
     first = (*_FIRST_COLUMNS, "low", "high")  # the interval stands beside its accuracy
     sorted_columns = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
+    f1_columns = [key for key in _F1_COLUMNS if any(key in trial.metrics for trial in trials)]
     for key in dict.fromkeys(key for trial in trials for key in trial.params):
-        sorted_columns[key] = [trial.parse_value(key) for trial in trials]
-    for key in dict.fromkeys(key for trial in trials for key in trial.metrics if key.startswith("val_f1.")):
+        if key not in sorted_columns and key not in _F1_COLUMNS:  # anybody can log a parameter called run_id
+            sorted_columns[key] = [trial.parse_value(key) for trial in trials]
+    for key in f1_columns:
         sorted_columns[key] = [trial.metrics.get(key, math.nan) for trial in trials]
     return pd.DataFrame({name: _make_series(name, values) for name, values in sorted_columns.items()})
 
@@ -65,6 +69,7 @@ _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "ended": lambda trial: trial.ended,
     "failure": lambda trial: trial.failure,
 }
+_F1_COLUMNS = tuple(f"val_f1.{label}" for label in LABELS)
 _FIRST_COLUMNS = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE_COLUMN) + 1]
 
 
@@ -77,7 +82,7 @@ def _convert_to_int(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _make_series(name: str, values: list[Any]) -> pd.Series[Any]:
+def _make_series(name: str | None, values: list[Any]) -> pd.Series[Any]:
     import pandas as pd
 
     if name in ("began", "ended"):
@@ -214,6 +219,9 @@ def _make_sort_key(cell: Any) -> tuple[int, Any]:
     return (0, cell) if is_number(cell) or isinstance(cell, bool) else (1, _format_cell(cell))
 
 
+_CONFIGURATION_COLUMNS = ("data", "n", "mean", "sd", "low", "high", "seeds", "run_ids")
+
+
 def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     """A row a configuration of finished trials: mean, sd over seeds and n, the highest mean first.
 
@@ -225,13 +233,14 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
 
     finished = [trial for trial in trials if trial.accuracy is not None]
     settings = find_varied_settings(finished)
+    shown_settings = [setting for setting in settings if setting.key not in _CONFIGURATION_COLUMNS]
     rows = []
     for places in group_by_seed(finished, number_configurations(finished, settings)):
         members = [finished[place] for place in places]
         repeats = comparison.summarize_repeats([trial.accuracy or 0.0 for trial in members])
         rows.append(
             {
-                **{setting.key: setting.values[places[0]] for setting in settings},
+                **{setting.key: setting.values[places[0]] for setting in shown_settings},
                 "data": members[0].tags.get(DATA_TAG),
                 "n": repeats.n,
                 "mean": repeats.mean,
@@ -244,8 +253,9 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: -row["mean"])
-    names = [*(setting.key for setting in settings), "data", "n", "mean", "sd", "low", "high", "seeds", "run_ids"]
-    return pd.DataFrame({name: _make_series(name, [row[name] for row in rows]) for name in names})
+    names = [*(setting.key for setting in shown_settings), *_CONFIGURATION_COLUMNS]
+    # By the values alone: a setting may have the name of an own column of trials.
+    return pd.DataFrame({name: _make_series(None, [row[name] for row in rows]) for name in names})
 
 
 TABLE_ENDINGS = (".csv", ".json", ".parquet")  # of the files that can be written
@@ -263,10 +273,35 @@ def encode_table(frame: pd.DataFrame, ending: str) -> bytes:
         if _is_mixed(frame[name]):
             converted[name] = [_convert_cell(cell) for cell in frame[name]]
     if ending == ".csv":
-        return converted.to_csv(index=False).encode()
+        return encode_csv(converted)
     buffer = io.BytesIO()
     converted.to_parquet(buffer, index=False)
     return buffer.getvalue()
+
+
+def encode_csv(frame: pd.DataFrame) -> bytes:
+    """A table as CSV, in which no text begins as a formula of a spreadsheet does: such a one gets an apostrophe.
+
+    Numbers stay as they are. Source: OWASP, "CSV Injection".
+    """
+    harmless = frame.rename(columns=_disarm_cell)
+    for place, name in enumerate(frame.columns):
+        if any(isinstance(cell, str) for cell in frame[name]):
+            harmless[harmless.columns[place]] = [_disarm_cell(cell) for cell in frame[name]]
+    texts = [*harmless.columns, *(cell for name in harmless for cell in harmless[name] if isinstance(cell, str))]
+    # Python quotes no carriage return by itself, and a spreadsheet begins a row after one.
+    has_return = any("\r" in text for text in texts)
+    return harmless.to_csv(index=False, quoting=2 if has_return else 0).encode()  # csv.QUOTE_NONNUMERIC, QUOTE_MINIMAL
+
+
+# As full-width characters too, and after spaces, which a spreadsheet may skip.
+_FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def _disarm_cell(cell: Any) -> Any:
+    is_formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
 
 
 def encode_json_rows(frame: pd.DataFrame) -> str:
