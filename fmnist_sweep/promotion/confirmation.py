@@ -119,4 +119,5 @@ def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:
     """Confirmations with these tags, in the order of their seeds."""
     runs = build_trials(search_all_experiments(store, {KIND_TAG: CONFIRMATION.trial, **tags}))
     # A kill may leave a run that has no parameters yet, and so no seed: nothing was trained in it.
-    return sorted((run for run in runs if "seed" in run.params), key=lambda run: int(run.params["seed"]))
+    seeds = {run.run_id: run.parse_value("seed") for run in runs}
+    return sorted((run for run in runs if type(seeds[run.run_id]) is int), key=lambda run: seeds[run.run_id])

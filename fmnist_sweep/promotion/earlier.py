@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import ExitCode, PromotionRefused
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome
 from fmnist_sweep.tracking.aliases import list_moves
+from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import (
     AGAINST_TAG,
     CONFIG_HASH_TAG,
@@ -19,6 +20,7 @@ from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, list_versions, 
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.preparation import Promotion
+    from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
 
@@ -34,13 +36,19 @@ def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome 
     for version in list_versions(promotion.store):
         number, tags = version.number, version.tags
         is_same = (tags.get(DECISION_TAG), tags.get(RULE_TAG)) == (promotion.decision, promotion.rule_json)
-        if not is_same or int(tags.get(SEEDS_TAG, "0")) < min_seeds:
+        if not is_same or _count_seeds(version) < min_seeds:
             continue
         if aliases.get(CHAMPION) == number == champion_number:
-            return make_unchanged_outcome(ExitCode.DONE, CHAMPION, number, tags[WHY_TAG])
+            return make_unchanged_outcome(ExitCode.DONE, CHAMPION, number, tags.get(WHY_TAG, ""))
         if aliases.get(CHALLENGER) == number and tags.get(AGAINST_TAG) == champion_number:
-            return make_unchanged_outcome(ExitCode.NOT_BETTER, CHALLENGER, number, tags[WHY_TAG])
+            return make_unchanged_outcome(ExitCode.NOT_BETTER, CHALLENGER, number, tags.get(WHY_TAG, ""))
     return None
+
+
+def _count_seeds(version: RegisteredVersion) -> int:
+    """How many seeds a version was decided by, as its tag says."""
+    seeds = parse_parameter(version.tags.get(SEEDS_TAG))
+    return seeds if type(seeds) is int else 0
 
 
 def refuse_rolled_back(promotion: Promotion) -> None:

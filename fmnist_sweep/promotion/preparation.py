@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.identity import hash_content
+from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.candidates import Candidates, PromotionTarget, find_candidates
 from fmnist_sweep.promotion.configuration import TrialConfiguration, list_keys, read_trial_configuration
 from fmnist_sweep.promotion.gate import Rule
@@ -83,6 +84,8 @@ def prepare_promotion(store: Store, request: PromotionRequest, view: View, stop:
         configuration = read_trial_configuration(store, trial)
         if rules.include_validation:
             # Two finalists may become the same: one that stopped early, and one that had as many epochs.
+            if "best_epoch" not in trial.metrics:
+                raise PromotionRefused(f"{trial.name} (run {trial.run_id}) has no best_epoch: train it again.")
             configuration = configuration.include_validation_images(int(trial.metrics["best_epoch"]))
         configurations.setdefault(configuration.key, configuration)
     return Promotion(store, request, view, stop, candidates, tuple(configurations.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from fmnist_sweep.config.identity import read_library_versions
 from fmnist_sweep.data import Splits
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.tracking.models import hash_predictions, hash_weights
 from fmnist_sweep.tracking.names import (
     CONFIGURATION_TAG,
@@ -37,6 +37,8 @@ from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, Tr
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import Config
     from fmnist_sweep.tracking.registry import RegisteredVersion
+
+_MAX_COUNT = 1_000_000  # of threads or seeds
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,13 @@ def read_version_record(version: RegisteredVersion) -> VersionRecord:
             weights_sha256=tags[WEIGHTS_SHA256_TAG],
             predictions_sha256=tags[PREDICTIONS_SHA256_TAG],
             machine=tags.get(MACHINE_TAG, "an unknown machine"),
-            versions={**json.loads(tags[VERSIONS_TAG])},
+            versions={**parse_json(tags[VERSIONS_TAG])},
             git=tags.get(GIT_TAG, ""),
         )
-        if record.threads < 1 or record.seeds < 2:
-            raise ValueError(f"{record.threads} threads, {record.seeds} seeds")
+        if not (0 < record.threads <= _MAX_COUNT and 1 < record.seeds <= _MAX_COUNT and 0 <= record.seed < 2**32):
+            raise ValueError(f"{record.threads} threads, {record.seeds} seeds, seed {record.seed}")
+        if not (0 <= record.accuracy <= 1 and 0 <= record.accuracy_sd <= 1):  # so that NaN does not pass
+            raise ValueError(f"validation accuracy {record.accuracy} ± {record.accuracy_sd}")
         return record
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

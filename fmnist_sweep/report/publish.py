@@ -17,10 +17,10 @@ from fmnist_sweep.report.page import ReportHeading, render_report
 from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
-from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs
+from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs, read_runs
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trial_data import load_trial_splits
-from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials_of_journals
+from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_curves, read_trials_of_journals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,17 +55,14 @@ def prepare_validation_images(splits: Splits) -> ValidationImages:
     return _cache[splits.tag]
 
 
-def read_findings(
-    store: Store, journals: Sequence[str], images: ImagesByDataset, order: Sequence[str] = (), kind: str = "trial"
-) -> Findings:
-    """Read the trials of some studies and compute the findings of their report.
+def read_findings(store: Store, run_ids: Sequence[str], images: ImagesByDataset) -> Findings:
+    """Read trials by the ids of their runs and compute the findings of their report.
 
-    journals: the tag fmnist.journal of each study's runs. order: run ids; of equally good trials the first of these is
-    the best, without it the one that began first. kind: of the trials' runs.
+    run_ids: of equally good trials the first of these is the best.
     """
-    places = {run_id: place for place, run_id in enumerate(order)}
-    trials = read_trials_of_journals(store, journals, kind)
-    return _analyze_trials(store, sorted(trials, key=lambda trial: places.get(trial.run_id, len(places))), images)
+    places = {run_id: place for place, run_id in enumerate(run_ids)}
+    trials = sorted(build_trials(read_runs(store, run_ids)), key=lambda trial: places[trial.run_id])
+    return _analyze_trials(store, trials, images)
 
 
 def _find_best_trial(trials: Sequence[StoredTrial]) -> StoredTrial | None:

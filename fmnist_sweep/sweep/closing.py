@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.config.job import SEARCH, RunKinds
+from fmnist_sweep.analysis.table import encode_csv
+from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
@@ -46,11 +47,9 @@ def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
     summary = RunSummary(
         report_name=f"{study.kinds.study}-{opened.folder.name}",
         title=f"{study.kinds.study.capitalize()} {study.record.about['label']}",
-        kinds=study.kinds,
         banner=study.planned.banner,
         entries=entries,
         description=_describe_search(study),
-        journal_tokens=[opened.token],
         images={study.splits.tag: prepare_validation_images(study.splits)},
         failed=bool(entries) and find_best_entry(entries) is None,
     )
@@ -72,9 +71,8 @@ def _describe_search(study: StudyContext) -> str:
 class RunSummary:
     """What the run of a study or sweep is closed with.
 
-    report_name: of the report's file. description: what was searched, in a sentence. journal_tokens: of the studies'
-    journals, as their trials' runs are tagged. images: the validation images by data tag. kinds: of the runs.
-    failed: whether a study has trials and all of them failed.
+    report_name: of the report's file. description: what was searched, in a sentence. images: the validation images by
+    data tag. failed: whether a study has trials and all of them failed.
     """
 
     report_name: str
@@ -82,9 +80,7 @@ class RunSummary:
     banner: str | None
     entries: Sequence[LeaderboardEntry]
     description: str
-    journal_tokens: Sequence[str]
     images: ImagesByDataset
-    kinds: RunKinds
     failed: bool = False
 
 
@@ -114,16 +110,14 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
         }
         metrics["best_val_accuracy"] = winner.best_val_accuracy
     figures = {} if winner is None else read_artifacts(store, winner.run_id)
-    findings = read_findings(
-        store, summary.journal_tokens, summary.images, [entry.run_id for entry in entries], summary.kinds.trial
-    )
+    findings = read_findings(store, [entry.run_id for entry in entries], summary.images)
     mark_ties(entries, findings)
     paragraphs = [summary.description, f"Command: `{sweep.command}`"]
     tags[NOTE_TAG] = format_note(summary.title, summary.banner, entries, paragraphs)
     heading = ReportHeading(summary.title, sweep.command, summary.description, summary.banner)
     page = render_report(findings, heading).encode()
     files = {
-        "leaderboard.csv": build_leaderboard(entries).to_csv(index=False).encode(),
+        "leaderboard.csv": encode_csv(build_leaderboard(entries)),
         REPORT_FILE: page,
         **{f"best/{name}": content for name, content in figures.items()},
     }

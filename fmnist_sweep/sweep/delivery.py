@@ -75,7 +75,7 @@ class Parcel:
     def _deliver(self, store: Store) -> None:
         is_retry, self.is_retry = self.is_retry, True
         if self.attempt.run_id is None:
-            self.on_run_id(start_run(store, self.info, may_exist=is_retry, start_time=self.start_time))
+            self.on_run_id(self._start_run(store, may_exist=is_retry))
         run_id = str(self.attempt.run_id)
         if not self._has_description:
             # The files go first: whoever looks at a failed or killed trial wants to repeat it.
@@ -88,6 +88,9 @@ class Parcel:
             self.closer(run_id, is_retry)
             self.on_delivered()
         self.is_retry = False
+
+    def _start_run(self, store: Store, *, may_exist: bool) -> str:
+        return start_run(store, self.info, may_exist=may_exist, start_time=self.start_time, params=self.params)
 
     def _link_attempts(self, store: Store) -> None:
         """Link each dead attempt's run to the next one; an attempt that died at once never linked those before it."""

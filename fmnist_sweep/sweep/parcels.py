@@ -11,17 +11,29 @@ from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.files import DamagedContent, read_packed_file
 from fmnist_sweep.report.artifacts import make_trial_artifacts
 from fmnist_sweep.report.leaderboard import format_trial_name
+from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import Attempt, TrialHistory
 from fmnist_sweep.study.results import unpack_result
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.delivery import Parcel, RunCloser
 from fmnist_sweep.sweep.kept_models import KeptModels
-from fmnist_sweep.sweep.run_info import describe_trial_run
-from fmnist_sweep.tracking.names import ATTEMPT_TAG, CONFIG_FILE, JOURNAL_TAG, OVERRIDES_FILE, TRIAL_ID_TAG
-from fmnist_sweep.tracking.queries import is_run_finished, search_runs
-from fmnist_sweep.tracking.runs import FinishedTrial, RunEnd, fail_trial, finish_trial, kill_run
+from fmnist_sweep.sweep.run_info import describe_begun_attempt, describe_trial_run
+from fmnist_sweep.tracking.names import CONFIG_FILE, OVERRIDES_FILE
+from fmnist_sweep.tracking.queries import is_run_finished
+from fmnist_sweep.tracking.runs import FinishedTrial, RunEnd, fail_trial, find_begun_run, finish_trial, kill_run
+from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.training.evaluation import Evaluation
 from fmnist_sweep.training.events import Epoch, TrialResult
+
+
+def kill_attempt(store: Store, study: OpenStudy, history: TrialHistory, attempt: Attempt) -> None:
+    """Close the run of a dead attempt as KILLED; it may exist although the journal does not know its id."""
+    if attempt.run_id is None:
+        run_id = find_begun_run(store, describe_begun_attempt(study, history, attempt))
+        if run_id is not None:
+            study.append_event("attempt_run", trial_id=history.trial_id, attempt=attempt.number, run_id=run_id)
+    if attempt.run_id is not None:
+        kill_run(store, attempt.run_id)
 
 
 class StudyParcels:
@@ -100,19 +112,13 @@ class StudyParcels:
         """
         store, delivery = self._study.store, self._study.delivery
         ids = {"trial_id": history.trial_id, "attempt": attempt.number}
-        tags = {JOURNAL_TAG: self._opened.token, TRIAL_ID_TAG: history.trial_id}
-        tags[ATTEMPT_TAG] = str(attempt.number)
 
-        def find_and_kill() -> None:
-            if attempt.run_id is None:
-                for run in search_runs(store, tags):
-                    self._opened.append_event("attempt_run", **ids, run_id=run.run_id)
-            if attempt.run_id is not None:
-                kill_run(store, attempt.run_id)
+        def kill() -> None:
+            kill_attempt(store, self._opened, history, attempt)
 
         if wait:
-            delivery.call_with_retries(find_and_kill)
-        elif not delivery.try_call(find_and_kill):
+            delivery.call_with_retries(kill)
+        elif not delivery.try_call(kill):
             return
         self._opened.append_event("delivered", **ids)
 

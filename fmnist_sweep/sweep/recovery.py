@@ -5,7 +5,7 @@ A journal that lost its end is noticed, too: the tracking store then knows more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,14 +13,16 @@ from fmnist_sweep.errors import Locked
 from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.study.folder import OpenStudy, RunLocation, StudyFolder, list_study_folders, lock_study
 from fmnist_sweep.study.journal import JournalDamaged
-from fmnist_sweep.study.record import Attempt, TrialHistory
+from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.study.sweep_journal import is_sweep_unfinished, list_sweep_ids, lock_sweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.live_trial import resolve_trial_config
-from fmnist_sweep.sweep.parcels import StudyParcels
-from fmnist_sweep.tracking.names import ATTEMPT_TAG, JOURNAL_TAG, KIND_TAG, TRIAL_ID_TAG
-from fmnist_sweep.tracking.queries import list_newest_runs, search_runs
-from fmnist_sweep.tracking.runs import kill_run
+from fmnist_sweep.sweep.parcels import StudyParcels, kill_attempt
+from fmnist_sweep.sweep.run_info import describe_begun_study, describe_begun_sweep
+from fmnist_sweep.tracking.foreign import name_left_out
+from fmnist_sweep.tracking.names import ATTEMPT_TAG, JOURNAL_TAG, KIND_TAG, NONCE_TAG, TRIAL_ID_TAG
+from fmnist_sweep.tracking.queries import list_newest_runs
+from fmnist_sweep.tracking.runs import find_begun_run, kill_run
 from fmnist_sweep.tracking.store import Store
 
 _NEWEST_RUNS = 50  # how many of a study's newest runs are looked at
@@ -58,48 +60,53 @@ def _close_dead_study(store: Store, folder: StudyFolder, location: RunLocation) 
     if not folder.read_location().is_same(location) or folder.has_clean_end() or folder.find_owner() is not None:
         return
     with lock_study(folder, {}, lambda text: None) as study:
-        attempts = _list_attempts(study)
-        for history, attempt in attempts:
+        for history, attempt in study.record.attempts:
             if attempt.state == "running":
                 study.append_event("killed", trial_id=history.trial_id, attempt=attempt.number)
-        undelivered_attempts = {
-            (history.trial_id, str(attempt.number))
-            for history, attempt in attempts
-            if attempt.state in ("finished", "failed") and not attempt.is_delivered
-        }
-        _kill_runs(store, {JOURNAL_TAG: study.token, "attributes.status": "RUNNING"}, undelivered_attempts)
+            if attempt.state == "killed" and not attempt.is_delivered:
+                kill_attempt(store, study, history, attempt)
+        run_id = study.record.run_id or find_begun_run(store, describe_begun_study(study))
+        if run_id is not None:
+            kill_run(store, run_id)
         study.append_event("interrupted")
 
 
 def _close_dead_sweep(store: Store, state: Path, sweep_id: str, location: RunLocation) -> None:
     if is_sweep_unfinished(state, sweep_id, location):
         with lock_sweep(state, sweep_id, {}) as sweep:
-            _kill_runs(store, {JOURNAL_TAG: sweep.record.about["token"]})
+            run_id = sweep.record.run_id or find_begun_run(store, describe_begun_sweep(sweep))
+            if run_id is not None:
+                kill_run(store, run_id)
             sweep.append_event("interrupted")
 
 
-def _kill_runs(store: Store, tags: Mapping[str, str], spared_attempts: Collection[tuple[str, str]] = ()) -> None:
-    """Close the runs with these tags, except those of some attempts, given by trial id and number."""
-    for run in search_runs(store, tags):
-        if (run.tags.get(TRIAL_ID_TAG), run.tags.get(ATTEMPT_TAG)) not in spared_attempts:
-            kill_run(store, run.run_id)
+def check_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
+    """Name the runs that say they are a study's though its journal does not know them; they are left out.
 
-
-def _list_attempts(study: OpenStudy) -> list[tuple[TrialHistory, Attempt]]:
-    return [(history, attempt) for history in study.record.trials.values() for attempt in history.attempts]
-
-
-def refuse_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
-    """JournalDamaged when the store has runs of a study that its journal does not know: the journal lost its end.
-
-    kind: of its trials' runs.
+    Raises JournalDamaged for one with a nonce of the journal's, as the journal then lost its end. kind: of its trials'
+    runs.
     """
-    known_attempts = {(history.trial_id, str(attempt.number)) for history, attempt in _list_attempts(study)}
-    for run in list_newest_runs(store, {JOURNAL_TAG: study.token, KIND_TAG: kind}, _NEWEST_RUNS):
-        if (run.tags[TRIAL_ID_TAG], run.tags[ATTEMPT_TAG]) not in known_attempts:
+    attempts = {(history.trial_id, str(attempt.number)): attempt for history, attempt in study.record.attempts}
+    known_run_ids = {attempt.run_id for attempt in attempts.values()}
+    unknown_runs = [
+        run
+        for run in list_newest_runs(
+            store, {JOURNAL_TAG: study.token, KIND_TAG: kind}, _NEWEST_RUNS, include_unknown=True
+        )
+        if run.run_id not in known_run_ids
+    ]
+    foreign_runs = []
+    for run in unknown_runs:
+        trial_id, number = run.tags[TRIAL_ID_TAG], run.tags.get(ATTEMPT_TAG, "")
+        attempt, nonce = attempts.get((trial_id, number)), run.tags.get(NONCE_TAG)
+        if attempt is None and nonce is not None and nonce == study.record.compute_attempt_nonce(trial_id, number):
             raise JournalDamaged(
                 study.journal.path, f"it does not know run {run.run_id}, which {store.uri} has: its end is lost"
             )
+        if attempt is None or attempt.run_id is not None or attempt.nonce != nonce:
+            foreign_runs.append((run.run_id, run.name))
+    reason = f"tagged as of study {study.folder.name}, whose journal does not know any such"
+    name_left_out(store, "run", reason, foreign_runs)
 
 
 def settle_trial(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fmnist_sweep.config.commands import build_trial_command
 from fmnist_sweep.report.leaderboard import format_trial_name
-from fmnist_sweep.study.record import TrialHistory
+from fmnist_sweep.study.folder import OpenStudy
+from fmnist_sweep.study.record import Attempt, TrialHistory
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.tracking.names import (
@@ -58,6 +59,8 @@ def describe_sweep_run(studies: Sequence[StudyContext], opened: OpenSweep) -> Ru
             PLATFORM_TAG: platform.platform(terse=True),
         },
         command=studies[0].sweep.command,
+        nonce=opened.record.run_nonce,
+        may_be_unmarked=opened.record.may_have_unmarked_run,
     )
 
 
@@ -71,10 +74,12 @@ def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | N
             **_build_common_tags(sweep_id=sweep_id, journal=study.opened.token, data=study.splits.tag),
             STUDY_ID_TAG: study.id,
             PRECISION_TAG: study.settings["train"]["precision"],
-            IDENTITY_TAG: json.dumps(study.identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH],
+            IDENTITY_TAG: _format_identity(study.identity),
         },
         command=study.sweep.command,
         parent=sweep_run_id,
+        nonce=study.record.run_nonce,
+        may_be_unmarked=study.record.may_have_unmarked_run,
     )
 
 
@@ -103,7 +108,53 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
         },
         command=build_trial_command(study.study, config, origin.fallback_reason, placement.threads),
         parent=record.run_id,
+        nonce=history.attempts[-1].nonce,
+        may_be_unmarked=history.attempts[-1].nonce is None,
     )
+
+
+def describe_begun_sweep(opened: OpenSweep) -> RunInfo:
+    """What is known of the run that a sweep whose process died may have made, by its journal alone."""
+    about, record = opened.record.about, opened.record
+    tags = {
+        SWEEP_ID_TAG: about["id"],
+        JOURNAL_TAG: about["token"],
+        STUDIES_TAG: " ".join(about["studies"]),
+        JOURNALS_TAG: " ".join(about["journals"]),
+    }
+    return RunInfo("", "", tags, "", None, record.run_nonce, record.may_have_unmarked_run)
+
+
+def describe_begun_study(opened: OpenStudy) -> RunInfo:
+    """What is known of the run that a study whose process died may have made, by its journal alone."""
+    record = opened.record
+    tags = {STUDY_ID_TAG: record.about["id"], IDENTITY_TAG: _format_identity(record.about["identity"])}
+    return RunInfo(
+        "",
+        "",
+        {**_list_journal_tags(opened), **tags},
+        "",
+        record.sweep_run_id,
+        record.run_nonce,
+        record.may_have_unmarked_run,
+    )
+
+
+def describe_begun_attempt(opened: OpenStudy, history: TrialHistory, attempt: Attempt) -> RunInfo:
+    """What is known of the run that a dead attempt may have made, by its study's journal alone."""
+    ids = {STUDY_ID_TAG: opened.record.about["id"], TRIAL_ID_TAG: history.trial_id, ATTEMPT_TAG: str(attempt.number)}
+    name = format_trial_name(history, opened.record.about)[:_MAX_NAME_LENGTH]
+    tags = {**_list_journal_tags(opened), **ids}
+    return RunInfo("", name, tags, "", opened.record.run_id, attempt.nonce, attempt.nonce is None)
+
+
+def _list_journal_tags(opened: OpenStudy) -> dict[str, str]:
+    record = opened.record
+    return {SWEEP_ID_TAG: str(record.sweep_id), JOURNAL_TAG: opened.token, DATA_TAG: record.about["data"]}
+
+
+def _format_identity(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH]
 
 
 def _build_common_tags(*, sweep_id: str, journal: str, data: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
+from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
 from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
@@ -25,7 +26,7 @@ from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.parent_runs import open_parent_run
 from fmnist_sweep.sweep.placement import dump_placement
 from fmnist_sweep.sweep.plan import PlannedStudy, compute_sweep_id, list_splits, locate_runs
-from fmnist_sweep.sweep.recovery import close_dead_runs, refuse_unknown_runs
+from fmnist_sweep.sweep.recovery import check_unknown_runs, close_dead_runs
 from fmnist_sweep.sweep.run_info import describe_study_run, describe_sweep_run
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.text import format_trial_count
@@ -102,9 +103,9 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
 def run_studies(session: Session) -> None:
     """Run every study that is not done, one after the other, and close the sweep."""
     sweep, studies = session.sweep, session.studies
-    info = describe_sweep_run(studies, session.opened)
-    session.opened.append_event("opened", command=sweep.command)
-    with open_parent_run(sweep, session.opened, info):
+    secret = session.opened.record.secret or draw_secret()
+    session.opened.append_event("opened", command=sweep.command, secret=secret)
+    with open_parent_run(sweep, session.opened, describe_sweep_run(studies, session.opened)):
         sweep.delivery.call_with_retries(lambda: _log_data(session))
         sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in session.plan), sweep.executor.slots)
         for number, study in enumerate(studies, 1):
@@ -132,7 +133,6 @@ def _run_study(session: Session, study: StudyContext) -> list[LeaderboardEntry]:
         sweep_id, sweep_run_id = str(session.opened.record.about["id"]), session.opened.record.run_id
     else:
         sweep_id, sweep_run_id = str(record.sweep_id), record.sweep_run_id
-    info = describe_study_run(study, sweep_id, sweep_run_id)
     opened.append_event(
         "opened",
         command=build_study_command(planned.study.job),
@@ -140,9 +140,10 @@ def _run_study(session: Session, study: StudyContext) -> list[LeaderboardEntry]:
         executor=dump_placement(sweep.placement),
         sweep_id=sweep_id,
         sweep_run_id=sweep_run_id,
+        secret=record.secret or draw_secret(),
     )
-    with open_parent_run(sweep, opened, info):
-        study.delivery.call_with_retries(lambda: refuse_unknown_runs(study.store, opened, study.kinds.trial))
+    with open_parent_run(sweep, opened, describe_study_run(study, sweep_id, sweep_run_id)):
+        study.delivery.call_with_retries(lambda: check_unknown_runs(study.store, opened, study.kinds.trial))
         study.delivery.call_with_retries(lambda: _describe_study(study))
         supervisor = Supervisor(study)
         supervisor.run()
@@ -175,11 +176,9 @@ def _close_sweep(session: Session) -> None:
     summary = RunSummary(
         report_name=session.report_name,
         title=f"{session.kinds.sweep.capitalize()} {labels}",
-        kinds=session.kinds,
         banner=next((planned.banner for planned in session.plan if planned.banner), None),
         entries=entries,
         description=f"{count_text}, {format_trial_count(len(entries))}, {failed_count} failed.",
-        journal_tokens=session.opened.record.about["journals"],
         images={planned.splits.tag: prepare_validation_images(planned.splits) for planned in session.plan},
         failed=session.exit_code is ExitCode.ALL_FAILED,
     )

@@ -159,7 +159,9 @@ class Supervisor:
 
     def _begin(self, history: TrialHistory) -> None:
         sweep, config = self._sweep, resolve_trial_config(self._study.settings, history.proposal)
-        self._note("attempt", trial_id=history.trial_id, attempt=len(history.attempts) + 1)
+        number = len(history.attempts) + 1
+        nonce = self._record.compute_attempt_nonce(history.trial_id, number)
+        self._note("attempt", trial_id=history.trial_id, attempt=number, nonce=nonce)
         checkpoint = find_checkpoint(self._study, history, is_from_scratch=history.trial_id in self._from_scratch)
         rows = [] if checkpoint is None else trial.read_checkpoint_history(checkpoint)
         epochs = [Epoch(number, row, read_clock_ms()) for number, row in enumerate(rows, 1)]

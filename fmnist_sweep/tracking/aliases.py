@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.reading import parse_json
-from fmnist_sweep.text import format_utc_now, mask_credentials, shorten_text
+from fmnist_sweep.text import format_utc_now, mask_credentials, quote_text, shorten_text
+from fmnist_sweep.tracking.foreign import Misfit, name_left_out
 from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
 
 MoveKind = Literal["promoted", "challenger", "rolled back"]
-_MOVE_TAG = re.compile(rf"{re.escape(MOVE_TAG_PREFIX)}([0-9]+)")
+_MOVE_TAG = re.compile(rf"{re.escape(MOVE_TAG_PREFIX)}([0-9]{{1,9}})")
+_MAX_NUMBER = 999_999_999
+_NUMBER, _ALIAS = re.compile(r"[0-9]{1,9}"), re.compile(r"[A-Za-z0-9_-]{1,255}")
 # The column of a registered model's tags is a VARCHAR(5000), although MLflow's own check allows more.
 _MAX_RECORD_LENGTH = 5_000
 _MAX_LENGTHS = {"why": 1_000, "command": 2_000, "user": 250}
@@ -87,7 +90,7 @@ _MOVE_ADAPTER = TypeAdapter(Move)
 
 
 def list_moves(store: Store) -> list[Move]:
-    """All moves, the oldest first. Raises StoreError if a tag with the name of a move holds something else."""
+    """All moves, the oldest first. A tag with the name of a move that holds something else is named and left out."""
     return _read_moves(store, get_registered_model(store))
 
 
@@ -115,7 +118,7 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
     if last is not None and last.version == version == current_version:
         return _complete_move(store, last)
     if last is None or last.completed or (last.version, last.kind, last.previous) != (version, kind, current_version):
-        number = records[-1].number + 1 if records else 1
+        number = _choose_number(model, records)
         last = Move(
             number,
             format_utc_now(),
@@ -130,6 +133,20 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
         _write_move(store, last)
     store.client.set_registered_model_alias(MODEL_NAME, alias, version)
     return _complete_move(store, last)
+
+
+def _choose_number(model: RegisteredModel | None, records: Sequence[Move]) -> int:
+    """The number of a new move: after all others, and of no tag that there is, even if that holds no move."""
+    taken = set() if model is None else {int(match[1]) for key in model.tags if (match := _MOVE_TAG.fullmatch(key))}
+    number = records[-1].number + 1 if records else 1
+    while number in taken:
+        number += 1
+    if number > _MAX_NUMBER:
+        raise StoreError(
+            f"the tag {MOVE_TAG_PREFIX}{_MAX_NUMBER} of models:/{MODEL_NAME} leaves no number for another move: delete "
+            "it in the MLflow UI."
+        )
+    return number
 
 
 def roll_back_champion(store: Store, to: str | None, command: str) -> Move:
@@ -240,19 +257,26 @@ def _read_records(store: Store, model: RegisteredModel | None) -> list[Move]:
     """The moves as they are recorded, the oldest first."""
     if model is None:
         return []
-    matches = {key: _MOVE_TAG.fullmatch(key) for key in model.tags}
-    records = [_parse_move(store, key, int(match[1]), model.tags[key]) for key, match in matches.items() if match]
+    records, misfits = list[Move](), list[tuple[str, str]]()
+    for key, text in model.tags.items():
+        match = _MOVE_TAG.fullmatch(key)
+        try:
+            records += [_parse_move(int(match[1]), text)] if match else []
+        except Misfit as error:
+            misfits.append((key, str(error)))
+    name_left_out(store, "tag", f"of models:/{MODEL_NAME} and no move of an alias as fmnist-sweep writes them", misfits)
     return sorted(records, key=lambda record: record.number)
 
 
-def _parse_move(store: Store, key: str, number: int, text: str) -> Move:
+def _parse_move(number: int, text: str) -> Move:
     try:
-        return _MOVE_ADAPTER.validate_python({**parse_json(text), "number": number})
+        move = _MOVE_ADAPTER.validate_python({**parse_json(text), "number": number})
     except (ValueError, TypeError, ValidationError):
-        raise StoreError(
-            f"the tag {key} of models:/{MODEL_NAME} in {store.uri} does not hold a move of an alias as fmnist-sweep "
-            "writes them: correct its value in the MLflow UI, or delete it there."
-        ) from None
+        raise Misfit(f"it holds {quote_text(text)}") from None
+    versions = [version for version in (move.version, move.previous) if version is not None]
+    if not all(_NUMBER.fullmatch(version) for version in versions) or not _ALIAS.fullmatch(move.alias):
+        raise Misfit(f"it moves {quote_text(move.alias)} to {quote_text(move.version)}")
+    return move
 
 
 def _write_move(store: Store, record: Move) -> None:

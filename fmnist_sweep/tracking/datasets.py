@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.data import IMAGE_SIDE
+from fmnist_sweep.tracking.foreign import parse_image_count
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
@@ -42,11 +43,7 @@ def find_validation_dataset(run: Run) -> Dataset | None:
 def count_validation_images(run: Run) -> int | None:
     """How many images a run was validated on; None if its inputs do not say."""
     dataset = find_validation_dataset(run)
-    try:
-        images = None if dataset is None else json.loads(dataset.profile or "{}").get("images")
-    except (ValueError, AttributeError, RecursionError):  # anybody who can write to the store may have altered it
-        return None
-    return images if type(images) is int and images > 0 else None
+    return None if dataset is None else parse_image_count(dataset.profile)
 
 
 def _log_inputs(store: Store, run_id: str, inputs: list[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 # What a run is.
 KIND_TAG: Final = "fmnist.kind"  # sweep, study, trial, promotion or confirmation
 JOURNAL_TAG: Final = "fmnist.journal"  # token of the journal that the run belongs to
+NONCE_TAG: Final = "fmnist.nonce"  # by which that journal knows a run that it began, and did not note yet
 STUDIES_TAG: Final = "fmnist.studies"  # of a sweep: folder names of its studies, with spaces between
 JOURNALS_TAG: Final = "fmnist.journals"  # of a sweep: tokens of its studies' journals, with spaces between
 SWEEP_ID_TAG: Final = "fmnist.sweep_id"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.reading import load_arrays
+from fmnist_sweep.tracking.foreign import check_predictions
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
 from fmnist_sweep.tracking.run_files import MAX_ARTIFACT_BYTES, UnreadableArtifact, read_artifact
 
@@ -81,10 +82,11 @@ def unpack_test_predictions(content: bytes) -> TestPredictions:
 
 def _unpack_arrays(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     arrays = load_arrays(content, MAX_ARTIFACT_BYTES)
-    try:
-        return {name: np.asarray(arrays[name], _DTYPES[name]) for name in names}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not the content of an .npz file of predictions ({type(error).__name__}: {error})") from None
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"not the content of an .npz file of predictions (without {', '.join(missing)})")
+    check_predictions({name: arrays[name] for name in names})
+    return {name: np.asarray(arrays[name], _DTYPES[name]) for name in names}
 
 
 def read_intact_predictions(store: Store, run_id: str) -> Predictions | None:

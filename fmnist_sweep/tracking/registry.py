@@ -13,6 +13,7 @@ from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.reading import parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
+from fmnist_sweep.tracking.foreign import Misfit, check_version, select_fitting
 from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, download_model_files, hash_file, load_keras_file
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.queries import read_all_pages
@@ -152,16 +153,19 @@ def find_aliased_version(store: Store, alias: str) -> RegisteredVersion | None:
     """The version that an alias points at; None if it points nowhere."""
     # MLflow's own look-up takes `latest` for the newest version, though it is no alias.
     number = read_aliases(store).get(alias)
-    return None if number is None else _build_version(store.client.get_model_version(MODEL_NAME, number))
+    return None if number is None else _read_version(store, number)
 
 
 def list_versions(store: Store) -> list[RegisteredVersion]:
-    """All versions, the newest first."""
+    """All versions, the newest first. What is none is named and left out."""
     name = f"name = '{MODEL_NAME}'"
     versions = read_all_pages(
         lambda token: store.client.search_model_versions(name, max_results=1000, page_token=token)
     )
-    return sorted(map(_build_version, versions), key=lambda version: -int(version.number))
+    fitting = select_fitting(
+        store, "version", map(_build_version, versions), check_version, lambda version: version.number
+    )
+    return sorted(fitting, key=lambda version: -int(version.number))
 
 
 def resolve_version(store: Store, uri: str) -> RegisteredVersion:
@@ -185,7 +189,18 @@ def resolve_version(store: Store, uri: str) -> RegisteredVersion:
         raise StoreError(
             f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_describe_versions(versions, alias_numbers)}"
         )
-    return _build_version(store.client.get_model_version(MODEL_NAME, number))
+    return versions[number]
+
+
+def _read_version(store: Store, number: str) -> RegisteredVersion:
+    version = _build_version(store.client.get_model_version(MODEL_NAME, number))
+    try:
+        check_version(version)
+    except Misfit as error:
+        raise StoreError(
+            f"{_format_name(version)} is not what fmnist-sweep writes: {error}; name another version."
+        ) from None
+    return version
 
 
 def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, str]) -> str:

@@ -14,19 +14,23 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
 from fmnist_sweep.tracking.names import (
-    ATTEMPT_TAG,
+    EXECUTOR_TAG,
     FAILURE_TAG,
     FOLLOWED_BY_TAG,
     FOLLOWS_TAG,
-    JOURNAL_TAG,
+    GIT_TAG,
     KIND_TAG,
+    MACHINE_TAG,
     MODEL_NOT_KEPT,
     MODEL_TAG,
+    NONCE_TAG,
     NOTE_TAG,
     PARENT_RUN_TAG,
+    PLATFORM_TAG,
+    PYTHON_TAG,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
-    TRIAL_ID_TAG,
+    THREADS_TAG,
     USER_TAG,
 )
 from fmnist_sweep.tracking.queries import read_active_run, search_runs
@@ -43,33 +47,45 @@ if TYPE_CHECKING:
     from fmnist_sweep.training.events import TrialResult
 
 _MAX_BATCH_PARAMS, _MAX_BATCH_METRICS = 100, 1000  # in one batch, by MLflow's own limits
-# Together they identify a run.
-_IDENTITY_TAGS: tuple[str, ...] = (KIND_TAG, JOURNAL_TAG, TRIAL_ID_TAG, ATTEMPT_TAG)
+# What may be another when the same run is begun again: elsewhere, or by another version.
+_VARYING_TAGS = frozenset((EXECUTOR_TAG, THREADS_TAG, MACHINE_TAG, GIT_TAG, PYTHON_TAG, PLATFORM_TAG))
 _MAX_PARAM_LENGTH = 6000
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The name and tags that a run starts with. tags: beside that of its kind. parent: id of the run above it."""
+    """The name and tags that a run starts with.
+
+    tags: beside that of its kind. parent: id of the run above it. nonce: by which its journal knows it.
+    may_be_unmarked: whether an older version may have begun it, without a nonce.
+    """
 
     kind: str
     name: str
     tags: Mapping[str, str]
     command: str
     parent: str | None = None
+    nonce: str | None = None
+    may_be_unmarked: bool = False
 
 
-def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int | None = None) -> str:
+def start_run(
+    store: Store,
+    info: RunInfo,
+    *,
+    may_exist: bool,
+    start_time: int | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> str:
     """Start a RUNNING run with its tags, and return its id.
 
-    start_time: in ms since 1970; default: now. may_exist: look first for a run with the same identity, which an
-    earlier process, or a call whose answer was lost, may have left.
+    start_time: in ms since 1970; default: now. may_exist: look first for the run, which an earlier process, or a call
+    whose answer was lost, may have left. params: that will be logged to it.
     """
-    tags = {KIND_TAG: info.kind, **info.tags}
-    if may_exist:
-        identity = {key: value for key, value in tags.items() if key in _IDENTITY_TAGS}
-        for run in search_runs(store, identity):
-            return run.run_id
+    existing_run = find_begun_run(store, info, params or {}) if may_exist else None
+    if existing_run is not None:
+        return existing_run
+    tags = {KIND_TAG: info.kind, **info.tags} | ({} if info.nonce is None else {NONCE_TAG: info.nonce})
     tags |= {
         USER_TAG: get_user_name(),
         SOURCE_TYPE_TAG: "LOCAL",
@@ -78,6 +94,31 @@ def start_run(store: Store, info: RunInfo, *, may_exist: bool, start_time: int |
     if info.parent is not None:
         tags[PARENT_RUN_TAG] = info.parent
     return str(store.client.create_run(store.experiment_id, start_time, tags, info.name).info.run_id)
+
+
+def find_begun_run(store: Store, info: RunInfo, params: Mapping[str, Any] | None = None) -> str | None:
+    """The id of the run that was begun with this description, if there is one, and one alone.
+
+    It is known by its nonce; without one, by all else that is said here, as anybody may copy the public tags. Of
+    several with a nonce all but one are copies, and nothing tells which. info: an empty kind or name is not compared.
+    params: that the run may have, and no others.
+    """
+    tags = {key: value for key, value in info.tags.items() if key not in _VARYING_TAGS}
+    tags |= {KIND_TAG: info.kind} if info.kind else {}
+    tags |= {} if info.parent is None else {PARENT_RUN_TAG: info.parent}
+    allowed_params = None if params is None else {key: _format_parameter(value) for key, value in params.items()}
+    marks = [] if info.nonce is None else [{NONCE_TAG: info.nonce}]
+    for mark in [*marks, *([{}] if info.may_be_unmarked else [])]:
+        runs = [
+            run
+            for run in search_runs(store, tags | mark)
+            if (mark or NONCE_TAG not in run.tags)
+            and run.name == (info.name or run.name)
+            and (allowed_params is None or run.params.items() <= allowed_params.items())
+        ]
+        if len(runs) == 1:
+            return runs[0].run_id
+    return None
 
 
 def describe_run(

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -77,12 +77,16 @@ def locate_state_folder(uri: str | None) -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """An open store: its address, a client for it, and one of its experiments."""
+    """An open store: its address, a client for it, and one of its experiments.
+
+    left_out: what was named as left out since it was opened.
+    """
 
     uri: str
     client: MlflowClient
     experiment_id: str
     experiment_name: str
+    left_out: set[tuple[str, ...]] = field(default_factory=set, compare=False, repr=False)
 
 
 def resolve_store_uri(uri: str | None) -> str:

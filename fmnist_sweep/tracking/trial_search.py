@@ -102,8 +102,7 @@ def _search_trials(store: Store, name: str) -> list[StoredTrial]:
     elif re.fullmatch(r"[0-9a-zA-Z]+/[0-9a-zA-Z]+", name):
         study, trial = name.split("/")
         trials = read_trials(store, {STUDY_ID_TAG: study, TRIAL_ID_TAG: trial})
-    is_text = name.encode("utf-8", "replace").decode() == name  # not the bytes of something else
-    if not trials and name and "'" not in name and is_text:
+    if not trials and name:
         trials = find_trials_by_name(store, name)
     return trials
 

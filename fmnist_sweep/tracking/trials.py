@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import make_printable
+from fmnist_sweep.tracking.foreign import is_curve_point, parse_parameter
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     CONTINUES_TAG,
@@ -23,13 +23,12 @@ from fmnist_sweep.tracking.names import (
     STUDY_ID_TAG,
     TRIAL_ID_TAG,
 )
-from fmnist_sweep.tracking.queries import StoredRun, filter_runs, quote_value, search_runs
+from fmnist_sweep.tracking.queries import StoredRun, search_runs, search_runs_by_prefix
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
 
-_MAX_CONDITIONS = 41  # in one search; SQLite joins at most 64 tables
 CURVE_METRICS = ("accuracy", "val_accuracy", "loss", "val_loss")
 
 
@@ -99,18 +98,6 @@ class StoredTrial:
         return parse_parameter(self.params.get(key))
 
 
-def parse_parameter(text: str | None) -> Any:
-    """The value that a parameter's text stands for: a number, a bool, None, a list, or the text itself."""
-    if text is None or text == "None":
-        return None
-    if text in ("True", "False"):
-        return text == "True"
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text
-
-
 def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
     """The trials with these tags (see search_runs), in the order in which they began, each with its latest attempt.
 
@@ -122,30 +109,20 @@ def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("
 
 def find_trials_by_run_id(store: Store, prefix: str) -> list[StoredTrial]:
     """The trials whose run id begins with these hexadecimal digits, in the order in which they began."""
-    return _filter_trials(store, [f"attributes.run_id LIKE {quote_value(f'{prefix}%')}"])
+    return build_trials([run for run in search_runs_by_prefix(store, prefix) if run.tags.get(KIND_TAG) == "trial"])
 
 
 def find_trials_by_name(store: Store, name: str) -> list[StoredTrial]:
     """The trials with this name, in the order in which they began."""
-    return _filter_trials(store, [f"attributes.run_name = {quote_value(name)}"])
+    return read_trials(store, {"attributes.run_name": name})
 
 
 def find_similar_trials(store: Store, trial: StoredTrial, ignored_params: Collection[str]) -> list[StoredTrial]:
-    """The trials with the data and parameters of this one, itself among them, and perhaps others.
-
-    A search has room for some conditions, and MLflow's filter language for some values: the caller compares the rest.
-    """
-    criteria = {f"tags.`{DATA_TAG}`": trial.data}
-    criteria |= {
-        f"params.`{key}`": text for key, text in trial.params.items() if key not in ignored_params and "`" not in key
-    }
-    conditions = [f"{key} = '{text}'" for key, text in criteria.items() if "'" not in text]
-    return _filter_trials(store, conditions[:_MAX_CONDITIONS])
-
-
-def _filter_trials(store: Store, conditions: Sequence[str]) -> list[StoredTrial]:
+    """The trials with the data and parameters of this one, but for some of them; itself among them."""
+    tags = {KIND_TAG: "trial"} | ({DATA_TAG: trial.tags[DATA_TAG]} if DATA_TAG in trial.tags else {})
+    params = {key: text for key, text in trial.params.items() if key not in ignored_params}
     with _pause_garbage_collection():
-        return build_trials(filter_runs(store, [f"tags.`{KIND_TAG}` = 'trial'", *conditions]))
+        return build_trials(search_runs(store, tags, params))
 
 
 @contextmanager
@@ -193,7 +170,8 @@ def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
         for key in CURVE_METRICS
     }
     steps = sorted(set.intersection(*(set(values) for values in by_key.values())))
-    return [{key: by_key[key][step] for key in CURVE_METRICS} for step in steps]
+    points = {step: {key: by_key[key][step] for key in CURVE_METRICS} for step in steps}
+    return [values for step, values in points.items() if is_curve_point(step, values)]
 
 
 def has_same_validation_images(

@@ -322,7 +322,10 @@ def test_a_trial_is_named_by_its_run_its_beginning_its_study_or_its_name(folder:
 
 def test_a_name_of_several_trials_lists_them(store: Store) -> None:
     both = [
-        start_run(store, RunInfo("trial", "twice", {"fmnist.study_id": "s"}, "none"), may_exist=False) for _ in range(2)
+        start_run(
+            store, RunInfo("trial", "twice", {"fmnist.study_id": "s", "fmnist.trial_id": "0"}, "none"), may_exist=False
+        )
+        for _ in range(2)
     ]
     try:
         with pytest.raises(ConfigError) as refused:

@@ -158,7 +158,7 @@ def test_a_report_of_a_hostile_store_runs_no_script_of_its_names(
     hostile_store: Callable[..., Store], tmp_path: Path
 ) -> None:
     script = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>"
-    store = hostile_store(name=script, failure=script, trial_id=script, command=script)
+    store = hostile_store(name=script, failure=script, command=script)
     out = tmp_path / "report.html"
     rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=out)
     assert "<script>alert" not in out.read_text()

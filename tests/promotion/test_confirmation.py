@@ -16,6 +16,7 @@ def test_a_run_that_was_killed_before_it_had_parameters_is_no_confirmation(tmp_p
     store = connected(tmp_path)
     for number, seed in enumerate([7, None, 3]):
         tags = {"fmnist.kind": "confirmation", "fmnist.journal": "token", "fmnist.trial_id": f"{number:04d}"}
+        tags["fmnist.study_id"] = "study"
         run = store.client.create_run(store.experiment_id, tags=tags)
         if seed is not None:
             store.client.log_param(run.info.run_id, "seed", seed)

@@ -67,6 +67,7 @@ class Written:
         marks = {
             "fmnist.kind": "trial",
             "fmnist.study_id": made.id,
+            "fmnist.trial_id": "0000",
             "fmnist.sweep_id": "s",
             "fmnist.data": "fashion_mnist:0",
             "fmnist.canonical": "true",

@@ -113,10 +113,29 @@ def test_a_version_that_is_not_there_leaves_no_move(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"version": 3}'])
-def test_a_tag_that_holds_no_move_is_named(store: Store, text: str) -> None:
-    store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.0007", text)
-    with pytest.raises(StoreError, match=r"fmnist\.move\.0007"):
-        list_moves(store)
+def test_a_tag_that_holds_no_move_is_named_left_out_and_kept(
+    store: Store, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _move(store, "1")
+    store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.0002", text)
+    assert [move.number for move in list_moves(store)] == [1]
+    assert "left out 1 tag" in (told := capsys.readouterr().err) and "fmnist.move.0002" in told
+    _move(store, "2")
+    assert [move.number for move in list_moves(store)] == [1, 3]
+    assert get_registered_model_tags(store)["fmnist.move.0002"] == text
+
+
+def get_registered_model_tags(store: Store) -> dict[str, str]:
+    tags: dict[str, str] = store.client.get_registered_model(MODEL_NAME).tags
+    return tags
+
+
+def test_a_move_after_which_there_is_no_number_is_named(store: Store) -> None:
+    _move(store, "1")
+    taken = get_registered_model_tags(store)["fmnist.move.0001"]
+    store.client.set_registered_model_tag(MODEL_NAME, "fmnist.move.999999999", taken)
+    with pytest.raises(StoreError, match=r"fmnist\.move\.999999999"):
+        _move(store, "2")
 
 
 def test_two_rollbacks_in_a_row_go_two_steps_back(store: Store) -> None:

@@ -36,7 +36,7 @@ class WriteUpPage:
 
 def read_page(store: Store, write_up: WriteUp, recipe_runs: WriteUpRuns, overrides: Sequence[str]) -> WriteUpPage:
     """Read from the store all that a page shows. Errors: StoreError."""
-    sweep_ids = sorted({str(run.trial.tags[SWEEP_ID_TAG]) for run in recipe_runs.all_runs})
+    sweep_ids = sorted({run.trial.tags.get(SWEEP_ID_TAG, "") for run in recipe_runs.all_runs})
     sweeps = [run for sweep_id in sweep_ids for run in search_runs(store, {KIND_TAG: "sweep", SWEEP_ID_TAG: sweep_id})]
     results = read_results(store, recipe_runs)
     return WriteUpPage(write_up, recipe_runs, results, [sweep.tags for sweep in sweeps], overrides)

@@ -9,7 +9,7 @@ from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.report.documented.page_content import WriteUpPage
 from fmnist_sweep.report.documented.write_ups import SEEDS
 from fmnist_sweep.report.markdown import format_list, format_table
-from fmnist_sweep.tracking.names import DATA_TAG, EXECUTOR_TAG, GIT_TAG, PLATFORM_TAG, PYTHON_TAG
+from fmnist_sweep.tracking.names import EXECUTOR_TAG, GIT_TAG, PLATFORM_TAG, PYTHON_TAG
 
 
 def render_omissions(page: WriteUpPage) -> str:
@@ -64,10 +64,10 @@ def render_runs(page: WriteUpPage) -> Iterator[str]:
 def _collect_facts(page: WriteUpPage) -> dict[str, set[str]]:
     runs = page.recipe_runs.all_runs
     return {
-        "data": {run.trial.tags[DATA_TAG] for run in runs},
+        "data": {run.trial.data for run in runs},
         "precision": {run.precision for run in runs},
         "trained in": {run.trial.tags[EXECUTOR_TAG] for run in runs if EXECUTOR_TAG in run.trial.tags},
-        "commit of this project (+: changed since)": {run.trial.tags[GIT_TAG] for run in runs},
+        "commit of this project (+: changed since)": {run.trial.tags.get(GIT_TAG, "unknown") for run in runs},
         "versions": {f"{name} {number}" for run in runs for name, number in run.identity["versions"].items()},
         "Python": {tags[PYTHON_TAG] for tags in page.sweep_tags if PYTHON_TAG in tags},
         "platform": {tags[PLATFORM_TAG] for tags in page.sweep_tags if PLATFORM_TAG in tags},

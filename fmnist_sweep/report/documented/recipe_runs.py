@@ -120,12 +120,19 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
         # Cheaper than reading the identity, which is compared next.
         if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
+        parent = trial.tags.get(PARENT_RUN_TAG)
         try:
-            content = read_artifact(store, trial.tags[PARENT_RUN_TAG], IDENTITY_FILE)
+            content = None if parent is None else read_artifact(store, parent, IDENTITY_FILE)
         except UnreadableArtifact:
             continue
-        identity = None if content is None else parse_json(content)
-        if identity is not None and _has_same_identity(job, identity):
+        if content is None:
+            continue
+        try:
+            identity = parse_json(content)
+            is_same = _has_same_identity(job, identity)
+        except (KeyError, TypeError, ValueError):  # anybody may have written it
+            continue
+        if is_same:
             yield RecipeRun(recipe, trial, identity)
 
 
