@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fmnist_sweep.cli.options import URI
-from fmnist_sweep.study.journal import JournalDamaged
+from fmnist_sweep.errors import StoreError
 from fmnist_sweep.text import echo, make_printable, quote_text
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def studies(uri: str | None) -> None:
     if not entries:
         echo(f"no study was begun in {state}: python -m fmnist_sweep -m optimizer=rmsprop,adam begins two.")
     for entry in entries:
-        text = make_printable(str(entry)) if isinstance(entry, JournalDamaged) else _format_progress(entry)
+        text = make_printable(str(entry)) if isinstance(entry, StoreError) else _format_progress(entry)
         echo(f"{text}\n")
 
 
@@ -76,7 +76,7 @@ def _format_progress(entry: StudyProgress) -> str:
     )
 
 
-def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]:
+def list_study_progress(state: Path) -> Iterator[StudyProgress | StoreError]:
     """Every study begun below a state folder, the oldest first; for one that cannot be read, the reason."""
     from fmnist_sweep.study.folder import list_study_folders
 
@@ -84,7 +84,7 @@ def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]
     for folder in study_folders:
         try:
             progress, location = _read_progress(folder), folder.read_location()
-        except JournalDamaged as error:
+        except StoreError as error:
             yield error
         else:
             is_superseded = any(folder.is_before(other) and _is_in_location(other, location) for other in study_folders)
@@ -94,7 +94,7 @@ def list_study_progress(state: Path) -> Iterator[StudyProgress | JournalDamaged]
 def _is_in_location(folder: StudyFolder, location: RunLocation) -> bool:
     try:
         return folder.read_location().is_same(location)
-    except JournalDamaged:
+    except StoreError:
         return False
 
 

@@ -8,6 +8,7 @@ STATE/sweeps/<sweep id>/
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -142,7 +143,8 @@ def list_misnamed_folders(state: Path) -> list[str]:
 
 
 def _list_journal_folders(state: Path) -> list[Path]:
-    return [path for path in (state / "studies").glob("*") if (path / JOURNAL_FILE).exists()]
+    # os.path.exists takes what may not be looked into for nothing; Path.exists raises.
+    return [path for path in (state / "studies").glob("*") if os.path.exists(path / JOURNAL_FILE)]  # noqa: PTH110
 
 
 def is_folder_name(name: str) -> bool:

@@ -156,7 +156,7 @@ def _parse_event(path: Path, position: int, kind: Any, body: Any) -> JournalEven
     except (ValueError, TypeError):
         fields = None
     if not isinstance(kind, str) or not isinstance(fields, dict):
-        raise JournalDamaged(path, f"event {position} is none")
+        raise JournalDamaged(path, f"event {position} cannot be read")
     return JournalEvent(kind, fields)
 
 

@@ -25,7 +25,15 @@ ABOUT: dict[str, Any] = {
 }
 ABOUT |= {"token": "0a", "uri": "sqlite:///x", "experiment": "fashion-mnist"}
 IDS: dict[str, Any] = {"trial_id": "0000", "attempt": 1}
-ASKED: Event = ("asked", {"proposal": {"trial_id": "0000", "values": {}, "epochs": None, "continues": None}})
+PROPOSAL: dict[str, Any] = {
+    "trial_id": "0000",
+    "values": {},
+    "epochs": None,
+    "continues": None,
+    "seed_state": 4,
+    "guesses": {},
+}
+ASKED: Event = ("asked", {"proposal": PROPOSAL})
 BEGUN: list[Event] = [ASKED, ("attempt", IDS)]
 ENDED: Event = ("finished", {**IDS, "score": 0.9, "best_val_accuracy": 0.9, "ended": 0})
 
@@ -58,8 +66,8 @@ def test_a_journal_as_a_study_writes_it_is_read(tmp_path: Path) -> None:
         [*BEGUN, ("killed", {"trial_id": "0000", "attempt": 0})],
         [*BEGUN, ("killed", {"trial_id": ["0000"], "attempt": 1})],
         [*BEGUN, ("known", {"trial_id": "0009", "same_as": "0000", "score": 0.1})],
-        [("asked", {"proposal": {"trial_id": "../../x", "values": {}}})],
-        [("asked", {"proposal": {"trial_id": "0000", "values": {}, "shell": "rm"}})],
+        [("asked", {"proposal": {**PROPOSAL, "trial_id": "../../x"}})],
+        [("asked", {"proposal": {**PROPOSAL, "shell": "rm"}})],
         [("asked", {"proposal": []})],
         [("asked", {})],
         [("opened", {"planned": "many"})],
@@ -100,7 +108,7 @@ def test_a_journal_nested_too_deeply_or_of_no_mapping_is_damaged(tmp_path: Path)
         database.commit()
         database.close()
         for read in (folder.read_record, folder.has_clean_end):
-            with pytest.raises(JournalDamaged, match="event 1 is none"):
+            with pytest.raises(JournalDamaged, match="event 1 cannot be read"):
                 read()
 
 
@@ -120,3 +128,12 @@ def test_a_copied_folder_is_named_and_hides_no_study(name: str, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best validation accuracy 0.9000") == 1
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("left out 1 in ") and name[:20] in done.stderr
+
+
+def test_a_journal_that_cannot_be_read_hides_no_study(tmp_path: Path) -> None:
+    for name in ("0a", "0b"):
+        write(tmp_path, name, [*BEGUN, ENDED])
+    (tmp_path / "studies" / "0b" / "journal.db").unlink()
+    (tmp_path / "studies" / "0b" / "journal.db").mkdir()  # as root may read all files
+    bad, good = sorted(list_study_progress(tmp_path), key=lambda entry: isinstance(entry, StudyProgress))
+    assert "0b" in str(bad) and isinstance(good, StudyProgress) and good.name == "0a"

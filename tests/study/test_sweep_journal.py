@@ -14,7 +14,8 @@ HERE, THERE = RunLocation("sqlite:///a/mlflow.db", "x"), RunLocation("http://tra
 def _write(state: Path, sweep_id: str, studies: list[str], location: RunLocation) -> Path:
     path = state / "sweeps" / sweep_id / "journal.db"
     path.parent.mkdir(parents=True)
-    body = {"studies": studies, "uri": location.uri, "experiment": location.experiment}
+    body = {"studies": studies, "journals": studies, "uri": location.uri, "experiment": location.experiment}
+    body |= {"id": sweep_id, "token": "0a"}
     Journal.create(path, "sweep", body).close()
     return path
 
