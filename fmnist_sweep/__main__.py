@@ -12,12 +12,14 @@ from fmnist_sweep import __version__
 from fmnist_sweep.config.command_line import compose_jobs
 from fmnist_sweep.config.commands import build_continuing_command, build_sweep_command, build_verb_command
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
+from fmnist_sweep.masking import print_masked_traceback
 from fmnist_sweep.streams import has_lost_output
-from fmnist_sweep.text import make_printable, mask_credentials
+from fmnist_sweep.text import make_printable
 
 
 def main() -> int:
     """Compose, then run; return the exit code."""
+    sys.excepthook = print_masked_traceback
     command = build_sweep_command(sys.argv[1:])
     try:
         if "--version" in sys.argv[1:]:  # Hydra would answer with its own
@@ -36,7 +38,7 @@ def main() -> int:
             with route_signals(stop):
                 return run_sweep(jobs, command, screen, stop)
     except UserError as error:
-        print(f"fmnist_sweep: {make_printable(mask_credentials(str(error)))}", file=sys.stderr)
+        print(f"fmnist_sweep: {make_printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         if not has_lost_output():

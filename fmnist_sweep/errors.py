@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.text import shorten_sentence
 
 # The disk is full, over its quota, read-only or broken; nothing is wrong with what was being written.
@@ -34,13 +35,13 @@ class ExitCode(IntEnum):
 class UserError(Exception):
     """One sentence for the user: what is wrong, what was expected, what was found, and the next step.
 
-    Whatever it quotes, it is no longer than a screen.
+    Whatever it quotes, it is no longer than a screen and holds no credentials.
     """
 
     exit_code = ExitCode.BUG
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(shorten_sentence(sentence))
+        super().__init__(shorten_sentence(mask_credentials(sentence)))
 
 
 class ConfigError(UserError):

@@ -7,6 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fmnist_sweep.masking import mask_credentials
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,9 +34,9 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print lines, on standard error if `err`."""
+    """Print lines without credentials, on standard error if `err`."""
     # Not click's: to a stream that says it is ASCII it writes UTF-8.
-    print(make_lines_printable(str(text)), file=sys.stderr if err else sys.stdout, flush=True)
+    print(make_lines_printable(mask_credentials(str(text))), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def create_console(**arguments: Any) -> Console:
@@ -59,11 +61,6 @@ def create_console(**arguments: Any) -> Console:
     rich_console = Console(**arguments)
     rich_console.push_render_hook(EscapingHook())
     return rich_console
-
-
-def mask_credentials(text: str) -> str:
-    """A command or address without the user and password of a store's address, to be kept where others read it."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 def format_trial_count(count: float) -> str:
@@ -109,7 +106,8 @@ def format_mean(mean: float, sd: float | None, n: int, decimals: int = 4) -> str
 
 
 def shorten_text(text: str, max_length: int) -> str:
-    """A text of at most this length; one that was cut ends with …"""
+    """A text of at most this length, without credentials; one that was cut ends with …"""
+    text = mask_credentials(text)  # before it is cut: what is left of an address might not look like one
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
@@ -125,9 +123,9 @@ def shorten_sentence(text: str) -> str:
 def quote_text(value: object, max_length: int = 60) -> str:
     """What a message quotes of a value that was typed or read: one printable line of a few dozen characters.
 
-    A longer one is cut, and its length is said.
+    It has no credentials. A longer one is cut, and its length is said.
     """
-    text = str(value)
+    text = mask_credentials(str(value))
     if len(text) <= max_length:
         return make_printable(text)
     return f"{make_printable(text[:max_length])}… ({len(text):,} characters)"

@@ -28,7 +28,7 @@ ROOMS = (
     "data",
     "search",
 )
-FOR_ALL = {"environ", "errors", "files", "interpreter", "interrupts", "reading", "streams", "text"}
+FOR_ALL = {"environ", "errors", "files", "interpreter", "interrupts", "masking", "reading", "streams", "text"}
 ENTRANCES = {"__init__", "__main__"}  # may import any room
 ONE_DOOR = {
     "hydra": {"config"},

@@ -15,7 +15,7 @@ import click
 
 from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.text import create_console, echo, mask_credentials
+from fmnist_sweep.text import create_console, echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +175,7 @@ def _print_trials(
     from fmnist_sweep.report.listing import build_column_table, build_configuration_table, build_trial_table
 
     if not len(frame):
-        place = f"{mask_credentials(store.uri)}, experiment {store.experiment_name}"
+        place = f"{store.masked_uri}, experiment {store.experiment_name}"
         echo(f"no trial matches, of {trial_count:,} in {place}.")
         return
     shown = frame.head(listing.limit or _DEFAULT_LIMIT)

@@ -21,8 +21,9 @@ from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.cli.studies import studies
 from fmnist_sweep.cli.ui import ui
 from fmnist_sweep.errors import ExitCode, UserError
+from fmnist_sweep.masking import print_masked_traceback
 from fmnist_sweep.streams import has_lost_output
-from fmnist_sweep.text import echo, make_printable, mask_credentials
+from fmnist_sweep.text import echo, make_printable
 
 
 class _Verbs(click.Group):
@@ -39,10 +40,11 @@ class _Verbs(click.Group):
             sys.exit(ExitCode.STORE)
 
     def invoke(self, context: click.Context) -> Any:
+        sys.excepthook = print_masked_traceback
         try:
             return super().invoke(context)
         except UserError as error:
-            echo(f"fmnist-sweep: {make_printable(mask_credentials(str(error)))}", err=True)
+            echo(f"fmnist-sweep: {make_printable(str(error))}", err=True)
             context.exit(error.exit_code)
 
 

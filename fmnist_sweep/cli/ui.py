@@ -9,6 +9,7 @@ import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, URI
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import echo
 
 
@@ -23,11 +24,13 @@ def ui(uri: str | None, experiment: str, port: int) -> None:
     from fmnist_sweep.tracking.ui_server import serve_ui
 
     if resolve_store_uri(uri).startswith("http"):
-        raise ConfigError(f"--uri={uri}: a tracking server has a UI of its own; open that address in a browser.")
+        raise ConfigError(
+            f"--uri={mask_address(str(uri))}: a tracking server has a UI of its own; open that address in a browser."
+        )
     store = open_existing_store(uri, experiment)
     if not _is_free(port):
         raise ConfigError(f"--port={port}: another program listens there; name a free one.")
-    echo(f"{store.uri}\nhttp://127.0.0.1:{port}{build_runs_page_path(store)}  (Ctrl-C ends it)")
+    echo(f"{store.masked_uri}\nhttp://127.0.0.1:{port}{build_runs_page_path(store)}  (Ctrl-C ends it)")
     sys.stdout.flush()
     serve_ui(store, port)
 

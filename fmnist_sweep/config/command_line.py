@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import logging
 import os
 import string
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from fmnist_sweep.config.compose import (
     check_job,
     compose_config,
     explain_hydra_errors,
-    register_recipes,
+    prepare_hydra,
     search_configs,
 )
 from fmnist_sweep.config.folders import find_conf_folder
@@ -43,6 +44,7 @@ from fmnist_sweep.config.text_values import parse_override, quote_texts
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.masking import mask_credentials
 
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # that Hydra answers instead of running jobs
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of them
@@ -185,10 +187,10 @@ def _answer_question(options: argparse.Namespace, folder: Path | None) -> None:
             if options.package is not None and not OmegaConf.is_config(OmegaConf.select(config, options.package)):
                 sections = ", ".join(str(key) for key in config if OmegaConf.is_config(config[key]))
                 raise ConfigError(f"--package {options.package}: no such section; choose one of {sections}.")
-    register_recipes()
+    prepare_hydra()
     ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)
     arguments = [*flags, "--", *options.overrides]
-    with _replace_arguments(arguments), add_folder(folder), _let_hydra_raise(), explain_hydra_errors():
+    with _replace_arguments(arguments), add_folder(folder), _let_hydra_raise(), explain_hydra_errors(), _mask_output():
         ask(_run_nothing)()
 
 
@@ -236,6 +238,17 @@ def _replace_arguments(arguments: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv[1:] = previous
+
+
+@contextmanager
+def _mask_output() -> Iterator[None]:
+    """Print what the block prints, without the credentials of a store's address."""
+    output = io.StringIO()
+    try:
+        with redirect_stdout(output):
+            yield
+    finally:
+        print(mask_credentials(output.getvalue()), end="")
 
 
 @contextmanager

@@ -10,17 +10,17 @@ from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import drop_overrides, format_override_value, is_override_of
-from fmnist_sweep.text import mask_credentials
+from fmnist_sweep.masking import mask_address, mask_credentials
 
 
 def build_sweep_command(arguments: Iterable[str]) -> str:
     """The command `python -m fmnist_sweep` with these arguments, quoted for a shell, without credentials."""
-    return mask_credentials(shlex.join(["python", "-m", "fmnist_sweep", *arguments]))
+    return shlex.join(["python", "-m", "fmnist_sweep", *map(mask_address, arguments)])
 
 
 def build_verb_command(arguments: Iterable[str]) -> str:
     """The command `fmnist-sweep` with these arguments, quoted for a shell, without credentials."""
-    return mask_credentials(shlex.join(["fmnist-sweep", *arguments]))
+    return shlex.join(["fmnist-sweep", *map(mask_address, arguments)])
 
 
 def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason: str | None, threads: int) -> str:

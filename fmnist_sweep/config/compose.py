@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -16,9 +17,15 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException, UnsupportedInterpolationType
 
 from fmnist_sweep.config.check import check_config
+from fmnist_sweep.config.environment import (
+    RefusedVariable,
+    find_refused_variable,
+    guard_environment,
+    refuse_untyped_addresses,
+)
 from fmnist_sweep.config.folder_source import BoundedFolder
 from fmnist_sweep.config.folders import find_conf_folder, read_recipes
 from fmnist_sweep.config.foreign import check_hydra_section, check_overrides
@@ -26,7 +33,7 @@ from fmnist_sweep.config.hydra_errors import describe_hydra_error
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.config.known_keys import list_groups, list_options
-from fmnist_sweep.config.origins import ValueOrigins
+from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
 from fmnist_sweep.config.text_values import quote_texts, restore_typed
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
@@ -61,7 +68,7 @@ def search_configs(folder: Path | None = None) -> Iterator[None]:
 
     folder: of --config-dir.
     """
-    register_recipes()
+    prepare_hydra()
     with (
         add_folder(folder),
         explain_hydra_errors(),
@@ -125,7 +132,12 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str]) -> Job:
         plain: Any = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_describe_unresolved(raw, error, origins)) from error
-    return Job(check_config(plain, origins.locate), overrides, choices)
+    refuse_untyped_addresses(plain, overrides)
+    try:
+        return Job(check_config(plain, origins.locate), overrides, choices)
+    except ConfigError as error:
+        written: Any = OmegaConf.to_container(raw, resolve=False)
+        raise ConfigError(quote_as_written(str(error), plain, written)) from None
 
 
 def _refuse_unnamed_options(choices: Mapping[str, str]) -> None:
@@ -147,8 +159,9 @@ def _refuse_unnamed_options(choices: Mapping[str, str]) -> None:
             )
 
 
-def register_recipes() -> None:
-    """Make each recipe an option of the group `experiment`."""
+def prepare_hydra() -> None:
+    """Limit what configs may read of the environment, and make each recipe an option of the group `experiment`."""
+    guard_environment()
     for name, recipe in read_recipes():
         ConfigStore.instance().store(group="experiment", name=name, node=recipe, package="_global_")
 
@@ -161,18 +174,36 @@ def explain_hydra_errors() -> Iterator[None]:
     except (yaml.YAMLError, RecursionError) as error:  # a YAML error names its file
         reason = " ".join(str(error).split())
         raise ConfigError(f"a config cannot be read as YAML ({reason}): mend that file.") from None
+    except RefusedVariable as error:
+        raise ConfigError(f"{error}.") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: Hydra's for model=null
-        raise ConfigError(describe_hydra_error(error)) from error
+        refused = find_refused_variable(error)
+        raise ConfigError(describe_hydra_error(error) if refused is None else f"{refused}.") from error
 
 
 def _describe_unresolved(raw: DictConfig, error: Exception, origins: ValueOrigins) -> str:
     """Name the value whose ${...} cannot be resolved: OmegaConf does not say."""
-    reason = str(error).splitlines()[0].rstrip(".")
+    reason = _describe_reason(error)
     plain: Any = OmegaConf.to_container(raw, resolve=False)
     for key, value in flatten_config(plain).items():
         if isinstance(value, str) and "${" in value and not _can_resolve(raw, key):
             return f"{key}={value} ({origins.locate(key)}): cannot be resolved ({reason})."
     return f"{reason}."
+
+
+def _describe_reason(error: Exception) -> str:
+    """Why a value cannot be resolved, without what it was resolved to so far."""
+    refused = find_refused_variable(error)
+    if refused is not None:
+        return str(refused)
+    reason = str(error).splitlines()[0].rstrip(".")
+    missing = re.fullmatch(
+        r"KeyError raised while resolving interpolation: [\"']+(Environment variable .*?)[\"']+", reason
+    )
+    if missing:
+        return missing[1]
+    is_plain = isinstance(error, InterpolationKeyError | UnsupportedInterpolationType)
+    return reason if is_plain else type(error).__name__
 
 
 def _can_resolve(raw: DictConfig, key: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fmnist_sweep.config.known_keys import list_groups, list_known_keys, list_options_with, suggest_keys
 from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
+from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import quote_text
 
 
@@ -47,6 +48,11 @@ def _describe_unreadable(override: str, text: str) -> str:
     key, equals, value = override.partition("=")
     lines = [line for line in text.splitlines() if not line.startswith(("See ", "Error parsing"))]
     position = -1
+    masked = mask_address(override)
+    if masked != override:  # Hydra quotes a part of it, perhaps of the password
+        return (
+            f"{quote_text(masked, MOST_QUOTED)} (command line): cannot be read; expected KEY=VALUE, in single quotes."
+        )
     lexer_match = re.match(r"LexerNoViableAltException: (.*)\n( *)\^", text, re.DOTALL)
     if not equals:
         reason = "there is no ="

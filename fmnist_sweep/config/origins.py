@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, has_file, read_option
 from fmnist_sweep.config.keys import has_key
-from fmnist_sweep.config.overrides import parse_override_key
+from fmnist_sweep.config.overrides import format_override_value, parse_override_key
+from fmnist_sweep.masking import mask_credentials
 
 
 class ValueOrigins:
@@ -50,3 +52,25 @@ class ValueOrigins:
         for folder in self._sources:
             shown_folder = "conf" if folder == find_conf_folder() else folder
             yield folder / group / file_name, f"{shown_folder}/{group}/{file_name}"
+
+
+def quote_as_written(sentence: str, resolved: Any, written: Any, path: str = "") -> str:
+    """A sentence that quotes values of a config as `key=value`, with the `${...}` that was written for a value.
+
+    What an interpolation stands for may be no business of whoever reads the sentence. resolved, written: the config
+    with and without the values of its interpolations.
+    """
+    if written == resolved:
+        return sentence
+    if path:
+        before, after = (mask_credentials(f"{path}={format_override_value(value)} (") for value in (resolved, written))
+        sentence = sentence.replace(before, after)
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(written, Mapping):
+        items = written.items()
+    elif isinstance(written, list):
+        items = enumerate(written)
+    for key, value in items:
+        inner = resolved[key] if isinstance(resolved, list) else resolved.get(key)
+        sentence = quote_as_written(sentence, inner, value, f"{path}.{key}" if path else str(key))
+    return sentence

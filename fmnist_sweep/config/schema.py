@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.search.tunable import TUNABLE, Count
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -112,6 +113,13 @@ class TrackingConfig(BaseModel):
     uri: Annotated[str, Field(min_length=1)] | None
     experiment: Annotated[str, Field(min_length=1, max_length=256)]
     keep_models: Count | Literal["all"]
+
+    @field_validator("experiment")
+    @classmethod
+    def _refuse_credentials(cls, experiment: str) -> str:
+        if mask_credentials(experiment) != experiment:
+            raise ValueError("a password or token in it would be seen by all who may read the store")
+        return experiment
 
 
 class CheckpointConfig(BaseModel):

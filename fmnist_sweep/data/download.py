@@ -147,8 +147,9 @@ def _fetch_from_places(missing: list[Member], part: Part) -> None:
             "the four IDX files in a folder and set data.dir (or FMNIST_DATA_DIR) to it, or run where there is "
             "internet."
         )
-        write_file_atomically(get_cache_folder() / FAILURE, sentence.encode())
-        raise DataError(sentence)
+        failure = DataError(sentence)
+        write_file_atomically(get_cache_folder() / FAILURE, str(failure).encode())
+        raise failure
 
 
 def _fetch_file(place: str, member: Member) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import echo, quote_text
 
 _Content = TypeVar("_Content")
@@ -18,7 +19,16 @@ _FILES_OF_SOURCE = {"fashion_mnist": ("-ubyte", "IDX files"), "kaggle_csv": (".c
 
 
 def resolve_folder(folder: str) -> Path:
-    """The folder a user named, absolute and with ~ expanded. Errors: DataError for the ~ of an unknown user."""
+    """The folder a user named, absolute and with ~ expanded.
+
+    Errors: DataError for the ~ of an unknown user, and for an address, which as a path would lose its form, so that
+    nothing would mask its password.
+    """
+    if "://" in folder:
+        raise DataError(
+            f"data.dir={quote_text(mask_address(folder), 200)}: expected a folder of this machine, found an address; "
+            "download its files into a folder, and name that."
+        )
     try:
         return Path(folder).expanduser().absolute()
     except RuntimeError:

@@ -16,6 +16,7 @@ from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
 from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.masking import mask_address, mask_credentials
 from fmnist_sweep.reading import refuse_irregular
 from fmnist_sweep.text import format_utc_now
 
@@ -61,10 +62,10 @@ def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
 def _record_opening(ledger: Path, reason: str, origin: Origin, split: Split) -> None:
     entry = {
         "time": format_utc_now(),
-        "reason": reason,
-        "command": shlex.join(sys.argv),
+        "reason": mask_credentials(reason),
+        "command": shlex.join(map(mask_address, sys.argv)),
         "source": origin.source,
-        "location": _hide_home(origin.location),
+        "location": mask_credentials(_hide_home(origin.location)),
         "images": len(split.labels),
         "sha256": hash_splits(split),
     }

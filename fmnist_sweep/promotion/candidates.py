@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.ranking import find_tied_trials
 from fmnist_sweep.errors import PromotionRefused
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     DATA_TAG,
@@ -72,7 +71,7 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
     trials, scope, skipped_sweeps = _select_trials(store, target)
     if not trials:
         raise PromotionRefused(
-            f"{scope} has no finished trial in {mask_credentials(store.uri)}: look with fmnist-sweep "
+            f"{scope} has no finished trial in {store.masked_uri}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     trials = _drop_rungs(_prefer_fashion_mnist(trials))
@@ -138,7 +137,7 @@ def _read_sweep_trials(store: Store, sweep: StoredRun) -> list[StoredTrial]:
 def _read_trial(store: Store, run_id: str) -> StoredTrial:
     run = find_run(store, check_id(run_id))
     if run is None:
-        raise PromotionRefused(f"{mask_credentials(store.uri)} has no run {run_id}: copy its id from fmnist-sweep ui.")
+        raise PromotionRefused(f"{store.masked_uri} has no run {run_id}: copy its id from fmnist-sweep ui.")
     kind, status = run.tags.get(KIND_TAG), run.status
     if kind != "trial" or status != "FINISHED":
         raise PromotionRefused(

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.test_scores import draw_test_accuracies, draw_test_recalls
 from fmnist_sweep.report.markdown import format_table
 from fmnist_sweep.report.markup import encode_picture, render_template_page
-from fmnist_sweep.text import mask_credentials
 
 _HEADINGS = {
     "first": "the first champion",

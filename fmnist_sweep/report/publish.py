@@ -14,7 +14,6 @@ from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.report.best import find_best
 from fmnist_sweep.report.page import ReportHeading, render_report
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs, read_runs
@@ -120,9 +119,7 @@ def _find_parent_run(store: Store, study_id: str | None, sweep_id: str | None) -
     runs = list_newest_runs(store, tags, 1)
     if not runs:
         missing = kind if requested_id is None else f"{kind} {requested_id}"
-        raise ConfigError(
-            f"{mask_credentials(store.uri)} has no {missing}: fmnist-sweep studies lists what was begun here."
-        )
+        raise ConfigError(f"{store.masked_uri} has no {missing}: fmnist-sweep studies lists what was begun here.")
     return runs[0]
 
 

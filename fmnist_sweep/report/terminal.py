@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
     find_best_entry,
@@ -80,8 +81,8 @@ class View:
         self._is_parallel = False  # trials at once
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one line, without markup."""
-        self.console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        """Print one line, without markup and credentials."""
+        self.console.print(mask_credentials(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
 
     def begin_sweep(self, epochs: float, slots: int = 1) -> None:
         """Show that the sweep begins. epochs: planned in all; slots: trials at once."""

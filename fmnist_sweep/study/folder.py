@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.files import is_same_path
+from fmnist_sweep.masking import mask_address
 from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.event_checks import check_first_event
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
@@ -38,8 +39,11 @@ class RunLocation:
 
     @classmethod
     def from_event(cls, event: JournalEvent) -> RunLocation:
-        """The location that the first event of a journal says."""
-        return cls(event.body["uri"], event.body["experiment"])
+        """The location that the first event of a journal says.
+
+        Earlier versions masked less of an address: it is masked again, so that the store stays the same one.
+        """
+        return cls(mask_address(event.body["uri"]), event.body["experiment"])
 
     @property
     def store_file(self) -> Path | None:

@@ -18,7 +18,7 @@ from fmnist_sweep.sweep.closing import find_exit_code, list_entries
 from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, refuse_full_disk
 from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
 from fmnist_sweep.sweep.session import Session
-from fmnist_sweep.text import format_duration, format_trial_count, mask_credentials
+from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 from fmnist_sweep.tracking.store import build_default_uri, is_server
 
@@ -85,14 +85,14 @@ def announce_results(session: Session) -> None:
     failed_count = sum(entry.state == "failed" for entry in entries)
     seconds = format_duration(sweep.training_seconds)
     view.say(f"{format_trial_count(len(entries))}, {seconds} of training, {failed_count} failed.")
-    view.say(f"store: {mask_credentials(sweep.store.uri)} (experiment {sweep.store.experiment_name})")
+    view.say(f"store: {sweep.store.masked_uri} (experiment {sweep.store.experiment_name})")
     if session.kinds is SEARCH:
         _suggest_commands(session, entries)
 
 
 def _suggest_commands(session: Session, entries: Sequence[LeaderboardEntry]) -> None:
     view, store = session.sweep.view, session.sweep.store
-    uri = mask_credentials(store.uri)
+    uri = store.masked_uri
     store_options = {
         "--uri": None if store.uri == build_default_uri() else uri,
         "--experiment": None if store.experiment_name == DEFAULT_EXPERIMENT else store.experiment_name,

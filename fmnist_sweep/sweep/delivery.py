@@ -187,7 +187,7 @@ class Delivery:
         try:
             return call()
         except Exception as error:
-            reason = explain_outage(error)
+            reason = explain_outage(error, self._store.uri)
             if reason is None:
                 raise
             self._back_off(reason)

@@ -9,7 +9,6 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import SweepContext
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import RunInfo, reopen_run, start_run
 
@@ -41,7 +40,7 @@ def refuse_deleted_run(sweep: SweepContext, opened: OpenStudy | OpenSweep) -> No
     store, run_id = sweep.store, str(opened.record.run_id)
     if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id)):
         raise StoreError(
-            f"{mask_credentials(store.uri)} no longer has run {run_id}, which {opened.journal.path} names: restore the "
+            f"{store.masked_uri} no longer has run {run_id}, which {opened.journal.path} names: restore the "
             "run there, or type the command with fresh=true to begin anew."
         )
 

@@ -15,6 +15,7 @@ from fmnist_sweep.config.schema import Config
 from fmnist_sweep.data import Splits, format_fallback_banner, load_splits
 from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.files import is_same_path
+from fmnist_sweep.masking import mask_address
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import count_possible_trials, explain_infeasible_search
 from fmnist_sweep.study.folder import (
@@ -26,7 +27,6 @@ from fmnist_sweep.study.folder import (
 )
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import find_sweep_id
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
 
@@ -110,7 +110,7 @@ class PlannedStudy:
 def locate_runs(job: Job) -> RunLocation:
     """The store and the experiment that a job's runs go to. An address comes without its user and password."""
     tracking = job.config.tracking
-    return RunLocation(mask_credentials(resolve_store_uri(tracking.uri)), tracking.experiment)
+    return RunLocation(mask_address(resolve_store_uri(tracking.uri)), tracking.experiment)
 
 
 def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], None]) -> list[PlannedStudy]:
@@ -213,7 +213,8 @@ def compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:
     sweep_id = sweep_ids.pop() if len(sweep_ids) == 1 else None
     names = sorted(planned.folder.name for planned in plan)
     location = locate_runs(plan[0].study.job)
-    # The address in the hash changes when the folder is moved: an earlier sweep of this set has its id all the same.
+    # The address in the hash changes when the folder is moved, or as more of it is masked: an earlier sweep of this set
+    # has its id all the same.
     earlier_id = sweep_id or find_sweep_id(plan[0].folder.state, names, location)
     return earlier_id or hash_content([*names, *sorted(asdict(location).items())])
 

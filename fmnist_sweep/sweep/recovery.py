@@ -101,7 +101,7 @@ def check_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
         attempt, nonce = attempts.get((trial_id, number)), run.tags.get(NONCE_TAG)
         if attempt is None and nonce is not None and nonce == study.record.compute_attempt_nonce(trial_id, number):
             raise JournalDamaged(
-                study.journal.path, f"it does not know run {run.run_id}, which {store.uri} has: its end is lost"
+                study.journal.path, f"it does not know run {run.run_id}, which {store.masked_uri} has: its end is lost"
             )
         if attempt is None or attempt.run_id is not None or attempt.nonce != nonce:
             foreign_runs.append((run.run_id, run.name))

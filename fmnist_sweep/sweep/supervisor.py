@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmnist_sweep.files import write_file_atomically
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.report.leaderboard import build_leaderboard_entry
 from fmnist_sweep.study import results
 from fmnist_sweep.study.record import TrialHistory
@@ -209,8 +210,8 @@ class Supervisor:
         self._record_end(
             "failed",
             live,
-            reason=failure.reason,
-            traceback=failure.traceback,
+            reason=mask_credentials(failure.reason),
+            traceback=mask_credentials(failure.traceback),
             epochs=[(epoch.metrics, epoch.ended) for epoch in live.epochs],
             ended=read_clock_ms(),
         )

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.reading import parse_json
-from fmnist_sweep.text import format_utc_now, mask_credentials, quote_text, shorten_text
+from fmnist_sweep.text import format_utc_now, quote_text, shorten_text
 from fmnist_sweep.tracking.foreign import Misfit, name_left_out
 from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (

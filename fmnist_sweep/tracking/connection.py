@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
+from fmnist_sweep.masking import MASK, mask_address, mask_reason
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def _use_wal(path: Path) -> None:
 
 def connect_to_server(uri: str) -> MlflowClient:
     """A client for a server that answers, or a database. An absent server is known in seconds, not after minutes."""
+    if MASK in uri:
+        raise StoreError(f"tracking.uri={mask_address(uri)}: {MASK} stands for what was masked; type that instead.")
     if uri.startswith("http"):
         import requests
 
@@ -96,26 +99,35 @@ def connect_to_server(uri: str) -> MlflowClient:
             answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
         except requests.exceptions.ProxyError:
             raise StoreError(
-                f"tracking.uri={uri}: the proxy that HTTP_PROXY or HTTPS_PROXY names does not lead there; for a server "
-                f"that needs none, set NO_PROXY={urlsplit(uri).hostname}."
+                f"tracking.uri={mask_address(uri)}: the proxy that HTTP_PROXY or HTTPS_PROXY names does not lead "
+                f"there; for a server that needs none, set NO_PROXY={urlsplit(mask_address(uri)).hostname}."
             ) from None
         except (requests.RequestException, ValueError) as error:  # ValueError: no name that a host can have
             raise StoreError(
-                f"tracking.uri={uri}: no tracking server answers there ({type(error).__name__}); start it or correct "
-                "the address."
+                f"tracking.uri={mask_address(uri)}: no tracking server answers there ({type(error).__name__}); "
+                "start it or correct the address."
             ) from None
         except OSError as error:  # a file of certificates that the environment names and that is not there
-            raise StoreError(f"tracking.uri={uri}: {error}; correct or unset what names that file.") from None
+            raise StoreError(
+                f"tracking.uri={mask_address(uri)}: {error}; correct or unset what names that file."
+            ) from None
         if answer.status_code != 200:
             raise StoreError(
-                f"tracking.uri={uri}: expected an MLflow tracking server, but {urlsplit(uri).netloc} answered /health "
+                f"tracking.uri={mask_address(uri)}: expected an MLflow tracking server, but it answered /health "
                 f"with status {answer.status_code}."
             )
         return create_client(uri)
     try:
         return cast("MlflowClient", call_store(uri, lambda: create_client(uri)))
+    except ValueError:  # what stands where its port should be, a part of the password perhaps
+        raise StoreError(
+            f"tracking.uri={mask_address(uri)} cannot be read as an address: write the characters @ : / ? # % of a "
+            "user or password as %40 %3A %2F %3F %23 %25."
+        ) from None
     except ImportError as error:
-        raise StoreError(f"tracking.uri: the driver of that database is not installed ({error}).") from None
+        raise StoreError(
+            f"tracking.uri: the driver of that database is not installed ({mask_reason(str(error), uri)})."
+        ) from None
 
 
 def call_store(uri: str, call: Any) -> Any:
@@ -128,23 +140,26 @@ def call_store(uri: str, call: Any) -> Any:
     except (MlflowException, SQLAlchemyError) as error:
         if getattr(error, "error_code", None) in _DENIED_CODES:
             raise StoreError(
-                f"{uri} does not let this user in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user "
-                "and password that it knows."
+                f"{mask_address(uri)} does not let this user in: set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD to a user and password that it knows."
             ) from None
-        reason = str(error).strip().splitlines()[0]
-        raise StoreError(f"{uri} cannot be used as an MLflow store: {reason}") from None
+        reason = mask_reason(str(error), uri).strip().splitlines()[0]
+        raise StoreError(f"{mask_address(uri)} cannot be used as an MLflow store: {reason}") from None
 
 
 _DENIED_CODES = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
 
 
-def explain_outage(error: Exception) -> str | None:
-    """The reason for which the store is unavailable for now, if that is what an error means; else None."""
+def explain_outage(error: Exception, uri: str = "") -> str | None:
+    """The reason for which the store is unavailable for now, if that is what an error means; else None.
+
+    uri: of the store, of whose credentials the reason has none.
+    """
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = mask_reason(str(error), uri).strip().splitlines() or [type(error).__name__]
     if isinstance(error, MlflowException) and error.error_code not in _TRANSIENT_CODES:
         outages = [line for line in lines if _DATABASE_OUTAGE.search(line)]
         return outages[0][:300] if error.error_code == "BAD_REQUEST" and outages else None

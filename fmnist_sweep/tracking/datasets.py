@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.data import IMAGE_SIDE
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.tracking.foreign import parse_image_count
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _build_input(splits: Splits, part: Split, context: str, input_tag: Any) -> A
         name=f"{origin.source} {context}",
         digest=splits.sha256[:12],  # as in the tag fmnist.data; a longer one fills the UI's columns
         source_type="fmnist_sweep",
-        source=json.dumps({"location": origin.location, "canonical": origin.canonical, "sha256": splits.sha256}),
+        source=json.dumps(
+            {"location": mask_credentials(origin.location), "canonical": origin.canonical, "sha256": splits.sha256}
+        ),
         schema=_build_schema(),
         profile=json.dumps({"images": len(part.labels), "shape": list(part.images.shape)}),
     )

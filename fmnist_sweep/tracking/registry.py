@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
+from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.reading import parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
@@ -75,8 +76,8 @@ def register_version(
     _refuse_incomplete(store, run_id, model_id)
     ensure_registered_model(store)
     source = f"models:/{model_id}"
-    values = {key: shorten_text(str(value), MAX_TAG_LENGTH) for key, value in tags.items()}
-    text = shorten_text(description, _MAX_DESCRIPTION_LENGTH)
+    values = {key: shorten_text(mask_credentials(str(value)), MAX_TAG_LENGTH) for key, value in tags.items()}
+    text = shorten_text(mask_credentials(description), _MAX_DESCRIPTION_LENGTH)
     for version in reversed(list_versions(store)):
         if (version.run_id, version.source) == (run_id, source):
             return _update_version(store, version, values, text)
@@ -187,7 +188,8 @@ def resolve_version(store: Store, uri: str) -> RegisteredVersion:
     versions = {version.number: version for version in list_versions(store)}
     if number not in versions:
         raise StoreError(
-            f"{store.uri} has no version {uri} of models:/{MODEL_NAME}: {_describe_versions(versions, alias_numbers)}"
+            f"{store.masked_uri} has no version {uri} of models:/{MODEL_NAME}: "
+            f"{_describe_versions(versions, alias_numbers)}"
         )
     return versions[number]
 
@@ -279,10 +281,10 @@ def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> P
             f"{_format_name(version)} is never loaded: {error}; name another version, or train it again."
         ) from None
     except (MlflowException, FileNotFoundError) as error:
-        reason = explain_outage(error)
+        reason = explain_outage(error, store.uri)
         if reason is not None:
             raise StoreError(
-                f"{store.uri} cannot give the files of {_format_name(version)} for now: {reason}"
+                f"{store.masked_uri} cannot give the files of {_format_name(version)} for now: {reason}"
             ) from None
         raise _build_missing_file_error(version, str(error).strip().splitlines()[0]) from None
 

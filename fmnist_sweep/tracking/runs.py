@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.masking import mask_credentials, mask_values
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
 from fmnist_sweep.tracking.names import (
@@ -85,11 +86,11 @@ def start_run(
     existing_run = find_begun_run(store, info, params or {}) if may_exist else None
     if existing_run is not None:
         return existing_run
-    tags = {KIND_TAG: info.kind, **info.tags} | ({} if info.nonce is None else {NONCE_TAG: info.nonce})
+    tags = {KIND_TAG: info.kind, **mask_values(info.tags)} | ({} if info.nonce is None else {NONCE_TAG: info.nonce})
     tags |= {
         USER_TAG: get_user_name(),
         SOURCE_TYPE_TAG: "LOCAL",
-        SOURCE_NAME_TAG: info.command,
+        SOURCE_NAME_TAG: mask_credentials(info.command),
     }
     if info.parent is not None:
         tags[PARENT_RUN_TAG] = info.parent
@@ -103,7 +104,7 @@ def find_begun_run(store: Store, info: RunInfo, params: Mapping[str, Any] | None
     several with a nonce all but one are copies, and nothing tells which. info: an empty kind or name is not compared.
     params: that the run may have, and no others.
     """
-    tags = {key: value for key, value in info.tags.items() if key not in _VARYING_TAGS}
+    tags = {key: value for key, value in mask_values(info.tags).items() if key not in _VARYING_TAGS}
     tags |= {KIND_TAG: info.kind} if info.kind else {}
     tags |= {} if info.parent is None else {PARENT_RUN_TAG: info.parent}
     allowed_params = None if params is None else {key: _format_parameter(value) for key, value in params.items()}
@@ -137,13 +138,13 @@ def describe_run(
 def reopen_run(store: Store, run_id: str, command: str) -> None:
     """Set the run of a study or sweep to RUNNING again, when a command continues it."""
     store.client.update_run(run_id, status="RUNNING")
-    store.client.set_tag(run_id, SOURCE_NAME_TAG, command)
+    store.client.set_tag(run_id, SOURCE_NAME_TAG, mask_credentials(command))
 
 
 def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
     """Set tags of a run, one after the other."""
     for key, value in tags.items():
-        store.client.set_tag(run_id, key, value)
+        store.client.set_tag(run_id, key, mask_credentials(value))
 
 
 def link_attempts(store: Store, killed_run_id: str, next_run_id: str, attempt: int) -> None:
@@ -168,7 +169,7 @@ def get_user_name() -> str:
 
 def _format_parameter(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return text[:_MAX_PARAM_LENGTH]
+    return mask_credentials(text)[:_MAX_PARAM_LENGTH]
 
 
 def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
@@ -281,7 +282,7 @@ def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
 def fail_trial(store: Store, run_id: str, reason: str, trace: str, end: RunEnd) -> None:
     """Close a trial's run as FAILED, with the reason and the traceback."""
     set_tags(store, run_id, {FAILURE_TAG: reason, NOTE_TAG: f"**Failed:** {reason}"})
-    log_files(store, run_id, {"traceback.txt": trace.encode()})
+    log_files(store, run_id, {"traceback.txt": mask_credentials(trace).encode()})
     store.client.set_terminated(run_id, "FAILED", end.ended)
 
 
@@ -312,5 +313,7 @@ def close_parent_run(
 
     log_files(store, run_id, files)
     entries = _build_metrics(metrics, ended, step=step)
-    store.client.log_batch(run_id, metrics=entries, tags=[RunTag(key, value) for key, value in tags.items()])
+    store.client.log_batch(
+        run_id, metrics=entries, tags=[RunTag(key, mask_credentials(value)) for key, value in tags.items()]
+    )
     store.client.set_terminated(run_id, status, ended)

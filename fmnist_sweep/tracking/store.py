@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import Locked, StoreError
+from fmnist_sweep.masking import mask_address, mask_reason
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.connection import (
@@ -82,11 +83,16 @@ class Store:
     left_out: what was named as left out since it was opened.
     """
 
-    uri: str
+    uri: str = field(repr=False)  # with the user and password that it needs
     client: MlflowClient
     experiment_id: str
     experiment_name: str
     left_out: set[tuple[str, ...]] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def masked_uri(self) -> str:
+        """The address without credentials, to be shown and written."""
+        return mask_address(self.uri)
 
 
 def resolve_store_uri(uri: str | None) -> str:
@@ -96,19 +102,22 @@ def resolve_store_uri(uri: str | None) -> str:
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme not in _SERVER_SCHEMES:
         raise StoreError(
-            f"tracking.uri={uri}: expected sqlite:///FILE, or http://HOST:PORT of an MLflow tracking server."
+            f"tracking.uri={mask_address(uri)}: expected sqlite:///FILE, or http://HOST:PORT of an "
+            "MLflow tracking server."
         )
     return uri.rstrip("/")
 
 
 def _resolve_path(path: str) -> Path:
     """The absolute path of a SQLite file. Raises StoreError for a path that no such file can have."""
-    printable = make_printable(path)
+    address = f"{SQLITE_PREFIX}{path}"
+    printable = make_printable(mask_address(address).removeprefix(SQLITE_PREFIX))
     try:
         resolved = Path(path).resolve()
         str(resolved).encode()
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a zero byte, bytes that are no text
-        raise StoreError(f"{printable} cannot hold an MLflow store: {make_printable(str(error))}.") from None
+        reason = make_printable(mask_reason(str(error), address))
+        raise StoreError(f"{printable} cannot hold an MLflow store: {reason}.") from None
     if not resolved.name:
         raise StoreError(
             f"tracking.uri={SQLITE_PREFIX}{printable}: expected {SQLITE_PREFIX}FILE, with the name of a file."
@@ -116,7 +125,7 @@ def _resolve_path(path: str) -> Path:
     if _is_special(resolved):  # root would replace even /dev/null
         raise StoreError(f"{resolved} cannot hold an MLflow store: it is a device or a pipe; name a file.")
     if {"?", "%"} & set(str(resolved)):
-        raise StoreError(f"{resolved} cannot hold an MLflow store: ? and % have another meaning in its address.")
+        raise StoreError(f"{printable} cannot hold an MLflow store: ? and % have another meaning in its address.")
     return resolved
 
 
@@ -188,7 +197,7 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:
-        raise StoreError(f"{uri} has no experiment {experiment}: name another with --experiment.")
+        raise StoreError(f"{mask_address(uri)} has no experiment {experiment}: name another with --experiment.")
     _refuse_local_artifacts(uri, stored_experiment)
     return Store(uri, client, stored_experiment.experiment_id, experiment)
 
@@ -205,7 +214,8 @@ def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str
             experiment = call_store(uri, lambda: client.get_experiment_by_name(name))
     if experiment is None or experiment.lifecycle_stage != "active":
         raise StoreError(
-            f"tracking.experiment={name} was deleted in {uri}: restore it (mlflow experiments restore) or name another."
+            f"tracking.experiment={name} was deleted in {mask_address(uri)}: restore it (mlflow experiments "
+            "restore) or name another."
         )
     _refuse_local_artifacts(uri, experiment)
     return str(experiment.experiment_id)
@@ -218,9 +228,9 @@ def _refuse_local_artifacts(uri: str, experiment: Experiment) -> None:
     """
     if uri.startswith("http") and urlsplit(experiment.artifact_location).scheme in ("", "file"):
         raise StoreError(
-            f"tracking.experiment={experiment.name}: {uri} has its artifacts in {experiment.artifact_location}, which "
-            "would be a folder of this machine; name an experiment whose artifacts go through the server "
-            "(mlflow server --serve-artifacts)."
+            f"tracking.experiment={experiment.name}: {mask_address(uri)} has its artifacts in "
+            f"{experiment.artifact_location}, which would be a folder of this machine; name an experiment whose "
+            "artifacts go through the server (mlflow server --serve-artifacts)."
         )
 
 

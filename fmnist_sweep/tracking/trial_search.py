@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.text import mask_credentials
 from fmnist_sweep.tracking.names import JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, STUDY_ID_TAG, SWEEP_ID_TAG, TRIAL_ID_TAG
 from fmnist_sweep.tracking.prediction_files import Predictions, read_predictions
 from fmnist_sweep.tracking.queries import is_id, list_newest_runs
@@ -71,7 +70,7 @@ def _check_identifier(identifier: str) -> str:
 
 def _make_missing_error(store: Store, kind: str, identifier: str) -> ConfigError:
     return ConfigError(
-        f"{mask_credentials(store.uri)} has no {kind} {identifier} in the experiment {store.experiment_name}: "
+        f"{store.masked_uri} has no {kind} {identifier} in the experiment {store.experiment_name}: "
         "fmnist-sweep ui and fmnist-sweep studies show what is there."
     )
 
@@ -90,7 +89,7 @@ def find_trial(store: Store, name: str) -> StoredTrial:
         raise ConfigError(f"{name!r} names {len(trials)} trials: {candidates}{remainder}: name one by its run id.")
     length_hint = f", of at least {SHORTEST_ID} characters" if len(name) < SHORTEST_ID else ""
     raise ConfigError(
-        f"{name!r} names no trial in {mask_credentials(store.uri)}: expected a run id or its beginning{length_hint}, "
+        f"{name!r} names no trial in {store.masked_uri}: expected a run id or its beginning{length_hint}, "
         "STUDY/TRIAL as in 00c57e21763a/0000, or a trial's whole name; fmnist-sweep compare lists them."
     )
 

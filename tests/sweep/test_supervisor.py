@@ -228,7 +228,7 @@ def test_a_sweep_runs_without_git_and_without_a_user_name(monkeypatch: pytest.Mo
 
 
 def test_credentials_in_an_address_are_not_kept() -> None:
-    from fmnist_sweep.text import mask_credentials
+    from fmnist_sweep.masking import mask_credentials
 
     command = "python -m fmnist_sweep tracking.uri=http://me:secret@host:5000 seed=1"
     assert mask_credentials(command) == "python -m fmnist_sweep tracking.uri=http://***@host:5000 seed=1"
