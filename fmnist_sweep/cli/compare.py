@@ -116,6 +116,7 @@ def compare(
     A and B: run ids or their beginnings (6 characters or more), STUDY/TRIAL, or names. Keys are those of
     fmnist_sweep.trials(): best_val_accuracy, cpu_seconds, state, model.filters, val_f1.Shirt, ...
     """
+    from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
 
     if len(two) not in (0, 2):
@@ -127,6 +128,7 @@ def compare(
     if not two and picture is not None:
         raise ConfigError("--picture needs two trials, A and B.")
     store = open_existing_store(uri, experiment)
+    name_deleted_runs(store)
     if two:
         _explain_pair(store, *two, as_json=as_json, picture=picture, data_dir=data_dir, force=force)
     else:

@@ -86,11 +86,13 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     from fmnist_sweep.promotion.write_up_scoring import score_write_ups
     from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
     from fmnist_sweep.report.documented.write_ups import read_write_ups
+    from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
 
     names, overrides = _split_words(words)
     selection = read_write_ups(names)
     store = open_existing_store(uri, experiment)
+    name_deleted_runs(store)
     trials = read_finished_trials(store)
     reproductions = [find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
     scored_runs = score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
@@ -122,11 +124,13 @@ def render_documented(words: tuple[str, ...], uri: str | None, experiment: str, 
     from fmnist_sweep.report.documented.recipe_runs import find_write_up_runs, read_finished_trials
     from fmnist_sweep.report.documented.write_up_page import render_write_up_page, write_page
     from fmnist_sweep.report.documented.write_ups import read_write_ups
+    from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
 
     names, overrides = _split_words(words)
     selection = read_write_ups(names)
     store = open_existing_store(uri, experiment)
+    name_deleted_runs(store)
     trials = read_finished_trials(store)
     for write_up in selection:
         reproduction = find_write_up_runs(store, trials, write_up, overrides)

@@ -48,12 +48,14 @@ def promote(
     from fmnist_sweep.promotion.pipeline import run_promotion
     from fmnist_sweep.promotion.preparation import PromotionRequest
     from fmnist_sweep.report.terminal import open_view
+    from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
 
     refuse_together(run=run_id, study=study_id, sweep=sweep_id)
     _refuse_other_overrides(overrides)
     base = compose_job(["search=grid", *overrides]).config
     store = open_existing_store(uri, experiment)
+    name_deleted_runs(store)
     command = build_verb_command(sys.argv[1:])
     request = PromotionRequest(
         PromotionTarget(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command

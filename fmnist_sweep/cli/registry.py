@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ def history(uri: str | None, experiment: str) -> None:
     screen = create_console(highlight=False, markup=False)
     screen.print(_build_version_table(store, model_versions, read_aliases(store)))
     screen.print(_build_move_table(alias_moves) if alias_moves else "fmnist-sweep has not moved an alias yet")
-    for line in _list_irregularities(alias_states):
+    for line in list_irregularities(alias_states, {version.number for version in model_versions}):
         screen.print(line)
 
 
@@ -116,12 +116,21 @@ def _build_move_table(moves: Sequence[Move]) -> Table:
     return table
 
 
-def _list_irregularities(alias_states: Mapping[str, AliasState]) -> Iterator[str]:
-    """Sentences about aliases that were moved by other means, and about moves that were interrupted."""
+def list_irregularities(alias_states: Mapping[str, AliasState], numbers: Collection[str]) -> Iterator[str]:
+    """Sentences about aliases that were moved by other means, and about moves that were interrupted.
+
+    numbers: of the versions that are registered.
+    """
     for alias, alias_state in alias_states.items():
         target = f"points at version {alias_state.version}" if alias_state.version else "points nowhere"
         move = alias_state.newest_move
-        if alias_state.is_manual:
+        if move is not None and move.version not in numbers:
+            yield (
+                f"{alias} {target}: version {move.version}, to which it was moved last, was deleted, and MLflow cannot "
+                "restore it; fmnist-sweep rollback goes back to an earlier champion, and fmnist-sweep promote registers"
+                " one."
+            )
+        elif alias_state.is_manual:
             last = f"the last recorded move leads to version {move.version}" if move else "no move is recorded"
             yield f"{alias} {target}, but {last}: somebody moved it by other means, such as the MLflow UI."
         elif move is not None and not move.completed:

@@ -30,11 +30,13 @@ def report(
     Every finished study and sweep has its report in MLflow and in mlruns/reports/; this writes it anew.
     """
     from fmnist_sweep.report.publish import rebuild_report
+    from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
 
     refuse_together(study=study_id, sweep=sweep_id)
     check_new_file("--out", out)
     store = open_existing_store(uri, experiment)
+    name_deleted_runs(store)
     path, missing_pictures = rebuild_report(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)
     if missing_pictures:
         echo(f"without pictures: {make_printable(missing_pictures)}", err=True)

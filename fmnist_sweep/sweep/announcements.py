@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,9 +67,12 @@ def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view
     refuse_full_disk(state_folder, replace(expected, megabytes=0.0) if has_server else expected)
 
 
-def show_earlier_results(plan: Sequence[PlannedStudy], view: View) -> ExitCode:
-    """Show the results of a sweep that finished earlier, without TensorFlow and without the tracking store."""
-    results = {planned.folder.name: list_entries(planned.record) for planned in plan if planned.record}
+def show_earlier_results(plan: Sequence[PlannedStudy], view: View, deleted_ids: Collection[str]) -> ExitCode:
+    """Show the results of a sweep that finished earlier, without TensorFlow.
+
+    deleted_ids: of the runs that were deleted in the store, and do not count.
+    """
+    results = {planned.folder.name: list_entries(planned.record, deleted_ids) for planned in plan if planned.record}
     for planned in plan:
         view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].kinds is SEARCH:

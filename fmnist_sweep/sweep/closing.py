@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fmnist_sweep.analysis.table import encode_csv
@@ -31,19 +31,32 @@ from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.parent_runs import refuse_deleted_run
+from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
 from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
 from fmnist_sweep.tracking.run_files import read_artifacts
 from fmnist_sweep.tracking.runs import close_parent_run, read_clock_ms
 
 
-def list_entries(record: StudyRecord) -> list[LeaderboardEntry]:
-    """A study's trials as tables and pages show them."""
-    return [build_leaderboard_entry(history, record.about) for history in record.trained_trials]
+def list_entries(record: StudyRecord, deleted_ids: Collection[str] = ()) -> list[LeaderboardEntry]:
+    """A study's trials as tables and pages show them. deleted_ids: of runs that the store has as deleted."""
+    entries = [build_leaderboard_entry(history, record.about) for history in record.trained_trials]
+    return [entry for entry in entries if entry.run_id not in deleted_ids]
+
+
+def read_entries(sweep: SweepContext, record: StudyRecord) -> list[LeaderboardEntry]:
+    """A study's trials but for those whose runs were deleted in the store, which are named."""
+    store, journal = sweep.store, str(record.about["token"])
+    runs = sweep.delivery.call_with_retries(lambda: list_deleted_runs(store, [journal]))
+    unnamed_runs = [run for run in runs if run.run_id not in sweep.deleted_ids]
+    if unnamed_runs:
+        sweep.view.say(describe_deleted_runs(store, unnamed_runs), "yellow")
+    sweep.deleted_ids |= {run.run_id for run in runs}
+    return list_entries(record, {run.run_id for run in runs})
 
 
 def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
     """Close a study's run with what its trials came to, and return the trials. seconds: spent on the study in all."""
-    entries, opened = list_entries(study.record), study.opened
+    entries, opened = read_entries(study.sweep, study.record), study.opened
     summary = RunSummary(
         report_name=f"{study.kinds.study}-{opened.folder.name}",
         title=f"{study.kinds.study.capitalize()} {study.record.about['label']}",

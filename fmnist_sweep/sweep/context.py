@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fmnist_sweep.config.identity import Study
@@ -24,7 +24,11 @@ from fmnist_sweep.training.events import TrialResult
 
 @dataclass
 class SweepContext:
-    """What the studies of one command share. command: as typed. training_seconds: spent in epochs so far."""
+    """What the studies of one command share.
+
+    command: as typed. training_seconds: spent in epochs so far. deleted_ids: of runs that were deleted in the store,
+    as far as they were named.
+    """
 
     command: str
     store: Store
@@ -34,6 +38,7 @@ class SweepContext:
     stop: Stop
     delivery: Delivery
     training_seconds: float = 0.0
+    deleted_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

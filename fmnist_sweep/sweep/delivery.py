@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.connection import explain_outage
+from fmnist_sweep.tracking.deleted import check_experiment
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import describe_run, kill_run, link_attempts, log_epochs, read_clock_ms, start_run
+from fmnist_sweep.tracking.store import refuse_replaced_file
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -69,6 +71,7 @@ class Parcel:
             run_id = self.attempt.run_id
             if run_id is None or explain_outage(error) is not None or is_run_active(store, run_id):
                 raise
+            check_experiment(store)  # with which all its runs are deleted: those are delivered once it is restored
             if self.closer is not None:
                 self.on_delivered()
 
@@ -183,15 +186,24 @@ class Delivery:
         return True
 
     def _call_once(self, call: Callable[[], _Answer]) -> _Answer:
-        """Make a call. Where the store is away, back off and raise _StoreAway; other errors pass."""
+        """Make a call. Where the store is away, back off and raise _StoreAway; other errors pass.
+
+        Raises StoreError where the store's file is gone, or its experiment was deleted: waiting would not help.
+        """
+        refuse_replaced_file(self._store)
         try:
-            return call()
+            answer = call()
         except Exception as error:
+            refuse_replaced_file(self._store)
             reason = explain_outage(error, self._store.uri)
             if reason is None:
+                if hasattr(error, "error_code"):  # MLflow's own
+                    check_experiment(self._store)
                 raise
             self._back_off(reason)
             raise _StoreAway from error
+        refuse_replaced_file(self._store)
+        return answer
 
     def _back_off(self, reason: str) -> None:
         if not self._delay:

@@ -9,6 +9,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import SweepContext
+from fmnist_sweep.tracking.deleted import build_restore_command
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import RunInfo, reopen_run, start_run
 
@@ -40,8 +41,8 @@ def refuse_deleted_run(sweep: SweepContext, opened: OpenStudy | OpenSweep) -> No
     store, run_id = sweep.store, str(opened.record.run_id)
     if not sweep.delivery.call_with_retries(lambda: is_run_active(store, run_id)):
         raise StoreError(
-            f"{store.masked_uri} no longer has run {run_id}, which {opened.journal.path} names: restore the "
-            "run there, or type the command with fresh=true to begin anew."
+            f"{store.masked_uri} no longer has run {run_id}, which {opened.journal.path} names: restore it "
+            f"({build_restore_command(store.uri, [run_id])}), or type the command with fresh=true to begin anew."
         )
 
 

@@ -20,6 +20,7 @@ from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext
 from fmnist_sweep.sweep.delivery import Delivery
+from fmnist_sweep.sweep.earlier_runs import find_deleted
 from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
 from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
 from fmnist_sweep.sweep.session import lock_session, run_studies
@@ -37,10 +38,11 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     refuse_moved_store(config.tracking.uri, config.tracking.experiment)
     state_folder = locate_state_folder(config.tracking.uri)
     plan = plan_studies(jobs, state_folder, view.say)
+    deleted = find_deleted(plan, view)
     announce_studies(plan, view)
     is_done = all(planned.is_done for planned in plan)
     if is_done and is_sweep_closed(state_folder, compute_sweep_id(plan)):
-        return show_earlier_results(plan, view)
+        return show_earlier_results(plan, view, deleted)
     with ExitStack() as executor_stack:
         if is_done:  # only the sweep's own run is still to be closed
             executor, placement = make_idle_executor(stop)
@@ -58,7 +60,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         # Memory is collected between trials. What is imported by now stays, and need not be looked through each time.
         gc.freeze()
         delivery = Delivery(store, view.say, stop.sleep)
-        sweep = SweepContext(command, store, executor, placement, view, stop, delivery)
+        sweep = SweepContext(command, store, executor, placement, view, stop, delivery, deleted_ids={*deleted})
         with stop.defer(), _explain_disk_errors(state_folder), ExitStack() as lock_stack:
             session = lock_session(sweep, plan, state_folder, lock_stack)
             run_studies(session)

@@ -20,7 +20,7 @@ from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
-from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, list_entries
+from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, read_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.parent_runs import open_parent_run
@@ -110,14 +110,12 @@ def run_studies(session: Session) -> None:
         sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in session.plan), sweep.executor.slots)
         for number, study in enumerate(studies, 1):
             if study.planned.is_done:
-                entries = list_entries(study.record)
+                entries = read_entries(sweep, study.record)
             else:
                 sweep.view.begin_study(study.label, number, len(studies), study.planned.trials_left)
                 entries = _run_study(session, study)
             session.results[study.opened.folder.name] = entries
-            sweep.view.show_leaderboard(
-                f"{study.label}: {format_trial_count(len(study.record.trained_trials))}", entries
-            )
+            sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", entries)
         _close_sweep(session)
 
 
@@ -168,7 +166,7 @@ def _close_sweep(session: Session) -> None:
     names = session.opened.record.about["studies"]
     for folder in [StudyFolder(session.state_folder / "studies" / name) for name in names]:
         if folder.name not in session.results:
-            session.results[folder.name] = list_entries(folder.read_record())
+            session.results[folder.name] = read_entries(session.sweep, folder.read_record())
     entries = [entry for name in names for entry in session.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in session.plan))
     failed_count = sum(entry.state == "failed" for entry in entries)

@@ -52,6 +52,18 @@ def _list_models(store: Store, run_id: str) -> list[LoggedModel]:
     return [model for model in models if model.status != "FAILED"]
 
 
+def read_model_status(store: Store, model_id: str) -> str | None:
+    """The status of a logged model, READY once it is complete; None if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.client.get_logged_model(model_id).status)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
 def fail_pending_models(store: Store, run_id: str) -> None:
     """Mark models whose logging was cut short as FAILED, so that none of them ever looks complete."""
     for model in _list_models(store, run_id):
@@ -89,9 +101,11 @@ def download_model(store: Store, run_id: str, folder: Path) -> tuple[str, Path]:
         )
     outputs = run.outputs.model_outputs if run.outputs else []
     ids = [str(output.model_id) for output in outputs]
-    ready_ids = [model_id for model_id in ids if store.client.get_logged_model(model_id).status == "READY"]
+    statuses = {model_id: read_model_status(store, model_id) for model_id in ids}
+    ready_ids = [model_id for model_id, status in statuses.items() if status == "READY"]
     if not ready_ids:
-        raise UnusableModel(f"{run.info.run_name} (run {run_id}) has no complete model: train it again.")
+        reason = "has no model any more: it was deleted" if None in statuses.values() else "has no complete model"
+        raise UnusableModel(f"{run.info.run_name} (run {run_id}) {reason}: train it again.")
     try:
         file = download_model_files(store, f"models:/{ready_ids[0]}", folder) / KERAS_FILE
     except (UnreadableArtifact, MlflowException, OSError) as error:

@@ -68,6 +68,17 @@ def search_runs_by_prefix(store: Store, prefix: str) -> list[StoredRun]:
     return _select(store, [run for run in runs if run.run_id.startswith(prefix)], {}, {})
 
 
+def search_deleted_runs(store: Store, tags: Mapping[str, str]) -> list[StoredRun]:
+    """The deleted runs with these tags that began last, at most a page of them."""
+    from mlflow.entities import ViewType
+
+    order = ["attributes.start_time DESC"]
+    runs = store.client.search_runs(
+        [store.experiment_id], _build_condition(tags), ViewType.DELETED_ONLY, _PAGE_SIZE, order_by=order
+    )
+    return [_build_run(run) for run in runs]
+
+
 def search_all_experiments(store: Store, tags: Mapping[str, str]) -> list[StoredRun]:
     """The active runs with these tags in all experiments of a store, as search_runs has them."""
     experiments = read_all_pages(

@@ -15,7 +15,14 @@ from fmnist_sweep.reading import parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.foreign import Misfit, check_version, select_fitting
-from fmnist_sweep.tracking.models import KERAS_FILE, UnusableModel, download_model_files, hash_file, load_keras_file
+from fmnist_sweep.tracking.models import (
+    KERAS_FILE,
+    UnusableModel,
+    download_model_files,
+    hash_file,
+    load_keras_file,
+    read_model_status,
+)
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.queries import read_all_pages
 from fmnist_sweep.tracking.run_files import UnreadableArtifact
@@ -103,14 +110,7 @@ def _build_version(version: ModelVersion) -> RegisteredVersion:
 
 def _refuse_incomplete(store: Store, run_id: str, model_id: str) -> None:
     # MLflow itself would register a model whose logging was killed, and call the version READY.
-    from mlflow.exceptions import MlflowException
-
-    try:
-        status = str(store.client.get_logged_model(model_id).status)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        status = "not there any more"
+    status = read_model_status(store, model_id) or "not there any more"
     if status != "READY":
         raise PromotionRefused(
             f"the model {model_id} of run {run_id} is {status}, and only a READY one is registered: train it again."

@@ -25,6 +25,7 @@ from fmnist_sweep.tracking.connection import (
     create_client,
     quiet_mlflow,
 )
+from fmnist_sweep.tracking.deleted import refuse_deleted_experiment
 from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unfit_settings
 from fmnist_sweep.tracking.moved_artifacts import find_moved_folders, open_store_file
 from fmnist_sweep.tracking.ui_pages import build_experiment_tags
@@ -76,6 +77,10 @@ def locate_state_folder(uri: str | None) -> Path:
     return locate_store_file(uri).parent if uri.startswith(SQLITE_PREFIX) else Path.cwd().resolve() / DEFAULT_FOLDER
 
 
+class MissingExperiment(StoreError):
+    """An experiment that a store does not have, or not any more."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An open store: its address, a client for it, and one of its experiments.
@@ -88,6 +93,7 @@ class Store:
     experiment_id: str
     experiment_name: str
     left_out: set[tuple[str, ...]] = field(default_factory=set, compare=False, repr=False)
+    file_id: tuple[int, int] | None = None  # device and inode of a SQLite file as it was opened
 
     @property
     def masked_uri(self) -> str:
@@ -179,7 +185,8 @@ def open_store(uri: str | None, experiment: str) -> Store:
         client, artifacts = connect_to_sqlite(locate_store_file(uri), uri)
     else:
         client, artifacts = connect_to_server(uri), None
-    return Store(uri, client, _ensure_experiment(client, uri, experiment, artifacts), experiment)
+    experiment_id = _ensure_experiment(client, uri, experiment, artifacts)
+    return Store(uri, client, experiment_id, experiment, _read_file_id(uri))
 
 
 def open_existing_store(uri: str | None, experiment: str) -> Store:
@@ -197,9 +204,33 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
     client = call_store(uri, lambda: create_client(uri)) if uri.startswith(SQLITE_PREFIX) else connect_to_server(uri)
     stored_experiment = call_store(uri, lambda: client.get_experiment_by_name(experiment))
     if stored_experiment is None:
-        raise StoreError(f"{mask_address(uri)} has no experiment {experiment}: name another with --experiment.")
+        raise MissingExperiment(f"{mask_address(uri)} has no experiment {experiment}: name another with --experiment.")
+    refuse_deleted_experiment(uri, stored_experiment)
     _refuse_local_artifacts(uri, stored_experiment)
     return Store(uri, client, stored_experiment.experiment_id, experiment)
+
+
+def _read_file_id(uri: str) -> tuple[int, int] | None:
+    """What sets the file of a SQLite store apart from one that takes its place; None for a server, or no file."""
+    if not uri.startswith(SQLITE_PREFIX):
+        return None
+    try:
+        status = locate_store_file(uri).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def refuse_replaced_file(store: Store) -> None:
+    """Raise StoreError if a store's file was removed or replaced since it was opened.
+
+    SQLite would go on writing to a file that nobody can open any more.
+    """
+    if store.file_id is not None and _read_file_id(store.uri) != store.file_id:
+        raise StoreError(
+            f"{locate_store_file(store.uri)} was removed or replaced while it was written to, and what was logged "
+            "since is lost with it: put it back and type the same command again, or begin anew with fresh=true."
+        )
 
 
 def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
@@ -212,11 +243,9 @@ def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str
             experiment = call_store(uri, lambda: client.get_experiment(experiment_id))
         except MlflowException:  # another process has created it in between
             experiment = call_store(uri, lambda: client.get_experiment_by_name(name))
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise StoreError(
-            f"tracking.experiment={name} was deleted in {mask_address(uri)}: restore it (mlflow experiments "
-            "restore) or name another."
-        )
+    if experiment is None:
+        raise StoreError(f"{mask_address(uri)} has lost the experiment {name}: name another.")
+    refuse_deleted_experiment(uri, experiment)
     _refuse_local_artifacts(uri, experiment)
     return str(experiment.experiment_id)
 

@@ -165,7 +165,7 @@ def test_an_error_that_names_a_trial_is_one_line(store: Store) -> None:
 
 def test_labels_of_studies_steer_no_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     study = StudyProgress("a", EVIL, f"running: {EVIL}", "1", None, f"command {EVIL}".replace("\n", ""), EVIL)
-    monkeypatch.setattr(progress, "list_study_progress", lambda _: [study])
+    monkeypatch.setattr(progress, "list_study_progress", lambda *_: [study])
     done = invoked(store, "studies")
     assert done.exit_code == 0
     assert harmless(done.output)
