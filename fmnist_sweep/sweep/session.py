@@ -115,7 +115,10 @@ def run_studies(session: Session) -> None:
                 sweep.view.begin_study(study.label, number, len(studies), study.planned.trials_left)
                 entries = _run_study(session, study)
             session.results[study.opened.folder.name] = entries
-            sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", entries)
+            # Which trials are as good as the best depends on how many are compared: in a sweep of several studies only
+            # the table of all of them says so, or it would contradict those of the studies.
+            shown = entries if len(studies) == 1 else [replace(entry, tied=None) for entry in entries]
+            sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", shown)
         _close_sweep(session)
 
 
