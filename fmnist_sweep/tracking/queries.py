@@ -74,9 +74,9 @@ def search_deleted_runs(store: Store, tags: Mapping[str, str]) -> list[StoredRun
 
     order = ["attributes.start_time DESC"]
     runs = store.client.search_runs(
-        [store.experiment_id], _build_condition(tags), ViewType.DELETED_ONLY, _PAGE_SIZE, order_by=order
+        [store.experiment_id], _build_condition(tags, {}), ViewType.DELETED_ONLY, _PAGE_SIZE, order_by=order
     )
-    return [_build_run(run) for run in runs]
+    return _select(store, [_build_run(run) for run in runs], tags, {})
 
 
 def search_all_experiments(store: Store, tags: Mapping[str, str]) -> list[StoredRun]:

@@ -186,7 +186,7 @@ def open_store(uri: str | None, experiment: str) -> Store:
     else:
         client, artifacts = connect_to_server(uri), None
     experiment_id = _ensure_experiment(client, uri, experiment, artifacts)
-    return Store(uri, client, experiment_id, experiment, _read_file_id(uri))
+    return Store(uri, client, experiment_id, experiment, file_id=_read_file_id(uri))
 
 
 def open_existing_store(uri: str | None, experiment: str) -> Store:
