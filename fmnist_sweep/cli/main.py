@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -20,10 +23,10 @@ from fmnist_sweep.cli.report import report
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.cli.studies import studies
 from fmnist_sweep.cli.ui import ui
-from fmnist_sweep.errors import ExitCode, UserError
+from fmnist_sweep.errors import ConfigError, ExitCode, UserError
 from fmnist_sweep.masking import print_masked_traceback
 from fmnist_sweep.streams import has_lost_output
-from fmnist_sweep.text import echo, make_printable
+from fmnist_sweep.text import echo, make_printable, quote_text, shorten_sentence
 
 
 class _Verbs(click.Group):
@@ -42,10 +45,28 @@ class _Verbs(click.Group):
     def invoke(self, context: click.Context) -> Any:
         sys.excepthook = print_masked_traceback
         try:
-            return super().invoke(context)
+            with _shorten_refusals():
+                return super().invoke(context)
         except UserError as error:
             echo(f"fmnist-sweep: {make_printable(str(error))}", err=True)
             context.exit(error.exit_code)
+
+
+@contextmanager
+def _shorten_refusals() -> Iterator[None]:
+    """Quote what was typed in a few characters where click or the system refuses it."""
+    try:
+        yield
+    except click.UsageError as error:
+        sentence = error.format_message()
+        if sentence == shorten_sentence(sentence):
+            raise
+        raise click.UsageError(shorten_sentence(sentence), error.ctx) from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = quote_text(error.filename)
+        raise ConfigError(f"{name}: no file can have so long a name; give a shorter one.") from None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

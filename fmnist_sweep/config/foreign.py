@@ -19,7 +19,7 @@ from hydra.plugins.completion_plugin import CompletionPlugin
 
 from fmnist_sweep.config.arguments import Arguments, parse_arguments
 from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
+from fmnist_sweep.config.overrides import parse_override_key, quote_override_value, refuse_unbounded_override
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 
@@ -91,6 +91,7 @@ def check_completed_line(line: str) -> None:
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError if one of these overrides sets what could name code in Hydra's own section."""
     for override in overrides:
+        refuse_unbounded_override(override)
         key = parse_override_key(override)
         if "hydra" not in _WORD.findall(key.replace(".", " ")):
             continue

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 
+_MAX_DEPTH, _MAX_DIGITS = 20, 300
+_LONG_NUMBER = re.compile(rf"\d{{{_MAX_DIGITS + 1},}}")
 _FORCE_PREFIX = "++"
 _TUNABLE_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*tune\s*:")
 
@@ -44,6 +47,21 @@ def format_override_value(value: Any) -> str:
 def quote_override_value(value: Any) -> str:
     """A value as it is typed, as a message quotes it: its beginning, if it is long."""
     return quote_text(format_override_value(value))
+
+
+def refuse_unbounded_override(override: str) -> None:
+    """Raise ConfigError for an override that Hydra's reader cannot hold: nested too deeply, or a number too long."""
+    depth = deepest = 0
+    for character in override:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    if deepest > _MAX_DEPTH:
+        problem = f"expected brackets at most {_MAX_DEPTH} deep, found {deepest}"
+    elif _LONG_NUMBER.search(override):
+        problem = f"expected numbers of at most {_MAX_DIGITS} digits"
+    else:
+        return
+    raise ConfigError(f"{quote_text(override)} (command line): {problem}; shorten it.")
 
 
 def replace_tunables(arguments: Sequence[str]) -> list[str]:
