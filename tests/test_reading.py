@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gzip
 import io
@@ -31,6 +32,7 @@ from fmnist_sweep.reading import (
     read_head,
     read_stream,
 )
+from tests.support import ROOT
 
 
 def make_fifo(path: Path) -> None:
@@ -278,3 +280,29 @@ def test_what_a_file_is_shows_in_its_first_bytes(head: bytes, words: str | None)
 def test_a_short_archive_has_a_short_list() -> None:
     with open_zip(io.BytesIO(zipped(a=b"1", b=b"2"))) as archive:
         assert archive.namelist() == ["a", "b"]
+
+
+# What reads without a bound, and the modules that may: of files that the package or the system brings itself.
+UNBOUNDED = {"read_bytes", "read_text", "safe_load", "ZipFile", "urlopen", "urlretrieve", "np.load", "json.load"}
+OF_ONES_OWN = {
+    "config/folders.py",  # conf/ and the recipes
+    "config/origins.py",
+    "config/foreign.py",  # a text that was read with a bound
+    "executors/ray_node.py",  # /proc
+    "report/documented/write_ups.py",  # experiments/documented
+    "sweep/placement.py",  # /proc and /sys
+    "training/environment.py",
+    "training/trial.py",  # the model that was saved just now
+}
+
+
+def test_files_of_others_are_read_by_this_module_alone() -> None:
+    package = ROOT / "fmnist_sweep"
+    places = {
+        str(path.relative_to(package))
+        for path in sorted(package.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if {node.func.attr, ast.unparse(node.func)} & UNBOUNDED
+    }
+    assert sorted(places - {"reading.py"}) == sorted(OF_ONES_OWN)
