@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,8 +48,9 @@ class MovedJournal:
         if "uri" in body:
             body["uri"] = self._relocate_uri(body["uri"], state)
         if _URI_KEY in str(body.get("command")):
-            words = [self._relocate_word(word, state) for word in shlex.split(body["command"])]
-            body["command"] = shlex.join(words)
+            with suppress(ValueError):  # quotes without an end: nothing that was typed here
+                words = [self._relocate_word(word, state) for word in shlex.split(body["command"])]
+                body["command"] = shlex.join(words)
         return replace(event, body=body)
 
     def _relocate_word(self, word: str, state: Path) -> str:

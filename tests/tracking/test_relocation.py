@@ -393,6 +393,7 @@ def test_the_addresses_in_typed_commands_are_rewritten_and_hydra_reads_them(copi
     write_journal(copied / "mlruns", "studies", "typed", uri, f"python -m fmnist_sweep {word} optimizer=adam")
     other = f"python -m fmnist_sweep data.dir={template}/data 'tracking.uri=\"sqlite:////elsewhere/x.db\"'"
     write_journal(copied / "mlruns", "studies", "other", uri, other)
+    write_journal(copied / "mlruns", "studies", "open", uri, f"{other} 'without an end")
     moved = copied.rename(copied.with_name("it's a, ü"))
     _relocate(moved)
     journals = list_journals(moved)
@@ -401,6 +402,7 @@ def test_the_addresses_in_typed_commands_are_rewritten_and_hydra_reads_them(copi
     config = compose_job(shlex.split(commands[0])[3:]).config
     assert config.tracking.uri == build_default_uri(moved)
     assert journals["mlruns/studies/other/journal.db"][0].body["command"] == other
+    assert journals["mlruns/studies/open/journal.db"][0].body["command"] == f"{other} 'without an end"
 
 
 def test_journals_of_a_server_and_damaged_ones_stay_as_they_are(copied: Path, template: Path) -> None:
