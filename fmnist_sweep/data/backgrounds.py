@@ -24,6 +24,7 @@ _CURVATURE_PENALTY = 0.02  # per pixel of the border: where it shows little, the
 _START_TOLERANCES = (60.0, 40.0, 25.0)
 _GROWTH_ROUNDS = 12
 _REACH = 1 / 16  # how far the surface is continued in each round, of the longer side
+_BANDED_BELOW = 0.9  # of the border: what explains more needs no second model
 _MOST_DRIFT = 0.3  # of the contrast: what departs more from the quadratic is garment
 
 
@@ -31,7 +32,8 @@ class Background(NamedTuple):
     """The background of a picture of (h, w) pixels, and what is in front of it.
 
     surface: (h, w, 3) its colours, behind the garment too; foreground: (h, w); noise: standard deviation in grey
-    values; border_share: how much of the border it explains; rival_share: how much of it the best other surface
+    values; border_share: how much of the border it explains; bands: whether it has two colours or more, as wall and
+    table; corners: how many of the four it explains; rival_share: how much of the border the best other surface
     explains, one of another brightness; bright: whether it is brighter than the foreground; certainty: the share of the
     foreground on that side.
     """
@@ -41,6 +43,8 @@ class Background(NamedTuple):
     noise: float
     tolerance: float
     border_share: float
+    bands: bool
+    corners: int
     rival_share: float
     bright: bool
     certainty: float
@@ -64,7 +68,14 @@ def find_background(colours: Values) -> Background:
     rivals = [fit.share for fit in fits if abs(fit.values.mean(axis=0) @ _LUMA - level) > 3 * TOLERANCE]
     tolerance = max(TOLERANCE, _NOISE_FACTOR * best.noise)
     surface = terms @ best.coefficients
-    surface, ground = _grow(smooth, surface, border, terms, tolerance)
+    share, bands = best.share, False
+    banded = _interpolate_bands(smooth, border, tolerance) if share < _BANDED_BELOW else None
+    if banded is not None and _explain(smooth, banded, border, tolerance) > share + 0.1:
+        surface, bands = banded, True
+        ground = _connect(np.abs(smooth - banded).max(axis=2) <= tolerance, border)
+        share = float(np.mean(ground[border]))
+    else:
+        surface, ground = _grow(smooth, surface, border, terms, tolerance)
     foreground = ~ground
     differences = measure_luma(smooth - surface)
     seen = differences[foreground & (np.abs(differences) > tolerance / 2)]
@@ -74,11 +85,20 @@ def find_background(colours: Values) -> Background:
         foreground=foreground,
         noise=best.noise,
         tolerance=tolerance,
-        border_share=best.share,
+        border_share=share,
+        bands=bands,
+        corners=count_corners(ground),
         rival_share=max(rivals, default=0.0),
         bright=darker > 0.5,
         certainty=max(darker, 1 - darker),
     )
+
+
+def count_corners(ground: Mask) -> int:
+    """In how many corners most of a patch is background."""
+    side = max(1, round(min(ground.shape) / 28))
+    ends = (slice(None, side), slice(-side, None))
+    return sum(bool(ground[rows, columns].mean() > 0.5) for rows in ends for columns in ends)
 
 
 class _Fit(NamedTuple):
@@ -168,6 +188,31 @@ def _grow(colours: Values, surface: Values, border: Mask, terms: Values, toleran
             break
         ground = grown
     return local, ground
+
+
+def _interpolate_bands(colours: Values, border: Mask, tolerance: float) -> Values | None:
+    """A background of bands, as wall and table: straight between the two ends of each row, or of each column.
+
+    None if the ends do not agree.
+    """
+    candidates = []
+    for swapped in (False, True):
+        image = colours.swapaxes(0, 1) if swapped else colours
+        wide = max(2, image.shape[1] // 28)
+        left, right = (np.median(end, axis=1) for end in (image[:, :wide], image[:, -wide:]))
+        if np.mean(np.abs(left - right).max(axis=1) <= 2 * tolerance) < 0.9:
+            continue
+        share = np.linspace(0, 1, image.shape[1])[None, :, None]
+        surface = left[:, None] * (1 - share) + right[:, None] * share
+        candidates.append(surface.swapaxes(0, 1) if swapped else surface)
+    if not candidates:
+        return None
+    return max(candidates, key=lambda surface: _explain(colours, surface, border, tolerance))
+
+
+def _explain(colours: Values, surface: Values, border: Mask, tolerance: float) -> float:
+    """The share of the border that a surface explains."""
+    return float(np.mean(np.abs(colours - surface).max(axis=2)[border] <= tolerance))
 
 
 def _connect(mask: Mask, border: Mask) -> Mask:

@@ -23,8 +23,9 @@ Box = tuple[int, int, int, int]
 
 _SIDE = 400  # panels are sought in a copy of at most so many pixels a side
 _COARSE_SIDE = 84  # and judged in one of so many
-_MOST_LAYERS = 6
+_MOST_LAYERS = 12
 _SMALLEST = 0.2  # of the picture's longer side: a smaller rectangle is no panel
+_LEAST_ANGLE, _MOST_ANGLE = 0.4, 20  # degrees
 _LINE_SHARE = 0.85  # of the outermost line that has the layer's colour
 _PLAIN_SHARE = 0.55  # of a panel's border that is its background
 
@@ -34,7 +35,6 @@ class Panel(NamedTuple):
 
     box: Box
     layers: int
-    doubtful: bool  # whether the rectangle may be a garment
 
 
 def find_panel(image: Image.Image) -> Panel:
@@ -43,21 +43,62 @@ def find_panel(image: Image.Image) -> Panel:
     colours = resize(image, _SIDE)
     height, width = colours.shape[:2]
     left, top, right, bottom = 0, 0, width, height
-    layers, doubtful = 0, False
-    for _ in range(_MOST_LAYERS):
+    layers = 0
+    found = (0, 0, width, height)
+    for depth in range(1, _MOST_LAYERS + 1):
         inner = _find_layer(colours[top:bottom, left:right])
         if inner is None:
             break
         left, top, right, bottom = left + inner[0], top + inner[1], left + inner[2], top + inner[3]
-        layers += 1
+        # A layer that shades from one colour to another is peeled in several steps, which show no garment yet.
+        if _shows_garment(colours, (left, top, right, bottom)):
+            layers, found = depth, (left, top, right, bottom)
     if not layers:
-        return Panel((0, 0, *image.size), 0, False)
+        return Panel((0, 0, *image.size), 0)
+    left, top, right, bottom = found
     box = (
         *(min(size, round((edge + 1) * scale)) for edge, size in zip((left, top), image.size, strict=True)),
         *(max(1, round((edge - 1) * scale)) for edge in (right, bottom)),
     )
     left_edge, top_edge, right_edge, bottom_edge = box
-    return Panel((left_edge, top_edge, right_edge, bottom_edge), layers, doubtful)
+    return Panel((left_edge, top_edge, right_edge, bottom_edge), layers)
+
+
+def straighten_panel(image: Image.Image, assumptions: list[str]) -> Image.Image:
+    """Turn a picture whose panel lies a little askew on its page; the picture itself if there is none."""
+    from PIL import Image
+
+    colours = resize(image, _SIDE)
+    filled = _fill_largest_part(colours)
+    angle = None if filled is None else _measure_angle(filled)
+    if angle is None or not _LEAST_ANGLE < abs(angle) < _MOST_ANGLE:
+        return image
+    page = tuple(int(value) for value in np.median(_take_outermost(colours), axis=0))
+    turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=page)
+    if not find_panel(turned).layers:
+        return image
+    assumptions.append(f"turned by {angle:.1f} degrees")
+    return turned
+
+
+def _measure_angle(filled: Mask) -> float | None:
+    """By how many degrees a rectangle is turned clockwise; None for another shape."""
+    y, x = np.nonzero(filled)
+    places = [int(np.argmin(x + y)), int(np.argmax(x - y)), int(np.argmax(x + y)), int(np.argmin(x - y))]
+    corners = np.stack([x[places], y[places]], axis=1).astype(np.float64)
+    following = np.roll(corners, -1, axis=0)
+    area = abs(float(np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]))) / 2
+    if area < _SMALLEST**2 * filled.size or not 0.9 < filled.sum() / area < 1.1:
+        return None
+    sides = following - corners
+    angles = np.degrees(np.arctan2(sides[:, 1], sides[:, 0])) - np.array([0, 90, 180, -90])
+    angles = (angles + 180) % 360 - 180
+    return float(np.median(angles)) if np.ptp(angles) < 2 else None
+
+
+def _take_outermost(colours: Values) -> Values:
+    """The colours (n, 3) of the outermost line."""
+    return np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
 
 
 def resize(image: Image.Image, side: int) -> Values:
@@ -76,20 +117,35 @@ def _find_layer(colours: Values) -> Box | None:
     if min(colours.shape[:2]) < 32:
         return None
     for box in (_find_rectangle(colours), _find_bars(colours), _find_bars(colours.swapaxes(0, 1), swapped=True)):
-        if box is not None and _shows_garment(colours, box):
+        if box is not None:
             return box
     return None
 
 
 def _find_rectangle(colours: Values) -> Box | None:
     """Four straight sides, round which the colour of the outermost line reaches the border."""
+    filled = _fill_largest_part(colours)
+    if filled is None:
+        return None
+    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    whole = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    # Of a garment that has the page's colour where it touches the edge, the page seems to go on inside.
+    for box, full in ((whole, 0.5), (_trim_box(filled), 0.85)):
+        if box is not None and min(box[2] - box[0], box[3] - box[1]) >= 16 and _is_rectangle(filled, box, full):
+            return _cut_round_corners(filled, box)
+    return None
+
+
+def _fill_largest_part(colours: Values) -> Mask | None:
+    """The largest part that is not of the outermost line's colour, without holes; None if there is none."""
     from scipy.ndimage import binary_fill_holes, label
 
-    outermost = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+    outermost = _take_outermost(colours)
     page = np.median(outermost, axis=0)
+    differs = np.abs(colours - page).max(axis=2) > TOLERANCE
     if np.mean(np.abs(outermost - page).max(axis=1) <= TOLERANCE) < _LINE_SHARE:
-        return None
-    parts, count = label(np.abs(colours - page).max(axis=2) > TOLERANCE)
+        differs = _find_uneven_page(colours)
+    parts, count = label(differs)
     if not count:
         return None
     sizes = np.bincount(parts.ravel())
@@ -103,9 +159,23 @@ def _find_rectangle(colours: Values) -> Box | None:
         area = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
         if area > most:
             best, most = part, area
-    filled = np.asarray(binary_fill_holes(parts == best))
-    box = _trim_box(filled)
-    return box if box is not None and _is_rectangle(filled, box) else None
+    return np.asarray(binary_fill_holes(parts == best))
+
+
+def _find_uneven_page(colours: Values) -> Mask:
+    """What differs from a page that is lit unevenly, or is rough."""
+    from PIL import Image
+    from scipy.ndimage import median_filter
+
+    image = Image.fromarray(colours.round().clip(0, 255).astype(np.uint8))
+    page = find_background(resize(image, _COARSE_SIDE))
+    size = (colours.shape[1], colours.shape[0])
+    surface = [Image.fromarray(page.surface[:, :, each].astype(np.float32)).resize(size) for each in range(3)]
+    smooth = median_filter(colours, size=(5, 5, 1), mode="nearest")
+    differs: Mask = (
+        np.abs(smooth - np.stack([np.asarray(each) for each in surface], axis=2)).max(axis=2) > page.tolerance
+    )
+    return differs
 
 
 def _trim_box(filled: Mask) -> Box | None:
@@ -118,16 +188,26 @@ def _trim_box(filled: Mask) -> Box | None:
     return left, top, right, bottom
 
 
-def _is_rectangle(filled: Mask, box: Box) -> bool:
+def _cut_round_corners(filled: Mask, box: Box) -> Box:
+    """A box so much smaller that round corners do not show in it."""
     left, top, right, bottom = box
     inside = filled[top:bottom, left:right]
-    if inside.mean() < 0.85:
+    most = max(1, min(inside.shape) // 20)
+    diagonals = (np.diagonal(corner)[:most] for corner in (inside, inside[::-1], inside[:, ::-1], inside[::-1, ::-1]))
+    cut = max(int(np.argmax(diagonal)) for diagonal in diagonals)
+    return left + cut, top + cut, right - cut, bottom - cut
+
+
+def _is_rectangle(filled: Mask, box: Box, full: float) -> bool:
+    left, top, right, bottom = box
+    inside = filled[top:bottom, left:right]
+    if inside.mean() < full:
         return False
     # Each side is straight: most of it, and both its ends, begin at the same pixel.
     for side in (inside, inside[::-1], inside.T, inside.T[::-1]):
         first = np.atleast_1d(side[:2].any(axis=0))
-        end = max(2, len(first) // 20)
-        if first.mean() < 0.6 or first[:end].mean() < 0.7 or first[-end:].mean() < 0.7:
+        end = max(2, len(first) // 8)
+        if first.mean() < 0.6 or first[:end].mean() < 0.6 or first[-end:].mean() < 0.6:
             return False
     return True
 

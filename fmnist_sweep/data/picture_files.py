@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import open_regular_file
@@ -101,9 +102,19 @@ def _fill_transparency(image: Image.Image, assumptions: list[str]) -> Image.Imag
     alpha = np.asarray(image.getchannel("A"))
     if alpha.min() == 255:
         return image
+    solid = alpha >= 250
+    if _is_box(solid):  # a window on a screen; round it is no more than its shadow
+        alpha = np.where(solid, 255, 0).astype(np.uint8)
+        image.putalpha(Image.fromarray(alpha))
     visible = np.asarray(image.convert("L"))[alpha > 127]
     colour = "black" if len(visible) and np.median(visible) > 127 else "white"
     assumptions.append(f"transparent parts filled with {colour}")
     background = Image.new("RGBA", image.size, colour)
     background.alpha_composite(image)
     return background
+
+
+def _is_box(mask: NDArray[np.bool_]) -> bool:
+    """Whether a mask is a rectangle, but for round corners."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return bool(len(rows)) and bool(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.97)
