@@ -32,7 +32,7 @@ SWEEP: tuple[str, ...] = (
     *("search=grid", "executor=in_process"),
 )
 CASES_EACH = 38  # hostile things in the store while each verb runs once
-ROUNDS, MORE_ROUNDS = 8, 40
+ROUNDS, MORE_ROUNDS = 2, 6
 
 
 @dataclass(frozen=True)
