@@ -114,6 +114,10 @@ class Condition:
 
 
 _CONDITION_PATTERN = re.compile(r"\s*([^=!<>~]+?)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+# A second condition behind the value of the first, which would be taken for a part of that value.
+_SECOND_CONDITION_PATTERN = re.compile(
+    r"(?:\s+(?:and|or)\s+|\s*(?:&&?|\|\|?|[,;])\s*)[\w.]+\s*(?:!=|<=|>=|==|=|<|>|~)", re.IGNORECASE
+)
 _COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": lambda cell, value: cell < value,
     "<=": lambda cell, value: cell <= value,
@@ -128,6 +132,8 @@ def parse_condition(text: str) -> Condition:
     if match is None:
         raise TableError("expected KEY OP VALUE with one of = != < <= > >= ~ (contains), as in model.filters>=48.")
     key, operator, value = match.groups()
+    if operator != "~" and _SECOND_CONDITION_PATTERN.search(value):
+        raise TableError(f"{value!r} holds a second condition; give each condition a --where of its own.")
     return Condition(key, "=" if operator == "==" else operator, value)
 
 

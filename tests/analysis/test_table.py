@@ -141,3 +141,17 @@ def test_trials_that_differ_in_seed_alone_are_one_configuration() -> None:
     assert frame["sd"][0] == pytest.approx(statistics.stdev(scores.values()))
     assert math.isnan(frame["sd"][1])
     assert frame["run_ids"][0].split() == [each.run_id for each in seeds]
+
+
+@pytest.mark.parametrize("join", [" and ", " AND ", " or ", " && ", "&", ", ", ";", " | "])
+@pytest.mark.parametrize("first", ["optimizer.name=adam", "model.filters>=48", "state!=FAILED"])
+def test_two_conditions_in_one_are_refused_with_how_to_give_them(first: str, join: str) -> None:
+    with pytest.raises(TableError, match="a second condition; give each condition a --where of its own"):
+        parse_condition(f"{first}{join}train.epochs>3")
+
+
+@pytest.mark.parametrize(
+    "text", ["failure~loss and x=3", "name=bread and butter", "data=drawn:1,2", "name=a;b", "name=a & b"]
+)
+def test_a_value_may_have_such_words(text: str) -> None:
+    assert str(parse_condition(text)) == text
