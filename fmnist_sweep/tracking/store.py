@@ -106,12 +106,21 @@ def resolve_store_uri(uri: str | None) -> str:
     if uri is None or uri.startswith(SQLITE_PREFIX):
         return f"{SQLITE_PREFIX}{_resolve_path((uri or build_default_uri()).removeprefix(SQLITE_PREFIX))}"
     scheme, separator, _ = uri.partition("://")
-    if not separator or scheme not in _SERVER_SCHEMES:
+    if not separator or scheme not in _SERVER_SCHEMES or not _names_host(uri):
         raise StoreError(
             f"tracking.uri={mask_address(uri)}: expected sqlite:///FILE, or http://HOST:PORT of an "
             "MLflow tracking server."
         )
     return uri.rstrip("/")
+
+
+def _names_host(uri: str) -> bool:
+    """Whether the address of a server has a host and no port that cannot be; a database may have a socket instead."""
+    try:
+        parts = urlsplit(uri)
+        return parts.port != 0 and (bool(parts.hostname) or parts.scheme not in ("http", "https"))
+    except ValueError:
+        return False
 
 
 def _resolve_path(path: str) -> Path:

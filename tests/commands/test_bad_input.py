@@ -342,6 +342,20 @@ def test_a_store_that_is_a_pipe_is_refused_and_stays_what_it_is(command: tuple[s
     assert pipe.is_fifo()
 
 
+@pytest.mark.parametrize("plan", ["true", "false"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("sqlite:x.db", "sqlite:/x.db", "sqlite://x.db", "x.db", "mlruns", "/x.db", "file:///x", "http:/h:5000"),
+        *("http://", "http://:5000", "http://h:nan", "https://h:99999", "databricks", "h:5000", "http://[::1"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_whether_planned_or_run(address: str, plan: str, empty: Path) -> None:
+    ended = run(empty, *QUICK, f"tracking.uri={address}", f"plan={plan}")
+    told_by_the_store(ended, [f"tracking.uri={address}", "sqlite:///FILE", "http://HOST:PORT"])
+    assert list(empty.iterdir()) == []
+
+
 def test_a_store_that_cannot_be_written_is_refused(empty: Path) -> None:
     ended = run(empty, *QUICK, "tracking.uri=sqlite:////proc/nope/x.db")
     told_by_the_store(ended, ["/proc/nope/x.db", "cannot be written", "tracking.uri=sqlite:///FILE"])
