@@ -18,7 +18,6 @@ from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import SweepRecord, list_sweep_ids
 from fmnist_sweep.tracking.foreign import name_left_out
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, JOURNAL_TAG, NONCE_TAG, TRIAL_ID_TAG
-from fmnist_sweep.tracking.store import locate_state_folder
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.queries import StoredRun
@@ -72,7 +71,7 @@ def leave_out_unknown_runs(store: Store, runs: Sequence[StoredRun]) -> list[Stor
     """
     tokens = {token for run in runs if (token := run.tags.get(JOURNAL_TAG)) is not None}
     own_runs = defaultdict(list)
-    for token, known_runs in _read_own_runs(locate_state_folder(store.uri), tokens) if tokens else ():
+    for token, known_runs in _read_own_runs(store.state_folder, tokens) if tokens else ():
         own_runs[token].append(known_runs)
     unknown_runs = [
         run

@@ -96,6 +96,11 @@ class Store:
     file_id: tuple[int, int] | None = None  # device and inode of a SQLite file as it was opened
 
     @property
+    def state_folder(self) -> Path:
+        """The folder of its journals and checkpoints."""
+        return locate_state_folder(self.uri)
+
+    @property
     def masked_uri(self) -> str:
         """The address without credentials, to be shown and written."""
         return mask_address(self.uri)
