@@ -286,7 +286,6 @@ def test_a_short_archive_has_a_short_list() -> None:
 UNBOUNDED = {"read_bytes", "read_text", "safe_load", "ZipFile", "urlopen", "urlretrieve", "np.load", "json.load"}
 OF_ONES_OWN = {
     "config/folders.py",  # conf/ and the recipes
-    "config/origins.py",
     "config/foreign.py",  # a text that was read with a bound
     "executors/ray_node.py",  # /proc
     "report/documented/write_ups.py",  # experiments/documented

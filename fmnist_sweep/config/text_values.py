@@ -29,7 +29,7 @@ def quote_texts(overrides: Sequence[str], *, is_multirun: bool = False) -> dict[
     """Each override as Hydra is to read it, with what was typed.
 
     The value of a key that holds a text, and the name of an option, is put in quotes where the grammar refuses it
-    (`data.dir=/home/ü`) or reads something else than a text (`data.dir=2026`). In a multirun commas separate texts.
+    (`data.dir=/home/my images`) or reads something else than a text (`data.dir=2026`). In a multirun commas part texts.
     """
     return {_quote_override(override, is_multirun): override for override in overrides}
 

@@ -260,18 +260,18 @@ def test_a_second_question_does_not_spare_the_first_one_its_check(
 
 
 def test_help_comes_from_the_config_that_was_checked(sweep: Command, trapped: Path, tmp_path: Path) -> None:
-    chosen = "${oc.env:HYDRA_FULL_ERROR,plain}"  # what Hydra's own composing for --help may find changed
-    own = written(
-        tmp_path / "own",
-        {
-            "experiment/own.yaml": f"# @package _global_\ndefaults:\n  - /.hidden: {chosen}\n",
-            ".hidden/plain.yaml": "{}",
-            ".hidden/1.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n",
-        },
-    )
+    own = tmp_path / "own"
     words = ("--help", "--config-dir", str(own), "experiment=own")
+    recipe = "# @package _global_\ndefaults:\n  - /.hidden: {}\n"
+    written(own, {".hidden/plain.yaml": "{}", ".hidden/1.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n"})
+    # What Hydra's own composing for --help would find changed is not read at all.
+    written(own, {"experiment/own.yaml": recipe.format("${oc.env:HYDRA_FULL_ERROR,plain}")})
     done = sweep(*words, cwd=trapped)
     assert not (tmp_path / "ran").exists()
+    assert done.returncode == ExitCode.CONFIG
+    assert "may not read the environment variable HYDRA_FULL_ERROR" in done.stderr
+    written(own, {"experiment/own.yaml": recipe.format("plain")})
+    done = sweep(*words, cwd=trapped)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search("^experiment: .*model_3.* own", done.stdout, re.MULTILINE)
 
