@@ -42,8 +42,25 @@ def check_typed_overrides(
             continue
         _OverrideCheck(parsed, text, typed, is_multirun, build_sweep).run()
         readable.append((parsed, text))
-    for first, second in itertools.combinations(readable, 2):
+    for first, second in itertools.combinations(_drop_replaced(readable), 2):
         _refuse_clash(*first, *second)
+
+
+def _drop_replaced(overrides: Sequence[tuple[Override, str]]) -> list[tuple[Override, str]]:
+    """The overrides without those that one after them sets anew: the last one counts, as people who append to a
+    command mean it. What -m expands stays.
+    """
+    return [
+        (override, text)
+        for position, (override, text) in enumerate(overrides)
+        if override.is_sweep_override()
+        or not any(
+            later.key_or_group == override.key_or_group
+            and later.package == override.package
+            and not later.is_sweep_override()
+            for later, _ in overrides[position + 1 :]
+        )
+    ]
 
 
 def _refuse_word(word: str, previous: str, following: Sequence[str]) -> None:
@@ -202,8 +219,7 @@ def _refuse_clash(first: Override, first_text: str, second: Override, second_tex
     key, other = first.key_or_group, second.key_or_group
     reason = None
     if key == other:
-        if key in list_groups() or first.is_sweep_override() or second.is_sweep_override():
-            reason = f"{key} is given twice"
+        reason = f"{key} is given twice"  # and one of them is several studies
     elif key.startswith(f"{other}.") and other not in list_groups():
         reason = f"the second replaces all of {other}, and with it the first"
     elif other.startswith(f"{key}.") and key not in list_groups() and not isinstance(first.value(), dict):

@@ -106,7 +106,7 @@ MISMEANT = [
     ("-m model.filters=32,64 model.filters.values=[16,32]", ["model.filters=32,64 model.filters.values=[16,32]"]),
     ("model.filters.values=[16,32] model.filters=32", ["the second replaces all of model.filters"]),
     ("train.early_stopping=null train.early_stopping.patience=3", ["one value, which has no patience"]),
-    ("optimizer=adam optimizer=sgd", ["optimizer is given twice"]),
+    ("-m optimizer=adam optimizer=adam,sgd", ["optimizer is given twice"]),
     ("-m optimizer=adam,sgd optimizer=adam", ["optimizer is given twice"]),
     ("-m train.epochs=1,2 train.epochs=3", ["train.epochs=1,2 train.epochs=3", "given twice"]),
     # Options that Hydra does not have, or not like that.
