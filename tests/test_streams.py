@@ -49,7 +49,7 @@ def test_closed_streams_are_opened_so_that_no_file_takes_their_numbers(closed: t
         "with open('file', 'w') as file: assert file.fileno() > 2, file.fileno()"
     )
     closing = "; ".join(f"os.close({number})" for number in closed)
-    start_it = f"os.execv({sys.executable!r}, ['python', '-c', {code!r}])"
+    start_it = f"os.execv({sys.executable!r}, [{sys.executable!r}, '-c', {code!r}])"
     ended = run("-c", f"import os; {closing}; {start_it}", cwd=tmp_path)
     assert ended.returncode == 0, ended
     assert ended.stdout == ("" if 1 in closed else "out\n")

@@ -45,7 +45,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    tags = {"fmnist.kind": "trial", "fmnist.data": "drawn:0", "fmnist.study_id": "s", "mlflow.parentRunId": "none"}
+    ids = {"fmnist.study_id": "s", "fmnist.trial_id": "0000", "mlflow.parentRunId": "none"}
+    tags = {"fmnist.kind": "trial", "fmnist.data": "drawn:0", **ids}
     run = store.client.create_run(store.experiment_id, run_name="a trial", tags=tags)
     log_files(store, run.info.run_id, {"curves.png": b"curves", "deep/file.txt": b"text"})
     return str(run.info.run_id)
