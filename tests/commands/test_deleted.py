@@ -131,6 +131,7 @@ def test_a_deleted_best_trial_counts_in_no_view(tmp_path: Path, warm_sweep: Comm
     assert "4 of 4 trials" in run_verb("compare", cwd=swept, environment=HERE).stdout
 
 
+@pytest.mark.slow
 def test_all_deleted_trials_are_restored_with_one_command(swept: Path, client: MlflowClient) -> None:
     for run in find_runs(client, "trial"):
         client.delete_run(run.info.run_id)

@@ -36,6 +36,7 @@ def check_results(folder: Path, trials: int = 2) -> None:
     assert {path.name for path in folder.iterdir()} == {"mlruns"}
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_verb_follow_nothing_of_an_odd_environment_and_say_so(tmp_path: Path) -> None:
     ended = run(*SWEEP, *STUDY, "executor=in_process", cwd=tmp_path, environment=ODD)
     check_answer(ended)

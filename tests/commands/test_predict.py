@@ -118,6 +118,7 @@ def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(fo
     assert len(lines) == 9 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_it_follows_nothing_of_an_odd_environment_and_draws_all_the_same(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     done = run(*VERB, "predict", "bag.png", "--picture", str(picture), cwd=folder, environment=ODD)

@@ -109,6 +109,7 @@ def test_a_moved_folder_with_an_odd_name_goes_on_and_begins_anew(
     assert all((moved / "mlruns" / "artifacts" / run_id).is_dir() for run_id in state.runs)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_and_moved_continues_as_if_it_had_not_been(
     zygote: Zygote, undisturbed: audit.Found, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def _as_loops(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [

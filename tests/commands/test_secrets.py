@@ -53,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
+@pytest.mark.slow
 def test_nothing_that_a_sweep_and_all_verbs_leave_has_a_password(
     server: Server, warm_sweep: Command, tmp_path: Path
 ) -> None:

@@ -220,6 +220,7 @@ def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: Loc
         local.next_event()
 
 
+@pytest.mark.slow
 def test_a_timeout_without_a_word_is_no_error(local: LocalExecutor) -> None:
     local.submit(spec([*TINY, *FOREVER]))
     pid = pid_of(started(local))
