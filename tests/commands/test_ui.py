@@ -83,8 +83,9 @@ def test_the_printed_address_opens_the_sweeps_of_model_training_with_their_score
 
 
 def test_mlflows_assistant_is_closed_at_the_first_visit_and_its_button_is_there(page: Page, site: Site) -> None:
-    page.driver.get(site.root)
-    page.driver.execute_script("localStorage.clear()")
+    # Cleared while no page of the site is open, which could keep something again.
+    page.driver.get("about:blank")
+    page.driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": site.root, "storageTypes": "local_storage"})
     page.open(site.printed)
     page.find("a", "DRAWN · sweep")
     page.find("button[data-assistant-ui]")
