@@ -6,9 +6,10 @@ texts, which depend on nothing but themselves: the same page is the same bytes, 
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,7 @@ class Page:
 
     def encode(self) -> bytes:
         """A PNG file of it."""
-        buffer = BytesIO()
-        # Harder compression takes longer than it saves.
-        self.render().save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return _encode_pixels(np.asarray(self.render()))
 
     @property
     def _is_grey(self) -> bool:
@@ -122,6 +120,24 @@ class Page:
             and all(len(set(ImageColor.getrgb(colour)[:3])) == 1 for colour in colours)
             and all(picture.values.ndim == 2 for picture in self.pictures)
         )
+
+
+def _encode_pixels(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG file of pixels (height, width) or (height, width, 3).
+
+    Without the filters that Pillow tries on every row: what is drawn here is flat, and packs as well without them, in a
+    third of the time. Harder compression takes longer than it saves.
+    """
+    height, width = pixels.shape[:2]
+    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # the first byte of a row names its filter: none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    colour_type = 0 if pixels.ndim == 2 else 2
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
 
 
 def map_colours(values: NDArray[Any], stops: Sequence[str]) -> NDArray[np.uint8]:

@@ -213,6 +213,15 @@ def test_a_png_has_the_pixels_of_its_page() -> None:
     assert _pixels(draw_confusion_matrix(_confusion(), LABELS, "a trial")).shape == (800, 900, 3)
 
 
+@pytest.mark.parametrize("page", [draw_message("grey", "x"), draw_curves(_history(3), 2, "coloured")], ids=["L", "RGB"])
+def test_a_png_holds_the_pixels_that_were_drawn(page: Page, request: pytest.FixtureRequest) -> None:
+    with Image.open(io.BytesIO(encode_png(page))) as image:
+        image.verify()
+    with Image.open(io.BytesIO(encode_png(page))) as image:
+        assert image.mode == request.node.callspec.id
+        assert np.array_equal(np.asarray(image), np.asarray(page.render()))
+
+
 def test_the_same_values_give_the_same_bytes() -> None:
     first, second = (encode_png(draw_misclassified(*_mistakes(50), LABELS, "a trial")) for _ in range(2))
     assert first == second
