@@ -6,19 +6,20 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import check_new_file
+from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, add_data_dir, check_new_file
 from fmnist_sweep.text import create_console, echo
 
 
 @click.command()
 @click.argument("overrides", nargs=-1)
+@DATA_DIR_OVERRIDE
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file to draw examples in."
 )
-def data(overrides: tuple[str, ...], picture: Path | None) -> None:
+def data(overrides: tuple[str, ...], data_dir: str | None, picture: Path | None) -> None:
     """Check the data: shapes, values, labels, duplicates, a picture of the ten labels.
 
-    OVERRIDES are those of a sweep: data=kaggle_csv data.dir=FOLDER data.limit=5000. The test images are opened only to
+    OVERRIDES are those of a sweep: data=kaggle_csv data.limit=5000. The test images are opened only to
     be counted, and the opening is recorded in mlruns/test_openings.jsonl.
     """
     from fmnist_sweep.config.compose import compose_data
@@ -30,7 +31,7 @@ def data(overrides: tuple[str, ...], picture: Path | None) -> None:
     from fmnist_sweep.tracking.store import locate_ledger
 
     check_new_file("--picture", picture)
-    config = compose_data(overrides)
+    config = compose_data(add_data_dir(overrides, data_dir))
     splits = load_splits(config)
     screen = create_console()
     if splits.origin.fallback_reason:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI, refuse_replaced
+from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, EXPERIMENT, URI, add_data_dir, refuse_replaced
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.text import echo
@@ -49,8 +49,9 @@ _WORDS = click.argument("words", nargs=-1)
 @_WORDS
 @URI
 @EXPERIMENT
+@DATA_DIR_OVERRIDE
 @click.option("--seeds", default="1,2,3", show_default=True, help="Train each model once with each of these.")
-def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, seeds: str) -> None:
+def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, data_dir: str | None, seeds: str) -> None:
     """Train every model of the write-ups with each seed; the same command continues.
 
     This runs the sweep python -m fmnist_sweep -m experiment=MODELS seed=SEEDS, and ends with its exit code.
@@ -59,6 +60,7 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
     from fmnist_sweep.report.documented.write_ups import read_write_ups
 
     names, overrides = _split_words(words)
+    overrides = add_data_dir(overrides, data_dir)
     selection = read_write_ups(names)
     recipes = [recipe for write_up in selection for recipe in write_up.figures]
     numbers = ",".join(str(seed) for seed in _parse_seeds(seeds))
@@ -76,7 +78,7 @@ def run_documented(words: tuple[str, ...], uri: str | None, experiment: str, see
 @_WORDS
 @URI
 @EXPERIMENT
-@click.option("--data-dir", default=None, help="Folder of the data files; default: as a sweep has it.")
+@DATA_DIR_OVERRIDE
 def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, data_dir: str | None) -> None:
     """Score the write-ups' trained models on the test images, once each.
 
@@ -90,12 +92,13 @@ def test_documented(words: tuple[str, ...], uri: str | None, experiment: str, da
     from fmnist_sweep.tracking.store import locate_ledger, open_existing_store
 
     names, overrides = _split_words(words)
+    overrides = add_data_dir(overrides, data_dir)
     selection = read_write_ups(names)
     store = open_existing_store(uri, experiment)
     name_deleted_runs(store)
     trials = read_finished_trials(store)
     reproductions = [find_write_up_runs(store, trials, write_up, overrides) for write_up in selection]
-    scored_runs = score_write_ups(store, reproductions, data_dir, locate_ledger(), echo)
+    scored_runs = score_write_ups(store, reproductions, locate_ledger(), echo)
     drawn_count = sum(run.is_drawn for reproduction in reproductions for run in reproduction.all_runs)
     if drawn_count:
         echo(f"skipped, as trained on drawn images: {drawn_count} runs")

@@ -14,11 +14,24 @@ from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
 URI = click.option("--uri", default=None, help="The store. Default: mlruns/mlflow.db below the working directory.")
 EXPERIMENT = click.option("--experiment", default=DEFAULT_EXPERIMENT, show_default=True, help="The store's experiment.")
+
+
+def _check_folder(_context: click.Context, _option: click.Parameter, folder: str | None) -> str | None:
+    """The folder of --data-dir. Raises ConfigError for an empty one, as of a variable that is unset."""
+    if folder == "":
+        raise ConfigError("--data-dir: the folder is missing; write --data-dir FOLDER, or leave the option out.")
+    return folder
+
+
+_DATA_DIR_HELP = "Folder of the data files. Default: FMNIST_DATA_DIR."
 DATA_DIR = click.option(
     "--data-dir",
     default=lambda: os.environ.get("FMNIST_DATA_DIR") or None,
-    help="Folder of the data files. Default: FMNIST_DATA_DIR.",
+    callback=_check_folder,
+    help=_DATA_DIR_HELP,
 )
+# For verbs that take overrides of data, whose data.dir reads FMNIST_DATA_DIR: add_data_dir makes one of it.
+DATA_DIR_OVERRIDE = click.option("--data-dir", default=None, callback=_check_folder, help=_DATA_DIR_HELP)
 
 
 def refuse_together(**ids: str | None) -> None:
@@ -34,6 +47,15 @@ def refuse_replaced(overrides: Iterable[str], options: Mapping[str, str]) -> Non
         option = options.get(parse_override_key(override))
         if option is not None:
             raise ConfigError(f"{override}: use {option} instead.")
+
+
+def add_data_dir(overrides: Iterable[str], data_dir: str | None) -> list[str]:
+    """The overrides, and the one that --data-dir stands for. Raises ConfigError if both name a folder."""
+    if data_dir is None:
+        return list(overrides)
+    overrides = list(overrides)
+    refuse_replaced(overrides, {"data.dir": "--data-dir"})
+    return [*overrides, f"data.dir={data_dir}"]
 
 
 def check_new_file(option: str, path: Path | None, *, force: bool | None = None) -> None:

@@ -20,7 +20,6 @@ from fmnist_sweep.tracking.trial_data import load_matching_splits
 def score_write_ups(
     store: Store,
     runs_by_write_up: Sequence[WriteUpRuns],
-    data_dir: str | None,
     ledger: Path,
     say: Callable[[str], None],
 ) -> list[RecipeRun]:
@@ -35,7 +34,7 @@ def score_write_ups(
     if not pending_runs:
         return []
     data = next(iter(runs_by_write_up[0].jobs.values())).config.data
-    data = data.model_copy(update={"dir": data_dir or data.dir, "fallback": None})
+    data = data.model_copy(update={"fallback": None})
     validation = _load_validation_split(data, pending_runs)
     with tempfile.TemporaryDirectory() as folder:
         models = []

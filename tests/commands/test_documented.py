@@ -146,7 +146,7 @@ def test_a_model_that_does_not_predict_what_was_scored_keeps_the_test_images_clo
     score(other)
     try:
         with pytest.raises(StoreError, match="does not predict what was scored"):
-            score_write_ups(opened, [WriteUpRuns({"simple": [fresh]}, found.jobs, [])], None, ledger, lambda _: None)
+            score_write_ups(opened, [WriteUpRuns({"simple": [fresh]}, found.jobs, [])], ledger, lambda _: None)
     finally:
         score(original)
     assert not ledger.exists()
