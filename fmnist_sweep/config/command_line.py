@@ -38,6 +38,7 @@ from fmnist_sweep.config.compose import (
 from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.overrides import is_override_of, quote_override_value, replace_tunables
 from fmnist_sweep.config.sweep_size import refuse_large_sweep
 from fmnist_sweep.config.text_values import parse_override, quote_texts
@@ -45,6 +46,7 @@ from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.masking import mask_credentials
+from fmnist_sweep.text import quote_text
 
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # that Hydra answers instead of running jobs
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of them
@@ -130,7 +132,11 @@ def _list_values(override: Override) -> list[str]:
     except (HydraException, ValueError) as error:
         raise ConfigError(f"{override.input_line} (command line): cannot be listed ({error}).") from None
     if not values:
-        raise ConfigError(f"{override.input_line} (command line): there is no such value or option; name some.")
+        options = ", ".join(list_options(override.key_or_group))
+        raise ConfigError(
+            f"{quote_text(override.input_line)} (command line): no option of {override.key_or_group} matches; choose "
+            f"some of {options}."
+        )
     return values
 
 

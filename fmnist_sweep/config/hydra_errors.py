@@ -11,6 +11,19 @@ from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
 from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import quote_text
 
+# The functions of Hydra's grammar that stand for a value or several.
+_FUNCTIONS = {
+    "choice": "choice(A,B)",
+    "glob": "glob(PATTERN) or glob([PATTERN,PATTERN],exclude=PATTERN)",
+    "interval": "interval(START,END)",
+    "range": "range(START,STOP) or range(START,STOP,STEP), of numbers",
+    "shuffle": "shuffle(A,B)",
+    "sort": "sort(A,B)",
+    "tag": "tag(NAME,choice(A,B))",
+    **{cast: f"{cast}(VALUE)" for cast in ("bool", "float", "int", "str", "json_str")},
+}
+_CALL = re.compile(r"\w+ while evaluating '((\w+)\(.*\))': (.*)")
+
 
 def describe_hydra_error(error: BaseException) -> str:
     """Describe an error of Hydra or OmegaConf: what is wrong, and what is allowed instead."""
@@ -61,6 +74,10 @@ def _describe_unreadable(override: str, text: str) -> str:
         reason = f"unexpected {override[position : position + 1]!r}"
     else:
         reason = lines[0].strip() if lines else "unknown grammar"
+    call = _CALL.match(lines[0]) if lines else None
+    if equals and call:
+        problem = _describe_call(call[1], call[2], call[3], override)
+        return f"{quote_text(override, MOST_QUOTED)} (command line): {problem}."
     is_closed = all(value.count(pair[0]) == value.count(pair[1]) for pair in ("()", "[]", "{}"))
     if equals and lexer_match and position < len(key):
         expected = "expected KEY=VALUE, the key without spaces and as docs/configuration.md has it"
@@ -72,6 +89,19 @@ def _describe_unreadable(override: str, text: str) -> str:
             "expected KEY=VALUE, in single quotes where it has spaces, quotes, brackets or braces, each of them closed"
         )
     return f"{quote_text(override, MOST_QUOTED)} (command line): cannot be read ({quote_text(reason)}); {expected}."
+
+
+def _describe_call(call: str, function: str, reason: str, override: str) -> str:
+    """What is wrong with the call of a function of Hydra's grammar, and what to type instead."""
+    if function in _FUNCTIONS:
+        reason = "an argument of another kind" if reason.startswith("mismatch type") else reason
+        return f"{quote_text(call)} cannot be read ({quote_text(reason)}); write {_FUNCTIONS[function]}"
+    key, _, value = override.partition("=")
+    quoted = shlex.quote(f'{key}="{value}"')
+    return (
+        f"there is no function {quote_text(function)}; there are {', '.join(sorted(_FUNCTIONS))}, and a text with "
+        f"brackets stands in quotes of its own, as in {quote_text(quoted)}"
+    )
 
 
 def _describe_unknown_option(source: str, group: str, option: str, allowed: Sequence[str]) -> str:

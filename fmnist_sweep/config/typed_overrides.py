@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 
 from fmnist_sweep.config.arguments import suggest_override
 from fmnist_sweep.config.keys import find_value, has_key
@@ -107,6 +108,10 @@ class _OverrideCheck:
             self._refuse("the folder is missing", "write data.dir=FOLDER, or data.dir=null for none")
         if isinstance(value, IntervalSweep):
             self._refuse_interval(value)
+        if isinstance(value, RangeSweep):
+            self._check_range(value)
+        if isinstance(value, Glob) and self.key not in list_groups():
+            self._refuse(f"a pattern stands for options of a group, and {self.key} is none", "list its values")
         if isinstance(value, list) and self.key not in NAMING_KEYS and self._takes_one_value():
             self._refuse_listed_values()
         if self.parsed.is_sweep_override() and not self.is_multirun:
@@ -128,6 +133,8 @@ class _OverrideCheck:
             if group != "experiment":
                 self._refuse(f"every study has an option of {group}", f"choose one of {', '.join(options)}")
             return
+        if any(isinstance(value, IntervalSweep | RangeSweep) for value in values):
+            self._refuse(f"{group} takes the name of one option", f"choose one of {', '.join(options)}")
         if any(isinstance(value, list | dict) for value in values):
             self._refuse_list(values)
         if any(value is None for value in values) and group != "experiment":
@@ -145,8 +152,28 @@ class _OverrideCheck:
             self._refuse(reason, f"write {shlex.quote(meant)}")
         self._refuse(reason, self._advise_sweep(meant))
 
+    def _check_range(self, sweep: RangeSweep) -> None:
+        """Refuse a range that has no values, or no end."""
+        start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step
+        if any(math.isnan(number) for number in (start, stop, step)) or math.isinf(step):
+            self._refuse("a range goes from number to number", f"write it as in '{self.key}=range(1,5)'")
+        example = [_format_number(number) for number in (start, stop)]
+        if step == 0:
+            self._refuse("a range with a step of 0 has no end", f"give another step, as in {self.key}=range(1,9,2)")
+        if start == stop:
+            self._refuse("the range is empty, as its end does not belong to it", f"write {self.key}={example[0]}")
+        if (start < stop) != (step > 0):
+            ends = " to ".join(example)
+            example += [_format_number(-step)] if step != -1 else []
+            meant = shlex.quote(f"{self.key}=range({','.join(example)})")
+            sign = "above" if start < stop else "below"
+            self._refuse(f"from {ends} a range is empty unless its step is {sign} 0", f"write {meant}")
+
     def _refuse_interval(self, interval: IntervalSweep) -> None:
-        bounds = [f"{bound:g}" for bound in (interval.start, interval.end) if bound is not None]
+        bounds = [f"{bound:g}" for bound in sorted((interval.start or 0, interval.end or 0))]
+        if self.key.partition(".")[0] not in _TUNED_SECTIONS or bounds[0] == bounds[1]:
+            values = ",".join(dict.fromkeys(bounds))
+            self._refuse("an interval has no values to make studies of", f"list some, as in {self.key}={values}")
         whole = all("." not in bound and "e" not in bound for bound in bounds)
         sampling = ", sampling: log" if "log" in interval.tags else ""
         examples = [find_value(value, "min_value", value) for value in self._find_defaults()]
@@ -170,7 +197,7 @@ class _OverrideCheck:
         """Refuse a list where one value is meant."""
         values = self.parsed.get_value_element_as_str()[1:-1]
         sweep = f"{self.key}={values}"
-        advice = f"write {shlex.quote(sweep)}"
+        advice = f"write {shlex.quote(sweep)}" if values else "name one value"
         if "," in values and not self.is_multirun:
             advice = self._advise_sweep(sweep)
         if "," in values:
@@ -210,6 +237,10 @@ class _OverrideCheck:
 
     def _refuse(self, reason: str, advice: str) -> NoReturn:
         raise ConfigError(f"{_shorten(self.typed)} (command line): {reason}; {advice}.")
+
+
+def _format_number(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _refuse_clash(first: Override, first_text: str, second: Override, second_text: str) -> None:

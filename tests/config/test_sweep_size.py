@@ -26,8 +26,6 @@ QUICK = ("data=drawn", "data.images=200", "plan=true")
         (["seed=shuffle(range(0,100000000))"], "100,000,000"),
         (["seed=sort(range(0,100000000),reverse=true)"], "100,000,000"),
         (["optimizer.learning_rate=range(0.0,1.0,1e-9)"], "1,000,000,000"),
-        (["optimizer.learning_rate=range(0.0,1.0,0)"], "far too many"),
-        (["seed=range(0,10,0)"], "far too many"),
         (["seed=range(0,inf)"], "far too many"),
         ([f"seed=range(0,{'9' * 290})"], "… (304 characters)"),
         (["seed=range(0,200)", "optimizer=rmsprop,adam", "model.filters=8,16,32"], "seed=range(0,200) (command line)"),
