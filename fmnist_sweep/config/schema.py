@@ -11,7 +11,9 @@ from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.search.tunable import TUNABLE, Count
 
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+MAX_NUMBER = 1_000_000_000  # of what nothing else bounds: a greater one is a slip, and infinity cannot be counted with
+Minutes = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 
 
 class EarlyStopping(BaseModel):
@@ -20,7 +22,7 @@ class EarlyStopping(BaseModel):
     model_config = STRICT
     monitor: Literal["val_loss", "val_accuracy"]
     patience: Annotated[Count, TUNABLE]
-    min_delta: Annotated[float, Field(ge=0)]
+    min_delta: Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 
 
 class Augmentation(BaseModel):
@@ -52,8 +54,8 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
     name: str
     max_trials: Count | None
-    max_minutes: Annotated[float, Field(gt=0)] | None
-    trial_minutes: Annotated[float, Field(gt=0)] | None
+    max_minutes: Minutes | None
+    trial_minutes: Minutes | None
     objective: Literal["val_accuracy", "val_loss"]
     fail_fast: bool
     synchronous: bool
@@ -88,7 +90,7 @@ class RayConfig(ExecutorConfig):
     """Tasks on a Ray cluster. address: of a running one; None: start one here. gpus: per trial."""
 
     address: Annotated[str, Field(min_length=1)] | None
-    gpus: Annotated[float, Field(ge=0)]
+    gpus: Annotated[float, Field(ge=0, le=1024)]
 
     @field_validator("gpus")
     @classmethod
@@ -126,7 +128,7 @@ class CheckpointConfig(BaseModel):
     """How often the state of a trial is saved, so that the trial can be continued."""
 
     model_config = STRICT
-    every_seconds: Annotated[float, Field(ge=0)]
+    every_seconds: Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 
 
 class PromoteConfig(BaseModel):

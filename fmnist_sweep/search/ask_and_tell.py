@@ -35,8 +35,8 @@ def create_bayesian_oracle(
     epochs: int,
     *,
     initial_points: tunable.Count,
-    alpha: Annotated[float, Field(gt=0)],
-    beta: Annotated[float, Field(ge=0)],
+    alpha: Annotated[float, Field(gt=0, le=1_000_000_000)],
+    beta: Annotated[float, Field(ge=0, le=1_000_000_000)],
 ) -> "Replayable":
     """Create the oracle that fits a Gaussian process to the results so far and goes by its upper confidence bound."""
     from fmnist_sweep.search import oracles

@@ -24,7 +24,7 @@ MAX_LISTED_VALUES = 10_000
 
 
 class _Tunable(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Choice(_Tunable):

@@ -90,7 +90,7 @@ def test_whole_numbers_may_stand_for_numbers_and_are_the_same_setting() -> None:
         ("train.loss={tune: choice, values: [hinge]}", "may draw hinge; expected sparse_categorical_crossentropy"),
         ("train.precision={tune: choice, values: [float32]}", "expected float32, mixed_bfloat16 or auto"),
         ("seed=2147483648", "from 0 to 2147483647"),
-        ("search.max_minutes=-1", "expected a number above 0 or null"),
+        ("search.max_minutes=-1", "expected a number above 0 and up to 1000000000 or null"),
         ("executor.threads=0", "expected a whole number from 1 to 1024 or null"),
         ("tracking.experiment=", "expected a text of 1 to 256 characters"),
         ("data.validation=0", "expected a number above 0 and below 1"),
@@ -239,3 +239,36 @@ def test_a_tunable_given_as_a_mapping_is_taken_in_a_multirun_too(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert compose_job(given[2:]).overrides == tuple(given[2:])
     assert len(replace_tunables(given)) == 4
+
+
+UNBOUNDED = {
+    "search.max_minutes": (),
+    "search.trial_minutes": (),
+    "search.alpha": ("search=bayesian",),
+    "search.beta": ("search=bayesian",),
+    "executor.gpus": ("executor=ray",),
+    "checkpoint.every_seconds": (),
+    "train.early_stopping.min_delta": ("train.early_stopping={monitor: val_loss, patience: 2, min_delta: 0.0}",),
+    "optimizer.learning_rate": (),
+    "data.validation": (),
+    "train.epochs": (),
+    "promote.gain": (),
+}
+
+
+@pytest.mark.parametrize("key", UNBOUNDED)
+@pytest.mark.parametrize("number", ["1e400", "inf", "-inf", "nan", "1e308", "9" * 290])
+def test_no_number_is_endless_or_beyond_all_that_can_be_counted_with(key: str, number: str) -> None:
+    sentence = message(*UNBOUNDED[key], f"{key}={number}")
+    assert sentence.startswith(f"{key}=")
+    assert " (command line): expected a " in sentence
+    assert " number" in sentence
+
+
+@pytest.mark.parametrize("key", ["min_value", "max_value", "step"])
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_no_tunable_has_an_endless_bound(key: str, number: str) -> None:
+    tunable = {"tune": "float", "min_value": "0.001", "max_value": "0.1", key: number}
+    text = ", ".join(f"{name}: {value}" for name, value in tunable.items())
+    sentence = message(f"optimizer.learning_rate={{{text}}}")
+    assert sentence.startswith(f"optimizer.learning_rate.{key}={number} (command line): expected a number")
