@@ -23,10 +23,11 @@ from fmnist_sweep.cli.report import report
 from fmnist_sweep.cli.reproduce import reproduce
 from fmnist_sweep.cli.studies import studies
 from fmnist_sweep.cli.ui import ui
-from fmnist_sweep.errors import ConfigError, ExitCode, UserError
+from fmnist_sweep.errors import ConfigError, ExitCode, StoreError, UserError
 from fmnist_sweep.masking import print_masked_traceback
 from fmnist_sweep.streams import has_lost_output
 from fmnist_sweep.text import echo, make_printable, quote_text, shorten_sentence
+from fmnist_sweep.tracking.connection import explain_lost_store
 
 
 class _Verbs(click.Group):
@@ -50,6 +51,12 @@ class _Verbs(click.Group):
         except UserError as error:
             echo(f"fmnist-sweep: {make_printable(str(error))}", err=True)
             context.exit(error.exit_code)
+        except Exception as error:
+            sentence = explain_lost_store(error)
+            if sentence is None:
+                raise
+            echo(f"fmnist-sweep: {make_printable(str(StoreError(sentence)))}", err=True)
+            context.exit(ExitCode.STORE)
 
 
 @contextmanager

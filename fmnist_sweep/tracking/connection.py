@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
 from fmnist_sweep.masking import MASK, mask_address, mask_reason
 from fmnist_sweep.study.folder import SQLITE_PREFIX
+from fmnist_sweep.tracking.slow_answers import give_up_slow_answers
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,6 +97,8 @@ def connect_to_server(uri: str) -> MlflowClient:
     if uri.startswith("http"):
         import requests
 
+        give_up_slow_answers()
+
         try:
             answer = requests.get(f"{uri.rstrip('/')}/health", timeout=(4, 10))
         except requests.exceptions.ProxyError:
@@ -168,6 +172,28 @@ def explain_outage(error: Exception, uri: str = "") -> str | None:
     if isinstance(error, MlflowException | SQLAlchemyError | requests.RequestException | OSError):
         return lines[0][:300]
     return None
+
+
+def explain_lost_store(error: Exception) -> str | None:
+    """The sentence for a store that stopped answering while a command read from it; None for any other error.
+
+    MLflow's own errors have the code INTERNAL_ERROR unless they say otherwise: what counts is that the network or the
+    database is behind it.
+    """
+    if "mlflow" not in sys.modules:
+        return None
+    import requests
+    from mlflow.exceptions import RestException
+    from sqlalchemy.exc import OperationalError
+
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    is_lost = any(isinstance(cause, requests.RequestException | RestException | OperationalError) for cause in causes)
+    reason = explain_outage(error) if is_lost else None
+    if reason is None:
+        return None
+    return f"the tracking store does not answer any more ({reason}): type the same command again when it does."
 
 
 # Answers of a server that is starting, stopping, overloaded or unreachable, and the client's codes for no answer.
