@@ -6,7 +6,6 @@ standard error, in one line for each look-up, so that it never hides what is hon
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
+from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import echo, quote_text
 from fmnist_sweep.tracking.names import (
     ATTEMPT_TAG,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _MAX_NAMED = 3  # in one line
 _MAX_TIME = 7_258_118_400_000  # in ms since 1970: the year 2200, before the last year that a table can hold
 _MAX_ENTRIES, _MAX_LENGTH, _MAX_NAME_LENGTH = 2_000, 100_000, 5_000
-_MAX_IMAGES = 100_000_000
+_MAX_IMAGES, _MAX_PROFILE_LENGTH = 100_000_000, 10_000
 _MAX_DEPTH, _MAX_INTEGER = 20, 2**63  # of a parameter's value
 _SUM_TOLERANCE = 0.05  # of a row of probabilities, which may have been computed in bfloat16
 
@@ -186,9 +186,11 @@ def is_curve_point(step: int, values: Mapping[str, float]) -> bool:
 
 def parse_image_count(profile: str | None) -> int | None:
     """How many images a logged dataset has, by its profile; None if that does not say."""
+    if profile is None or len(profile) > _MAX_PROFILE_LENGTH:
+        return None
     try:
-        images = json.loads(profile or "{}").get("images")
-    except (ValueError, AttributeError, RecursionError):
+        images = parse_json(profile).get("images")
+    except (ValueError, AttributeError):
         return None
     return images if type(images) is int and 0 < images <= _MAX_IMAGES else None
 
@@ -200,8 +202,8 @@ def parse_parameter(text: str | None) -> Any:
     if text in ("True", "False"):
         return text == "True"
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return text
     return value if _is_plain(value, _MAX_DEPTH) else text
 
