@@ -25,8 +25,9 @@ from fmnist_sweep.data import Split, load_splits, open_test
 from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.tracking.names import MODEL_NAME
-from fmnist_sweep.tracking.registry import load_version, resolve_version
+from fmnist_sweep.tracking.registry import resolve_version
 from fmnist_sweep.tracking.store import open_existing_store
+from fmnist_sweep.tracking.version_files import load_version
 from tests.support.photographed import DISTURBANCES, Disturbance
 
 

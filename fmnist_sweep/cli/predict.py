@@ -56,8 +56,9 @@ def predict(
     pictures of Fashion-MNIST; what was done to it is printed beneath the labels, and what was a guess above them.
     """
     from fmnist_sweep.data import photographs
-    from fmnist_sweep.tracking.registry import load_version, resolve_version
+    from fmnist_sweep.tracking.registry import resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.version_files import load_version
 
     _check_picture(picture, len(images))
     photos = [photographs.read_photograph(path) for path in images]

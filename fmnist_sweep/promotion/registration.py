@@ -36,13 +36,13 @@ from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
     list_versions,
-    load_version,
     read_aliases,
     register_version,
 )
 from fmnist_sweep.tracking.run_files import log_files
 from fmnist_sweep.tracking.runs import set_tags
 from fmnist_sweep.tracking.trials import StoredTrial
+from fmnist_sweep.tracking.version_files import load_version
 
 if TYPE_CHECKING:
     import keras

@@ -26,12 +26,12 @@ from fmnist_sweep.tracking.registry import (
     CHAMPION,
     get_registered_model,
     list_versions,
-    load_version,
     map_aliases,
     resolve_version,
 )
 from fmnist_sweep.tracking.runs import get_user_name
 from fmnist_sweep.tracking.store_lock import lock_registry
+from fmnist_sweep.tracking.version_files import load_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel

@@ -1,45 +1,32 @@
-"""The registered model's versions: one for each run's model, found by name, and loaded once the file is checked."""
+"""The registered model's versions: one for each run's model, registered and found by name."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.masking import mask_credentials
-from fmnist_sweep.reading import parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
-from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.foreign import Misfit, check_version, select_fitting
-from fmnist_sweep.tracking.models import (
-    KERAS_FILE,
-    UnusableModel,
-    download_model_files,
-    hash_file,
-    load_keras_file,
-    read_model_status,
-)
-from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
-from fmnist_sweep.tracking.queries import read_all_pages
-from fmnist_sweep.tracking.run_files import UnreadableArtifact
+from fmnist_sweep.tracking.models import read_model_status
+from fmnist_sweep.tracking.names import KIND_TAG, MODEL_NAME, VERDICT_TAG
+from fmnist_sweep.tracking.queries import list_newest_runs, read_all_pages
 from fmnist_sweep.tracking.store import Store, point_mlflow_at
 
 if TYPE_CHECKING:
-    import keras
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 # MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, and a character takes up to four bytes.
 MAX_TAG_LENGTH = 16_000
 _MAX_DESCRIPTION_LENGTH = 5_000  # the width of the column
+_MOST_NAMED = 20  # versions in a sentence
+_MAX_PROMOTIONS = 100  # the newest, of which one says that something was registered
 _NUMBER_OR_ALIAS = re.compile(r"(?P<number>[0-9]{1,9})|(?P<alias>[A-Za-z0-9_-]{1,255})")
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[A-Za-z0-9_-]{1,255}))")
-_MAX_DESCRIPTION_BYTES = 2**20  # of the file MLmodel
-_PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +44,11 @@ class RegisteredVersion:
     tags: dict[str, str]
     description: str
     created: int
+
+    @property
+    def full_name(self) -> str:
+        """What it is called in a sentence."""
+        return f"version {self.number} of models:/{MODEL_NAME}"
 
 
 def ensure_registered_model(store: Store) -> None:
@@ -157,6 +149,17 @@ def find_aliased_version(store: Store, alias: str) -> RegisteredVersion | None:
     return None if number is None else _read_version(store, number)
 
 
+def was_model_deleted(store: Store) -> bool:
+    """Whether nothing is registered any more, though a promotion of this experiment registered something.
+
+    MLflow keeps nothing of a registered model that is deleted; the run of the promotion says what it decided.
+    """
+    if get_registered_model(store) is not None:
+        return False
+    promotions = list_newest_runs(store, {KIND_TAG: "promotion"}, _MAX_PROMOTIONS)
+    return any(run.tags.get(VERDICT_TAG, "worse") != "worse" for run in promotions)
+
+
 def list_versions(store: Store) -> list[RegisteredVersion]:
     """All versions, the newest first. What is none is named and left out."""
     name = f"name = '{MODEL_NAME}'"
@@ -183,135 +186,50 @@ def resolve_version(store: Store, uri: str) -> RegisteredVersion:
     parts = match.groupdict()
     if parts.get("name", MODEL_NAME) != MODEL_NAME:
         raise StoreError(f"{uri} is another registered model's: only those of models:/{MODEL_NAME} can be named here.")
-    alias_numbers = read_aliases(store)
-    number = str(int(parts["number"])) if parts["number"] else alias_numbers.get(parts["alias"])
-    versions = {version.number: version for version in list_versions(store)}
-    if number not in versions:
-        raise StoreError(
-            f"{store.masked_uri} has no version {uri} of models:/{MODEL_NAME}: "
-            f"{_describe_versions(versions, alias_numbers)}"
-        )
-    return versions[number]
+    number = str(int(parts["number"])) if parts["number"] else read_aliases(store).get(parts["alias"])
+    version = None if number is None else _read_version(store, number)
+    if version is None:
+        raise StoreError(_describe_missing(store, uri, number))
+    return version
 
 
-def _read_version(store: Store, number: str) -> RegisteredVersion:
-    version = _build_version(store.client.get_model_version(MODEL_NAME, number))
+def _read_version(store: Store, number: str) -> RegisteredVersion | None:
+    """The version with this number; None if there is none. Raises StoreError for what is none."""
+    from mlflow.exceptions import MlflowException
+
     try:
+        version = _build_version(store.client.get_model_version(MODEL_NAME, number))
         check_version(version)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
     except Misfit as error:
         raise StoreError(
-            f"{_format_name(version)} is not what fmnist-sweep writes: {error}; name another version."
+            f"{version.full_name} is not what fmnist-sweep writes: {error}; name another version."
         ) from None
     return version
 
 
-def _describe_versions(numbers: Mapping[str, Any], alias_numbers: Mapping[str, str]) -> str:
+def _describe_missing(store: Store, uri: str, number: str | None) -> str:
+    """Why no version has this address, and which there are. number: that it stands for; None for no alias."""
+    numbers = [version.number for version in list_versions(store)]
+    subject = f"{store.masked_uri} has no version {uri} of models:/{MODEL_NAME}"
     if not numbers:
-        return "nothing is registered yet; fmnist-sweep promote registers the best trial."
-    alias_list = ", ".join(f"{alias} (version {number})" for alias, number in sorted(alias_numbers.items())) or "none"
-    examples = [*numbers][:20]
-    remainder = f" and {len(numbers) - len(examples)} older" if len(numbers) > len(examples) else ""
-    return f"there are versions {', '.join(examples)}{remainder}, and of aliases: {alias_list}."
+        return f"{subject}: {describe_empty_registry(store)}"
+    aliases = read_aliases(store)
+    alias_list = ", ".join(f"{alias} (version {target})" for alias, target in sorted(aliases.items())) or "none"
+    remainder = f" and {len(numbers) - _MOST_NAMED} older" if len(numbers) > _MOST_NAMED else ""
+    there_are = f"there are versions {', '.join(numbers[:_MOST_NAMED])}{remainder}, and of aliases: {alias_list}."
+    # MLflow gives no number twice.
+    was_deleted = number is not None and 0 < int(number) < int(numbers[0])
+    return f"{subject} any more, as it was deleted: {there_are}" if was_deleted else f"{subject}: {there_are}"
 
 
-def load_version(store: Store, version: RegisteredVersion) -> keras.Model:
-    """Load a version's model in Keras' safe mode, from the file that was registered. Raises PromotionRefused."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = download_verified_file(store, version, Path(folder))
-        try:
-            return load_keras_file(file)
-        except UnusableModel as error:
-            raise PromotionRefused(
-                f"{_format_name(version)} cannot be loaded safely ({shorten_text(str(error), 300)}): name another "
-                "version, or train it again."
-            ) from None
-
-
-def download_verified_file(store: Store, version: RegisteredVersion, folder: Path) -> Path:
-    """Download a version's .keras file into a folder, and check that its sha256 is the registered one.
-
-    Raises PromotionRefused if the file is altered or missing, if the version has no checksum, and if the model's files
-    hold anything that MLflow would run or unpickle.
-    """
-    expected = version.tags.get(SHA256_TAG)
-    if not expected:
-        raise PromotionRefused(
-            f"{_format_name(version)} has no tag {SHA256_TAG} to check its file by: it was not registered by "
-            "fmnist-sweep promote, which registers a run's model with that tag."
+def describe_empty_registry(store: Store) -> str:
+    """Why no version is registered, and what registers one."""
+    if was_model_deleted(store):
+        return (
+            "all that was registered was deleted, and MLflow cannot restore it; fmnist-sweep promote registers again."
         )
-    location = _download_files(store, version, folder)
-    if not (location / "MLmodel").is_file():
-        raise _build_missing_file_error(version, "there is no MLmodel among its files")
-    violation = _find_foreign_content(location)
-    if violation is not None:
-        raise PromotionRefused(
-            f"{_format_name(version)} is never loaded: {violation}; expected a .keras file alone, as a sweep logs it; "
-            "train it again, or name another version."
-        )
-    file = location / KERAS_FILE
-    if not file.is_file():
-        raise _build_missing_file_error(version, f"there is no {KERAS_FILE} among its files")
-    actual = hash_file(file)
-    if actual != expected:
-        raise PromotionRefused(
-            f"the file of {_format_name(version)} was altered: its sha256 is {actual[:12]}…, but {expected[:12]}… was "
-            "registered; put the file back from a copy, or name another version."
-        )
-    return file
-
-
-def _format_name(version: RegisteredVersion) -> str:
-    return f"version {version.number} of models:/{MODEL_NAME}"
-
-
-def _build_missing_file_error(version: RegisteredVersion, reason: str) -> PromotionRefused:
-    return PromotionRefused(
-        f"the file of {_format_name(version)} is gone ({shorten_text(reason, 300)}): put it back from a copy, or name "
-        "another version."
-    )
-
-
-def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> Path:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return download_model_files(store, f"models:/{MODEL_NAME}/{version.number}", folder)
-    except UnreadableArtifact as error:
-        raise PromotionRefused(
-            f"{_format_name(version)} is never loaded: {error}; name another version, or train it again."
-        ) from None
-    except (MlflowException, FileNotFoundError) as error:
-        reason = explain_outage(error, store.uri)
-        if reason is not None:
-            raise StoreError(
-                f"{store.masked_uri} cannot give the files of {_format_name(version)} for now: {reason}"
-            ) from None
-        raise _build_missing_file_error(version, str(error).strip().splitlines()[0]) from None
-
-
-def _find_foreign_content(folder: Path) -> str | None:
-    """What a downloaded model holds, beside its .keras file, that MLflow would load; None if there is nothing."""
-    pickle_files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _PICKLE_NAME.search(path.name))
-    if pickle_files:
-        return f"it holds pickled objects ({pickle_files[0]}), and to unpickle is to run code"
-    try:
-        flavours = parse_yaml(read_file(folder / "MLmodel", _MAX_DESCRIPTION_BYTES))["flavors"]
-        kinds = {str(name): dict(settings) for name, settings in flavours.items()}
-    except (OSError, TypeError, KeyError, AttributeError, ValueError):
-        return "its file MLmodel cannot be read"
-    return _find_foreign_flavour(kinds)
-
-
-def _find_foreign_flavour(kinds: Mapping[str, Mapping[str, Any]]) -> str | None:
-    python = kinds.get("python_function", {})
-    others = sorted(set(kinds) - {"keras", "python_function"})
-    if others or "keras" not in kinds:
-        return f"its flavour is {', '.join(others or kinds) or 'none'}, not keras"
-    if python.get("loader_module", "mlflow.keras") != "mlflow.keras":
-        return f"its python_function is loaded by {python['loader_module']}, not by mlflow.keras"
-    if any(python.get(key) for key in ("code", "python_model", "artifacts", "model_code_path")):
-        return "its python_function brings code of its own"
-    keras = kinds["keras"]
-    if keras.get("save_exported_model") or keras.get("data") != KERAS_FILE.parts[0]:
-        return "its flavour keras names other files"
-    return None
+    return "nothing is registered yet; fmnist-sweep promote registers the best trial."

@@ -24,6 +24,7 @@ from fmnist_sweep.report.figures.pages import Page
 from fmnist_sweep.report.figures.palette import BLUE
 from fmnist_sweep.report.figures.predictions import draw_predictions
 from fmnist_sweep.tracking import registry as versions
+from fmnist_sweep.tracking import version_files
 from fmnist_sweep.tracking.models import log_model
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
@@ -182,7 +183,7 @@ def test_one_bad_file_among_good_ones_ends_it_before_a_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(versions, "load_version", never)
+    monkeypatch.setattr(version_files, "load_version", never)
     done = _predict("bag.png", str(tmp_path / "none.png"), "--picture", str(tmp_path / "answer.png"))
     assert done.exit_code == ExitCode.DATA and done.stdout == ""
     assert (

@@ -27,8 +27,9 @@ from fmnist_sweep.tracking.names import (
     VERSIONS_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.registry import list_versions, load_version, resolve_version
+from fmnist_sweep.tracking.registry import list_versions, resolve_version
 from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
+from fmnist_sweep.tracking.version_files import load_version
 from fmnist_sweep.training import backend
 from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
 

@@ -169,10 +169,10 @@ def look(folder: Path) -> Found:
         CHAMPION,
         find_aliased_version,
         list_versions,
-        load_version,
         read_aliases,
     )
     from fmnist_sweep.tracking.store import build_default_uri, locate_ledger, open_existing_store
+    from fmnist_sweep.tracking.version_files import load_version
 
     store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     points = read_aliases(store)

@@ -24,6 +24,7 @@ from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
 from fmnist_sweep.tracking.store_lock import lock_registry
+from fmnist_sweep.tracking.version_files import load_version
 from tests.support.small import splits
 
 LIMIT_SECONDS = 180
@@ -218,13 +219,13 @@ def _first(store: Store, one: Logged, tags: Mapping[str, str] | None = None) -> 
 
 def test_a_version_loads_and_is_the_model_that_was_registered(store: Store, models: list[Logged]) -> None:
     for bias, one in enumerate(models):
-        model = versions.load_version(store, _first(store, one))
+        model = load_version(store, _first(store, one))
         assert model.predict(np.zeros((1, 28, 28, 1), np.uint8), verbose=0).argmax() == bias
 
 
 def _refusal(store: Store, version: versions.RegisteredVersion) -> str:
     with pytest.raises(PromotionRefused) as refused:
-        versions.load_version(store, version)
+        load_version(store, version)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -465,7 +466,7 @@ def test_foreign_files_in_place_of_a_model_or_beside_it_are_never_copied_or_wait
     version = next(each for each in versions.list_versions(store) if each.number == number)
     (tmp_path / "version").mkdir()
     with pytest.raises((PromotionRefused, StoreError)) as refused:
-        versions.load_version(store, version)
+        load_version(store, version)
     (tmp_path / "run").mkdir()
     with pytest.raises(UnusableModel) as unusable:
         download_model(store, models[0].run_id, tmp_path / "run")
