@@ -45,15 +45,23 @@ def trials(
       one that is called like a column of these is left out
     - `val_f1.<label>` for the ten labels
 
+    Runs that were deleted are left out. A warning (UserWarning) names them, with the command that restores them.
+
     Errors: fmnist_sweep.errors.StoreError where there is no store or experiment; ConfigError for an unknown sweep,
     study or key.
     """
+    import warnings
+
     from fmnist_sweep.analysis.table import build_table
     from fmnist_sweep.cli.trial_tables import filter_by_conditions, parse_conditions
+    from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
     from fmnist_sweep.tracking.trial_search import select_trials
 
     store = open_existing_store(uri, experiment)
+    deleted_runs = list_deleted_runs(store)
+    if deleted_runs:
+        warnings.warn(describe_deleted_runs(store, deleted_runs), stacklevel=2)
     studies = (study,) if isinstance(study, str) else tuple(study or ())
     conditions = parse_conditions((where,) if isinstance(where, str) else tuple(where))
     selection = select_trials(store, sweep=sweep, studies=studies, kinds=kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,20 +32,24 @@ def history(uri: str | None, experiment: str) -> None:
     """List the registered versions, and every move of their aliases with its reason and command."""
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
     from fmnist_sweep.tracking.names import MODEL_NAME
-    from fmnist_sweep.tracking.registry import list_versions, read_aliases
+    from fmnist_sweep.tracking.registry import describe_empty_registry, list_versions, read_aliases
     from fmnist_sweep.tracking.store import open_existing_store
 
     store = open_existing_store(uri, experiment)
     model_versions = list_versions(store)
     alias_moves = list_moves(store)
     if not model_versions and not alias_moves:
-        echo(f"models:/{MODEL_NAME} has no version yet: fmnist-sweep promote registers the first.")
+        echo(f"models:/{MODEL_NAME} has no version: {describe_empty_registry(store)}")
         return
     alias_states = read_alias_states(store)
     screen = create_console(highlight=False, markup=False)
     screen.print(_build_version_table(store, model_versions, read_aliases(store)))
     screen.print(_build_move_table(alias_moves) if alias_moves else "fmnist-sweep has not moved an alias yet")
-    for line in list_irregularities(alias_states, {version.number for version in model_versions}):
+    numbers = {version.number for version in model_versions}
+    newest_moves = [state.newest_move for state in alias_states.values() if state.newest_move is not None]
+    named = {move.version for move in newest_moves}  # by what is irregular
+    irregularities = list_irregularities(alias_states, numbers)
+    for line in (*describe_deleted_versions(alias_moves, numbers | named), *irregularities):
         screen.print(line)
 
 
@@ -114,6 +118,16 @@ def _build_move_table(moves: Sequence[Move]) -> Table:
         reason = f"{why}\n{move.command}"
         _add_row(table, str(move.number), time, move.alias, move.previous or _MISSING, move.version, reason)
     return table
+
+
+def describe_deleted_versions(moves: Iterable[Move], numbers: Collection[str]) -> Iterator[str]:
+    """The sentence about versions that moves lead to and that were deleted, if there are any."""
+    # numbers: of those that are registered, or named elsewhere.
+    moved = {number for move in moves for number in (move.previous, move.version) if number is not None}
+    deleted = sorted(moved - set(numbers), key=int)
+    if deleted:
+        noun, verb = ("version", "was") if len(deleted) == 1 else ("versions", "were")
+        yield f"{noun} {', '.join(deleted)} {verb} deleted, and MLflow cannot restore what is deleted from a registry"
 
 
 def list_irregularities(alias_states: Mapping[str, AliasState], numbers: Collection[str]) -> Iterator[str]:

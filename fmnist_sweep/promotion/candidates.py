@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.ranking import find_tied_trials
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.tracking.deleted import describe_deleted_runs
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     DATA_TAG,
@@ -143,6 +144,8 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
         raise PromotionRefused(
             f"run {run_id} is a {status} {kind or 'run of something else'}; a FINISHED trial is needed."
         )
+    if not run.is_active:
+        raise PromotionRefused(f"{describe_deleted_runs(store, [run])}.")
     return build_trials([run])[0]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
+from fmnist_sweep.tracking.deleted import describe_deleted_runs
 from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
 from fmnist_sweep.tracking.queries import find_run
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
@@ -73,5 +74,9 @@ def _read_champion_configuration(store: Store, version: RegisteredVersion) -> Tr
         raise PromotionRefused(
             f"version {version.number} (the champion) comes from no trial of this store, so nothing can be compared "
             f"with it: {_NEXT_STEP}"
+        )
+    if not run.is_active:
+        raise PromotionRefused(
+            f"version {version.number} (the champion) comes from a deleted run: {describe_deleted_runs(store, [run])}."
         )
     return read_trial_configuration(store, build_trials([run])[0])

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
+from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
+from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
 from fmnist_sweep.tracking.names import CONFIG_HASH_TAG, JOURNAL_TAG, KIND_TAG, TEST_OPENED_TAG, TEST_OPENING_TAG
 from fmnist_sweep.tracking.queries import search_all_experiments
 from fmnist_sweep.tracking.store import locate_state_folder
@@ -108,11 +110,30 @@ def read_confirmation_set(
 
 
 def read_confirmations(store: Store, configuration: TrialConfiguration, journal: str | None) -> Confirmations:
-    """A configuration's trainings in all experiments. journal: token of its own runs, None if there are none."""
+    """A configuration's trainings in all experiments. journal: token of its own runs, None if there are none.
+
+    Raises PromotionRefused if some of them were deleted: whoever leaves out seeds chooses among them.
+    """
+    _refuse_deleted(store, configuration, journal)
     own_runs = _read_runs(store, {JOURNAL_TAG: journal}) if journal is not None else []
     matching_runs = _read_runs(store, {CONFIG_HASH_TAG: configuration.key})
     other_runs = [run for run in matching_runs if run.tags.get(JOURNAL_TAG) != journal and TEST_OPENED_TAG in run.tags]
     return Confirmations(configuration, journal or "", tuple(own_runs), tuple(other_runs))
+
+
+def _refuse_deleted(store: Store, configuration: TrialConfiguration, journal: str | None) -> None:
+    """Raise PromotionRefused if own trainings were deleted, or others that the test images were opened for."""
+    tags = {KIND_TAG: CONFIRMATION.trial, CONFIG_HASH_TAG: configuration.key}
+    runs = [
+        run
+        for run in list_deleted_runs(store, tags=tags)
+        if run.tags.get(JOURNAL_TAG) == journal or TEST_OPENED_TAG in run.tags
+    ]
+    if runs:
+        raise PromotionRefused(
+            f"of the trainings of {configuration.name} with fresh seeds none may be left out: "
+            f"{describe_deleted_runs(store, runs)}."
+        )
 
 
 def _read_runs(store: Store, tags: dict[str, str]) -> list[StoredTrial]:

@@ -78,9 +78,9 @@ def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPla
     Once test scores were seen, the number stays: changing it would be trying one's luck again.
     """
     requested_seeds = promotion.rules.seeds
-    confirmations = read_confirmations(promotion.store, draft.configuration, earlier_plan.journal)
     if promotion.request.open_again:
         return max(earlier_plan.seeds, draft.seeds)
+    confirmations = read_confirmations(promotion.store, draft.configuration, earlier_plan.journal)
     refuse_more_seeds(confirmations, requested_seeds)
     if confirmations.scored_runs:
         return len(confirmations.opened_runs)

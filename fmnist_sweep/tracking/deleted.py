@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import StoreError
@@ -39,15 +39,15 @@ def check_experiment(store: Store) -> None:
     refuse_deleted_experiment(store.uri, store.client.get_experiment(store.experiment_id))
 
 
-def list_deleted_runs(store: Store, journals: Sequence[str] = ()) -> list[StoredRun]:
+def list_deleted_runs(
+    store: Store, journals: Sequence[str] = (), tags: Mapping[str, str] | None = None
+) -> list[StoredRun]:
     """The deleted runs of sweeps, studies, trials and confirmations; not of attempts that another one followed.
 
-    journals: the tokens of these studies and sweeps only; default: all of the experiment.
+    journals: the tokens of these studies and sweeps only; default: all of the experiment. tags: that they have.
     """
-    if journals:
-        runs = [run for journal in journals for run in search_deleted_runs(store, {JOURNAL_TAG: journal})]
-    else:
-        runs = search_deleted_runs(store, {})
+    own_tags: list[dict[str, str]] = [{JOURNAL_TAG: journal} for journal in journals] or [{}]
+    runs = [run for own in own_tags for run in search_deleted_runs(store, {**(tags or {}), **own})]
     return [run for run in runs if KIND_TAG in run.tags and FOLLOWED_BY_TAG not in run.tags]
 
 
@@ -67,6 +67,12 @@ def build_restore_command(uri: str, run_ids: Sequence[str]) -> str:
     if len(run_ids) == 1:
         return _build_command(uri, "runs", "restore", "--run-id", run_ids[0])
     return f"for run in {' '.join(run_ids)}; do {_build_command(uri, 'runs', 'restore', '--run-id')} $run; done"
+
+
+def describe_deleted_matches(store: Store, is_match: Callable[[StoredRun], bool]) -> str | None:
+    """Name the deleted runs that somebody asked for, with the command that restores them; None if there are none."""
+    runs = [run for run in list_deleted_runs(store) if is_match(run)]
+    return f"{describe_deleted_runs(store, runs)}." if runs else None
 
 
 def name_deleted_runs(store: Store) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.tracking.deleted import describe_deleted_matches
 from fmnist_sweep.tracking.names import JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, STUDY_ID_TAG, SWEEP_ID_TAG, TRIAL_ID_TAG
 from fmnist_sweep.tracking.prediction_files import Predictions, read_predictions
-from fmnist_sweep.tracking.queries import is_id, list_newest_runs
+from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs
 from fmnist_sweep.tracking.trials import (
     StoredTrial,
     find_similar_trials,
@@ -69,6 +70,10 @@ def _check_identifier(identifier: str) -> str:
 
 
 def _make_missing_error(store: Store, kind: str, identifier: str) -> ConfigError:
+    tag = SWEEP_ID_TAG if kind == "sweep" else STUDY_ID_TAG
+    deleted = describe_deleted_matches(store, lambda run: (run.tags[KIND_TAG], run.tags.get(tag)) == (kind, identifier))
+    if deleted is not None:
+        return ConfigError(deleted)
     return ConfigError(
         f"{store.masked_uri} has no {kind} {identifier} in the experiment {store.experiment_name}: "
         "fmnist-sweep ui and fmnist-sweep studies show what is there."
@@ -87,11 +92,21 @@ def find_trial(store: Store, name: str) -> StoredTrial:
         candidates = "; ".join(f"{trial.run_id} ({_describe_trial(trial)})" for trial in trials[:_MOST_LISTED])
         remainder = f"; and {len(trials) - _MOST_LISTED} more" if len(trials) > _MOST_LISTED else ""
         raise ConfigError(f"{name!r} names {len(trials)} trials: {candidates}{remainder}: name one by its run id.")
+    deleted = describe_deleted_matches(store, lambda run: _is_named(run, name))
+    if deleted is not None:
+        raise ConfigError(deleted)
     length_hint = f", of at least {SHORTEST_ID} characters" if len(name) < SHORTEST_ID else ""
     raise ConfigError(
         f"{name!r} names no trial in {store.masked_uri}: expected a run id or its beginning{length_hint}, "
         "STUDY/TRIAL as in 00c57e21763a/0000, or a trial's whole name; fmnist-sweep compare lists them."
     )
+
+
+def _is_named(run: StoredRun, name: str) -> bool:
+    """Whether a word stands for a run, as `find_trial` takes it."""
+    place = f"{run.tags.get(STUDY_ID_TAG)}/{run.tags.get(TRIAL_ID_TAG)}"
+    is_beginning = len(name) >= SHORTEST_ID and run.run_id.startswith(name)
+    return run.tags[KIND_TAG] == "trial" and (is_beginning or name in (place, run.name))
 
 
 def _search_trials(store: Store, name: str) -> list[StoredTrial]:

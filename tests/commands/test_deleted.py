@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+import fmnist_sweep
 from fmnist_sweep.cli.registry import list_irregularities
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.aliases import AliasState, Move
@@ -71,6 +73,9 @@ VERBS = {
 }
 
 
+DELETED_RUN_VERBS = ("compare", "report", "promote", "documented")
+
+
 def test_a_deleted_experiment_is_named_by_every_command_and_can_be_restored(swept: Path, client: MlflowClient) -> None:
     experiment = client.get_experiment_by_name("fashion-mnist")
     client.delete_experiment(experiment.experiment_id)
@@ -106,7 +111,7 @@ def test_a_deleted_best_trial_counts_in_no_view(tmp_path: Path, warm_sweep: Comm
     client.delete_run(best.info.run_id)
     restore = f"mlflow runs restore --run-id {best.info.run_id}"
     accuracy = f"{best.data.metrics['best_val_accuracy']:.4f}"
-    ended = {name: run_verb(*VERBS[name], cwd=swept, environment=HERE) for name in ("compare", "report", "promote")}
+    ended = {name: run_verb(*VERBS[name], cwd=swept, environment=HERE) for name in DELETED_RUN_VERBS}
     ended["studies"] = run_verb("studies", cwd=swept, environment=HERE)
     ended["done before"] = run_command(*SWEEP, "search.max_trials=3", cwd=swept, environment=HERE)
     ended["plan"] = run_command(*SWEEP, "search.max_trials=4", "plan=true", cwd=swept, environment=HERE)
@@ -155,6 +160,53 @@ def test_the_deleted_run_of_a_study_or_sweep_is_named(kind: str, swept: Path, cl
         assert done.returncode == code, done.stdout + done.stderr
         assert restore in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_deleted_trial_that_is_asked_for_is_named_with_what_restores_it(swept: Path, client: MlflowClient) -> None:
+    trial, other, _ = find_runs(client, "trial")
+    client.delete_run(trial.info.run_id)
+    restore = f"mlflow runs restore --run-id {trial.info.run_id}."
+    names = (trial.info.run_id[:12], f"{trial.data.tags['fmnist.study_id']}/{trial.data.tags['fmnist.trial_id']}")
+    for name in names:
+        done = run_verb("compare", name, other.info.run_id, cwd=swept, environment=HERE)
+        assert (done.returncode, done.stdout) == (ExitCode.CONFIG, ""), done.stderr
+        assert done.stderr.splitlines()[-1].endswith(restore)
+    done = run_verb("promote", "plan=true", "--run", trial.info.run_id, cwd=swept, environment=HERE)
+    assert (done.returncode, done.stdout) == (ExitCode.REFUSED, ""), done.stderr
+    assert done.stderr.splitlines()[-1].endswith(restore)
+
+
+@pytest.mark.parametrize("kind", ["study", "sweep"])
+def test_a_deleted_study_or_sweep_that_a_table_is_asked_for_is_named(
+    kind: str, swept: Path, client: MlflowClient
+) -> None:
+    for run in [*find_runs(client, kind), *find_runs(client, "trial")]:
+        client.delete_run(run.info.run_id)
+    identifier = run_tag(client, kind)
+    done = run_verb("compare", f"--{kind}", identifier, cwd=swept, environment=HERE)
+    assert done.returncode == ExitCode.CONFIG, done.stdout + done.stderr
+    assert f"{kind} " in done.stderr.splitlines()[-1]
+    assert "was deleted and counts nowhere; to restore: " in done.stderr.splitlines()[-1]
+
+
+def run_tag(client: MlflowClient, kind: str) -> str:
+    """The id of the study or sweep whose run was deleted."""
+    runs = client.search_runs(["1"], f"tags.`fmnist.kind` = '{kind}'", run_view_type=ViewType.DELETED_ONLY)
+    return str(runs[0].data.tags[f"fmnist.{kind}_id"])
+
+
+def test_the_python_interface_warns_of_deleted_trials(swept: Path, client: MlflowClient) -> None:
+    uri = f"sqlite:///{swept}/mlruns/mlflow.db"
+    trial = find_runs(client, "trial")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(fmnist_sweep.trials(uri)) == 3
+    client.delete_run(trial.info.run_id)
+    with pytest.warns(UserWarning, match=f"mlflow runs restore --run-id {trial.info.run_id}") as caught:
+        table = fmnist_sweep.trials(uri)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert trial.info.run_id not in set(table["run_id"])
+    assert len(table) == 2
 
 
 def test_the_listing_of_studies_names_the_sweep_that_a_report_takes(swept: Path) -> None:
