@@ -13,7 +13,7 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.best import TIED_LABEL
-from fmnist_sweep.report.figures.palette import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:

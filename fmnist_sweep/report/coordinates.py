@@ -13,7 +13,7 @@ import numpy as np
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.charts import compute_accuracy_range, escape_plotly, format_hover_text, make_chart
-from fmnist_sweep.report.figures.palette import GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
 from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.report.charts import GREY
-from fmnist_sweep.report.figures.palette import BLUE, GREEN
+from fmnist_sweep.report.figures.canvas import BLUE, GREEN
 
 _WIDTH = 120
 _MARGIN = 4

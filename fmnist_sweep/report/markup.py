@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from fmnist_sweep.report.figures.palette import BLUE, INK, MUTED
+from fmnist_sweep.report.figures.canvas import BLUE, INK, MUTED
 
 if TYPE_CHECKING:
     from jinja2 import Environment

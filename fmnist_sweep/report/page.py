@@ -19,10 +19,10 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.figures import galleries, plots
 from fmnist_sweep.report.figures.canvas import encode_png
-from fmnist_sweep.report.figures.pages import Page
 from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Chart
 
 
@@ -250,8 +250,8 @@ _SECTIONS: tuple[Callable[[_ReportPage], _Section | None], ...] = (
 )
 
 
-def _encode_figure(page: Page) -> str:
-    return encode_picture(encode_png(page))
+def _encode_figure(figure: Figure) -> str:
+    return encode_picture(encode_png(figure))
 
 
 @cache

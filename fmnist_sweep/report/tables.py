@@ -10,7 +10,7 @@ from fmnist_sweep.analysis.mistakes import UPPER_BODY, Mistakes
 from fmnist_sweep.analysis.ranking import RepeatedConfiguration
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.drawings import Drawing, draw_dots, draw_interval, make_interval_drawer
-from fmnist_sweep.report.figures.palette import BLUE, VERMILLION
+from fmnist_sweep.report.figures.canvas import BLUE, VERMILLION
 from fmnist_sweep.text import format_duration, format_interval, format_mean
 
 MAX_ROWS = 200

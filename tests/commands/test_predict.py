@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.patches import PathPatch, Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,8 +22,7 @@ from fmnist_sweep.cli.predict import predict, predict_probabilities
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.report.figures.pages import Page
-from fmnist_sweep.report.figures.palette import BLUE
+from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import version_files
@@ -99,8 +100,10 @@ def _photographs(count: int, name: str = "a bag.png") -> list[Photograph]:
     return [Photograph(name, _image(place % 10)[:, :, None], thumbnail, ["cropped"], []) for place in range(count)]
 
 
-def _written(page: Page) -> list[str]:
-    return [text.text for text in page.texts]
+def _written(figure: Figure) -> list[str]:
+    return [
+        line for patch in figure.artists if isinstance(patch, PathPatch) for line in str(patch.get_label()).split("\n")
+    ]
 
 
 def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(folder: Path) -> None:
@@ -223,11 +226,13 @@ def test_too_many_images_for_one_page_are_refused_before_anything_is_read(tmp_pa
 def test_the_figure_shows_each_picture_its_pixels_and_ten_bars() -> None:
     shares = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 2)
     figure = draw_predictions(_photographs(2), shares, "version 1")
-    thumbnails, pixels = figure.pictures[::2], figure.pictures[1::2]
-    assert [picture.values.shape for picture in thumbnails] == [(84, 168, 3)] * 2
-    assert all(np.array_equal(picture.values, _image(place)) for place, picture in enumerate(pixels))
-    widths = [box.box[2] / 350 for box in figure.boxes if box.colour == BLUE]
-    assert widths == pytest.approx(shares.ravel().tolist())
+    assert len(figure.axes) == 6
+    for place in range(2):
+        thumbnail, pixels, bars = figure.axes[3 * place : 3 * place + 3]
+        assert np.asarray(thumbnail.images[0].get_array()).shape == (84, 168, 3)
+        assert np.array_equal(np.asarray(pixels.images[0].get_array()), _image(place))
+        widths = [bar.get_width() for bar in bars.patches if isinstance(bar, Rectangle)]
+        assert widths == pytest.approx(shares[place].tolist())
     written = _written(figure)
     assert written.count("a bag.png") == 2 and written.count("cropped") == 2
     assert [label for label in written if label in LABELS] == [*LABELS, *LABELS]
@@ -239,9 +244,11 @@ def test_everything_in_the_figure_lies_within_it() -> None:
     taken[0].assumptions.extend(["turned to grey"] * 40)
     figure = draw_predictions(taken, np.eye(10)[:3], "version 1")
     assert "$a_{$.png" in _written(figure)[0]
-    for text in figure.texts:
-        left, top, right, bottom = text.measure()
-        assert left >= 0 and right <= figure.width and top >= 0 and bottom <= figure.height
+    encode_png(figure)
+    width, height = figure.get_size_inches() * 100
+    for patch in figure.artists:
+        box = patch.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
 
 
 def test_a_figure_of_other_shapes_or_too_many_pictures_is_refused_and_of_none_says_so() -> None:
@@ -249,4 +256,4 @@ def test_a_figure_of_other_shapes_or_too_many_pictures_is_refused_and_of_none_sa
         draw_predictions(_photographs(2), np.zeros((3, 10)), "t")
     with pytest.raises(ValueError, match="at most 100 pictures"):
         draw_predictions(_photographs(101), np.zeros((101, 10)), "t")
-    assert "No pictures" in _written(draw_predictions([], np.zeros((0, 10)), "t"))
+    assert "No pictures" in [text.get_text() for text in draw_predictions([], np.zeros((0, 10)), "t").texts]

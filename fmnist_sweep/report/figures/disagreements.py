@@ -1,16 +1,20 @@
-"""The images on which two trials disagree, and those that both get wrong, as a page."""
+"""The images on which two trials disagree, and those that both get wrong, as a matplotlib Figure."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.pair import Disagreement, Example
 from fmnist_sweep.report.figures.canvas import GalleryRow, draw_gallery, select_images
-from fmnist_sweep.report.figures.pages import Page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def draw_disagreements(disagreement: Disagreement, images: NDArray[np.uint8], title: str) -> Page:
+def draw_disagreements(disagreement: Disagreement, images: NDArray[np.uint8], title: str) -> Figure:
     """Draw three rows of images, the most confident mistakes first, each with its label and both trials' answers.
 
     images: (n, 28, 28, 1), the validation images in the order of the predictions. Raises ValueError where an example is

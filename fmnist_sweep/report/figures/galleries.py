@@ -1,4 +1,4 @@
-"""The figures of an error analysis: values of `analysis` -> pages.
+"""The figures of an error analysis: values of `analysis` -> matplotlib Figure.
 
 `images` are (n, 28, 28, 1) uint8, the images that the values were computed from. Where there is nothing to draw, a
 figure says so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +17,27 @@ from fmnist_sweep.analysis.confidence import Calibration
 from fmnist_sweep.analysis.labelling import Suspects
 from fmnist_sweep.analysis.mistakes import ConfusedPair
 from fmnist_sweep.report.figures.canvas import (
+    BLUE,
     GALLERY_COLUMNS,
+    MUTED,
     PAGE_WIDTH,
     GalleryRow,
     cut_rows,
     draw_gallery,
     draw_message,
+    draw_texts,
+    make_page,
     select_images,
+    style_axes,
 )
-from fmnist_sweep.report.figures.pages import Page
-from fmnist_sweep.report.figures.palette import BLUE, MUTED
-from fmnist_sweep.report.figures.panels import Legend, PanelBar, PanelLine, PlotPanel, choose_ticks
 from fmnist_sweep.report.wording import describe_calibration_error, describe_suspects
 
-_CONFIDENCE_RANGE = (0.0, 1.005)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8], title: str) -> Page:
+def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8], title: str) -> Figure:
     """Draw a row of up to eight examples for each pair, under a heading with the labels and the count.
 
     The share is of the true label's images. Raises ValueError where a pair's rows are not in `images`.
@@ -50,7 +55,7 @@ def draw_confused_pairs(pairs: Sequence[ConfusedPair], images: NDArray[np.uint8]
     return draw_gallery(rows, 11, title)
 
 
-def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, limit: int = 32) -> Page:
+def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, limit: int = 32) -> Figure:
     """Draw images whose label the trials doubt: given → agreed label, how many agree, their mean confidence.
 
     In the order of `suspects`, at most `limit`. Raises ValueError where a row is not in `images`.
@@ -77,20 +82,21 @@ def draw_suspects(suspects: Suspects, images: NDArray[np.uint8], title: str, lim
     return draw_gallery(rows, 18, title)
 
 
-def draw_reliability(calibration: Calibration, title: str) -> Page:
+def draw_reliability(calibration: Calibration, title: str) -> Figure:
     """Draw accuracy against confidence, and below it the number of images in each bin of confidence.
 
     Bars are 95 % Wilson intervals; points below the diagonal mean overconfidence.
     """
     if not calibration.bins:
         return draw_message(title, "No predictions")
-    page = Page(PAGE_WIDTH, 640, title)
+    figure = make_page(PAGE_WIDTH, 640, title)
     lines = [(16.0, 51.0 + 18 * place, words) for place, words in enumerate(_format_calibration(calibration))]
-    page.write(lines, size=9.5, colour=MUTED, align=0)
-    upper = _make_reliability_panel((72, 90, 801, 333), calibration)
-    page.panels += [upper, _make_confidence_panel((72, 461, 801, 122), calibration)]
-    page.legends.append(Legend(82, 98, [line for line in upper.lines if line.label], is_column=True))
-    return page
+    draw_texts(figure, lines, size=9.5, colour=MUTED, align=0)
+    upper_axes = figure.add_axes((0.08, 0.34, 0.89, 0.52))
+    lower_axes = figure.add_axes((0.08, 0.09, 0.89, 0.19))
+    _draw_reliability_panel(upper_axes, calibration)
+    _draw_confidence_panel(lower_axes, calibration)
+    return figure
 
 
 def _format_calibration(calibration: Calibration) -> tuple[str, str]:
@@ -102,39 +108,36 @@ def _format_calibration(calibration: Calibration) -> tuple[str, str]:
     )
 
 
-def _make_reliability_panel(box: tuple[int, int, int, int], calibration: Calibration) -> PlotPanel:
-    bins, ticks = calibration.bins, choose_ticks(0, 1)
-    intervals = [
-        PanelLine([each.confidence] * 2, [each.accuracy.low, each.accuracy.high], BLUE, width=2) for each in bins
-    ]
-    accuracies = [each.accuracy.value for each in bins]
-    return PlotPanel(
-        box,
-        _CONFIDENCE_RANGE,
-        (-0.01, 1.02),
-        ticks,
-        ticks,
-        y_label="accuracy",
-        lines=[
-            PanelLine([0, 1], [0, 1], MUTED, width=1, dashes="dashed", label="calibrated"),
-            *intervals,
-            PanelLine([each.confidence for each in bins], accuracies, BLUE, width=0, mark=7, label="this model"),
-        ],
-    )
-
-
-def _make_confidence_panel(box: tuple[int, int, int, int], calibration: Calibration) -> PlotPanel:
+def _draw_reliability_panel(axes: Axes, calibration: Calibration) -> None:
     bins = calibration.bins
-    top = math.ceil(math.log10(max(each.count for each in bins)) + 0.3)
-    return PlotPanel(
-        box,
-        _CONFIDENCE_RANGE,
-        # Most images are in the last bin: on a linear scale the others would be invisible.
-        (0.7, 10.0**top),
-        choose_ticks(0, 1),
-        [(10.0**power, f"{10**power:,}") for power in range(top + 1)],
-        x_label="confidence in the predicted label",
-        y_label="images (log)",
-        has_log_scale=True,
-        bars=[PanelBar(each.low, each.high, each.count, BLUE) for each in bins],
+    confidence = [b.confidence for b in bins]
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--", label="calibrated")
+    axes.vlines(confidence, [b.accuracy.low for b in bins], [b.accuracy.high for b in bins], color=BLUE, lw=2)
+    axes.plot(confidence, [b.accuracy.value for b in bins], color=BLUE, marker="o", ms=6, ls="", label="this model")
+    style_axes(axes)
+    axes.set_axisbelow(True)
+    axes.set_xlim(0, 1.005)
+    axes.set_ylim(-0.01, 1.02)
+    axes.set_ylabel("accuracy", fontsize=10, color=MUTED)
+    axes.legend(loc="upper left", frameon=False, fontsize=9.5)
+
+
+def _draw_confidence_panel(axes: Axes, calibration: Calibration) -> None:
+    bins = calibration.bins
+    axes.bar(
+        [b.low for b in bins],
+        [b.count for b in bins],
+        [b.high - b.low for b in bins],
+        align="edge",
+        color=BLUE,
+        ec="white",
     )
+    style_axes(axes)
+    axes.set_axisbelow(True)
+    axes.set_xlim(0, 1.005)
+    # Most images are in the last bin: on a linear scale the others would be invisible.
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")  # by itself it writes powers as formulas
+    axes.set_ylim(0.7, 10 ** math.ceil(math.log10(max(b.count for b in bins)) + 0.3))
+    axes.set_xlabel("confidence in the predicted label", fontsize=10, color=MUTED)
+    axes.set_ylabel("images (log)", fontsize=10, color=MUTED)

@@ -1,27 +1,48 @@
-"""The figures that are drawn for every trial: values -> pages."""
+"""Values -> matplotlib figures: no files, no tracking, and no pyplot, whose state is the whole process's.
+
+Three of these are drawn for every trial, so they are built to be drawn fast: one Axes for a page of images,
+one outline for a page of captions, fixed margins instead of a layout that draws everything twice.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.report.figures.canvas import PAGE_WIDTH, GalleryRow, cut_rows, draw_gallery, draw_message
-from fmnist_sweep.report.figures.pages import Page, PagePicture, TextLine, map_colours
-from fmnist_sweep.report.figures.palette import BLUE, GREEN, INK, MUTED, VERMILLION
-from fmnist_sweep.report.figures.panels import Legend, PanelLine, PlotPanel, choose_range, choose_ticks
+from fmnist_sweep.report.figures.canvas import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    PAGE_WIDTH,
+    VERMILLION,
+    GalleryRow,
+    TextLine,
+    cut_rows,
+    draw_gallery,
+    draw_image,
+    draw_message,
+    draw_texts,
+    make_page,
+    style_axes,
+)
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 from fmnist_sweep.training.array_checks import check_confusion
 from fmnist_sweep.training.evaluation import compute_row_shares
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
 _MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE = 118, 56, 640
-# ColorBrewer's Blues, from white to dark.
-_BLUES = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
 
 
-def draw_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Page:
+def draw_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
     """Accuracy and loss by epoch, training against validation, with the best epoch marked.
 
     `history` holds one mapping an epoch with the keys loss, accuracy, val_loss and val_accuracy; NaN and
@@ -32,16 +53,17 @@ def draw_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: 
         raise ValueError("curves need a history of at least one epoch, but it is empty")
     if not 0 <= best_epoch <= len(history):
         raise ValueError(f"best_epoch must lie in 0..{len(history)}, but is {best_epoch}")
-    page = Page(PAGE_WIDTH, 420, title)
-    page.panels += [
-        _make_panel((left, 113, 369, 256), key, history, best_epoch) for left, key in ((63, "accuracy"), (513, "loss"))
-    ]
+    figure = make_page(PAGE_WIDTH, 420, title)
+    for left, key in ((0.07, "accuracy"), (0.57, "loss")):
+        axes = figure.add_axes((left, 0.12, 0.41, 0.61))
+        _draw_panel(axes, key, history, best_epoch)
     # One legend above both panels: inside one it would sooner or later lie on a curve.
-    page.legends.append(Legend(23, 45, [line for line in page.panels[0].lines if line.label]))
-    return page
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="upper left", bbox_to_anchor=(0.01, 0.915), ncols=3, frameon=False, fontsize=10)
+    return figure
 
 
-def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Page:
+def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
     """Counts of true (down) against predicted (across) labels, coloured by their share of the row.
 
     `confusion` is square, in the order of `names`. A cell without a number is 0. The colour follows the
@@ -51,16 +73,15 @@ def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[st
     counts = np.asarray(confusion, dtype=np.int64)
     check_confusion(counts, names)
     share = compute_row_shares(counts)
-    page = Page(PAGE_WIDTH, 800, title)
+    figure = make_page(PAGE_WIDTH, 800, title)
     cell = _MATRIX_SIDE / len(names)
-    box = (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE)
-    page.pictures.append(PagePicture(map_colours(np.sqrt(share), _BLUES), box))
+    draw_image(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
     dark = share > 0.4
-    page.write(_place_counts(counts * ~dark, cell), size=10.5, colour=INK)
-    page.write(_place_counts(counts * dark, cell), size=10.5, colour="white")
-    _write_names(page, names, cell)
-    _write_scale(page)
-    return page
+    draw_texts(figure, _place_counts(counts * ~dark, cell), size=10.5, colour=INK)
+    draw_texts(figure, _place_counts(counts * dark, cell), size=10.5, colour="white")
+    _write_names(figure, names, cell)
+    _write_scale(figure)
+    return figure
 
 
 def draw_misclassified(
@@ -71,7 +92,7 @@ def draw_misclassified(
     names: Sequence[str],
     title: str,
     limit: int = 40,
-) -> Page:
+) -> Figure:
     """The images a model got wrong, the most confident mistakes first, each with true → predicted beneath.
 
     `images` are (n, 28, 28, 1), 0..255; `labels` and `predicted` are (n,) indices into `names`; `confidence`
@@ -93,34 +114,38 @@ def draw_misclassified(
     return draw_gallery(rows, 15, title)
 
 
-def _make_panel(
-    box: tuple[int, int, int, int], key: str, history: Sequence[Mapping[str, float]], best_epoch: int
-) -> PlotPanel:
-    epochs = list(range(1, len(history) + 1))
+def _draw_panel(axes: Axes, key: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+    prepare_matplotlib()
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = np.arange(1, len(history) + 1)
     training, validation = _extract_series(history, key), _extract_series(history, f"val_{key}")
-    x_range, y_range = (0.5, len(history) + 0.5), choose_range(np.concatenate([training, validation]))
-    mark = 5.0 if len(history) <= 30 else 0.0  # beyond that the marks would run together
-    lines = [
-        PanelLine(epochs, training, BLUE, dashes="dashed", mark=mark, label="training"),
-        PanelLine(epochs, validation, VERMILLION, mark=mark, label="validation"),
-    ]
+    marker = "o" if len(history) <= 30 else ""  # beyond that the markers would run together
+    axes.plot(epochs, training, color=BLUE, marker=marker, ms=4, lw=1.8, ls="--", label="training")
+    axes.plot(epochs, validation, color=VERMILLION, marker=marker, ms=4, lw=1.8, label="validation")
     heading = key.capitalize()
     if best_epoch:
         best = validation[best_epoch - 1]
-        lines.insert(0, PanelLine([best_epoch] * 2, y_range, GREEN, width=1.2, dashes="dotted"))
-        lines.append(PanelLine([best_epoch], [best], GREEN, width=0.0, ring=11.0, label=f"best epoch: {best_epoch}"))
+        axes.axvline(best_epoch, color=GREEN, lw=1.2, ls=":", zorder=1)
+        axes.plot(
+            [best_epoch],
+            [best],
+            label=f"best epoch: {best_epoch}",
+            ls="",
+            marker="o",
+            ms=11,
+            mfc="none",
+            mec=GREEN,
+            mew=2,
+        )
         if np.isfinite(best):
             heading += f" (validation {best:.4g} at the best epoch)"
-    return PlotPanel(
-        box,
-        x_range,
-        y_range,
-        x_ticks=choose_ticks(*x_range, whole=True),
-        y_ticks=choose_ticks(*y_range),
-        heading=heading,
-        x_label="epoch",
-        lines=lines,
-    )
+    axes.set_title(heading, fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel("epoch", fontsize=10, color=MUTED)
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    style_axes(axes)
 
 
 def _extract_series(history: Sequence[Mapping[str, float]], key: str) -> NDArray[np.float64]:
@@ -137,26 +162,26 @@ def _place_counts(cells: NDArray[np.int64], cell: float) -> list[TextLine]:
     ]
 
 
-def _write_names(page: Page, names: Sequence[str], cell: float) -> None:
+def _write_names(figure: Figure, names: Sequence[str], cell: float) -> None:
     bottom = _MATRIX_TOP + _MATRIX_SIDE
     middles = [(place + 0.5) * cell for place in range(len(names))]
     down = [(_MATRIX_LEFT - 6, _MATRIX_TOP + y + 5, name) for y, name in zip(middles, names, strict=True)]
     across = [(_MATRIX_LEFT + x + 5, bottom + 14, name) for x, name in zip(middles, names, strict=True)]
-    page.write(down, size=10, colour=INK, align=1)
-    page.write(across, size=10, colour=INK, align=1, angle=35)
-    page.write([(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
-    page.write([(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
+    draw_texts(figure, down, size=10, colour=INK, align=1)
+    draw_texts(figure, across, size=10, colour=INK, align=1, angle=35)
+    draw_texts(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
+    draw_texts(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
 
 
-def _write_scale(page: Page) -> None:
+def _write_scale(figure: Figure) -> None:
     """What the matrix's colours mean: a ramp beside it, with a few shares written next to it."""
     left, width, bottom = _MATRIX_LEFT + _MATRIX_SIDE + 24, 22, _MATRIX_TOP + _MATRIX_SIDE
     ramp = np.linspace(1, 0, 256)[:, None]
-    page.pictures.append(PagePicture(map_colours(ramp, _BLUES), (left, _MATRIX_TOP, width, _MATRIX_SIDE)))
+    draw_image(figure, ramp, "Blues", 1, (left, _MATRIX_TOP, width, _MATRIX_SIDE))
     shares = [
         (left + width + 6, bottom - math.sqrt(percent / 100) * _MATRIX_SIDE + 4, f"{percent} %")
         for percent in (0, 1, 5, 20, 50, 100)
     ]
-    page.write(shares, size=9, colour=MUTED, align=0)
+    draw_texts(figure, shares, size=9, colour=MUTED, align=0)
     heading = [(left + width + 60, _MATRIX_TOP + _MATRIX_SIDE / 2, "share of the true label's images")]
-    page.write(heading, size=10, colour=MUTED, angle=90)
+    draw_texts(figure, heading, size=10, colour=MUTED, angle=90)

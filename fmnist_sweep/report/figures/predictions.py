@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.data.photographs import THUMBNAIL, Photograph
-from fmnist_sweep.report.figures.canvas import PAGE_WIDTH, TITLE_HEIGHT, draw_message
-from fmnist_sweep.report.figures.pages import Page, PageBox, PagePicture, TextLine
-from fmnist_sweep.report.figures.palette import BLUE, FAINT, INK, MUTED
+from fmnist_sweep.report.figures.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    PAGE_WIDTH,
+    TITLE_HEIGHT,
+    TextLine,
+    add_axes,
+    draw_image,
+    draw_message,
+    draw_texts,
+    make_page,
+)
+from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_PICTURES = 100  # rows: more would be a page that no viewer shows well
 _LEFT, _PIXELS_LEFT = 16, 204  # of the picture and of the 28x28 pixels
@@ -22,7 +37,7 @@ _CAPTION_HEIGHT, _ROW_HEIGHT = 50, 240
 _BAR_HEIGHT = THUMBNAIL / len(LABELS)
 
 
-def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.float64], title: str) -> Page:
+def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.float64], title: str) -> Figure:
     """A row for each picture: itself, its 28x28 pixels, a bar for each label's probability.
 
     `probabilities` are (n, 10), 0..1, a row for each picture. Raises ValueError for another shape, and for more than
@@ -34,42 +49,50 @@ def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[n
         raise ValueError(f"at most {MAX_PICTURES} pictures can be drawn, but there are {len(photographs)}")
     if not photographs:
         return draw_message(title, "No pictures")
-    page = Page(PAGE_WIDTH, TITLE_HEIGHT + _ROW_HEIGHT * len(photographs), title)
+    figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + _ROW_HEIGHT * len(photographs), title)
     names, remarks, labels, shares = list[TextLine](), list[TextLine](), list[TextLine](), list[TextLine]()
     for place, (photograph, row) in enumerate(zip(photographs, probabilities, strict=True)):
         row_top = TITLE_HEIGHT + place * _ROW_HEIGHT
         top = row_top + _CAPTION_HEIGHT
         names.append((_LEFT, row_top + 11, _truncate_start(photograph.name)))
         remarks += [(_LEFT, row_top + 27 + 13 * line, text) for line, text in enumerate(_format_remarks(photograph))]
-        _add_thumbnail(page, photograph.thumbnail, top)
+        _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
-        page.pictures.append(PagePicture(photograph.pixels[:, :, 0], (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL)))
-        _add_bars(page, row, top)
+        draw_image(figure, photograph.pixels[:, :, 0], "gray", 255, (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
+        _draw_bars(figure, row, top)
         for label, share in enumerate(row):
             middle = top + (label + 0.5) * _BAR_HEIGHT + 4
             labels.append((_BARS_LEFT - 8, middle, LABELS[label]))
             shares.append((_BARS_LEFT + float(share) * _BARS_WIDTH + 6, middle, f"{share:.1%}"))
-    page.write(names, size=9.5, colour=INK, align=0)
-    page.write(remarks, size=7.5, colour=MUTED, align=0)
-    page.write(labels, size=8, colour=INK, align=1)
-    page.write(shares, size=8, colour=MUTED, align=0)
-    return page
+    draw_texts(figure, names, size=9.5, colour=INK, align=0)
+    draw_texts(figure, remarks, size=7.5, colour=MUTED, align=0)
+    draw_texts(figure, labels, size=8, colour=INK, align=1)
+    draw_texts(figure, shares, size=8, colour=MUTED, align=0)
+    return figure
 
 
-def _add_thumbnail(page: Page, thumbnail: NDArray[np.uint8], top: int) -> None:
+def _draw_thumbnail(figure: Figure, thumbnail: NDArray[np.uint8], top: int) -> None:
     height, width = (side * THUMBNAIL / max(thumbnail.shape[:2]) for side in thumbnail.shape[:2])
     box = (_LEFT + (THUMBNAIL - width) / 2, top + (THUMBNAIL - height) / 2, width, height)
-    page.pictures.append(PagePicture(thumbnail, box))
+    draw_image(figure, thumbnail, "gray", 255, box)
+    _draw_frame(figure)
+
+
+def _draw_frame(figure: Figure) -> None:
+    prepare_matplotlib()
+    from matplotlib.patches import Rectangle
+
     # Else a picture on white ends nowhere on the page's white.
-    page.boxes.append(PageBox(box, FAINT, is_filled=False))
+    axes = figure.axes[-1]
+    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=FAINT, clip_on=False))
 
 
-def _add_bars(page: Page, row: NDArray[Any], top: int) -> None:
-    for label, share in enumerate(row):
-        middle = top + (label + 0.5) * _BAR_HEIGHT
-        box = (_BARS_LEFT, middle - 0.35 * _BAR_HEIGHT, float(share) * _BARS_WIDTH, 0.7 * _BAR_HEIGHT)
-        page.boxes.append(PageBox(box, BLUE))
-    page.boxes.append(PageBox((_BARS_LEFT, top, 1, THUMBNAIL), MUTED))
+def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
+    axes = add_axes(figure, (_BARS_LEFT, top, _BARS_WIDTH, THUMBNAIL))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(LABELS) - 0.5, -0.5)  # the first label at the top
+    axes.barh(np.arange(len(LABELS)), row, height=0.7, color=BLUE)
+    axes.axvline(0, color=MUTED, lw=1)
 
 
 def _format_remarks(photograph: Photograph) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fmnist_sweep.report.figures.palette import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
+from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 from fmnist_sweep.text import shorten_text
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
-from PIL import Image
 
 from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
 from fmnist_sweep.analysis.labelling import Suspect, Suspects
@@ -19,28 +21,30 @@ from fmnist_sweep.analysis.proportions import Proportion
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.galleries import draw_confused_pairs, draw_reliability, draw_suspects
-from fmnist_sweep.report.figures.pages import Page
 from fmnist_sweep.training.evaluation import count_confusion
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (60, 28, 28, 1), dtype=np.uint8)
 
 
-def _pixels(page: Page) -> NDArray[Any]:
-    """Its colours (height, width, 3), 0..1."""
-    return np.asarray(Image.open(io.BytesIO(encode_png(page))).convert("RGB")) / 255
+def _pixels(figure: Figure) -> NDArray[Any]:
+    return np.asarray(imread(io.BytesIO(encode_png(figure))))
 
 
-def _written(page: Page) -> list[str]:
-    return [text.text for text in page.texts]
+def _outlines(figure: Figure) -> list[PathPatch]:
+    return [artist for artist in figure.artists if isinstance(artist, PathPatch)]
 
 
-def _mosaic(page: Page) -> NDArray[Any]:
-    return 255 - page.pictures[0].values
+def _written(figure: Figure) -> list[str]:
+    return [line for outline in _outlines(figure) for line in str(outline.get_label()).split("\n")]
 
 
-def _said(page: Page) -> list[str]:
-    assert _pixels(page).shape[1] == 900 and not page.pictures and not page.panels
-    return _written(page)
+def _mosaic(figure: Figure) -> NDArray[Any]:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def _said(figure: Figure) -> list[str]:
+    assert _pixels(figure).shape[1] == 900 and not figure.axes
+    return [text.get_text() for text in figure.texts]
 
 
 def _suspects(count: int, trials: int = 12) -> Suspects:
@@ -60,15 +64,13 @@ def _scores() -> list[ClassScore]:
     return score_classes(count_confusion(labels, predicted, LABELS), LABELS)
 
 
-def _inside(page: Page) -> bool:
-    """Whether all text lies within the figure."""
-    texts = [*page.texts, *(text for panel in page.panels for text in panel.list_texts())]
-    texts += [text for legend in page.legends for text in legend.list_texts()]
-    assert texts
-    boxes = [text.measure() for text in texts]
-    return all(
-        left >= 0 and right <= page.width and top >= 0 and bottom <= page.height for left, top, right, bottom in boxes
-    )
+def _inside(figure: Figure) -> bool:
+    """Whether all text written as outlines lies within the figure."""
+    encode_png(figure)
+    width, height = figure.get_size_inches() * 100
+    boxes = [outline.get_window_extent() for outline in _outlines(figure)]
+    assert boxes
+    return all(b.x0 >= 0 and b.x1 <= width and b.y0 >= 0 and b.y1 <= height for b in boxes)
 
 
 def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> None:
@@ -89,7 +91,7 @@ def test_confused_pairs_are_rows_of_images_with_what_was_taken_for_what() -> Non
     assert np.array_equal(mosaic[:28, 41:69], IMAGES[2, :, :, 0])
     assert np.array_equal(mosaic[39:67, 4:32], IMAGES[7, :, :, 0])
     assert not mosaic[:, 78:].any()
-    assert _pixels(figure).shape == (52 + 24 + 2 * 39 * 3, 900, 3)
+    assert _pixels(figure).shape == (52 + 24 + 2 * 39 * 3, 900, 4)
 
 
 def test_a_pair_shows_eight_examples_at_most() -> None:
@@ -138,13 +140,14 @@ def test_at_most_so_many_suspects_are_shown() -> None:
 def test_reliability_puts_accuracy_against_confidence_with_intervals_and_counts() -> None:
     found = _calibration()
     figure = draw_reliability(found, "a trial")
-    upper, lower = figure.panels
+    upper, lower = figure.axes
 
-    points = next(line for line in upper.lines if line.label == "this model").points
+    points = np.asarray({line.get_label(): line for line in upper.get_lines()}["this model"].get_xydata())
     assert points.tolist() == [[b.confidence, b.accuracy.value] for b in found.bins]
-    intervals = [line.points[:, 1].tolist() for line in upper.lines if not line.label]
-    assert intervals == [[b.accuracy.low, b.accuracy.high] for b in found.bins]
-    assert [(bar.left, bar.height) for bar in lower.bars] == [(b.low, b.count) for b in found.bins]
+    bars = [np.asarray(segment)[:, 1].tolist() for segment in upper.collections[0].get_segments()]  # type: ignore[attr-defined]
+    assert bars == [[b.accuracy.low, b.accuracy.high] for b in found.bins]
+    heights = [(bar.get_x(), bar.get_height()) for bar in lower.patches]  # type: ignore[attr-defined]
+    assert heights == [(pytest.approx(b.low), b.count) for b in found.bins]
 
 
 def test_reliability_says_its_figures_within_its_page() -> None:
@@ -160,7 +163,7 @@ def test_reliability_of_a_single_image_can_be_drawn() -> None:
     found = measure_calibration(np.array([1]), np.array([[0.1, 0.9]]))
     figure = draw_reliability(found, "a trial")
     assert "underconfident by 0.1000" in " ".join(_written(figure))
-    assert _pixels(figure).shape == (640, 900, 3)
+    assert _pixels(figure).shape == (640, 900, 4)
 
 
 def test_what_is_empty_is_said_instead_of_drawn() -> None:
