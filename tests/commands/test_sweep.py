@@ -40,10 +40,10 @@ def _data() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, sweep: Command) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
     """A folder where the README's sweep was run, small."""
     folder = tmp_path_factory.mktemp("sweep")
-    done = sweep("-m", f"optimizer={','.join(OPTIMIZERS)}", *_data(), *SMALL, cwd=folder)
+    done = warm_sweep("-m", f"optimizer={','.join(OPTIMIZERS)}", *_data(), *SMALL, cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     (folder / "stderr.txt").write_text(done.stderr)

@@ -404,10 +404,26 @@ def _import_everything() -> None:
             "matplotlib.backends.backend_agg",
             "rich.progress",
             "pandas",
+            # What these import when they are first used.
+            *("alembic.command", "hydra.core.plugins", "jinja2.compiler", "mlflow.pyfunc"),
+            *("plotly.graph_objects", "mlflow.store.tracking.sqlalchemy_workspace_store"),
         ):
             importlib.import_module(name)
     for module in pkgutil.walk_packages(fmnist_sweep.__path__, "fmnist_sweep."):
         importlib.import_module(module.name)
+    _use_once()
+
+
+def _use_once() -> None:
+    """Fill what libraries keep once they have been used: the same in every fork, and a second of it."""
+    from hydra.core.plugins import Plugins
+    from mlflow.utils import requirements_utils
+
+    from fmnist_sweep.report.charts import make_chart
+
+    Plugins.instance()
+    requirements_utils._init_modules_to_packages_map()
+    make_chart(100).to_json()
 
 
 if __name__ == "__main__":
