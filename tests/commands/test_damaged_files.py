@@ -140,7 +140,8 @@ def test_a_damaged_journal_of_a_study_is_named_and_never_begun_anew_unasked(
     _begins_anew(interrupted, undisturbed, path)
 
 
-@pytest.mark.parametrize("damage", ["gone", pytest.param("noise", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damage", ["gone", "noise"])
+@pytest.mark.slow
 def test_a_damaged_journal_of_a_sweep_is_named_and_never_begun_anew_unasked(
     interrupted: Interrupted, undisturbed: audit.Found, damage: str
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_trial_whose_undelivered_result_is_damaged_is_trained_again(
     assert "this trial is trained again" in ended.output
 
 
+@pytest.mark.slow
 def test_a_result_that_the_store_has_already_is_not_missed(
     zygote: Zygote, undisturbed: audit.Found, tmp_path: Path
 ) -> None:
@@ -213,7 +215,6 @@ def test_a_result_that_the_store_has_already_is_not_missed(
         "gone",
         pytest.param("empty", marks=pytest.mark.slow),
         pytest.param("cut", marks=pytest.mark.slow),
-        pytest.param("noise", marks=pytest.mark.slow),
         pytest.param("flipped", marks=pytest.mark.slow),
     ],
 )

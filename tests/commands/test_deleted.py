@@ -104,6 +104,7 @@ def find_runs(client: MlflowClient, kind: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id], f"tags.`fmnist.kind` = '{kind}'", order_by=order))
 
 
+@pytest.mark.slow
 def test_a_deleted_best_trial_counts_in_no_view(tmp_path: Path, warm_sweep: Command) -> None:
     swept = sweep_three(tmp_path, warm_sweep)
     client = MlflowClient(f"sqlite:///{swept}/mlruns/mlflow.db")

@@ -1,7 +1,6 @@
 """The documented commands: each is composed, parsed or run as it stands, and nothing is left undocumented.
 
-A fenced block marked `sh` holds commands. Those of `sh run` are also run as they stand, in an empty folder; of
-`sh run slow` in the slow tests.
+A fenced block marked `sh` holds commands. The slow tests also run those of `sh run` as they stand, in an empty folder.
 """
 
 from __future__ import annotations
@@ -92,7 +91,6 @@ def list_blocks() -> Iterator[Block]:
 BLOCKS = tuple(list_blocks())
 SHELL_BLOCKS = tuple(block for block in BLOCKS if block.mark[:1] == ("sh",))
 RUN_BLOCKS = tuple(block for block in SHELL_BLOCKS if block.mark[1:] == ("run",))
-SLOW_BLOCKS = tuple(block for block in SHELL_BLOCKS if block.mark[1:] == ("run", "slow"))
 
 
 def split_commands(text: str) -> list[list[str]]:
@@ -168,7 +166,7 @@ def test_every_block_says_what_it_is_and_no_command_hides_in_an_indented_one() -
     assert len(SHELL_BLOCKS) > 30
     for block in BLOCKS:
         assert (*block.mark, "")[0] in LANGUAGES, f"{block}: {block.mark}"
-        assert not block.mark[1:] or block in (*RUN_BLOCKS, *SLOW_BLOCKS) or COMPLETION_SETUP in block.mark, block
+        assert not block.mark[1:] or block in RUN_BLOCKS or COMPLETION_SETUP in block.mark, block
     for page in PAGES:
         hidden = re.findall(r"^    (?:python|fmnist-sweep|make) .*", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert not hidden, f"{page}: {hidden}"
@@ -300,18 +298,12 @@ def run_shell(text: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 def test_blocks_are_run() -> None:
-    assert RUN_BLOCKS
-    assert SLOW_BLOCKS
-
-
-@pytest.mark.parametrize("block", RUN_BLOCKS, ids=str)
-def test_a_marked_block_runs_as_it_stands(block: Block, tmp_path: Path, shell_environment: dict[str, str]) -> None:
-    run_shell(block.text, tmp_path, shell_environment)
+    assert {block.page.name for block in RUN_BLOCKS} >= {"README.md"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", SLOW_BLOCKS, ids=str)
-def test_a_slow_marked_block_runs_as_it_stands(block: Block, tmp_path: Path, shell_environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("block", RUN_BLOCKS, ids=str)
+def test_a_marked_block_runs_as_it_stands(block: Block, tmp_path: Path, shell_environment: dict[str, str]) -> None:
     run_shell(block.text, tmp_path, shell_environment)
 
 

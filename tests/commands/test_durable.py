@@ -62,7 +62,14 @@ def _filters() -> list[str]:
     return [run.data.params["model.filters"] for run in _runs("trial")]
 
 
-@pytest.mark.parametrize("search", [("search.max_trials=1",), ("search=grid", "model.filters.max_value=3")])
+@pytest.mark.parametrize(
+    "search",
+    [
+        ("search.max_trials=1",),
+        pytest.param(("search=grid", "model.filters.max_value=3"), marks=pytest.mark.slow),
+    ],
+    ids=["random", "grid"],
+)
 def test_a_finished_study_returns_without_tensorflow_and_changes_nothing(
     search: tuple[str, ...], warm_sweep: Command, tmp_path: Path
 ) -> None:

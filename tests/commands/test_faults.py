@@ -138,6 +138,7 @@ def test_what_a_server_that_stays_away_missed_is_delivered_by_the_same_command_o
 # A disk
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_sweep_with_one_sentence_and_with_room_again_it_goes_on(
     zygote: Zygote, undisturbed: audit.Found, tmp_path: Path
 ) -> None:
@@ -145,8 +146,7 @@ def test_a_full_disk_ends_a_sweep_with_one_sentence_and_with_room_again_it_goes_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leave", [8_192, 100_000, 400_000])
-@pytest.mark.parametrize("after", ["asked", "finished"])
+@pytest.mark.parametrize(("leave", "after"), [(8_192, "asked"), (100_000, "finished"), (400_000, "asked")])
 def test_wherever_a_disk_becomes_full_the_sweep_goes_on_with_room_again(
     zygote: Zygote, undisturbed: audit.Found, tmp_path: Path, leave: int, after: str
 ) -> None:
@@ -261,8 +261,8 @@ def test_eight_processes_that_make_a_store_at_once_all_succeed(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_eight_processes_that_make_a_store_at_once_all_succeed_twelve_times_over(tmp_path: Path) -> None:
-    _make_stores(tmp_path, rounds=12)
+def test_eight_processes_that_make_a_store_at_once_all_succeed_six_times_over(tmp_path: Path) -> None:
+    _make_stores(tmp_path, rounds=6)
 
 
 def _make_stores(tmp_path: Path, rounds: int) -> None:
@@ -281,10 +281,10 @@ def _make_stores(tmp_path: Path, rounds: int) -> None:
 @pytest.mark.slow
 def test_of_many_that_begin_a_study_at_once_one_runs_it_and_the_others_say_who(zygote: Zygote, tmp_path: Path) -> None:
     arguments = (*THREE_TRIALS, "train.epochs=20")
-    with ThreadPoolExecutor(8) as pool:
-        ended = list(pool.map(lambda _: zygote.run(*arguments, cwd=tmp_path / "sweep"), range(8)))
+    with ThreadPoolExecutor(5) as pool:
+        ended = list(pool.map(lambda _: zygote.run(*arguments, cwd=tmp_path / "sweep"), range(5)))
     codes = Counter(each.code for each in ended)
-    assert codes == {0: 1, 7: 7}, ended
+    assert codes == {0: 1, 7: 4}, ended
     for each in ended:
         if each.code == 7:
             assert "is being run by process" in each.output

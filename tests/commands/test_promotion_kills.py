@@ -246,13 +246,14 @@ def test_a_kill_before_any_step_leaves_the_old_champion_and_the_same_command_com
 
 
 def _find_telling(steps: list[str]) -> list[int]:
-    """The numbers, from 1, of all steps but files between the first two and the last: one file is like another."""
+    """The numbers, from 1, of the first two files and the last; of other steps the first of each kind, and the last."""
     numbers: list[int] = []
     for kind in ("file ", "half of file "):
         files = [number for number, step in enumerate(steps, 1) if step.startswith(kind)]
         numbers += sorted({*files[:2], *files[-1:]})
     others = [number for number, step in enumerate(steps, 1) if not step.startswith(("file ", "half of file "))]
-    return sorted((*numbers, *others))
+    kinds = {steps[number - 1]: number for number in reversed(others)}  # the first of each
+    return sorted({*numbers, *kinds.values(), others[-1]})
 
 
 def _struck(of: Trained, number: int, *, again: bool) -> None:
@@ -309,7 +310,7 @@ def test_killed_at_random_moments_of_training_and_judging_it_still_comes_to_its_
     before = base.zygote.look(base.folder)
     kills: list[str] = []
     # By lines said, so that they lie in the midst of the work however slow the machine is.
-    for most in (12, 14, 24, 24, 40, 40, 60):
+    for most in (12, 18, 24, 40, 60):
         with base.zygote.start(*arguments, cwd=base.folder, entry=VERB) as running:
             lines = moments.randint(most // 2, most)
             running.wait_for(lambda: running.has_ended or running.stdout.count("\n") >= lines)  # noqa: B023
@@ -326,7 +327,7 @@ def test_killed_at_random_moments_of_training_and_judging_it_still_comes_to_its_
             assert ended.code == ExitCode.DONE, ended
             break
     record_property("promotions killed at random moments", f"{len(kills)}, after the lines {kills}")
-    assert len(kills) >= 5
+    assert len(kills) >= 3
     codes, (_, done, again) = base.zygote.complete(base.folder, *arguments)
     assert codes == [ExitCode.DONE, ExitCode.DONE]
     assert again == done

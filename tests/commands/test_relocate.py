@@ -93,6 +93,7 @@ def test_a_relocated_copy_works_as_the_original_which_stays_as_it_is(
     assert look_at_files(origin) == before
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_moved_folder_with_an_odd_name_goes_on_and_begins_anew(
     relocated: Path, warm_sweep: Command, warm_verb: Command

@@ -191,6 +191,7 @@ def test_two_trials_train_at_once(local: LocalExecutor) -> None:
     assert set(epochs) == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_and_another_takes_its_place(local: LocalExecutor) -> None:
     local.submit(spec([*TINY, *FOREVER]))
     pid = pid_of(started(local))
@@ -228,21 +229,6 @@ def test_a_timeout_without_a_word_is_no_error(local: LocalExecutor) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS
     while local.next_event(0.5) is not None:  # what it had said before
         assert time.monotonic() < deadline
-
-
-def test_workers_end_their_epoch_when_the_user_asks_for_an_end() -> None:
-    stop = Stop()
-    with LocalExecutor(1, 1, stop) as local, stop.defer():
-        local.submit(replaced(spec([*TINY, *FOREVER]), checkpoint_seconds=10**6))
-        while not isinstance(next_of(local), EpochEnd):
-            pass
-        stop.receive_signal(signal.SIGINT, None)
-        events = [next_of(local)]
-        while isinstance(events[-1], EpochEnd) and not events[-1].last:
-            events.append(next_of(local))
-    last = events[-1]
-    assert isinstance(last, EpochEnd)
-    assert last.checkpoint is not None
 
 
 @pytest.mark.slow
@@ -331,3 +317,23 @@ def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
         while not isinstance(event, EpochEnd):
             event = next_of(local)
         assert event.trial_id == other
+
+
+# The last test with the workers of this module: whoever was asked for an end trains no further.
+
+
+def test_workers_end_their_epoch_when_the_user_asks_for_an_end(
+    local: LocalExecutor, _workers: tuple[LocalExecutor, Stop]
+) -> None:
+    _, stop = _workers
+    with stop.defer():
+        local.submit(replaced(spec([*TINY, *FOREVER]), checkpoint_seconds=10**6))
+        while not isinstance(next_of(local), EpochEnd):
+            pass
+        stop.receive_signal(signal.SIGINT, None)
+        events = [next_of(local)]
+        while isinstance(events[-1], EpochEnd) and not events[-1].last:
+            events.append(next_of(local))
+    last = events[-1]
+    assert isinstance(last, EpochEnd)
+    assert last.checkpoint is not None

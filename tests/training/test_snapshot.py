@@ -74,7 +74,13 @@ def fit(overrides: Sequence[str], data: Splits = UNLEARNABLE) -> Fit:
     return Fit(given, ended, last)
 
 
-@pytest.fixture(scope="module", params=FITS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name in ("adamw, exponential", "sgd, stopping") else name
+        for name in FITS
+    ],
+)
 def whole(request: pytest.FixtureRequest) -> Fit:
     precision = "mixed_bfloat16" if "bfloat16" in request.param else "float32"
     schedule = [override for override in FITS[request.param] if override.startswith("train=")]
