@@ -239,9 +239,18 @@ def test_the_figure_shows_each_picture_its_pixels_and_ten_bars() -> None:
     assert f"{shares[0][3]:.1%}" in written
 
 
+def test_the_figure_shows_every_warning_whole_and_only_those_that_there_are() -> None:
+    taken = _photographs(2)
+    warnings = [f"Sentence {place} of a guess about the garment, its background and its light." for place in range(5)]
+    taken[1].warnings.extend(warnings)
+    written = _written(draw_predictions(taken, np.eye(10)[:2], "version 1"))
+    assert [line for line in written if "Warning" in line] == [f"Warning: {each}" for each in warnings]
+
+
 def test_everything_in_the_figure_lies_within_it() -> None:
     taken = _photographs(3, "folder/" * 40 + "$a_{$.png")
     taken[0].assumptions.extend(["turned to grey"] * 40)
+    taken[2].warnings.extend(["A guess. " * 20] * 4)
     figure = draw_predictions(taken, np.eye(10)[:3], "version 1")
     assert "$a_{$.png" in _written(figure)[0]
     encode_png(figure)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 MAX_PICTURES = 100  # rows: more would be a page that no viewer shows well
 _LEFT, _PIXELS_LEFT = 16, 204  # of the picture and of the 28x28 pixels
 _BARS_LEFT, _BARS_WIDTH = 478, 350
-_CAPTION_HEIGHT, _ROW_HEIGHT = 50, 240
+_CAPTION_HEIGHT, _ROW_HEIGHT = 50, 240  # of a picture without warnings, or with one
+_LINE_HEIGHT, _LINE_LENGTH = 13, 145
 _BAR_HEIGHT = THUMBNAIL / len(LABELS)
 
 
@@ -49,13 +50,15 @@ def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[n
         raise ValueError(f"at most {MAX_PICTURES} pictures can be drawn, but there are {len(photographs)}")
     if not photographs:
         return draw_message(title, "No pictures")
-    figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + _ROW_HEIGHT * len(photographs), title)
+    captions = [_format_remarks(photograph) for photograph in photographs]
+    further = _LINE_HEIGHT * max(0, max(len(lines) for lines in captions) - 2)  # beyond the two that each row has
+    figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + (_ROW_HEIGHT + further) * len(photographs), title)
     names, remarks, labels, shares = list[TextLine](), list[TextLine](), list[TextLine](), list[TextLine]()
     for place, (photograph, row) in enumerate(zip(photographs, probabilities, strict=True)):
-        row_top = TITLE_HEIGHT + place * _ROW_HEIGHT
-        top = row_top + _CAPTION_HEIGHT
+        row_top = TITLE_HEIGHT + place * (_ROW_HEIGHT + further)
+        top = row_top + _CAPTION_HEIGHT + further
         names.append((_LEFT, row_top + 11, _truncate_start(photograph.name)))
-        remarks += [(_LEFT, row_top + 27 + 13 * line, text) for line, text in enumerate(_format_remarks(photograph))]
+        remarks += [(_LEFT, row_top + 27 + _LINE_HEIGHT * line, text) for line, text in enumerate(captions[place])]
         _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
         draw_image(figure, photograph.pixels[:, :, 0], "gray", 255, (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
@@ -96,10 +99,10 @@ def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
 
 
 def _format_remarks(photograph: Photograph) -> list[str]:
-    """What was a guess and what was done to a picture, in two lines at most."""
-    remarks = " ".join([*photograph.warnings, "; ".join(photograph.assumptions) or "taken as it is"])
-    lines = textwrap.wrap(remarks, 145)
-    return lines[:2] if len(lines) <= 2 else [lines[0], f"{lines[1]} …"]
+    """Each warning, whole, then what was done to a picture, cut off after two lines."""
+    warnings = [line for each in photograph.warnings for line in textwrap.wrap(f"Warning: {each}", _LINE_LENGTH)]
+    steps = textwrap.wrap("; ".join(photograph.assumptions) or "taken as it is", _LINE_LENGTH)
+    return [*warnings, *(steps if len(steps) <= 2 else [steps[0], f"{steps[1]} …"])]
 
 
 def _truncate_start(name: str, max_length: int = 100) -> str:
