@@ -1,0 +1,100 @@
+"""Fashion-MNIST's images as people photograph, scan, draw and save them: 28x28 pixels in, a picture out.
+
+The table of docs/using-the-model.md (benchmarks/photographs.py) and tests/data/test_photographs.py use them.
+"""
+
+from __future__ import annotations
+
+from tests.support.photographed import colours_and_files, framing, light, surroundings, textures
+from tests.support.photographed.drawing import Disturbance, Picture
+from tests.support.photographed.light import enlarged, enlarged_to_the_edge
+
+__all__ = ["DISTURBANCES", "SHOWN", "Disturbance", "Picture", "enlarged", "enlarged_to_the_edge"]
+
+# In the table of the docs.
+SHOWN = (
+    Disturbance("28x28, as it is", light.plain),
+    Disturbance("enlarged tenfold, no margin", light.enlarged_to_the_edge),
+    Disturbance("enlarged, some with a margin", light.enlarged),
+    Disturbance("40x40", framing.tiny),
+    Disturbance("corners 8% darker", light.vignette(0.08)),
+    Disturbance("corners 12% darker", light.vignette(0.12)),
+    Disturbance("light from a side, 50%", light.light_from_a_side(0.5)),
+    Disturbance("the garment's soft shadow", light.soft_shadow, (True,)),
+    Disturbance("half in a shadow", light.edge_of_a_shadow),
+    Disturbance("hard shadow, 40%", light.hard_shadow(0.4)),
+    Disturbance("stripes of shadow", light.window_bars),
+    Disturbance("a red and a blue lamp", light.two_lamps),
+    Disturbance("a lamp mirrored", light.glare),
+    Disturbance("noise, sd 5", textures.noise(5)),
+    Disturbance("noise, sd 30", textures.noise(30)),
+    Disturbance("JPEG of quality 12", textures.lossy),
+    Disturbance("little contrast", textures.faint),
+    Disturbance("a wooden table", textures.wood),
+    Disturbance("floor tiles", textures.tiles),
+    Disturbance("newspaper's dots", textures.halftone),
+    Disturbance("frame and mount", surroundings.picture_frame),
+    Disturbance("a square on a page", surroundings.page),
+    Disturbance("a print scanned askew", surroundings.scan),
+    Disturbance("a phone's screenshot", surroundings.screenshot),
+    Disturbance("a shop's page with words", surroundings.shop),
+    Disturbance("a picture on a page of text", surroundings.page_of_text),
+    Disturbance("a price label in a corner", surroundings.price_label),
+    Disturbance("imshow with axes, savefig", surroundings.axes),
+    Disturbance("imshow with grid lines", surroundings.axes_grid),
+    Disturbance("imshow in jet", surroundings.jet),
+    Disturbance("colours", colours_and_files.colours),
+    Disturbance("turned by EXIF", colours_and_files.turned),
+    Disturbance("cut out, transparent", colours_and_files.cut_out),
+    Disturbance("wall and table", framing.table_edge),
+    Disturbance("small in a large picture", framing.small_in_a_large_picture),
+    Disturbance("a part outside the picture", framing.over_the_edge),
+)
+FURTHER = (
+    Disturbance("corners 35% darker", light.vignette(0.35)),
+    Disturbance("a lens' vignette, off centre", light.lens_vignette),
+    Disturbance("light from a side, 25%", light.light_from_a_side(0.25)),
+    Disturbance("a lamp's spot", light.lamp),
+    Disturbance("noise, sd 15", textures.noise(15)),
+    Disturbance("dust, 2% of the pixels", textures.dust),
+    Disturbance("out of focus", textures.blurred),
+    Disturbance("blotched paper", textures.paper),
+    Disturbance("woven cloth", textures.weave),
+    Disturbance("a thin frame", surroundings.thin_frame),
+    Disturbance("a square on a grey page", surroundings.grey_page),
+    Disturbance("bars above and below", surroundings.letterbox),
+    Disturbance("imshow without axes, savefig", surroundings.axes_off),
+    Disturbance("imshow in viridis, colour bar", surroundings.colour_bar),
+    Disturbance("warm light", colours_and_files.warm_light),
+    Disturbance("GIF of 8 colours", colours_and_files.palette),
+    Disturbance("a window with round corners", colours_and_files.window),
+    Disturbance("dusk: dim, from a side, noise", light.dusk),
+    Disturbance("overexposed", light.overexposed),
+    Disturbance("floor boards", textures.planks),
+    Disturbance("graph paper", textures.graph_paper),
+    Disturbance("a crumpled sheet", textures.crumpled_sheet),
+    Disturbance("fax: black and white, dithered", textures.fax),
+    Disturbance("a screen filmed, moire", textures.filmed_screen),
+    Disturbance("shaken", textures.shaken),
+    Disturbance("imshow in hot, colour bar", surroundings.hot),
+    Disturbance("a watermark across", surroundings.watermark),
+    Disturbance("a date in a corner", surroundings.date_stamp),
+    Disturbance("instant film on a table", surroundings.instant_film),
+    Disturbance("a hanger's hook", surroundings.hanger),
+    Disturbance("the garment six times", surroundings.contact_sheet),
+    Disturbance("a card on a web page", surroundings.web_card),
+    Disturbance("sepia", colours_and_files.sepia),
+    Disturbance("16 bits", colours_and_files.sixteen_bits),
+    Disturbance("12 of 16 bits", colours_and_files.sixteen_bits_of_twelve),
+    Disturbance("palette with a transparent colour", colours_and_files.palette_with_transparency),
+    Disturbance("cut out with a soft rim", colours_and_files.grey_with_alpha),
+    Disturbance("JPEG ten times over", colours_and_files.saved_often),
+    Disturbance("red on green, yellow on green", colours_and_files.alike_in_grey),
+    Disturbance("two grounds, side by side", framing.two_grounds("sides")),
+    Disturbance("two grounds, corner to corner", framing.two_grounds("corners")),
+    Disturbance("cropped to its box", framing.cropped_tight),
+    Disturbance("askew by 3 degrees", framing.askew),
+    Disturbance("askew, with black corners", framing.askew_with_black_corners),
+    Disturbance("16:9, at one side", framing.wide),
+)
+DISTURBANCES = (*SHOWN, *FURTHER)
