@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.backgrounds import TOLERANCE, Background, find_background
+from fmnist_sweep.data.backgrounds import Background, find_background
+from fmnist_sweep.data.picture_colours import TOLERANCE, make_image, measure_distances, resize, take_median
+from fmnist_sweep.data.thin_lines import remove_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +27,7 @@ _SIDE = 400  # panels are sought in a copy of at most so many pixels a side
 _COARSE_SIDE = 84  # and judged in one of so many
 _MOST_LAYERS = 12
 _SMALLEST = 0.2  # of the picture's longer side: a smaller rectangle is no panel
+_LEAST_SIDE = 48  # pixels: in a smaller picture, a garment's side is as straight as a frame's
 _LEAST_ANGLE, _MOST_ANGLE = 0.4, 20  # degrees
 _LINE_SHARE = 0.85  # of the outermost line that has the layer's colour
 _PLAIN_SHARE = 0.55  # of a panel's border that is its background
@@ -39,46 +42,50 @@ class Panel(NamedTuple):
 
 def find_panel(image: Image.Image) -> Panel:
     """Find the picture within an RGB picture of any size; all of it where nothing stands round it."""
+    colours, _ = remove_lines(resize(image, _SIDE))
+    return _find_panel(image, colours, _fill_largest_part(colours))
+
+
+def find_straight_panel(image: Image.Image, assumptions: list[str]) -> tuple[Image.Image, Panel]:
+    """Find the panel, and turn a picture whose panel lies a little askew on its page."""
+    from PIL import Image
+
+    colours, _ = remove_lines(resize(image, _SIDE))
+    filled = _fill_largest_part(colours)
+    angle = None if filled is None else _measure_angle(filled)
+    if angle is not None and _LEAST_ANGLE < abs(angle) < _MOST_ANGLE:
+        page = tuple(int(value) for value in np.median(_take_outermost(colours), axis=0))
+        turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=page)
+        panel = find_panel(turned)
+        if panel.layers:
+            assumptions.append(f"turned by {angle:.1f} degrees")
+            return turned, panel
+    return image, _find_panel(image, colours, filled)
+
+
+def _find_panel(image: Image.Image, colours: Values, filled: Mask | None) -> Panel:
+    """Peel off one layer after the other; filled: the largest part of what is in the first."""
     scale = max(1.0, max(image.size) / _SIDE)
-    colours = resize(image, _SIDE)
     height, width = colours.shape[:2]
-    left, top, right, bottom = 0, 0, width, height
-    layers = 0
-    found = (0, 0, width, height)
+    left, top = 0, 0
+    layers, found = 0, (0, 0, width, height)
     for depth in range(1, _MOST_LAYERS + 1):
-        inner = _find_layer(colours[top:bottom, left:right])
+        inner = _find_layer(colours, filled)
         if inner is None:
             break
-        left, top, right, bottom = left + inner[0], top + inner[1], left + inner[2], top + inner[3]
+        # A plot's grid, whose cells would be layers, ends where its axes do.
+        colours, _ = remove_lines(colours[inner[1] : inner[3], inner[0] : inner[2]])
+        left, top = left + inner[0], top + inner[1]
         # A layer that shades from one colour to another is peeled in several steps, which show no garment yet.
-        if _shows_garment(colours, (left, top, right, bottom)):
-            layers, found = depth, (left, top, right, bottom)
+        if _shows_garment(colours):
+            layers, found = depth, (left, top, left + colours.shape[1], top + colours.shape[0])
+        filled = _fill_largest_part(colours)
     if not layers:
         return Panel((0, 0, *image.size), 0)
     left, top, right, bottom = found
-    box = (
-        *(min(size, round((edge + 1) * scale)) for edge, size in zip((left, top), image.size, strict=True)),
-        *(max(1, round((edge - 1) * scale)) for edge in (right, bottom)),
-    )
-    left_edge, top_edge, right_edge, bottom_edge = box
-    return Panel((left_edge, top_edge, right_edge, bottom_edge), layers)
-
-
-def straighten_panel(image: Image.Image, assumptions: list[str]) -> Image.Image:
-    """Turn a picture whose panel lies a little askew on its page; the picture itself if there is none."""
-    from PIL import Image
-
-    colours = resize(image, _SIDE)
-    filled = _fill_largest_part(colours)
-    angle = None if filled is None else _measure_angle(filled)
-    if angle is None or not _LEAST_ANGLE < abs(angle) < _MOST_ANGLE:
-        return image
-    page = tuple(int(value) for value in np.median(_take_outermost(colours), axis=0))
-    turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=page)
-    if not find_panel(turned).layers:
-        return image
-    assumptions.append(f"turned by {angle:.1f} degrees")
-    return turned
+    starts = [min(size, round((edge + 1) * scale)) for edge, size in zip((left, top), image.size, strict=True)]
+    ends = [max(1, round((edge - 1) * scale)) for edge in (right, bottom)]
+    return Panel((starts[0], starts[1], ends[0], ends[1]), layers)
 
 
 def _measure_angle(filled: Mask) -> float | None:
@@ -101,30 +108,15 @@ def _take_outermost(colours: Values) -> Values:
     return np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
 
 
-def resize(image: Image.Image, side: int) -> Values:
-    """The colours (h, w, 3) of a picture, averaged down to at most so many pixels a side."""
-    from PIL import Image
-
-    longest = max(image.size)
-    if longest > side:
-        width, height = (max(1, round(edge * side / longest)) for edge in image.size)
-        image = image.resize((width, height), Image.Resampling.BOX)
-    return np.asarray(image, np.float64)
-
-
-def _find_layer(colours: Values) -> Box | None:
+def _find_layer(colours: Values, filled: Mask | None) -> Box | None:
     """The box inside the outermost layer; None if there is none."""
-    if min(colours.shape[:2]) < 32:
+    if min(colours.shape[:2]) < _LEAST_SIDE:
         return None
-    for box in (_find_rectangle(colours), _find_bars(colours), _find_bars(colours.swapaxes(0, 1), swapped=True)):
-        if box is not None:
-            return box
-    return None
+    return _find_rectangle(filled) or _find_bars(colours) or _find_bars(colours.swapaxes(0, 1), swapped=True)
 
 
-def _find_rectangle(colours: Values) -> Box | None:
+def _find_rectangle(filled: Mask | None) -> Box | None:
     """Four straight sides, round which the colour of the outermost line reaches the border."""
-    filled = _fill_largest_part(colours)
     if filled is None:
         return None
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
@@ -138,44 +130,39 @@ def _find_rectangle(colours: Values) -> Box | None:
 
 def _fill_largest_part(colours: Values) -> Mask | None:
     """The largest part that is not of the outermost line's colour, without holes; None if there is none."""
-    from scipy.ndimage import binary_fill_holes, label
+    from scipy.ndimage import find_objects, label
 
     outermost = _take_outermost(colours)
     page = np.median(outermost, axis=0)
-    differs = np.abs(colours - page).max(axis=2) > TOLERANCE
-    if np.mean(np.abs(outermost - page).max(axis=1) <= TOLERANCE) < _LINE_SHARE:
+    differs = measure_distances(colours, page) > TOLERANCE
+    if np.mean(measure_distances(outermost, page) <= TOLERANCE) < _LINE_SHARE:
         differs = _find_uneven_page(colours)
     parts, count = label(differs)
     if not count:
         return None
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    # A thin frame's own line is the largest part only once it is filled.
-    best, most = None, 0
-    for part in np.argsort(sizes)[::-1][:5]:
-        if not sizes[part]:
-            break
-        rows, columns = np.flatnonzero((parts == part).any(axis=1)), np.flatnonzero((parts == part).any(axis=0))
-        area = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-        if area > most:
-            best, most = part, area
-    return np.asarray(binary_fill_holes(parts == best))
+    # A thin frame's own line is the largest part only once it is filled, so what counts is the box.
+    areas = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in find_objects(parts)]
+    return _fill_holes(parts == int(np.argmax(areas)) + 1)
+
+
+def _fill_holes(mask: Mask) -> Mask:
+    """The mask and all that it surrounds: what is not reached from outside."""
+    from scipy.ndimage import label
+
+    outside, _ = label(np.pad(~mask, 1, constant_values=True))
+    filled: Mask = (outside != outside[0, 0])[1:-1, 1:-1]
+    return filled
 
 
 def _find_uneven_page(colours: Values) -> Mask:
     """What differs from a page that is lit unevenly, or is rough."""
     from PIL import Image
-    from scipy.ndimage import median_filter
 
-    image = Image.fromarray(colours.round().clip(0, 255).astype(np.uint8))
-    page = find_background(resize(image, _COARSE_SIDE))
+    page = find_background(resize(make_image(colours), _COARSE_SIDE))
     size = (colours.shape[1], colours.shape[0])
     surface = [Image.fromarray(page.surface[:, :, each].astype(np.float32)).resize(size) for each in range(3)]
-    smooth = median_filter(colours, size=(5, 5, 1), mode="nearest")
-    differs: Mask = (
-        np.abs(smooth - np.stack([np.asarray(each) for each in surface], axis=2)).max(axis=2) > page.tolerance
-    )
-    return differs
+    stretched = np.stack([np.asarray(each) for each in surface], axis=2)
+    return measure_distances(take_median(colours, 5), stretched) > page.tolerance
 
 
 def _trim_box(filled: Mask) -> Box | None:
@@ -215,7 +202,7 @@ def _is_rectangle(filled: Mask, box: Box, full: float) -> bool:
 def _find_bars(colours: Values, swapped: bool = False) -> Box | None:
     """Edges that cross the whole picture: bars above or below, or both (left and right if swapped)."""
     height = len(colours)
-    steps = np.abs(np.diff(colours, axis=0)).max(axis=2) > TOLERANCE
+    steps = measure_distances(colours[1:], colours[:-1]) > TOLERANCE
     straight = [int(row) + 1 for row in np.flatnonzero(steps.mean(axis=1) > 0.6)]
     ends = max(2, colours.shape[1] // 28)
 
@@ -233,15 +220,11 @@ def _find_bars(colours: Values, swapped: bool = False) -> Box | None:
     return (top, 0, bottom, colours.shape[1]) if swapped else (0, top, colours.shape[1], bottom)
 
 
-def _shows_garment(colours: Values, box: Box) -> bool:
-    """Whether what is inside a box is a picture of its own: a garment on a plain background."""
-    from PIL import Image
-
-    left, top, right, bottom = box
-    inner = colours[top + 1 : bottom - 1, left + 1 : right - 1]
+def _shows_garment(colours: Values) -> bool:
+    """Whether what is within a layer is a picture of its own: a garment on a plain background."""
+    inner = colours[1:-1, 1:-1]
     if min(inner.shape[:2]) < 12:
         return False
-    image = Image.fromarray(inner.round().clip(0, 255).astype(np.uint8))
-    background: Background = find_background(resize(image, _COARSE_SIDE))
+    background: Background = find_background(resize(make_image(inner), _COARSE_SIDE))
     share = background.foreground.mean()
-    return background.border_share > _PLAIN_SHARE and 0.02 < share < 0.95
+    return background.border_share > _PLAIN_SHARE and not background.bands and 0.02 < share < 0.95

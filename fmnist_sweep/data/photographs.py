@@ -18,10 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.backgrounds import TOLERANCE, Background, count_corners, find_background, measure_luma
-from fmnist_sweep.data.frames import find_panel, resize, straighten_panel
+from fmnist_sweep.data.backgrounds import Background, find_background
+from fmnist_sweep.data.false_colours import decode_false_colours
+from fmnist_sweep.data.fitting import CutGarment, fit_garment
+from fmnist_sweep.data.frames import find_straight_panel
+from fmnist_sweep.data.guesses import find_nested_picture, warn_of_background
+from fmnist_sweep.data.main_part import keep_main_part
+from fmnist_sweep.data.picture_colours import TOLERANCE, has_colour, make_image, measure_distances, measure_luma, resize
 from fmnist_sweep.data.picture_files import open_picture
 from fmnist_sweep.data.splits import IMAGE_SIDE
+from fmnist_sweep.data.thin_lines import remove_lines
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,12 +41,11 @@ _COARSE_SIDE = 112  # the background is sought in a copy averaged down to so man
 _FINE_SIDE = 448  # and the garment measured in one of so many
 _STRAY_SHARE = 1 / 200  # a row or column with no more other pixels (dust, noise) is still background
 _LEAST_CONTRAST = 2
-_GAP = 14  # of the garment's longer side: what is farther from it than one such part is another thing
-_OTHERS_SHARE = 0.3  # of the garment's contrast in other things, which is worth a word
-_FULL_SHARE = 0.7  # of its box that a picture in the picture fills
+_DARKNESS = 10.0  # grey values: below, noise and not light decides how bright a background is
+_MOST_LIGHT = 3.0  # times as much light as in the darkest part
+_ABOUT = 6  # coarse pixels about the garment, which show how rough its background is
+_ROUGH = 5  # fine pixels, within which noise departs from what is about it, and a shadow does not
 _NOISE_FACTOR = 4  # noise rarely departs by more standard deviations
-# With this value, Fashion-MNIST images that are enlarged and read back are about as sharp (mean Laplacian) as before.
-_SHARPEN_PERCENT = 50
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def _take_as_it_is(image: Image.Image, assumptions: list[str]) -> NDArray[np.uin
     plain = max(black, white) >= 0.5 or (black > white and np.mean(border == 0) > 0.05)
     if not plain or not grey.any() or grey.min() == 255:
         return None
-    if np.ptp(np.asarray(image), axis=2).any():
+    if has_colour(np.asarray(image)):
         assumptions.append("colour converted to grey (ITU-R 601 luma)")
     if black > white:
         return grey
@@ -98,121 +103,83 @@ def _take_as_it_is(image: Image.Image, assumptions: list[str]) -> NDArray[np.uin
     return inverted
 
 
-class _Garment(NamedTuple):
-    """The garment's strength (h, w), 0 where there is background, and its box in that (left, top, right, bottom)."""
-
-    strength: Values
-    box: tuple[int, int, int, int]
-
-
 def _take_garment(image: Image.Image, name: str, assumptions: list[str], warnings: list[str]) -> NDArray[np.uint8]:
     """Find the garment in a picture, (28, 28), and append what was done and what was guessed."""
-    image = straighten_panel(image, assumptions)
-    panel = find_panel(image)
+    image, panel = find_straight_panel(image, assumptions)
     if panel.layers:
         image = image.crop(panel.box)
         assumptions.append(f"cropped to the {image.width}x{image.height} pixels within a page, a frame or axes")
-    colours = resize(image, _FINE_SIDE)
-    if np.ptp(colours, axis=2).any():
-        assumptions.append("colour converted to grey (ITU-R 601 luma)")
-    coarse = resize(image, _COARSE_SIDE)
-    background = find_background(coarse)
-    kept = _keep_main_part(background, np.abs(coarse - background.surface).max(axis=2), warnings)
-    if not kept.any():
+    found = _find_garment(image, assumptions)
+    if found is None:
         raise _make_empty_error(name, f"nothing differs from its background by more than {TOLERANCE / 255:.0%}")
-    level = float(np.median(measure_luma(background.surface)))
-    if background.bright:
+    found = _look_inside(image, found, assumptions)
+    warnings += found.warnings
+    level = float(np.median(measure_luma(found.background.surface)))
+    if found.background.bright:
         assumptions.append(f"bright background (median {level:.0f} of 255): inverted")
-    _warn_of_guesses(background, kept, warnings)
-    _warn_of_nested_picture(background, kept, coarse, warnings)
-    garment = _subtract_background(colours, background, kept)
+    garment = _subtract_background(found.colours, found.background, found.kept)
     if garment is None:
         raise _make_empty_error(name, "the garment is no brighter and no darker than the background")
-    return _fit_garment(garment, image.size, assumptions)
+    return fit_garment(garment, found.size, assumptions)
 
 
-def _warn_of_guesses(background: Background, kept: Mask, warnings: list[str]) -> None:
-    # A garment may reach into one corner; what is there apart from it is something else.
-    strange = count_corners(kept | ~background.foreground) < 4 or background.corners < 3
-    if background.border_share < 0.58 or background.rival_share > 0.8 * background.border_share:
-        warnings.append(
-            f"Only {background.border_share:.0%} of its border is a plain background, so what is garment is a guess."
-        )
-    elif strange:
-        warnings.append(
-            f"Only {background.corners} of its four corners show the same background, so what is garment is a guess."
-        )
-    if background.bands:
-        warnings.append("Its background has several colours, as wall and table have, so what is garment is a guess.")
-    if background.certainty < 0.7:
-        warnings.append(
-            "The garment has parts that are brighter and parts that are darker than the background, so which of the "
-            "two is to be bright is a guess."
-        )
+class _Found(NamedTuple):
+    """The garment in a picture: of the foreground what is `kept`, (h, w) like the `coarse` colours.
+
+    size: the picture's, in pixels; colours: finer than `coarse`; warnings: what is a guess.
+    """
+
+    size: tuple[int, int]
+    colours: Values
+    coarse: Values
+    background: Background
+    kept: Mask
+    warnings: list[str]
 
 
-def _keep_main_part(background: Background, contrast: Values, warnings: list[str]) -> Mask:
-    """The part with most contrast and those about it, without words, dust and other things; (h, w)."""
-    from scipy.ndimage import binary_dilation, find_objects, label
-
-    foreground = background.foreground
-    if not foreground.any():
-        return foreground
-    parts, count = label(binary_dilation(foreground))
-    weights = np.bincount(parts[foreground], contrast[foreground] ** 2, minlength=count + 1)
-    main = int(weights.argmax())
-    boxes = find_objects(parts)
-    rows, columns = boxes[main - 1]
-    gap = max(rows.stop - rows.start, columns.stop - columns.start) / _GAP
-    kept, dropped = [main], 0.0
-    for part, (other_rows, other_columns) in enumerate(boxes, start=1):
-        apart = max(_measure_gap(rows, other_rows), _measure_gap(columns, other_columns))
-        large = weights[part] > 0.1 * weights[main]
-        if part == main or apart <= 0 or (large and apart <= gap):
-            kept.append(part)
-        else:
-            dropped += float(weights[part])
-    if dropped > _OTHERS_SHARE * weights[main]:
-        warnings.append("It shows several things apart from each other: the largest was taken for the garment.")
-    return foreground & np.isin(parts, kept)
+def _find_garment(image: Image.Image, assumptions: list[str]) -> _Found | None:
+    """Find the garment in an RGB picture without frames; None if nothing stands out."""
+    warnings = list[str]()
+    colours, coarse = _prepare_colours(image, assumptions)
+    background = find_background(coarse)
+    kept = keep_main_part(background, measure_distances(coarse, background.surface), warnings)
+    if not kept.any():
+        return None
+    warn_of_background(background, kept, warnings)
+    return _Found(image.size, colours, coarse, background, kept, warnings)
 
 
-def _measure_gap(one: slice, other: slice) -> int:
-    """How many pixels lie between two ranges; negative where they overlap."""
-    return int(max(one.start, other.start) - min(one.stop, other.stop))
+def _look_inside(image: Image.Image, found: _Found, assumptions: list[str]) -> _Found:
+    """Where the garment itself looks like a picture, find the garment in that."""
+    box = find_nested_picture(found.kept, found.coarse)
+    if box is None:
+        return found
+    scales = [size / length for size, length in zip(image.size, found.coarse.shape[1::-1], strict=True)] * 2
+    left, top, right, bottom = (round(edge * scale) for edge, scale in zip(box, scales, strict=True))
+    inner = _find_garment(image.crop((left, top, right, bottom)), [])
+    warning = "What stands out looks like a picture in the picture"
+    if inner is None:
+        return found._replace(warnings=[f"{warning}, but there is nothing in it.", *found.warnings])
+    assumptions.append(f"cropped to the {right - left}x{bottom - top} pixels within what stands out")
+    return inner._replace(warnings=[f"{warning}: the garment was sought in that.", *inner.warnings])
 
 
-def _warn_of_nested_picture(background: Background, kept: Mask, colours: Values, warnings: list[str]) -> None:
-    """Warn where the garment itself looks like a picture: a full shape with an even rim and something else in it."""
-    from scipy.ndimage import binary_erosion, binary_fill_holes
-
-    filled = np.asarray(binary_fill_holes(kept))
-    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
-    if not len(rows) or filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < _FULL_SHARE:
-        return
-    outer = binary_erosion(filled, iterations=3, border_value=1)
-    inner = binary_erosion(outer, iterations=3, border_value=1)
-    rim = outer & ~inner
-    if rim.sum() < 50 or inner.sum() < 50:
-        return
-    level = np.median(colours[rim], axis=0)
-    even = float(np.mean(np.abs(colours[rim] - level).max(axis=1) <= TOLERANCE))
-    other = float(np.mean(np.abs(colours[inner] - level).max(axis=1) > 3 * TOLERANCE))
-    # Of garments enlarged, hardly one is as convex as a page and has so even a rim round something else.
-    if _measure_convexity(filled) > 0.96 and even > 0.6 and other > 0.08:
-        warnings.append("What was taken for the garment looks like a picture in the picture: crop it to the garment.")
+def _prepare_colours(image: Image.Image, assumptions: list[str]) -> tuple[Values, Values]:
+    """The picture's colours, fine and coarse, without lines across it and without false colours."""
+    colours, lines = remove_lines(resize(image, _FINE_SIDE))
+    if lines:
+        assumptions.append(f"{lines} thin lines across it painted over")
+    decoded = decode_false_colours(colours)
+    if decoded is not None:
+        assumptions.append(f"the false colours {decoded.name} replaced by the values that they stand for")
+        colours = np.repeat(decoded.values[:, :, None], 3, axis=2)
+    elif has_colour(colours):
+        assumptions.append("colour converted to grey (ITU-R 601 luma)")
+    changed = lines or decoded is not None
+    return colours, resize(make_image(colours) if changed else image, _COARSE_SIDE)
 
 
-def _measure_convexity(mask: Mask) -> float:
-    """The share of its convex hull that a mask fills."""
-    from scipy.spatial import ConvexHull
-
-    y, x = np.nonzero(mask)
-    corners = np.concatenate([np.stack([y + dy, x + dx], axis=1) for dy in (0, 1) for dx in (0, 1)])
-    return float(mask.sum() / ConvexHull(corners).volume)
-
-
-def _subtract_background(colours: Values, background: Background, kept: Mask) -> _Garment | None:
+def _subtract_background(colours: Values, background: Background, kept: Mask) -> CutGarment | None:
     from scipy.ndimage import binary_dilation
 
     shape = colours.shape[:2]
@@ -221,9 +188,10 @@ def _subtract_background(colours: Values, background: Background, kept: Mask) ->
     mask = _stretch_grid(grown.astype(np.float64), shape) > 0.5
     difference = measure_luma(colours) - surface
     strength = np.where(mask, np.clip(-difference if background.bright else difference, 0, None), 0)
-    noise = 1.5 * float(np.median(np.abs(difference[~mask]))) if not mask.all() else 0.0
-    if noise > TOLERANCE / _NOISE_FACTOR:  # then the averaged copy shows better what is garment
-        present = _stretch_grid(kept.astype(np.float64), shape) > 0.5
+    strength = strength * _measure_gain(surface)
+    about = _stretch_grid(binary_dilation(grown, iterations=_ABOUT).astype(np.float64), shape) > 0.5
+    if _measure_roughness(difference, about & ~mask) > TOLERANCE / _NOISE_FACTOR:
+        present = _stretch_grid(kept.astype(np.float64), shape) > 0.5  # the averaged copy shows better what is garment
     else:
         present = strength > min(TOLERANCE, 0.5 * float(strength.max()))
     if strength.max() < _LEAST_CONTRAST:
@@ -232,7 +200,26 @@ def _subtract_background(colours: Values, background: Background, kept: Mask) ->
     rows = np.flatnonzero(present.mean(axis=1) > _STRAY_SHARE)
     if not len(columns) or not len(rows):
         return None
-    return _Garment(strength, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    return CutGarment(strength, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+
+
+def _measure_roughness(difference: Values, ground: Mask) -> float:
+    """About the standard deviation of noise on the background: what a shadow, which is smooth, does not add to."""
+    from scipy.ndimage import uniform_filter
+
+    # The mean, not the median: of a newspaper's dots few pixels are in one, and those depart much.
+    rough = np.abs(difference - uniform_filter(difference, _ROUGH))[ground]
+    return 1.25 * float(rough.mean()) if len(rough) else 0.0
+
+
+def _measure_gain(surface: Values) -> Values:
+    """By how much contrast is to be raised where less light falls, (h, w): light multiplies."""
+    light = surface.clip(0, None) + _DARKNESS
+    low, high = np.percentile(light, [2, 98])
+    if high > _MOST_LIGHT * low:  # rather two grounds than one in two lights
+        return np.ones_like(light)
+    gain: Values = float(np.median(light)) / light
+    return gain
 
 
 def _stretch_grid(values: Values, shape: tuple[int, ...]) -> Values:
@@ -243,45 +230,3 @@ def _stretch_grid(values: Values, shape: tuple[int, ...]) -> Values:
         return values
     image = Image.fromarray(values.astype(np.float32))
     return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float64)
-
-
-def _fit_garment(garment: _Garment, size: tuple[int, int], assumptions: list[str]) -> NDArray[np.uint8]:
-    """Fit the garment into a black image, (28, 28), and append the steps to `assumptions`."""
-    from PIL import Image, ImageFilter
-
-    strength, (left, top, right, bottom) = garment
-    if garment.box != (0, 0, strength.shape[1], strength.shape[0]):
-        assumptions.append("cropped to the garment")
-    scale = size[0] / strength.shape[1]
-    width, height = (max(1, round(edge * scale)) for edge in (right - left, bottom - top))
-    cut = Image.fromarray(strength[top:bottom, left:right].astype(np.float32))
-    longest = max(cut.size)
-    if longest != IMAGE_SIDE:
-        fitted = (max(1, round(cut.width * IMAGE_SIDE / longest)), max(1, round(cut.height * IMAGE_SIDE / longest)))
-        cut = cut.resize(fitted, Image.Resampling.BOX if longest > IMAGE_SIDE else Image.Resampling.BICUBIC)
-    values = np.asarray(cut, np.float64).clip(0, None)
-    contrast = float(values.max())
-    pixels = np.rint(values * (255 / contrast)).clip(0, 255).astype(np.uint8)
-    if longest > IMAGE_SIDE:
-        sharp = Image.fromarray(pixels).filter(ImageFilter.UnsharpMask(radius=1, percent=_SHARPEN_PERCENT, threshold=0))
-        pixels = np.asarray(sharp)
-        pixels = np.rint(pixels * (255 / max(1, int(pixels.max())))).astype(np.uint8)
-    place = f"centred on {IMAGE_SIDE}x{IMAGE_SIDE}"
-    if max(width, height) > IMAGE_SIDE:
-        assumptions.append(f"shrunk from {width}x{height} keeping its proportions, sharpened, {place}")
-    elif max(width, height) < IMAGE_SIDE:
-        assumptions.append(f"enlarged from {width}x{height} keeping its proportions, {place}")
-    elif width != height:
-        assumptions.append(f"its {width}x{height} pixels {place}")
-    if contrast < 254:
-        assumptions.append(f"contrast of {contrast:.0f} of 255 stretched, the background black")
-    return _centre_pixels(pixels)
-
-
-def _centre_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # If the margin is odd, its extra pixel is on the left and at the top, as in Fashion-MNIST.
-    canvas = np.zeros((IMAGE_SIDE, IMAGE_SIDE), np.uint8)
-    height, width = pixels.shape
-    top, left = (IMAGE_SIDE - height + 1) // 2, (IMAGE_SIDE - width + 1) // 2
-    canvas[top : top + height, left : left + width] = pixels
-    return canvas

@@ -87,9 +87,12 @@ def _turn_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
         assumptions.append("rotated as its EXIF orientation says")
     ImageOps.exif_transpose(image, in_place=True)  # in place, because a copy might be large
     if image.mode.startswith("I"):
-        assumptions.append("16-bit grey scaled to 8 bits")
-        # The upper byte is exact for 8-bit values that were multiplied by 256 or by 257.
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+        values = np.asarray(image).clip(0, 65535).astype(np.uint16)
+        # Of 10 or 12 bits, the upper ones are empty. The upper byte of those that are used is exact for 8-bit values
+        # that were multiplied by 256 or by 257.
+        bits = max(8, int(values.max()).bit_length())
+        assumptions.append(f"{bits}-bit grey scaled to 8 bits")
+        image = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
     if image.has_transparency_data:
         image = _fill_transparency(image.convert("RGBA"), assumptions)
     return image.convert("RGB"), assumptions
