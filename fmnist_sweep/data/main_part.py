@@ -45,24 +45,20 @@ def _gather_parts(parts: NDArray[np.int32], main: int, count: int) -> list[int]:
     from scipy.ndimage import distance_transform_edt, find_objects
 
     boxes = find_objects(parts)
-    gap = max(_measure_sides(boxes[main - 1])) / _GAP
+    box = boxes[main - 1]
+    gap = max(side.stop - side.start for side in box) / _GAP
     distances = distance_transform_edt(parts != main)
-    kept = [main]
-    for part in range(1, count + 1):
-        box = boxes[part - 1]
-        if part == main or np.prod(_measure_shares(box, boxes[main - 1], gap)) >= _WITHIN:
-            near = np.inf
-        else:
-            stacked = _measure_shares(box, boxes[main - 1], 0)[1] >= _STACKED
-            near = gap * (2 if stacked else 1) - _DILATED
-        if part != main and distances[box][parts[box] == part].min() <= near:
-            kept.append(part)
-    return kept
 
+    def belongs(part: int) -> bool:
+        other = boxes[part - 1]
+        high, wide = _measure_shares(other, box, gap)
+        if part == main or high * wide >= _WITHIN:
+            return True
+        stacked = _measure_shares(other, box, 0)[1] >= _STACKED
+        least = float(distances[other][parts[other] == part].min())
+        return bool(least <= gap * (2 if stacked else 1) - _DILATED)
 
-def _measure_sides(box: Slices) -> tuple[int, int]:
-    rows, columns = box
-    return rows.stop - rows.start, columns.stop - columns.start
+    return [part for part in range(1, count + 1) if belongs(part)]
 
 
 def _measure_shares(box: Slices, main: Slices, gap: float) -> list[float]:

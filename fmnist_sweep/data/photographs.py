@@ -2,10 +2,12 @@
 
 The steps are those that made Fashion-MNIST from a shop's photographs: trim the edges that have the background's colour,
 resize the longest edge to 28, sharpen, extend the shortest edge to 28, negate, convert to grey (Xiao, Rasul, Vollgraf:
-Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step that a picture does not need is left out. Five steps differ.
-Pages and frames are cut off first. The background may be lit unevenly: it is a surface that is subtracted. Areas are
-averaged, where the authors skipped rows and columns, which turns fine patterns into coarse ones. A picture is negated
-only if its background is the brighter part. Contrast is stretched: the paper does not mention this, but the brightest
+Fashion-MNIST, arXiv:1708.07747, 2017, section 2). A step that a picture does not need is left out. This differs:
+Pages and frames are cut off first, thin lines across the picture are painted over, and the false colours of a plot
+replaced by the values that they show. The background may be lit unevenly: it is a surface that is subtracted, and
+contrast is raised where less light falls. Of several things, the garment is the largest. Areas are averaged, where the
+authors skipped rows and columns, which turns fine patterns into coarse ones. A picture is negated only if its
+background is the brighter part. Contrast is stretched: the paper does not mention this, but the brightest
 pixel of each of the 60,000 training images is 254 or 255.
 """
 
