@@ -142,7 +142,7 @@ class _Found(NamedTuple):
 def _find_garment(image: Image.Image, assumptions: list[str]) -> _Found | None:
     """Find the garment in an RGB picture without frames; None if nothing stands out."""
     warnings = list[str]()
-    colours, coarse = _prepare_colours(image, assumptions)
+    colours, coarse = _prepare_colours(image, assumptions, warnings)
     background = find_background(coarse)
     kept = keep_main_part(background, measure_distances(coarse, background.surface), warnings)
     if not kept.any():
@@ -166,11 +166,12 @@ def _look_inside(image: Image.Image, found: _Found, assumptions: list[str]) -> _
     return inner._replace(warnings=[f"{warning}: the garment was sought in that.", *inner.warnings])
 
 
-def _prepare_colours(image: Image.Image, assumptions: list[str]) -> tuple[Values, Values]:
+def _prepare_colours(image: Image.Image, assumptions: list[str], warnings: list[str]) -> tuple[Values, Values]:
     """The picture's colours, fine and coarse, without lines across it and without false colours."""
     colours, lines = remove_lines(resize(image, _FINE_SIDE))
     if lines:
         assumptions.append(f"{lines} thin lines across it painted over")
+        warnings.append("Lines cross it and were painted over, so what they hid of the garment is a guess.")
     decoded = decode_false_colours(colours)
     if decoded is not None:
         assumptions.append(f"the false colours {decoded.name} replaced by the values that they stand for")

@@ -138,6 +138,13 @@ def _coarse_noise() -> Image.Image:
     return Image.fromarray(cells.repeat(20, axis=0).repeat(20, axis=1))
 
 
+def _graph_paper() -> Image.Image:
+    picture = draw_shirt((300, 300), 8, "navy", "white")
+    for place in range(15, 300, 30):
+        ImageDraw.Draw(picture).line((place, 0, place, 300), fill=(150, 190, 240))
+    return picture
+
+
 def _wall_and_table() -> Image.Image:
     picture = np.array(draw_shirt((300, 300), 8, 30, 250, "L"))
     picture[200:][picture[200:] == 250] = 180
@@ -153,6 +160,7 @@ def _wall_and_table() -> Image.Image:
         (_coloured_corner(), "Only 3 of its four corners show the same background"),
         (_wall_and_table(), "Its background has several colours"),
         (_coarse_noise(), "is a guess"),
+        (_graph_paper(), "Lines cross it and were painted over"),
     ],
 )
 def test_a_guess_is_a_warning_of_one_sentence_each(tmp_path: Path, picture: Image.Image, sentence: str) -> None:
