@@ -1,9 +1,8 @@
-"""Trials as one table: filtered, sorted, grouped by configuration, encoded for a file."""
+"""Trials as one table: filtered, sorted, grouped by configuration."""
 
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import math
 import re
@@ -158,7 +157,7 @@ def check_key(frame: pd.DataFrame, key: str) -> None:
 def _make_test(condition: Condition) -> Callable[[Any], bool]:
     value = None if condition.value.lower() in ("none", "null", "") else parse_parameter(_lower_truth(condition.value))
     if condition.operator == "~":
-        return lambda cell: not is_missing(cell) and condition.value.lower() in _format_cell(cell).lower()
+        return lambda cell: not is_missing(cell) and condition.value.lower() in format_cell_as_text(cell).lower()
     if condition.operator in ("=", "!="):
         wanted = condition.operator == "="
         return lambda cell: _is_equal(cell, value, condition.value) is wanted
@@ -184,7 +183,7 @@ def _is_equal(cell: Any, value: Any, text: str) -> bool:
     if is_number(cell) and is_number(value):
         return bool(cell == value)
     # The text too: an id may be of digits alone.
-    return (type(cell) is type(value) and bool(cell == value)) or _format_cell(cell) == text
+    return (type(cell) is type(value) and bool(cell == value)) or format_cell_as_text(cell) == text
 
 
 def _parse_time(condition: Condition) -> datetime:
@@ -202,7 +201,8 @@ def is_missing(cell: Any) -> bool:
     return not isinstance(cell, list | dict) and bool(pd.isna(cell))
 
 
-def _format_cell(cell: Any) -> str:
+def format_cell_as_text(cell: Any) -> str:
+    """A cell as text: one that is none as JSON."""
     return cell if isinstance(cell, str) else json.dumps(cell, default=str)
 
 
@@ -222,7 +222,7 @@ def sort_rows(frame: pd.DataFrame, key: str, *, descending: bool) -> pd.DataFram
 def _make_sort_key(cell: Any) -> tuple[int, Any]:
     if hasattr(cell, "timestamp"):
         return 0, cell.timestamp()
-    return (0, cell) if is_number(cell) or isinstance(cell, bool) else (1, _format_cell(cell))
+    return (0, cell) if is_number(cell) or isinstance(cell, bool) else (1, format_cell_as_text(cell))
 
 
 _CONFIGURATION_COLUMNS = ("data", "n", "mean", "sd", "low", "high", "seeds", "run_ids")
@@ -262,62 +262,3 @@ def group_by_configuration(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     names = [*(setting.key for setting in shown_settings), *_CONFIGURATION_COLUMNS]
     # By the values alone: a setting may have the name of an own column of trials.
     return pd.DataFrame({name: _make_series(None, [row[name] for row in rows]) for name in names})
-
-
-TABLE_ENDINGS = (".csv", ".json", ".parquet")  # of the files that can be written
-
-
-def encode_table(frame: pd.DataFrame, ending: str) -> bytes:
-    """The content of a file with one of TABLE_ENDINGS; .json: a list of rows.
-
-    Lists, and settings of several types, are JSON text in .csv and .parquet.
-    """
-    if ending == ".json":
-        return encode_json_rows(frame).encode()
-    converted = frame.copy()
-    for name in frame.columns:
-        if _is_mixed(frame[name]):
-            converted[name] = [_convert_cell(cell) for cell in frame[name]]
-    if ending == ".csv":
-        return encode_csv(converted)
-    buffer = io.BytesIO()
-    converted.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def encode_csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV, in which no text begins as a formula of a spreadsheet does: such a one gets an apostrophe.
-
-    Numbers stay as they are. Source: OWASP, "CSV Injection".
-    """
-    harmless = frame.rename(columns=_disarm_cell)
-    for place, name in enumerate(frame.columns):
-        if any(isinstance(cell, str) for cell in frame[name]):
-            harmless[harmless.columns[place]] = [_disarm_cell(cell) for cell in frame[name]]
-    texts = [*harmless.columns, *(cell for name in harmless for cell in harmless[name] if isinstance(cell, str))]
-    # Python quotes no carriage return by itself, and a spreadsheet begins a row after one.
-    has_return = any("\r" in text for text in texts)
-    return harmless.to_csv(index=False, quoting=2 if has_return else 0).encode()  # csv.QUOTE_NONNUMERIC, QUOTE_MINIMAL
-
-
-# As full-width characters too, and after spaces, which a spreadsheet may skip.
-_FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-
-
-def _disarm_cell(cell: Any) -> Any:
-    is_formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if is_formula else cell
-
-
-def encode_json_rows(frame: pd.DataFrame) -> str:
-    """The rows as a JSON list; times in ISO 8601, missing values null."""
-    return frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1)
-
-
-def _is_mixed(series: pd.Series[Any]) -> bool:
-    return series.dtype == object and not all(cell is None or isinstance(cell, str) for cell in series)
-
-
-def _convert_cell(cell: Any) -> str | None:
-    return None if is_missing(cell) else _format_cell(cell)

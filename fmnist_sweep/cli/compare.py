@@ -136,7 +136,8 @@ def compare(
 
 
 def _list_trials(store: Store, listing: _Listing, *, as_json: bool, force: bool) -> None:
-    from fmnist_sweep.analysis.table import build_table, check_key, encode_json_rows, group_by_configuration
+    from fmnist_sweep.analysis.table import build_table, check_key, group_by_configuration
+    from fmnist_sweep.analysis.table_encoding import encode_json_rows
     from fmnist_sweep.cli.trial_tables import export_table, filter_by_conditions, name_option, parse_conditions
     from fmnist_sweep.tracking.trial_search import select_trials
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis.table import TABLE_ENDINGS, Condition, TableError, encode_table, filter_rows, parse_condition
+from fmnist_sweep.analysis.table import Condition, TableError, filter_rows, parse_condition
+from fmnist_sweep.analysis.table_encoding import TABLE_ENDINGS, encode_table
 from fmnist_sweep.cli.options import check_new_file
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.files import write_file_atomically

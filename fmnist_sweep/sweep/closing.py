@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.analysis.table import encode_csv
+from fmnist_sweep.analysis.table_encoding import encode_csv
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import (

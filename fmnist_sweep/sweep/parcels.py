@@ -20,8 +20,9 @@ from fmnist_sweep.sweep.kept_models import KeptModels
 from fmnist_sweep.sweep.run_info import describe_begun_attempt, describe_trial_run
 from fmnist_sweep.tracking.names import CONFIG_FILE, OVERRIDES_FILE
 from fmnist_sweep.tracking.queries import is_run_finished
-from fmnist_sweep.tracking.runs import FinishedTrial, RunEnd, fail_trial, find_begun_run, finish_trial, kill_run
+from fmnist_sweep.tracking.runs import find_begun_run, kill_run
 from fmnist_sweep.tracking.store import Store
+from fmnist_sweep.tracking.trial_runs import FinishedTrial, RunEnd, fail_trial, finish_trial
 from fmnist_sweep.training.evaluation import Evaluation
 from fmnist_sweep.training.events import Epoch, TrialResult
 

@@ -10,20 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.masking import mask_credentials, mask_values
 from fmnist_sweep.tracking import datasets
-from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
+from fmnist_sweep.tracking.models import fail_pending_models
 from fmnist_sweep.tracking.names import (
     EXECUTOR_TAG,
-    FAILURE_TAG,
     FOLLOWED_BY_TAG,
     FOLLOWS_TAG,
     GIT_TAG,
     KIND_TAG,
     MACHINE_TAG,
-    MODEL_NOT_KEPT,
-    MODEL_TAG,
     NONCE_TAG,
     NOTE_TAG,
     PARENT_RUN_TAG,
@@ -36,16 +32,13 @@ from fmnist_sweep.tracking.names import (
 )
 from fmnist_sweep.tracking.queries import read_active_run, search_runs
 from fmnist_sweep.tracking.run_files import log_files
-from fmnist_sweep.training.evaluation import find_most_confused
 from fmnist_sweep.training.events import Epoch
 
 if TYPE_CHECKING:
-    from mlflow.entities import Dataset, Run
+    from mlflow.entities import Dataset
 
-    from fmnist_sweep.data import Split, Splits
+    from fmnist_sweep.data import Splits
     from fmnist_sweep.tracking.store import Store
-    from fmnist_sweep.training.evaluation import Evaluation
-    from fmnist_sweep.training.events import TrialResult
 
 _MAX_BATCH_PARAMS, _MAX_BATCH_METRICS = 100, 1000  # in one batch, by MLflow's own limits
 # What may be another when the same run is begun again: elsewhere, or by another version.
@@ -174,12 +167,12 @@ def _format_parameter(value: Any) -> str:
 
 def log_epochs(store: Store, run_id: str, epochs: Sequence[Epoch]) -> None:
     """Log the metrics of epochs, each at the step with the epoch's number, in as few batches as possible."""
-    entries = [entry for epoch in epochs for entry in _build_metrics(epoch.metrics, epoch.ended, step=epoch.number)]
+    entries = [entry for epoch in epochs for entry in build_metrics(epoch.metrics, epoch.ended, step=epoch.number)]
     for start in range(0, len(entries), _MAX_BATCH_METRICS):
         store.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH_METRICS])
 
 
-def _build_metrics(
+def build_metrics(
     values: Mapping[str, float],
     now: int,
     *,
@@ -187,103 +180,11 @@ def _build_metrics(
     model_id: str | None = None,
     dataset: Dataset | None = None,
 ) -> list[Any]:
+    """Metrics of one moment, as MLflow's client takes them. now: in ms since 1970. dataset: that they are of."""
     from mlflow.entities import Metric
 
     name, digest = (dataset.name, dataset.digest) if dataset else (None, None)
     return [Metric(key, float(value), now, step, model_id, name, digest) for key, value in values.items()]
-
-
-@dataclass(frozen=True)
-class RunEnd:
-    """How a trial's run is closed. ended: in ms since 1970. is_retry: an earlier try may have done part of it."""
-
-    ended: int
-    is_retry: bool
-
-
-@dataclass(frozen=True)
-class FinishedTrial:
-    """What the run of a finished trial holds in the end.
-
-    files: by their path among the run's artifacts. validation: its first image becomes the model's input example.
-    """
-
-    result: TrialResult
-    evaluation: Evaluation
-    files: Mapping[str, bytes]
-    validation: Split
-    keep_model: bool
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """The metrics of the validation images."""
-        return {
-            "best_val_accuracy": self.evaluation.accuracy,
-            **{f"val_f1.{label}": value for label, value in self.evaluation.f1.items()},
-        }
-
-    @property
-    def costs(self) -> dict[str, float]:
-        """The metrics of the training itself."""
-        return {
-            "best_epoch": self.result.best_epoch,
-            "parameters": self.result.parameters,
-            "fit_seconds": self.result.fit_seconds,
-            "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in self.result.history),
-        }
-
-
-def finish_trial(store: Store, run_id: str, trial: FinishedTrial, end: RunEnd) -> None:
-    """Log everything of a finished trial, its model last, and close the run. Repeating it changes nothing."""
-    from mlflow.entities import RunTag
-
-    log_files(store, run_id, trial.files)
-    run = store.client.get_run(run_id)
-    if run.info.status == "FINISHED":  # an earlier try did everything, and only the answer was lost
-        return
-    model_id = _settle_model(store, run, trial, end)
-    metrics = [
-        *_build_metrics(trial.scores, end.ended, model_id=model_id, dataset=datasets.find_validation_dataset(run)),
-        *_build_metrics(trial.costs, end.ended, model_id=model_id),
-    ]
-    tags = [RunTag(NOTE_TAG, _compose_trial_note(trial.result, trial.evaluation))]
-    if not trial.keep_model:
-        tags.append(RunTag(MODEL_TAG, MODEL_NOT_KEPT))
-    store.client.log_batch(run_id, metrics=metrics, tags=tags)
-    store.client.set_terminated(run_id, "FINISHED", end.ended)
-
-
-def _settle_model(store: Store, run: Run, trial: FinishedTrial, end: RunEnd) -> str | None:
-    """Log a trial's model unless an earlier try did, or delete it if it is not kept; returns the id of a kept model."""
-    existing_model = None
-    if end.is_retry:
-        fail_pending_models(store, run.info.run_id)
-        existing_model = find_ready_model(store, run)
-    if trial.keep_model:
-        return str((existing_model or log_model(store, run, trial.result.model, trial.validation)).model_id)
-    if existing_model is not None:
-        delete_model(store, run.info.run_id)
-    return None
-
-
-def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
-    hardest = min(evaluation.f1, key=lambda label: evaluation.f1[label])
-    confusions = [
-        f"{true} taken for {predicted} ({count})"
-        for true, predicted, count in find_most_confused(evaluation.confusion, LABELS)
-    ]
-    return (
-        f"Validation accuracy **{evaluation.accuracy:.4f}** after epoch {result.best_epoch} of {len(result.history)}, "
-        f"{result.parameters:,} parameters. Hardest label: **{hardest}**, F1 {evaluation.f1[hardest]:.2f}. "
-        f"Most confused: {', '.join(confusions) or 'nothing'}."
-    )
-
-
-def fail_trial(store: Store, run_id: str, reason: str, trace: str, end: RunEnd) -> None:
-    """Close a trial's run as FAILED, with the reason and the traceback."""
-    set_tags(store, run_id, {FAILURE_TAG: reason, NOTE_TAG: f"**Failed:** {reason}"})
-    log_files(store, run_id, {"traceback.txt": mask_credentials(trace).encode()})
-    store.client.set_terminated(run_id, "FAILED", end.ended)
 
 
 def kill_run(store: Store, run_id: str) -> None:
@@ -312,7 +213,7 @@ def close_parent_run(
     from mlflow.entities import RunTag
 
     log_files(store, run_id, files)
-    entries = _build_metrics(metrics, ended, step=step)
+    entries = build_metrics(metrics, ended, step=step)
     store.client.log_batch(
         run_id, metrics=entries, tags=[RunTag(key, mask_credentials(value)) for key, value in tags.items()]
     )

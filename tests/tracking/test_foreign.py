@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmnist_sweep.analysis.table import build_table, encode_csv, group_by_configuration
+from fmnist_sweep.analysis.table import build_table, group_by_configuration
+from fmnist_sweep.analysis.table_encoding import encode_csv
 from fmnist_sweep.tracking.foreign import Misfit, check_predictions, check_run, check_version, parse_parameter
 from fmnist_sweep.tracking.prediction_files import pack_predictions, unpack_predictions
 from fmnist_sweep.tracking.queries import StoredRun, list_newest_runs, search_runs
