@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.analysis.probability_checks import check_probabilities
 from fmnist_sweep.analysis.proportions import Proportion, measure_share
-from fmnist_sweep.training.array_checks import check_probabilities
 
 _SIMULATIONS = 1000
 _LEAST_PROBABILITY = 1e-7  # Keras' own floor for its cross-entropy, so that both figures can be compared

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.array_checks import check_range, check_sums
+from fmnist_sweep.analysis.probability_checks import check_sums
+from fmnist_sweep.training.array_checks import check_range
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
 from fmnist_sweep.analysis.labelling import Suspects, find_suspects
+from fmnist_sweep.analysis.probability_checks import check_probabilities
 from fmnist_sweep.analysis.proportions import Proportion, measure_share
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.prediction_files import Predictions
-from fmnist_sweep.training.array_checks import check_confusion, check_probabilities
+from fmnist_sweep.training.array_checks import check_confusion
 from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
 
 UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")

@@ -44,3 +44,8 @@ def measure_share(successes: NDArray[np.bool_]) -> Proportion:
 def compute_accuracy_interval(accuracy: float | None, images: int | None) -> tuple[float, float] | None:
     """Wilson's 95 % interval of an accuracy over so many images; None where either is not known."""
     return compute_wilson_interval(round(accuracy * images), images) if accuracy is not None and images else None
+
+
+def compute_row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each cell's share of the images of its row's label, 0..1; 0 in the row of a label without images."""
+    return np.asarray(confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1), np.float64)

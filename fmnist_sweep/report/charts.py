@@ -11,10 +11,10 @@ import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.importance import Importance
+from fmnist_sweep.analysis.proportions import compute_row_shares
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
-from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

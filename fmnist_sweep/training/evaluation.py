@@ -69,11 +69,6 @@ def count_confusion(labels: NDArray[Any], predicted: NDArray[Any], names: Sequen
     return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
-def compute_row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each cell's share of the images of its row's label, 0..1; 0 in the row of a label without images."""
-    return np.asarray(confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1), np.float64)
-
-
 def compute_wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """Interval for a proportion seen as `successes` out of `n`, by default at 95 %.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.analysis.proportions import compute_row_shares
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     GREEN,
@@ -32,7 +33,6 @@ from fmnist_sweep.report.figures.canvas import (
 )
 from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
 from fmnist_sweep.training.array_checks import check_confusion
-from fmnist_sweep.training.evaluation import compute_row_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
