@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from fmnist_sweep.study.journal import JournalDamaged, JournalEvent
 from fmnist_sweep.text import quote_text
 
 Check = Callable[[Any], bool]
+_Record = TypeVar("_Record", bound="Record")
 
 
 def _is_text(value: Any) -> bool:
@@ -126,3 +127,28 @@ def check_event(event: JournalEvent) -> None:
         check = needed.get(key) or _FIELDS.get(key)
         if check is not None and not check(value):
             raise ValueError(f"an event {quote_text(event.kind)} has {key} {quote_text(value)}")
+
+
+class Record(Protocol):
+    """The sum of a journal, which takes one event after the other."""
+
+    def apply(self, event: JournalEvent, /) -> None: ...
+
+
+def sum_events(
+    path: Path, kind: str, events: Iterable[JournalEvent], begin: Callable[[JournalEvent], _Record]
+) -> _Record:
+    """The sum of the events of the journal in `path`. Raises JournalDamaged for events that no study or sweep writes.
+
+    kind: study or sweep. begin: makes the record of the first event.
+    """
+    first, *others = events
+    check_first_event(path, first, kind)
+    record = begin(first)
+    for number, event in enumerate(others, 1):
+        try:
+            check_event(event)
+            record.apply(event)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise JournalDamaged(path, f"event {number}: {quote_text(error, 200)}") from None
+    return record

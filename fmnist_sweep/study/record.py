@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Wait
-from fmnist_sweep.study.event_checks import check_event, check_first_event
-from fmnist_sweep.study.journal import JournalDamaged, JournalEvent
+from fmnist_sweep.study.event_checks import sum_events
+from fmnist_sweep.study.journal import JournalEvent
 from fmnist_sweep.study.nonces import RUN, compute_nonce
-from fmnist_sweep.text import quote_text
 
 
 @dataclass
@@ -90,16 +89,7 @@ class StudyRecord:
     @classmethod
     def from_events(cls, events: Iterable[JournalEvent], path: Path) -> StudyRecord:
         """The sum of the events of the journal in `path`. Raises JournalDamaged for events that no study writes."""
-        first, *others = events
-        check_first_event(path, first, "study")
-        record = cls(first.body, secret=first.body.get("secret"))
-        for number, event in enumerate(others, 1):
-            try:
-                check_event(event)
-                record.apply(event)
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise JournalDamaged(path, f"event {number}: {quote_text(error, 200)}") from None
-        return record
+        return sum_events(path, "study", events, lambda first: cls(first.body, secret=first.body.get("secret")))
 
     def apply(self, event: JournalEvent) -> None:
         """Apply the next event. Raises KeyError for an unknown kind."""

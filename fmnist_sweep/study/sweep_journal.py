@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fmnist_sweep.study.event_checks import check_event, check_first_event
+from fmnist_sweep.study.event_checks import check_first_event, sum_events
 from fmnist_sweep.study.folder import JOURNAL_FILE, RunLocation, drop_half_written, is_folder_name
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import find_owner, lock_folder
@@ -33,16 +33,7 @@ class SweepRecord:
     @classmethod
     def from_events(cls, events: Iterable[JournalEvent], path: Path) -> SweepRecord:
         """The sum of the events of the journal in `path`. Raises JournalDamaged for events that no sweep writes."""
-        first, *others = events
-        check_first_event(path, first, "sweep")
-        record = cls(first.body, secret=first.body.get("secret"))
-        for number, event in enumerate(others, 1):
-            try:
-                check_event(event)
-            except ValueError as error:
-                raise JournalDamaged(path, f"event {number}: {error}") from None
-            record.apply(event)
-        return record
+        return sum_events(path, "sweep", events, lambda first: cls(first.body, secret=first.body.get("secret")))
 
     def apply(self, event: JournalEvent) -> None:
         """Apply the next event."""
