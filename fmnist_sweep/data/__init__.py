@@ -5,7 +5,7 @@ records that it was opened.
 """
 
 from fmnist_sweep.data.data_config import DataConfig
-from fmnist_sweep.data.loading import clear_splits_cache, load_splits, open_test
+from fmnist_sweep.data.loading import load_splits, open_test
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, format_fallback_banner, summarize_data
 
@@ -17,7 +17,6 @@ __all__ = [
     "Origin",
     "Split",
     "Splits",
-    "clear_splits_cache",
     "format_fallback_banner",
     "load_splits",
     "open_test",

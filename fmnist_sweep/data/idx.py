@@ -12,7 +12,12 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from fmnist_sweep.data.data_config import MAX_IMAGES
-from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
+from fmnist_sweep.data.folder import (
+    describe_folder,
+    read_first_whole,
+    refuse_folder_of_another_source,
+    report_unreadable,
+)
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile, describe_content, open_unpacked_file, read_stream
@@ -138,15 +143,14 @@ def _read_labels(path: Path, member: Member) -> _IdxFile:
 @contextmanager
 def _report_damage(path: Path) -> Iterator[None]:
     """Turn what the unpackers and the system say of a file into one sentence."""
-    try:
-        yield
-    except UNPACKING_ERRORS as error:
-        raise DataError(
-            f"{path} is damaged: expected a whole gzip or zip file, found that it cannot be unpacked ({error}); "
-            "download it again."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from error
+    with report_unreadable(path):
+        try:
+            yield
+        except UNPACKING_ERRORS as error:
+            raise DataError(
+                f"{path} is damaged: expected a whole gzip or zip file, found that it cannot be unpacked ({error}); "
+                "download it again."
+            ) from error
 
 
 def _parse_header(path: Path, head: bytes, magic: int, dimensions: int) -> list[int]:

@@ -42,11 +42,6 @@ def _load(data: DataConfig, folder: Path) -> Splits:
     return split_table(table, data, origin)
 
 
-def clear_splits_cache() -> None:
-    """Let the next `load_splits` read its files again."""
-    _load.cache_clear()
-
-
 def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
     """The test split of the source that `load_splits` found; the ledger records the opening first.
 

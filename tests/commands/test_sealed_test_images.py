@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.data import clear_splits_cache, idx, open_test, sources
+from fmnist_sweep.data import idx, open_test, sources
 from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.data.splits import ImageTable
 from fmnist_sweep.errors import ExitCode
@@ -26,6 +26,7 @@ from fmnist_sweep.tracking.store import (
 )
 from fmnist_sweep.tracking.trial_search import select_trials
 from tests.conftest import Command
+from tests.support.caches import clear_splits_cache
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_NAMES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

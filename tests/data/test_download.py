@@ -22,10 +22,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from fmnist_sweep.data import DataConfig, clear_splits_cache, download, idx, load_splits, open_test
+from fmnist_sweep.data import DataConfig, download, idx, load_splits, open_test
 from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config, needs_fashion_mnist
+from tests.support.caches import clear_splits_cache
 
 config = partial(data_config, download=True)
 

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmnist_sweep.data import clear_splits_cache, kaggle_csv, load_splits, open_test, summarize_data
+from fmnist_sweep.data import kaggle_csv, load_splits, open_test, summarize_data
 from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config
+from tests.support.caches import clear_splits_cache
 
 COLUMNS = ["label", *(f"pixel{number}" for number in range(1, 785))]
 

@@ -23,7 +23,6 @@ from pydantic import ValidationError
 
 from fmnist_sweep.data import (
     DataConfig,
-    clear_splits_cache,
     format_fallback_banner,
     load_splits,
     open_test,
@@ -33,6 +32,7 @@ from fmnist_sweep.data import sources as sources_module
 from fmnist_sweep.data.drawn import draw_images
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config, needs_fashion_mnist
+from tests.support.caches import clear_splits_cache
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

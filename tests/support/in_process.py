@@ -33,7 +33,7 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """`python -m fmnist_sweep ARGUMENTS` in a folder; environment: all of it (default: this process's)."""
     from fmnist_sweep.__main__ import __file__, main
-    from fmnist_sweep.data import clear_splits_cache
+    from tests.support.caches import clear_splits_cache
 
     try:
         return _run([str(__file__), *arguments], main, cwd, environment)
