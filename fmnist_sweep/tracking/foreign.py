@@ -220,6 +220,26 @@ def _is_plain(value: object, depth: int) -> bool:
     return not isinstance(value, int) or -_MAX_INTEGER <= value < _MAX_INTEGER
 
 
+# Studies
+
+
+def check_identity(identity: Any) -> None:
+    """Raise Misfit for a value that does not identify a study as its run records it (IDENTITY_FILE)."""
+    settings = identity.get("settings") if isinstance(identity, dict) else None
+    train = settings.get("train") if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or not isinstance(train, dict):
+        raise Misfit("its study records no settings")
+    seed, data, versions = settings.get("seed"), identity.get("data"), identity.get("versions")
+    if type(seed) is not int or not 0 <= seed < _MAX_INTEGER:
+        raise Misfit(f"its study has the seed {quote_text(seed)}")
+    for name, text in (("precision", train.get("precision")), ("data", data)):
+        if type(text) is not str or len(text) > _MAX_NAME_LENGTH:
+            raise Misfit(f"its study has the {name} {quote_text(text)}")
+    if not isinstance(versions, dict) or not all(type(text) is str for text in versions.values()):
+        raise Misfit(f"its study has the versions {quote_text(versions)}")
+    _check_texts(versions)
+
+
 # Predictions
 
 

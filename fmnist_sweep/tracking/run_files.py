@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fmnist_sweep.reading import RefusedFile, read_file
+from fmnist_sweep.text import quote_text
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
 from fmnist_sweep.tracking.store import is_server, locate_local_artifacts
 
@@ -54,9 +55,16 @@ def read_artifacts(store: Store, run_id: str) -> dict[str, bytes]:
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
     """The content of one artifact file of a run, by its path; None if the run has no such file.
 
-    Raises UnreadableArtifact.
+    Raises UnreadableArtifact, also if there is no such run.
     """
-    return _read_artifact(store, run_id, _locate_folder(store, run_id), name)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _read_artifact(store, run_id, _locate_folder(store, run_id), name)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise UnreadableArtifact(f"the store has no run {quote_text(run_id)}") from None
 
 
 def _locate_folder(store: Store, run_id: str) -> Path | None:

@@ -124,6 +124,8 @@ def _check_all_verbs(honest: Honest, seeds: range) -> None:
     assert honest.study_id in _run_verb(honest, planted, "studies").stdout
     _run_verb(honest, planted, "promote", "plan=true", "--any-data", "--study", honest.study_id)
     _run_verb(honest, planted, "promote", "plan=true", "--run", (planted.run_ids or ["0" * 32])[-1])
+    for words in (("render",), ("test", "--data-dir", "nowhere")):
+        _run_verb(honest, planted, "documented", *words, "004")
     assert _run_verb(honest, planted, "history").returncode == 0
     _run_verb(honest, planted, "rollback")
     number = (planted.versions or ["1"])[-1]

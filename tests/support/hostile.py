@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 from mlflow.exceptions import MlflowException
 
+from fmnist_sweep.config.identity import identify_study
+from fmnist_sweep.config.keys import flatten_config
+from fmnist_sweep.report.documented.recipe_runs import compose_recipe
 from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.store import Store, point_mlflow_at
 
@@ -65,6 +68,11 @@ VERSION_TAGS = (
     *("fmnist.val_accuracy", "fmnist.val_accuracy_sd", "fmnist.test_accuracy", "fmnist.finalist", "fmnist.decision"),
     *("fmnist.data", "fmnist.name", "fmnist.verdict", "fmnist.weights_sha256", "fmnist.predictions_sha256"),
 )
+RECIPES = ("simple", "double_conv")  # of the write-up 004
+RECIPE_TAGS = (
+    *("fmnist.data", "fmnist.canonical", "fmnist.test_opened", "fmnist.executor", "fmnist.git", "fmnist.study_id"),
+    "mlflow.parentRunId",
+)
 MOVE: dict[str, Any] = {
     "time": "2026-01-01T00:00:00",
     "alias": "champion",
@@ -97,7 +105,12 @@ class Intruder:
         """Leave one thing in the store. What MLflow itself refuses is not left."""
         draw = random.Random(seed)
         make: Callable[[random.Random, Planted], str] = draw.choice(
-            [self._make_run] * 6 + [self._make_logged_model, self._make_version, self._make_version, self._make_move]
+            [
+                *([self._make_run] * 6 + [self._make_recipe_run] * 2),
+                *(self._make_logged_model, self._make_version, self._make_version, self._make_move),
+            ]
+            + [self._make_recipe_run] * 2
+            + [self._make_logged_model, self._make_version, self._make_version, self._make_move]
         )
         try:
             planted.by_seed[seed] = make(draw, planted)
@@ -129,6 +142,26 @@ class Intruder:
         state, end = draw.choice(STATES), draw.choice(TIMES) if draw.random() < 0.3 else None
         self.store.client.set_terminated(run_id, state, end)
         return f"a {kind} {state}, {run_id}"
+
+    def _make_recipe_run(self, draw: random.Random, planted: Planted) -> str:
+        """A finished trial with the settings of a write-up's recipe, and mostly with an odd record of its study."""
+        params, identity = _describe_recipe(draw.choice(RECIPES))
+        for _ in range(draw.randint(0, 3)):
+            _alter(identity, draw)
+        parent = self._create({"fmnist.kind": draw.choice(("study", "x"))}, None, "a study")
+        trial = self._create({**self.honest_tags["trial"], "mlflow.parentRunId": parent}, None, "a trial")
+        planted.run_ids += [parent, trial]
+        for tag in draw.sample(RECIPE_TAGS, draw.randint(0, 2)):
+            _try(partial(self.store.client.set_tag, trial, tag, draw.choice(TEXTS)))
+        for key, text in params.items():
+            _try(partial(self.store.client.log_param, trial, key, text))
+        self._log(trial, draw)
+        _try(lambda: self.store.client.log_metric(trial, "best_val_accuracy", 0.9))
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "identity.json").write_text(json.dumps(identity))
+            self.store.client.log_artifacts(parent, folder)
+        self.store.client.set_terminated(trial, "FINISHED")
+        return f"a recipe's run {trial} of study {parent}"
 
     def _create(self, tags: Mapping[str, str], begin: int | None, name: str) -> str:
         run = self.store.client.create_run(self.store.experiment_id, begin, {}, name or None)
@@ -201,6 +234,33 @@ class Intruder:
         if key not in planted.moves:
             planted.moves.append(key)
         return f"{key} = {text[:60]}"
+
+
+@cache
+def _describe_recipe_text(recipe: str) -> tuple[Mapping[str, str], str]:
+    job = compose_recipe(recipe, ())
+    settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": "float32"}}
+    identity = identify_study(job, "", settings, "0" * 64).identity
+    params = flatten_config({**settings, "data": job.config.data.describe_content()})
+    texts = {key: json.dumps(value) if isinstance(value, dict | list) else str(value) for key, value in params.items()}
+    return texts, json.dumps(identity)
+
+
+def _describe_recipe(recipe: str) -> tuple[Mapping[str, str], dict[str, Any]]:
+    """The parameters of a recipe's trial, and what identifies its study."""
+    params, text = _describe_recipe_text(recipe)
+    return params, json.loads(text)
+
+
+def _alter(content: dict[str, Any], draw: random.Random) -> None:
+    """Put something else in the place of one of the values in nested mappings, or take it away."""
+    key = draw.choice(sorted(content, key=str))
+    if isinstance(content[key], dict) and content[key] and draw.random() < 0.7:
+        _alter(content[key], draw)
+    elif draw.random() < 0.2:
+        del content[key]
+    else:
+        content[key] = draw.choice((*TEXTS[:40], *NUMBERS[3:9], None, [], [1], {}, {"x": []}, True, 10**30))
 
 
 def _try(call: Callable[[], Any]) -> None:

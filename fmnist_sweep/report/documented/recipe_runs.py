@@ -13,10 +13,11 @@ from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.reading import parse_json
 from fmnist_sweep.report.documented.write_ups import WriteUp
+from fmnist_sweep.tracking.foreign import Misfit, check_identity, name_left_out
 from fmnist_sweep.tracking.names import CANONICAL_TAG, IDENTITY_FILE, PARENT_RUN_TAG
 from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
 from fmnist_sweep.tracking.store import Store
-from fmnist_sweep.tracking.trials import StoredTrial, read_trials
+from fmnist_sweep.tracking.trials import StoredTrial, read_curves, read_trials
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
@@ -113,6 +114,7 @@ def read_finished_trials(store: Store) -> list[StoredTrial]:
 
 
 def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, job: Job) -> Iterator[RecipeRun]:
+    """The runs of a recipe among trials. What claims to be one and is not what a sweep leaves is named and left out."""
     data = {f"data.{key}": value for key, value in job.config.data.describe_content().items()}
     expected = {**flatten_config(job.config.settings), **data}
     free_keys = {"seed", *(("train.precision",) if job.config.settings["train"]["precision"] == "auto" else ())}
@@ -120,20 +122,27 @@ def _find_recipe_runs(store: Store, trials: Sequence[StoredTrial], recipe: str, 
         # Cheaper than reading the identity, which is compared next.
         if any(trial.parse_value(key) != value for key, value in expected.items() if key not in free_keys):
             continue
-        parent = trial.tags.get(PARENT_RUN_TAG)
         try:
-            content = None if parent is None else read_artifact(store, parent, IDENTITY_FILE)
-        except UnreadableArtifact:
-            continue
-        if content is None:
-            continue
-        try:
-            identity = parse_json(content)
-            is_same = _has_same_identity(job, identity)
-        except (KeyError, TypeError, ValueError):  # anybody may have written it
-            continue
-        if is_same:
-            yield RecipeRun(recipe, trial, identity)
+            identity = _read_identity(store, trial)
+            if identity is not None and _has_same_identity(job, identity):
+                if not read_curves(store, trial.run_id):
+                    raise Misfit("it is finished and has no curve")
+                yield RecipeRun(recipe, trial, identity)
+        except Misfit as error:
+            name_left_out(store, "run", "with the settings of a write-up", [(trial.run_id, str(error))])
+
+
+def _read_identity(store: Store, trial: StoredTrial) -> dict[str, Any] | None:
+    """What decided a trial's result, as its study recorded it; None if it did not. Raises Misfit."""
+    parent = trial.tags.get(PARENT_RUN_TAG)
+    try:
+        content = None if parent is None else read_artifact(store, parent, IDENTITY_FILE)
+        identity: dict[str, Any] | None = None if content is None else parse_json(content)
+    except (UnreadableArtifact, ValueError) as error:
+        raise Misfit(f"what its study records cannot be read ({error})") from None
+    if identity is not None:
+        check_identity(identity)
+    return identity
 
 
 def _has_same_identity(job: Job, identity: Mapping[str, Any]) -> bool:
