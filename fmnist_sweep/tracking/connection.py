@@ -7,8 +7,9 @@ import os
 import re
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+_Answer = TypeVar("_Answer")
 _TABLES_TIMEOUT_SECONDS = 120  # 2 to 7 s alone; several processes queue
 
 
@@ -122,7 +124,7 @@ def connect_to_server(uri: str) -> MlflowClient:
             )
         return create_client(uri)
     try:
-        return cast("MlflowClient", call_store(uri, lambda: create_client(uri)))
+        return call_store(uri, lambda: create_client(uri))
     except ValueError:  # what stands where its port should be, a part of the password perhaps
         raise StoreError(
             f"tracking.uri={mask_address(uri)} cannot be read as an address: write the characters @ : / ? # % of a "
@@ -134,7 +136,7 @@ def connect_to_server(uri: str) -> MlflowClient:
         ) from None
 
 
-def call_store(uri: str, call: Any) -> Any:
+def call_store(uri: str, call: Callable[[], _Answer]) -> _Answer:
     """Call a function that uses the store. Raises StoreError, in a sentence, for what MLflow and databases raise."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

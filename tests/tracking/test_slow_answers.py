@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import socketserver
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -59,17 +60,19 @@ def test_bytes_that_come_slowly_but_come_are_read_to_the_end() -> None:
 
 
 class _Dripping(socketserver.StreamRequestHandler):
-    """Answers /health at once, and drips its other answers: their headers, or their bodies."""
+    """Answers some requests at once, and drips its other answers: their headers, or their bodies."""
 
     drips = "body"
+    answers: ClassVar[dict[bytes, bytes]] = {b"/health": b"OK"}
 
     def handle(self) -> None:
         request = self.rfile.readline()
         while self.rfile.readline().strip():
             pass
-        if b"/health" in request:
-            self.wfile.write(HEADERS % 2 + b"OK")
-            return
+        for path, body in self.answers.items():
+            if path in request:
+                self.wfile.write(HEADERS % len(body) + body)
+                return
         if self.drips == "body":
             self.wfile.write(HEADERS % 1_000_000)
         with contextlib.suppress(OSError):
@@ -83,7 +86,29 @@ class _Dripping(socketserver.StreamRequestHandler):
 def dripping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server that drips; its answers are given up after half a second."""
     monkeypatch.setattr(slow_answers, "GRACE_SECONDS", 0.5)
-    handler = type("Handler", (_Dripping,), {"drips": request.param})
+    with _serve(type("Handler", (_Dripping,), {"drips": request.param})) as address:
+        yield address
+
+
+EXPERIMENT = {
+    "experiment_id": "1",
+    "name": "fashion-mnist",
+    "artifact_location": "mlflow-artifacts:/1",
+    "lifecycle_stage": "active",
+}
+
+
+@pytest.fixture
+def flagging(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that drips as soon as it has said which experiment there is."""
+    monkeypatch.setattr(slow_answers, "GRACE_SECONDS", 0.5)
+    known = {b"/experiments/get-by-name": json.dumps({"experiment": EXPERIMENT}).encode()}
+    with _serve(type("Handler", (_Dripping,), {"answers": _Dripping.answers | known})) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serve(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -99,6 +124,17 @@ def test_a_verb_ends_in_a_sentence_where_its_server_drips(verb: tuple[str, ...],
     done = run_verb(*verb, "--uri", dripping, cwd=tmp_path, environment=ENVIRONMENT)
     assert (done.returncode, done.stdout) == (ExitCode.STORE, ""), done.stderr
     assert done.stderr.startswith(f"fmnist-sweep: {dripping} cannot be used as an MLflow store: API request to ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", [("compare",), ("report",), ("history",), ("rollback",), ("reproduce", "1")])
+def test_a_verb_ends_in_a_sentence_where_its_server_goes_away_while_it_reads(
+    verb: tuple[str, ...], flagging: str, tmp_path: Path
+) -> None:
+    done = run_verb(*verb, "--uri", flagging, cwd=tmp_path, environment=ENVIRONMENT)
+    assert (done.returncode, done.stdout) == (ExitCode.STORE, ""), done.stderr
+    assert done.stderr.startswith("fmnist-sweep: the tracking store does not answer any more (API request to ")
+    assert done.stderr.endswith("type the same command again when it does.\n")
     assert done.stderr.count("\n") == 1
 
 
