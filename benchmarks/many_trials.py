@@ -42,17 +42,19 @@ _OF_MODELS = {f"logged_model_{of}": "model_id" for of in ("metrics", "params", "
 Row = dict[str, Any]
 
 
-def make(folder: Path, count: int, images: int = 2000) -> None:
-    """A store of so many trials in folder/mlruns; half of the images are for validation."""
-    originals(folder, images)
+def make(folder: Path, count: int, images: int = 2000, data: Sequence[str] = ()) -> None:
+    """A store of so many trials in folder/mlruns; half of the images are for validation.
+
+    data: overrides that choose other images than so many drawn ones.
+    """
+    originals(folder, data or ("data=drawn", f"data.images={images}"), min(count, ORIGINALS))
     add_copies(folder, count)
 
 
-def originals(folder: Path, images: int) -> None:
+def originals(folder: Path, data: Sequence[str], count: int) -> None:
     """The first study, run here."""
     tuned = [f"{key}={{tune: choice, values: {list(values)}}}" for key, values in _TUNED.items()]
-    data = ("data=drawn", f"data.images={images}", "data.validation=0.5")
-    given = (*data, "train.precision=float32", "train.epochs=3", f"search.max_trials={ORIGINALS}")
+    given = (*data, "data.validation=0.5", "train.precision=float32", "train.epochs=3", f"search.max_trials={count}")
     with _within(folder), simulated(2, lambda spec: 0.0):
         run_sweep([compose_job([*given, *tuned])], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None))
 
