@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -42,9 +44,36 @@ def quiet_mlflow() -> None:
 
 def create_client(uri: str) -> MlflowClient:
     """A client for the runs and the registry of a store."""
-    import mlflow
+    with pause_while_importing():
+        import mlflow
 
-    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def pause_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector from searching for cycles in a block that makes many objects and no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def pause_while_importing() -> Iterator[None]:
+    """Keep the garbage collector from searching what a block imports, then and later.
+
+    MLflow and its database layer make a million objects that stay to the end. To search them takes a fifth of the time
+    of `fmnist-sweep compare` (benchmarks/answers.py).
+    """
+    module_count = len(sys.modules)
+    with pause_garbage_collection():
+        yield
+        if len(sys.modules) > module_count:
+            gc.freeze()
 
 
 def connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:

@@ -10,6 +10,7 @@ from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.text import echo, make_printable, shorten_text
+from fmnist_sweep.tracking.connection import pause_while_importing
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 
 # These choose another registry, experiment or run than the one that a command has by itself.
@@ -66,7 +67,8 @@ def refuse_unfit_settings(store_uri: str) -> None:
     if level is not None and level.upper() not in _LEVELS:  # read when MLflow is imported
         raise ConfigError(f"MLFLOW_LOGGING_LEVEL={_show(level)}: expected one of {', '.join(_LEVELS)}; or unset it.")
     try:
-        import mlflow.environment_variables as settings
+        with pause_while_importing():
+            import mlflow.environment_variables as settings
     except ValueError as error:  # some are read when MLflow is imported
         raise ConfigError(
             f"MLflow does not start: {make_printable(str(error))}; correct this setting or unset it."

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmnist_sweep.text import make_printable
+from fmnist_sweep.tracking.connection import pause_garbage_collection
 from fmnist_sweep.tracking.foreign import is_curve_point, parse_parameter
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
@@ -103,7 +102,9 @@ def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("
 
     kinds: values of the tag fmnist.kind.
     """
-    with _pause_garbage_collection():
+    # The database layer creates 70 objects per trial and no cycles. The garbage collector would search them for cycles
+    # again and again, which takes two thirds of the time (benchmarks/store.py).
+    with pause_garbage_collection():
         return build_trials([run for kind in kinds for run in search_runs(store, {KIND_TAG: kind, **tags})])
 
 
@@ -121,21 +122,8 @@ def find_similar_trials(store: Store, trial: StoredTrial, ignored_params: Collec
     """The trials with the data and parameters of this one, but for some of them; itself among them."""
     tags = {KIND_TAG: "trial"} | ({DATA_TAG: trial.tags[DATA_TAG]} if DATA_TAG in trial.tags else {})
     params = {key: text for key, text in trial.params.items() if key not in ignored_params}
-    with _pause_garbage_collection():
+    with pause_garbage_collection():
         return build_trials(search_runs(store, tags, params))
-
-
-@contextmanager
-def _pause_garbage_collection() -> Iterator[None]:
-    # The database layer creates 70 objects per trial and no cycles. The garbage collector would search them for cycles
-    # again and again, which takes two thirds of the time (benchmarks/store.py).
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def read_trials_of_journals(store: Store, journals: Iterable[str], kind: str = "trial") -> list[StoredTrial]:
