@@ -66,8 +66,8 @@ def pause_garbage_collection() -> Iterator[None]:
 def pause_while_importing() -> Iterator[None]:
     """Keep the garbage collector from searching what a block imports, then and later.
 
-    MLflow and its database layer make a million objects that stay to the end. To search them takes a fifth of the time
-    of `fmnist-sweep compare` (benchmarks/answers.py).
+    MLflow and its database layer make hundreds of thousands of objects that stay to the end. To search them, and once
+    more when the process ends, takes two fifths of the time of `fmnist-sweep compare` (benchmarks/answers.py).
     """
     module_count = len(sys.modules)
     with pause_garbage_collection():
