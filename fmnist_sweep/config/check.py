@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
@@ -56,13 +57,15 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     oracle_keys = set(_make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
     config = Config(
         data=DataConfig(**values["data"]),
-        settings={
-            "model": values["model"],
-            "optimizer": values["optimizer"],
-            "regularization": values["regularization"],
-            "train": train,
-            "seed": _check_seed(raw.get("seed"), locate),
-        },
+        settings=drop_neutral_settings(
+            {
+                "model": values["model"],
+                "optimizer": values["optimizer"],
+                "regularization": values["regularization"],
+                "train": train,
+                "seed": _check_seed(raw.get("seed"), locate),
+            }
+        ),
         search=SearchConfig(**values["search"]),
         oracle={key: values["search"][key] for key in sorted(oracle_keys)},
         executor=EXECUTORS[values["executor"]["name"]](**values["executor"]),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fmnist_sweep.config.changed_defaults import list_pinning_overrides
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import find_value
@@ -32,6 +33,8 @@ def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason
     pinned_keys = [*study.tuned_keys, "train.epochs", "train.precision", "seed"]
     if find_value(config, "train.schedule.over_epochs") is not None:  # a rung of Hyperband trains a part of it
         pinned_keys.append("train.schedule.over_epochs")
+    if find_value(config, "train.normalization") is not None:
+        pinned_keys.append("train.normalization")
     overrides = [
         override
         for override in drop_overrides(study.job.overrides, *pinned_keys, "executor", "plan", "fresh", "hydra")
@@ -48,6 +51,7 @@ def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason
         # On a machine without the data, drawn images would be no repetition.
         overrides = [*drop_overrides(overrides, "data.fallback"), "data.fallback=null"]
     overrides += ["executor=in_process", f"executor.threads={threads}"]
+    overrides += list_pinning_overrides(config, overrides)
     # A key that is both tuned and pinned is given once, where it stands first.
     pinned = [f"{key}={format_override_value(find_value(config, key))}" for key in dict.fromkeys(pinned_keys)]
     return build_sweep_command([*study.job.flags, *overrides, *pinned])
@@ -58,6 +62,16 @@ def build_study_command(job: Job) -> str:
     if job.command is not None:
         return mask_credentials(job.command)
     return build_sweep_command([*job.flags, *drop_overrides(job.overrides, "fresh", "plan", "hydra")])
+
+
+def pin_changed_defaults(command: str, settings: Mapping[str, Any]) -> str:
+    """A stored command with what it needs to compose the same settings although defaults have changed since."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # anybody may have written it
+        return command
+    pins = list_pinning_overrides(settings, words)
+    return shlex.join([*words, *pins]) if pins else command
 
 
 def build_continuing_command(command: str) -> str:

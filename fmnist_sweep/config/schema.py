@@ -43,6 +43,7 @@ class TrainConfig(BaseModel):
         Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
     ]
     precision: Literal["float32", "mixed_bfloat16", "auto"]
+    normalization: Literal["fused", "keras"] = "keras"  # what was trained before there was a choice
     early_stopping: EarlyStopping | None
     schedule: dict[str, Any]
     augmentation: Augmentation

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.study.record import TrialHistory
@@ -41,7 +42,7 @@ class LiveTrial:
 
 def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dict[str, Any]:
     """Resolve a trial's config: without tunables, and with as many epochs as Hyperband allots."""
-    config = space.resolve_tunables(settings, proposal.values)
+    config = drop_neutral_settings(space.resolve_tunables(settings, proposal.values))
     if proposal.epochs is not None:
         if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
             # A promoted trial continues the schedule that the rung below began.

@@ -20,6 +20,7 @@ from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext
 from fmnist_sweep.sweep.delivery import Delivery
+from fmnist_sweep.sweep.earlier_defaults import announce_earlier_studies
 from fmnist_sweep.sweep.earlier_runs import find_deleted
 from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
 from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
@@ -40,6 +41,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     plan = plan_studies(jobs, state_folder, view.say)
     deleted = find_deleted(plan, view)
     announce_studies(plan, view)
+    announce_earlier_studies(plan, command, view)
     is_done = all(planned.is_done for planned in plan)
     if is_done and is_sweep_closed(state_folder, compute_sweep_id(plan)):
         return show_earlier_results(plan, view, deleted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.training import models
@@ -14,7 +15,19 @@ if TYPE_CHECKING:
 PREDICTION_BATCH = 512  # images predicted at once, at most: a matter of speed and memory alone
 
 
-def compile_model(config: Mapping[str, Any]) -> keras.Model:
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model and what trains it.
+
+    plain: of plain Keras layers; it predicts, and is what is scored and saved. trainer: the compiled model that is
+    fitted; the same one, or a twin that shares all its layers' weights.
+    """
+
+    plain: keras.Model
+    trainer: keras.Model
+
+
+def compile_model(config: Mapping[str, Any]) -> CompiledModel:
     """Build and compile the model of a trial's config; its precision is resolved, never `auto`."""
     import keras
 
@@ -22,12 +35,21 @@ def compile_model(config: Mapping[str, Any]) -> keras.Model:
     keras.config.set_dtype_policy(train["precision"])
     try:
         model = models.build_model(config["model"], config["regularization"])
+        trainer = _build_trainer(model, train.get("normalization"))
     finally:
         keras.config.set_dtype_policy(previous_policy)
-    model.compile(
+    trainer.compile(
         optimizer=build_optimizer(config["optimizer"]),
         loss=train["loss"],
         metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,  # XLA takes two to three times longer on a CPU
     )
-    return model
+    return CompiledModel(model, trainer)
+
+
+def _build_trainer(model: keras.Model, normalization: str | None) -> keras.Model:
+    if normalization != "fused":
+        return model
+    from fmnist_sweep.training.fused_normalization import build_fused_twin, has_normalization
+
+    return build_fused_twin(model) if has_normalization(model) else model

@@ -133,10 +133,10 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
     def fit(count: int) -> None:
         indices = order[:count]
         images = augment_images(splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"])
-        model.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
+        model.trainer.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
 
     def predict(count: int) -> None:
-        model.predict(splits.validation.images[:count], batch_size=PREDICTION_BATCH, verbose=0)
+        model.plain.predict(splits.validation.images[:count], batch_size=PREDICTION_BATCH, verbose=0)
 
     fit_tracing, fit_seconds = _time_calls(fit, len(order), batch, _TRAINING_SECONDS)
     predict_tracing, predict_seconds = _time_calls(

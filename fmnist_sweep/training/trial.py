@@ -117,13 +117,14 @@ class _Fit:
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
-        self._model = compile_model(spec.config)
-        self._model.optimizer.build(self._model.trainable_variables)  # its variables are there to be restored
+        compiled = compile_model(spec.config)
+        self._model, self._trainer = compiled.plain, compiled.trainer
+        self._trainer.optimizer.build(self._trainer.trainable_variables)  # its variables are there to be restored
         self._checkpoint_time = time.monotonic()
 
     def restore(self, checkpoint: snapshot.Snapshot) -> None:
         """Go on from a snapshot. Raises CheckpointMismatch if its model, optimizer or images are others."""
-        snapshot.restore_state(self._model, checkpoint.state)
+        snapshot.restore_state(self._trainer, checkpoint.state)
         if len(checkpoint.best_probabilities) != len(self._validation_targets):
             raise snapshot.CheckpointMismatch(
                 f"the checkpoint predicted {len(checkpoint.best_probabilities)} validation images, "
@@ -146,7 +147,7 @@ class _Fit:
         content = snapshot.pack_snapshot(
             snapshot.Snapshot(
                 history=list(history),
-                state=snapshot.copy_state(self._model),
+                state=snapshot.copy_state(self._trainer),
                 best_weights=None if is_best else self._best_weights,
                 best_probabilities=self._best_probabilities,
             )
@@ -170,12 +171,12 @@ class _Fit:
         """Train one epoch and validate it; returns the values of the metrics that are logged each epoch."""
         epoch, start, cpu_start = len(history) + 1, time.perf_counter(), time.process_time()
         rate = compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
-        self._model.optimizer.learning_rate = rate
+        self._trainer.optimizer.learning_rate = rate
         order = draw_epoch_order(len(self._targets), self._seed, epoch)
         images = augment_images(
             self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
         )
-        keras_history = self._model.fit(
+        keras_history = self._trainer.fit(
             images,
             self._targets[order],
             batch_size=self._train["batch_size"],

@@ -17,6 +17,7 @@ from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.data import DataConfig, load_splits
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
+from fmnist_sweep.sweep.live_trial import resolve_trial_config
 from tests.support.small import resolved, search_of
 
 # A repetition insists on the data that was seen; where it comes from may differ.
@@ -178,7 +179,7 @@ def test_the_printed_command_composes_exactly_this_trial(overrides: list[str]) -
     found = named(*overrides)
     proposal = search_of(found.job).ask()
     assert isinstance(proposal, Proposal)
-    config = space.resolve_tunables(found.settings, proposal.values)
+    config = resolve_trial_config(found.settings, proposal)
     _, job = repeated(found, config)
     assert job.config.settings == config
     assert job.config.data.model_copy(update=STRICT) == found.job.config.data.model_copy(update=STRICT)

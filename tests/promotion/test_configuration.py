@@ -29,6 +29,8 @@ GIVEN = [
     ["regularization=l2", "optimizer=sgd", "search.objective=val_loss"],
     ["train.early_stopping={monitor: val_loss, patience: 3, min_delta: 0.001}", "train=cosine"],
     ["experiment=model_3"],
+    ["regularization=dropout_bn", "regularization.dropout=0.1"],
+    ["regularization=dropout_bn", "regularization.dropout=0.1", "train.normalization=keras"],
     ["data.limit=2000", "data.split_seed=4", "tracking.experiment=other", "executor.threads=1", "fresh=true"],
 ]
 
@@ -78,6 +80,17 @@ def test_the_command_of_a_confirmation_composes_exactly_it(overrides: list[str])
     assert job.config.search.objective == made.objective
     assert not job.config.fresh
     assert job.config.tracking.experiment == "fashion-mnist"
+
+
+def test_a_version_from_before_a_default_changed_is_trained_as_it_was() -> None:
+    """Its settings have no train.normalization, and its overrides compose another one now."""
+    made, config = configuration("regularization=dropout_bn", "regularization.dropout=0.1", "train.normalization=keras")
+    then = replace(made, overrides=tuple(word for word in made.overrides if "normalization=" not in word))
+    assert compose_job(then.overrides).config.settings["train"]["normalization"] == "fused"
+    again = trained_again(parse_configuration(serialize_configuration(then)))
+    assert "normalization" not in again.settings["train"]
+    words = shlex.split(build_trial_command(again, {**config, "seed": 10001}, None, 2))
+    assert compose_job(words[3:]).config.settings == {**config, "seed": 10001}
 
 
 def test_trainings_that_differ_in_their_seed_alone_are_one_configuration() -> None:

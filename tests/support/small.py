@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.data import Splits
@@ -61,7 +62,7 @@ def resolved(job: Job, values: Mapping[str, Any] | None = None) -> dict[str, Any
         first = search_of(job).ask()
         assert isinstance(first, Proposal)
         values = first.values
-    return space.resolve_tunables(settings, values)
+    return drop_neutral_settings(space.resolve_tunables(settings, values))
 
 
 def search_of(job: Job) -> Search:

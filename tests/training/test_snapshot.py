@@ -53,7 +53,9 @@ FITS = {
         *("train=plateau", "train.schedule.patience=1", "optimizer=adam", "optimizer.learning_rate=0.05"),
         "search.objective=val_loss",
     ],
-    "adamw, exponential": ["train=exponential", "optimizer=adamw", "train.loss=categorical_crossentropy"],
+    "adamw, exponential, Keras' normalisation": [
+        *("train=exponential", "optimizer=adamw", "train.loss=categorical_crossentropy", "train.normalization=keras"),
+    ],
     "sgd, stopping": ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", STOPPING],
 }
 

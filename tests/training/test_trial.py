@@ -48,6 +48,7 @@ MATTERS = {
     "dropout": ["regularization.dropout=0.3"],
     "dropout_after": ["regularization.dropout=0.3", "regularization.dropout_after=every_layer"],
     "batch_normalization": ["regularization.batch_normalization=true"],
+    "Keras' batch_normalization": ["regularization.batch_normalization=true", "train.normalization=keras"],
     "batch_normalization_layers": [
         "regularization.batch_normalization=true",
         "regularization.batch_normalization_layers=1",

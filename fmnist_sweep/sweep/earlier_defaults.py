@@ -1,0 +1,68 @@
+"""Studies that the same command began while a setting had another default: another study now, and still there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fmnist_sweep.config.changed_defaults import list_earlier_jobs
+from fmnist_sweep.config.identity import identify_study
+from fmnist_sweep.config.job import SEARCH
+from fmnist_sweep.config.overrides import is_override_of
+from fmnist_sweep.errors import StoreError
+from fmnist_sweep.report.terminal import View
+from fmnist_sweep.study.folder import find_study_folder
+from fmnist_sweep.sweep.plan import PlannedStudy, locate_runs
+from fmnist_sweep.text import format_trial_count
+
+
+@dataclass(frozen=True)
+class EarlierStudy:
+    """A study of the same command from before a default changed. overrides: those with which the command names it."""
+
+    planned: PlannedStudy
+    overrides: tuple[str, ...]
+
+
+def announce_earlier_studies(plan: Sequence[PlannedStudy], command: str, view: View) -> None:
+    """Announce the studies that this command named before a default changed, and the command that continues them."""
+    commands: dict[str, None] = {}
+    for planned in plan:
+        for earlier in find_earlier_studies(planned):
+            settings = " ".join(override.lstrip("+") for override in earlier.overrides)
+            state = "is done" if earlier.planned.is_done else "is unfinished"
+            view.say(
+                f"study {planned.study.id} {planned.study.label} is a new one, because a default has changed since: "
+                f"study {earlier.planned.folder.name} of the same command was begun with {settings} and {state} "
+                f"({format_trial_count(earlier.planned.ended_count)}).",
+                "yellow",
+            )
+            if not earlier.planned.is_done:
+                commands[_build_command(command, earlier.overrides)] = None
+    for line in commands:
+        view.say(f"  to continue it instead: {line}", "yellow")
+
+
+def find_earlier_studies(planned: PlannedStudy) -> Iterator[EarlierStudy]:
+    """Find what a new study's command began before a default changed; for a study that has begun, or is fresh, none."""
+    job = planned.study.job
+    if planned.record is not None or planned.config.fresh or job.kinds is not SEARCH:
+        return
+    precision = planned.study.settings["train"]["precision"]
+    for earlier in list_earlier_jobs(job):
+        train = {**earlier.job.config.settings["train"], "precision": precision}
+        settings = {**earlier.job.config.settings, "train": train}
+        study = identify_study(earlier.job, planned.study.label, settings, planned.splits.sha256)
+        try:
+            folder = find_study_folder(planned.folder.state, study.id, locate_runs(job))
+            record = None if folder is None else folder.read_record()
+        except StoreError:  # its journal is damaged, which `studies` says; this command does not need it
+            continue
+        if folder is not None and record is not None:
+            yield EarlierStudy(PlannedStudy(study, planned.splits, folder, record), earlier.overrides)
+
+
+def _build_command(command: str, overrides: Sequence[str]) -> str:
+    words = [word for word in shlex.split(command) if "=" not in word or not is_override_of(word, ("plan",))]
+    return shlex.join([*words, *overrides])

@@ -1,0 +1,139 @@
+"""Changed defaults: what was named before keeps its id, and stored commands compose what they composed then."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fmnist_sweep.config import identity
+from fmnist_sweep.config.changed_defaults import list_earlier_jobs
+from fmnist_sweep.config.commands import build_trial_command, pin_changed_defaults
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.folders import find_experiments_folder
+from fmnist_sweep.config.identity import Study, identify_study
+from fmnist_sweep.data import load_splits
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.promotion.configuration import parse_repeat_command
+from fmnist_sweep.search.ask_and_tell import Proposal
+from fmnist_sweep.sweep.live_trial import resolve_trial_config
+from tests.support import ROOT
+from tests.support.small import search_of
+
+THEN: dict[str, Any] = json.loads((ROOT / "tests/support/stores/before-the-rooms.json").read_text())
+KERAS = "train.normalization=keras"
+# In float32, with the versions of `THEN`, on data whose hash is all zeros, before there was train.normalization.
+DOCUMENTED = {
+    "bn_dropout": "4de575031e95",
+    "deep_conv": "0d03304b461b",
+    "double_conv": "98676ebb7c09",
+    "model_1": "e4181938eabd",
+    "model_2": "0eadab79c192",
+    "model_3": "a3a6a8a4844c",
+    "model_4": "872e3d8703fa",
+    "regularized": "dc1b5b8b3e79",
+    "simple": "4bae6a8032c3",
+    "two_conv": "5ca8005c4e76",
+}
+NORMALIZED = {
+    "regularization=dropout_bn": "bdff4e4bf21f",
+    "regularization=early_stopping": "206d0bd3c5e4",
+    "regularization.batch_normalization={tune: boolean}": "e6a45de83330",
+}
+
+
+@pytest.fixture(autouse=True)
+def _versions_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "read_library_versions", lambda: THEN["versions"])
+
+
+def named(*overrides: str, data: str = "0" * 64) -> Study:
+    job = compose_job(overrides)
+    settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": "float32"}}
+    return identify_study(job, "label", settings, data)
+
+
+def normalization(settings: Mapping[str, Any]) -> object:
+    return settings["train"].get("normalization")
+
+
+def test_the_ten_documented_models_keep_their_ids_but_for_the_one_that_normalises() -> None:
+    recipes = {path.stem for path in find_experiments_folder().glob("*.yaml")}
+    assert recipes == DOCUMENTED.keys()
+    assert {recipe: named(f"experiment={recipe}", KERAS).id for recipe in recipes} == DOCUMENTED
+    changed = {recipe for recipe in recipes if named(f"experiment={recipe}").id != DOCUMENTED[recipe]}
+    assert changed == {"bn_dropout"}
+
+
+@pytest.mark.parametrize("study_id", THEN["studies"])
+def test_a_stored_study_of_each_oracle_keeps_its_id(study_id: str) -> None:
+    overrides = THEN["studies"][study_id]["overrides"]
+    assert named(*overrides, data=load_splits(compose_job(overrides).config.data).sha256).id == study_id
+
+
+@pytest.mark.parametrize("override", NORMALIZED)
+def test_a_study_that_may_normalise_is_another_one_by_default_and_the_former_with_keras(override: str) -> None:
+    assert named(override, KERAS).id == NORMALIZED[override]
+    assert named(override, "~train.normalization").id == NORMALIZED[override]
+    assert named(override).id != NORMALIZED[override]
+
+
+def test_a_study_that_never_normalises_is_the_same_one_with_either() -> None:
+    assert named(KERAS).id == named("train.normalization=fused").id == named("~train.normalization").id
+    assert normalization(compose_job(["train.normalization=fused"]).config.settings) is None
+
+
+@pytest.mark.parametrize("value", ["Fused", "null", "true", "{tune: choice, values: [fused, keras]}"])
+def test_another_normalisation_is_refused_with_the_allowed_ones(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.normalization.*fused.*keras"):
+        compose_job([f"train.normalization={value}"])
+
+
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_a_trial_that_happens_not_to_normalise_is_the_configuration_it_is_elsewhere(normalizes: bool) -> None:
+    study = named("regularization.batch_normalization={tune: boolean}")
+    proposal = search_of(study.job).ask()
+    assert isinstance(proposal, Proposal)
+    values = {**proposal.values, "regularization.batch_normalization": normalizes}
+    config = resolve_trial_config(study.settings, replace(proposal, values=values))
+    assert normalization(config) == ("fused" if normalizes else None)
+    words = shlex.split(build_trial_command(study, config, "no internet", 2))
+    assert ("train.normalization=fused" in words) is normalizes
+    assert compose_job(words[3:]).config.settings == config
+
+
+def test_a_command_from_before_is_completed_so_that_it_composes_what_it_did() -> None:
+    then = named("regularization=dropout_bn", KERAS)
+    command = pin_changed_defaults("python -m fmnist_sweep regularization=dropout_bn", then.settings)
+    assert named(*shlex.split(command)[3:]).id == then.id
+    assert pin_changed_defaults(command, then.settings) == command
+    for unchanged in ("python -m fmnist_sweep regularization=none", "python -m 'fmnist_sweep"):
+        assert pin_changed_defaults(unchanged, named("regularization=none").settings) == unchanged
+
+
+def test_a_trial_stored_before_is_repeated_with_the_arithmetic_of_then() -> None:
+    """As a promotion does: settings of a trial's config.yaml, overrides of its overrides.txt."""
+    then = named("regularization=dropout_bn", "regularization.dropout=0.2", "model=two_conv", KERAS)
+    _, overrides = parse_repeat_command(
+        "python -m fmnist_sweep regularization=dropout_bn regularization.dropout=0.2 model=two_conv "
+        "executor=in_process executor.threads=2 train.epochs=3 train.precision=float32 seed=1"
+    )
+    job = compose_job(overrides)
+    assert normalization(job.config.settings) == "fused"  # what this command means by itself
+    study = Study("id", "label", job, then.settings, {})
+    words = shlex.split(build_trial_command(study, then.settings, None, 2))
+    assert compose_job(words[3:]).config.settings == then.settings
+
+
+def test_what_a_command_named_before_is_found_unless_it_fixes_the_value_itself() -> None:
+    (earlier,) = list_earlier_jobs(compose_job(["regularization=dropout_bn"]))
+    assert normalization(earlier.job.config.settings) is None
+    composed = compose_job(["regularization=dropout_bn", *earlier.overrides])
+    assert composed.config.settings == earlier.job.config.settings
+    for fixed in (KERAS, "train.normalization=fused", "++train.normalization=fused", "regularization=none"):
+        given = [fixed] if fixed.startswith("reg") else ["regularization=dropout_bn", fixed]
+        assert list(list_earlier_jobs(compose_job(given))) == []
