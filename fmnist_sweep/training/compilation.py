@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fmnist_sweep.training import models
 from fmnist_sweep.training.optimization import build_optimizer, make_accuracy_metric
 
@@ -25,6 +28,11 @@ class CompiledModel:
 
     plain: keras.Model
     trainer: keras.Model
+
+    def fit(self, images: NDArray[np.uint8], targets: NDArray[Any], batch_size: int) -> dict[str, float]:
+        """Train on each image once, in their order; returns the loss and metrics of this pass."""
+        history = self.trainer.fit(images, targets, batch_size=batch_size, shuffle=False, verbose=0).history
+        return {name: float(values[-1]) for name, values in history.items()}
 
 
 def compile_model(config: Mapping[str, Any]) -> CompiledModel:

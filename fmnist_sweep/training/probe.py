@@ -133,7 +133,7 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
     def fit(count: int) -> None:
         indices = order[:count]
         images = augment_images(splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"])
-        model.trainer.fit(images, targets[indices], batch_size=batch, shuffle=False, verbose=0)
+        model.fit(images, targets[indices], batch)
 
     def predict(count: int) -> None:
         model.plain.predict(splits.validation.images[:count], batch_size=PREDICTION_BATCH, verbose=0)

@@ -117,8 +117,8 @@ class _Fit:
         keras.backend.clear_session()
         keras.utils.set_random_seed(self._seed)
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
-        compiled = compile_model(spec.config)
-        self._model, self._trainer = compiled.plain, compiled.trainer
+        self._compiled = compile_model(spec.config)
+        self._model, self._trainer = self._compiled.plain, self._compiled.trainer
         self._trainer.optimizer.build(self._trainer.trainable_variables)  # its variables are there to be restored
         self._checkpoint_time = time.monotonic()
 
@@ -176,16 +176,9 @@ class _Fit:
         images = augment_images(
             self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
         )
-        keras_history = self._trainer.fit(
-            images,
-            self._targets[order],
-            batch_size=self._train["batch_size"],
-            shuffle=False,
-            verbose=0,
-        )
+        metrics = self._compiled.fit(images, self._targets[order], self._train["batch_size"])
         images = self._splits.validation.images
         probabilities = self._model.predict(images, batch_size=_choose_batch_size(len(images)), verbose=0)
-        metrics = {name: float(values[-1]) for name, values in keras_history.history.items()}
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
         metrics["epoch_seconds"] = time.perf_counter() - start
