@@ -28,6 +28,7 @@ from pathlib import Path
 
 import many_trials
 
+from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.aliases import move_alias
 from fmnist_sweep.tracking.models import find_ready_model
 from fmnist_sweep.tracking.names import NAME_TAG, TEST_ACCURACY_TAG, VERDICT_TAG
@@ -43,10 +44,11 @@ BARE = ("-c", "import mlflow")
 
 @dataclass(frozen=True)
 class Question:
-    """A command. is_cut: whether it is ended when it has said its first line."""
+    """A command. is_cut: whether it is ended after its first line. code: that it must exit with otherwise."""
 
     words: Sequence[str]
     is_cut: bool = False
+    code: int = 0
 
     @property
     def name(self) -> str:
@@ -72,9 +74,9 @@ def list_questions(folder: Path) -> list[Question]:
         Question((*VERB, "history")),
         Question((*VERB, "report")),
         Question((*VERB, "promote", "plan=true"), is_cut=True),
-        Question((*VERB, "promote", "promote.seeds=none")),
+        Question((*VERB, "promote", "promote.seeds=none"), code=ExitCode.CONFIG),
         Question((*VERB, "data", "data=drawn", "data.images=200")),
-        Question((*SWEEP, "model.filters=-3")),
+        Question((*SWEEP, "model.filters=-3"), code=ExitCode.CONFIG),
         Question((*SWEEP, "--cfg", "job")),
         Question((*SWEEP, "data=drawn", "data.images=200", "plan=true"), is_cut=True),
     ]
@@ -102,11 +104,12 @@ def time_answer(question: Question, folder: Path) -> Seconds:
         if question.is_cut:
             seconds = time.perf_counter() - began
             process.kill()
-    _, _, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = 0  # it is waited for already
     if not question.is_cut:
         seconds = time.perf_counter() - began
-    if question.words != BARE and (not answer.strip() or b"Traceback" in answer):
+    is_answered = question.is_cut or os.waitstatus_to_exitcode(status) == question.code
+    if question.words != BARE and (not is_answered or not answer.strip() or b"Traceback" in answer):
         raise RuntimeError(f"{question.name}: {answer.decode(errors='replace')}")
     return Seconds(seconds, usage.ru_utime + usage.ru_stime)
 
