@@ -46,10 +46,11 @@ from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.folder import list_study_folders, lock_study
 from fmnist_sweep.study.journal import Journal
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import context, parcels, session, supervisor
+from fmnist_sweep.sweep import context, parcels, study_run
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.sweep.study_run import StudyRun
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.tracking import runs
 from fmnist_sweep.training.events import TrialEvent, TrialResult
@@ -64,14 +65,15 @@ OWN = {"random": (), "grid": ("regularization.dropout.step=0.01",), "hyperband":
 # (owner, its functions, what they are told as)
 SIMULATION = ((Simulated, "next_event submit", "simulation"),)
 PHASES = (
-    *((Supervisor, "run", "rest"), (Supervisor, "_restore_study", "restore"), (session, "close_study", "close")),
-    *((Supervisor, "_begin", "begin"), (Supervisor, "_record_epoch", "epoch"), (Supervisor, "_finish", "result")),
+    *((Supervisor, "run", "rest"), (StudyRun, "_restore_study", "restore"), (study_run, "close_study", "close")),
+    *((StudyRun, "_begin", "begin"), (StudyRun, "_record_epoch", "epoch"), (StudyRun, "_finish", "result")),
     *((Proposals, "take_next", "proposal"), *SIMULATION),
 )
 PARTS = (
-    *((Supervisor, "run", "rest"), (Supervisor, "_restore_study", "restore"), *SIMULATION),
+    *((Supervisor, "run", "rest"), (StudyRun, "_restore_study", "restore"), *SIMULATION),
+    (study_run, "close_study", "close"),
     *((Search, "ask tell", "oracle"), (Journal, "append", "journal"), (Delivery, "deliver", "store")),
-    *((Checkpoints, "save drop drop_older", "files"), (supervisor, "write_file_atomically", "files")),
+    *((Checkpoints, "save drop drop_older", "files"), (study_run, "write_file_atomically", "files")),
     *((context, "evaluate_predictions", "scores"), (parcels.StudyParcels, "make_parcel", "parcel")),
     *((parcels, "make_trial_artifacts", "figures"), (runs, "log_model", "model")),
     (View, "begin_trial show_worker show_epoch end_trial refresh", "screen"),

@@ -59,9 +59,13 @@ class _Pace:
 
 @dataclass
 class _TrialDisplay:
-    """A trial under way as it is shown. prefix: the worker that has it, empty where there is only one."""
+    """A trial under way as it is shown.
 
-    number: int
+    title: its number, and that of its study where trials of several may be under way. prefix: the worker that has it,
+    empty where there is only one.
+    """
+
+    title: str
     name: str
     epochs: int
     done: int
@@ -70,15 +74,19 @@ class _TrialDisplay:
 
 
 class View:
-    """Progress of a sweep: on a terminal a bar for each trial under way and one for all, in a log a line an event."""
+    """Progress of a sweep: on a terminal a bar for each trial under way and one for all, in a log a line an event.
+
+    A trial is named by its id and its study's number in the sweep, from 1.
+    """
 
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self.console = console
         self._progress = progress
         self._pace = _Pace()
         self._sweep_bar: TaskID | None = None
-        self._trials: dict[str, _TrialDisplay] = {}
+        self._trials: dict[tuple[int, str], _TrialDisplay] = {}
         self._is_parallel = False  # trials at once
+        self._study_count = 1
 
     def say(self, text: str, style: str = "") -> None:
         """Print one line, without markup and credentials."""
@@ -92,36 +100,39 @@ class View:
             self._sweep_bar = self._progress.add_task("sweep", total=total, note="")
 
     def begin_study(self, label: str, number: int, count: int, trials: float) -> None:
-        """Show that a study begins."""
+        """Show that a study begins, the number-th of so many."""
+        self._study_count = count
         self.say(f"study {number} of {count}: {label} ({format_trial_count(trials)})", "bold")
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, description=f"study {number}/{count}")
 
-    def begin_trial(self, entry: LeaderboardEntry, number: int, epochs: int, done: int = 0) -> None:
+    def begin_trial(self, entry: LeaderboardEntry, number: int, epochs: int, done: int = 0, *, study: int = 1) -> None:
         """Show that a trial begins, or continues after `done` epochs."""
-        trial_id = entry.trial_id
-        previous = self._trials.get(trial_id)
+        key = study, entry.trial_id
+        previous = self._trials.get(key)
         self._pace.total += (previous.done if previous else 0) - done  # an attempt before this one may have got further
-        self._remove_trial(trial_id)
-        display = self._trials[trial_id] = _TrialDisplay(number, entry.name, epochs, done)
+        self._remove_trial(key)
+        is_ambiguous = self._is_parallel and self._study_count > 1
+        title = f"study {study}, trial {number}" if is_ambiguous else f"trial {number}"
+        display = self._trials[key] = _TrialDisplay(title, entry.name, epochs, done)
         if self._progress and sum(other.bar is not None for other in self._trials.values()) < _MAX_BARS:
             note = "waits for a worker" if self._is_parallel else ""
             display.bar = self._progress.add_task(make_printable(entry.name), total=epochs, completed=done, note=note)
         elif not self._progress:
-            self.say(f"  trial {number}: {entry.name}{f', on from epoch {done}' if done else ''}")
+            self.say(f"  {title}: {entry.name}{f', on from epoch {done}' if done else ''}")
 
-    def show_worker(self, trial_id: str, worker: str) -> None:
+    def show_worker(self, trial_id: str, worker: str, *, study: int = 1) -> None:
         """Show which worker has a trial that waited for one."""
-        display = self._trials[trial_id]
+        display = self._trials[study, trial_id]
         display.prefix = f"{worker}: "
         if self._progress and display.bar is not None:
             self._progress.update(display.bar, note=f"on {worker}")
         elif self._is_parallel and not self._progress:
-            self.say(f"  trial {display.number} is on {worker}")
+            self.say(f"  {display.title} is on {worker}")
 
-    def show_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def show_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, study: int = 1) -> None:
         """Show the metrics of an epoch that ended."""
-        display = self._trials[trial_id]
+        display = self._trials[study, trial_id]
         self._pace.done += 1
         display.done = epoch
         accuracy = f"accuracy {metrics['accuracy']:.4f}, val_accuracy {metrics['val_accuracy']:.4f}"
@@ -132,7 +143,7 @@ class View:
         else:
             time_left = self._pace.format_time_left()
             suffix = f", {time_left}" if time_left else ""
-            prefix = f"trial {display.number}, " if self._is_parallel else ""
+            prefix = f"{display.title}, " if self._is_parallel else ""
             self.say(
                 f"    {prefix}epoch {epoch}/{display.epochs}: {accuracy}, {metrics['epoch_seconds']:.1f} s{suffix}"
             )
@@ -142,11 +153,11 @@ class View:
         if self._progress and self._sweep_bar is not None:
             self._progress.update(self._sweep_bar, completed=self._pace.done, note=self._pace.format_summary())
 
-    def end_trial(self, entry: LeaderboardEntry) -> None:
+    def end_trial(self, entry: LeaderboardEntry, *, study: int = 1) -> None:
         """Show that a trial finished or failed."""
-        display, pace = self._trials[entry.trial_id], self._pace
+        display, pace = self._trials[study, entry.trial_id], self._pace
         pace.total -= display.epochs - display.done  # epochs that early stopping or a failure saved
-        self._remove_trial(entry.trial_id)
+        self._remove_trial((study, entry.trial_id))
         pace.trials += 1
         if entry.state == "failed":
             self.say(f"  ✗ {entry.name}: {entry.failure}", "red")
@@ -157,8 +168,8 @@ class View:
             self.say(f"  ✓ {entry.name}: {format_entry_accuracy(entry)} in {seconds}{summary}")
         self.refresh()
 
-    def _remove_trial(self, trial_id: str) -> None:
-        display = self._trials.pop(trial_id, None)
+    def _remove_trial(self, key: tuple[int, str]) -> None:
+        display = self._trials.pop(key, None)
         if self._progress and display is not None and display.bar is not None:
             self._progress.remove_task(display.bar)
 

@@ -119,6 +119,11 @@ class Delivery:
         self._delay = 0.0
         self._reason = ""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether parcels wait for a store that was away."""
+        return bool(self._queue)
+
     def deliver(self, parcel: Parcel) -> None:
         """Deliver a parcel in its present state, or keep it for later."""
         if parcel not in self._queue:

@@ -20,11 +20,13 @@ from fmnist_sweep.training.events import Epoch, TrialResult, TrialSpec
 class LiveTrial:
     """A trial under way.
 
+    key: what its executor calls it, unlike any other trial of the sweep: trials of two studies may have the same id.
     epochs: those that have ended, in a list that its parcel shares. kept_epochs: how many of them a checkpoint has.
     earlier_seconds: trained in earlier attempts. start_time: since when a worker has had the trial, None while it waits
     for one. is_stopped: the trial trains no further, because the sweep stops.
     """
 
+    key: str
     history: TrialHistory
     parcel: Parcel
     epochs: list[Epoch]
@@ -64,18 +66,16 @@ def find_checkpoint(study: StudyContext, history: TrialHistory, *, is_from_scrat
     return checkpoints.load_newest(study.record.trials[rung_below].duplicate_of or rung_below)
 
 
-def build_spec(
-    study: StudyContext, history: TrialHistory, config: dict[str, Any], checkpoint: bytes | None
-) -> TrialSpec:
+def build_spec(study: StudyContext, live: LiveTrial, config: dict[str, Any], checkpoint: bytes | None) -> TrialSpec:
     """Build the executor's spec of a trial's latest attempt. checkpoint: what the attempt continues from."""
     return TrialSpec(
-        trial_id=history.trial_id,
+        trial_id=live.key,
         config=config,
         objective=study.config.search.objective,
         data=study.config.data,
         resume=checkpoint,
         checkpoint_seconds=study.config.checkpoint.every_seconds,
-        keep_final=history.proposal.epochs is not None,
+        keep_final=live.history.proposal.epochs is not None,
     )
 
 

@@ -18,14 +18,15 @@ from fmnist_sweep.tracking.runs import RunInfo, reopen_run, start_run
 def open_parent_run(sweep: SweepContext, opened: OpenStudy | OpenSweep, info: RunInfo) -> Iterator[None]:
     """Start the run of a study or sweep, or set it to RUNNING again. Where the block raises, the run is KILLED."""
     try:
-        _start_or_reopen(sweep, opened, info)
+        start_parent_run(sweep, opened, info)
         yield
     except BaseException:
-        _kill(sweep, opened)
+        kill_parent_run(sweep, opened)
         raise
 
 
-def _start_or_reopen(sweep: SweepContext, opened: OpenStudy | OpenSweep, info: RunInfo) -> None:
+def start_parent_run(sweep: SweepContext, opened: OpenStudy | OpenSweep, info: RunInfo) -> None:
+    """Start the run of a study or sweep, or set it to RUNNING again."""
     store, run_id = sweep.store, opened.record.run_id
     if run_id is None:
         # The run may exist all the same, made by a process that died before it could write that down.
@@ -46,8 +47,8 @@ def refuse_deleted_run(sweep: SweepContext, opened: OpenStudy | OpenSweep) -> No
         )
 
 
-def _kill(sweep: SweepContext, opened: OpenStudy | OpenSweep) -> None:
-    """Close a run that is broken off. Where the store is away, the next start does it."""
+def kill_parent_run(sweep: SweepContext, opened: OpenStudy | OpenSweep) -> None:
+    """Close the run of a study or sweep that is broken off. Where the store is away, the next start does it."""
     run_id = opened.record.run_id
     if run_id is None or sweep.delivery.kill_run(run_id):
         opened.append_event("interrupted")

@@ -1,4 +1,4 @@
-"""One command's sweep: its studies are planned, placed on an executor, run one after the other, and reported."""
+"""One command's sweep: its studies are planned, placed on an executor, run, and reported."""
 
 from __future__ import annotations
 

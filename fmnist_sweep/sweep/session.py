@@ -1,38 +1,30 @@
-"""A session of a sweep: this process holds its studies, runs them one after the other, and closes what they came to."""
+"""A session of a sweep: this process holds its studies, has them trained, and closes what they came to."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from fmnist_sweep.config.commands import build_study_command
 from fmnist_sweep.config.job import RunKinds
-from fmnist_sweep.config.keys import flatten_config
-from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
-from fmnist_sweep.sweep.closing import RunSummary, close_run, close_study, find_exit_code, read_entries
+from fmnist_sweep.sweep.closing import RunSummary, close_run, find_exit_code, read_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.parent_runs import open_parent_run
-from fmnist_sweep.sweep.placement import dump_placement
 from fmnist_sweep.sweep.plan import PlannedStudy, compute_sweep_id, list_splits, locate_runs
-from fmnist_sweep.sweep.recovery import check_unknown_runs, close_dead_runs
-from fmnist_sweep.sweep.run_info import describe_study_run, describe_sweep_run
+from fmnist_sweep.sweep.recovery import close_dead_runs
+from fmnist_sweep.sweep.run_info import describe_sweep_run
 from fmnist_sweep.sweep.supervisor import Supervisor
 from fmnist_sweep.text import format_trial_count
 from fmnist_sweep.tracking.datasets import log_datasets
-from fmnist_sweep.tracking.names import IDENTITY_FILE
-from fmnist_sweep.tracking.runs import describe_run
 
 
 @dataclass
@@ -60,6 +52,14 @@ class Session:
     @property
     def exit_code(self) -> ExitCode:
         return find_exit_code(self.results)
+
+    def take_done(self, study: StudyContext, entries: list[LeaderboardEntry]) -> None:
+        """Take in what a study came to, and show it."""
+        self.results[study.opened.folder.name] = entries
+        # Which trials are as good as the best depends on how many are compared: in a sweep of several studies only
+        # the table of all of them says so, or it would contradict those of the studies.
+        shown = entries if len(self.studies) == 1 else [replace(entry, tied=None) for entry in entries]
+        self.sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", shown)
 
 
 def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder: Path, stack: ExitStack) -> Session:
@@ -101,67 +101,20 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
 
 
 def run_studies(session: Session) -> None:
-    """Run every study that is not done, one after the other, and close the sweep."""
+    """Train what is left of every study, and close the sweep."""
     sweep, studies = session.sweep, session.studies
     secret = session.opened.record.secret or draw_secret()
     session.opened.append_event("opened", command=sweep.command, secret=secret)
     with open_parent_run(sweep, session.opened, describe_sweep_run(studies, session.opened)):
         sweep.delivery.call_with_retries(lambda: _log_data(session))
         sweep.view.begin_sweep(sum(estimate_epochs_left(planned) for planned in session.plan), sweep.executor.slots)
-        for number, study in enumerate(studies, 1):
-            if study.planned.is_done:
-                entries = read_entries(sweep, study.record)
-            else:
-                sweep.view.begin_study(study.label, number, len(studies), study.planned.trials_left)
-                entries = _run_study(session, study)
-            session.results[study.opened.folder.name] = entries
-            # Which trials are as good as the best depends on how many are compared: in a sweep of several studies only
-            # the table of all of them says so, or it would contradict those of the studies.
-            shown = entries if len(studies) == 1 else [replace(entry, tied=None) for entry in entries]
-            sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", shown)
+        Supervisor(sweep, studies, session.opened, session.take_done).run()
         _close_sweep(session)
 
 
 def _log_data(session: Session) -> None:
     for splits in list_splits(session.plan):
         log_datasets(session.sweep.store, str(session.opened.record.run_id), splits)
-
-
-def _run_study(session: Session, study: StudyContext) -> list[LeaderboardEntry]:
-    """Train what is left of a study, below the run of the sweep that began it, and close its run."""
-    sweep, planned, record, opened = study.sweep, study.planned, study.record, study.opened
-    if record.sweep_run_id is None:
-        sweep_id, sweep_run_id = str(session.opened.record.about["id"]), session.opened.record.run_id
-    else:
-        sweep_id, sweep_run_id = str(record.sweep_id), record.sweep_run_id
-    opened.append_event(
-        "opened",
-        command=build_study_command(planned.study.job),
-        planned=None if math.isinf(planned.trial_count) else planned.trial_count,
-        executor=dump_placement(sweep.placement),
-        sweep_id=sweep_id,
-        sweep_run_id=sweep_run_id,
-        secret=record.secret or draw_secret(),
-    )
-    with open_parent_run(sweep, opened, describe_study_run(study, sweep_id, sweep_run_id)):
-        study.delivery.call_with_retries(lambda: check_unknown_runs(study.store, opened, study.kinds.trial))
-        study.delivery.call_with_retries(lambda: _describe_study(study))
-        supervisor = Supervisor(study)
-        supervisor.run()
-        return close_study(study, supervisor.count_seconds())
-
-
-def _describe_study(study: StudyContext) -> None:
-    search_params = {f"search.{key}": value for key, value in _list_search_params(study.config).items()}
-    identity = {IDENTITY_FILE: json.dumps(study.identity, indent=1, sort_keys=True).encode()}
-    params = {**flatten_config(study.settings), **search_params}
-    describe_run(study.store, str(study.record.run_id), params, study.splits, identity)
-
-
-def _list_search_params(config: Config) -> dict[str, Any]:
-    # Budgets may be raised later, and a parameter of a run cannot be changed.
-    arguments = config.search.model_dump(exclude={"max_trials", "max_minutes", "trial_minutes", "fail_fast"})
-    return {**arguments, **config.oracle}
 
 
 def _close_sweep(session: Session) -> None:

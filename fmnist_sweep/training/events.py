@@ -25,9 +25,10 @@ class Epoch:
 class TrialSpec:
     """The task of a worker: one attempt of a trial.
 
-    config: resolved model, optimizer, regularization, train and seed. objective: the metric that picks the best epoch.
-    resume: the checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after
-    every epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case.
+    trial_id: what the trial's events are marked with, unlike those of any other trial of the sweep. config: resolved
+    model, optimizer, regularization, train and seed. objective: the metric that picks the best epoch. resume: the
+    checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after every
+    epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case.
     """
 
     trial_id: str

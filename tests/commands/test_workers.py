@@ -21,7 +21,7 @@ from tests.support import ROOT, audit
 from tests.support.process import SWEEP, Running, are_gone, start
 from tests.support.servers import Server
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
-from tests.support.zygote import Zygote
+from tests.support.zygote import Kill, Zygote
 
 EPOCHS = 20  # of a tenth of a second
 STUDY = (*SMALLEST, DROPOUT, "train.batch_size=16", f"train.epochs={EPOCHS}", "executor.threads=1")
@@ -31,6 +31,11 @@ HYPERBAND = (
     FILTERS,
 )
 LOCAL = ("executor=local", "executor.workers=2")
+# The last trial of the first study takes longest, and trains beside the first ones of the second.
+TWO = (
+    *("-m", "optimizer=rmsprop,adam", *STUDY, "search=grid"),
+    "model.filters={tune: choice, values: [5, 6, 60]}",
+)
 
 
 @contextmanager
@@ -215,6 +220,66 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it(zygote: Zygote,
         os.kill(running.pid, signal.SIGKILL)
     done(zygote, tmp_path / "together", *HYPERBAND, *LOCAL)
     audit.check(audit.look(tmp_path / "together"), audit.look(tmp_path / "alone"))
+
+
+def overlap(running: Running) -> bool:
+    """Whether a trial of each of the two studies is training."""
+    return "study 1, trial 3, epoch" in running.output and "study 2, trial 1, epoch" in running.output
+
+
+@pytest.fixture(scope="module")
+def two_studies(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
+    """The trials of both studies, one after the other in one process."""
+    folder = tmp_path_factory.mktemp("two studies")
+    done(zygote, folder, *TWO, "executor=in_process")
+    return audit.look(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_two_studies_that_were_stopped_while_both_trained_end_as_one_after_the_other(
+    zygote: Zygote, two_studies: audit.Found, number: signal.Signals, tmp_path: Path
+) -> None:
+    with begun(zygote, tmp_path, *TWO, *LOCAL) as running:
+        running.wait_for(lambda: overlap(running))
+        assert "\nrmsprop: 3 trials" not in running.output  # its table
+        os.kill(running.pid, number)
+        assert ends(running, -signal.SIGKILL if number == signal.SIGKILL else 130)
+        assert are_gone(workers_of(running), within=20)
+    assert done(zygote, tmp_path, *TWO, *LOCAL).count("on from epoch") == 2
+    audit.check(audit.look(tmp_path), two_studies, in_order=False)
+    assert "Nothing to do" in done(zygote, tmp_path, *TWO, *LOCAL)
+
+
+@pytest.mark.slow
+def test_a_worker_lost_while_two_studies_train_costs_one_attempt_of_one_of_them(
+    zygote: Zygote, two_studies: audit.Found, tmp_path: Path
+) -> None:
+    with begun(zygote, tmp_path, *TWO, *LOCAL) as running:
+        running.wait_for(lambda: overlap(running))
+        os.kill(workers_of(running)[0], signal.SIGKILL)
+        assert ends(running, 0)
+    assert len(lost(tmp_path)) == 1
+    audit.check(audit.look(tmp_path), two_studies, in_order=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kill",
+    [
+        Kill("journal opened", 3, "after"),  # after the sweep and its first study, the second one
+        Kill("store create_run", 7, "before"),
+        Kill("journal closing", 1, "after"),
+        Kill("journal closed", 1, "after"),
+    ],
+    ids=str,
+)
+def test_two_studies_killed_where_one_opens_or_closes_beside_the_other_end_as_one_after_the_other(
+    zygote: Zygote, two_studies: audit.Found, kill: Kill, tmp_path: Path
+) -> None:
+    assert zygote.run(*TWO, *LOCAL, cwd=tmp_path, kill=kill).killed
+    done(zygote, tmp_path, *TWO, *LOCAL)
+    audit.check(audit.look(tmp_path), two_studies, in_order=False)
 
 
 @pytest.mark.slow

@@ -181,6 +181,23 @@ def test_several_at_once_are_told_apart_with_throughput_and_the_best_so_far() ->
     assert "trials an hour" in text.splitlines()[-1]
 
 
+def test_trials_of_several_studies_at_once_are_told_apart_by_their_study() -> None:
+    view, written, _ = shown()
+    view.begin_sweep(4, slots=2)
+    view.begin_study("rmsprop", 1, 2, 1)
+    view.begin_trial(entry(1), 1, 2, study=1)
+    view.begin_study("adam", 2, 2, 1)
+    view.begin_trial(entry(1), 1, 2, study=2)
+    view.show_worker("0001", "worker 1 (process 7)", study=2)
+    view.show_epoch("0001", 1, metrics(), study=2)
+    view.end_trial(entry(1, 0.85), study=1)
+    view.show_epoch("0001", 2, metrics(), study=2)
+    text = written.getvalue()
+    for words in ("study 1, trial 1: ", "study 2, trial 1: ", "study 2, trial 1 is on worker 1 (process 7)"):
+        assert text.count(words) == 1
+    assert "study 2, trial 1, epoch 2/2: accuracy" in text
+
+
 def test_epochs_that_a_lost_worker_takes_with_it_are_waited_for_again() -> None:
     view, written, _ = shown()
     view.begin_sweep(10, slots=2)

@@ -38,6 +38,7 @@ from tests.support.small import TINY, events, resolved
 from tests.support.small import splits as small_splits
 
 Metrics = dict[str, float]
+_HOLD_SECONDS = 0.01  # after which it is looked at again whether a trial is to wait
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Simulated:
     """Slots that wait.
 
     seconds: how long a trial takes; heard: called with each event before it is handed up; fate: what it ends with at
-    once, or None for its result.
+    once, or None for its result; holds: whether a trial that has begun is to wait now.
     """
 
     concurrent = True
@@ -118,8 +119,10 @@ class Simulated:
         stop: Stop,
         heard: Callable[[TrialEvent], None] = lambda event: None,
         fate: Callable[[TrialSpec], TrialEvent | None] = lambda spec: None,
+        holds: Callable[[TrialSpec], bool] = lambda spec: False,
     ) -> None:
         self._slots, self._seconds, self._stop, self._heard, self._fate = slots, seconds, stop, heard, fate
+        self._holds = holds
         self._underway: dict[str, _Underway] = {}
         self._due: list[tuple[float, int, _Underway]] = []
         self._order = 0
@@ -148,6 +151,8 @@ class Simulated:
             left = min(due, deadline) - time.monotonic()
             if left > 0:
                 time.sleep(left)
+            elif due <= deadline and self._due and self._due[0][2].started and self._holds(self._due[0][2].spec):
+                self._say_at(time.monotonic() + _HOLD_SECONDS, heapq.heappop(self._due)[2])
             elif due <= deadline and self._due:
                 event = self._event(*heapq.heappop(self._due))
                 self._heard(event)
@@ -238,6 +243,7 @@ def simulated(
     stored: bool = True,
     drawn: bool = True,
     fate: Callable[[TrialSpec], TrialEvent | None] = lambda spec: None,
+    holds: Callable[[TrialSpec], bool] = lambda spec: False,
 ) -> Iterator[None]:
     """Within this, sweeps train on a Simulated executor.
 
@@ -247,7 +253,7 @@ def simulated(
     @contextmanager
     def arranged(plan: Sequence[Any], config: object, stop: Stop, view: object) -> Iterator[Any]:
         trained()
-        with Simulated(slots, seconds, stop, heard, fate) as executor:
+        with Simulated(slots, seconds, stop, heard, fate, holds) as executor:
             yield executor, Placement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)
 
     with ExitStack() as changed:

@@ -59,7 +59,7 @@ def sweep_until_run_is_made() -> Run:
     with (
         mock.patch.object(OpenStudy, "append_event", append_or_die),
         mock.patch("fmnist_sweep.sweep.supervisor.Supervisor._kill_running"),
-        mock.patch("fmnist_sweep.sweep.parent_runs._kill"),
+        mock.patch("fmnist_sweep.sweep.parent_runs.kill_parent_run"),
         pytest.raises(Killed),
     ):
         sweep(2)

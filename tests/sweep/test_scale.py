@@ -46,6 +46,11 @@ def up_to(seconds: float, seed: int) -> Callable[[TrialSpec], float]:
     return lambda spec: random.Random(f"{seed} {spec.trial_id}").uniform(0, seconds)
 
 
+def name_trial(key: str) -> str:
+    """The id of a trial in its study, of what the executor calls it."""
+    return key.partition("/")[2]
+
+
 def sweep(
     name: str,
     *overrides: str,
@@ -64,7 +69,7 @@ def sweep(
 
     def heard(event: TrialEvent) -> None:
         if isinstance(event, TrialResult):
-            ended.append(event.trial_id)
+            ended.append(name_trial(event.trial_id))
             if len(ended) == stop_after:
                 stop.receive_signal(signal.SIGINT, None)
 
@@ -167,7 +172,7 @@ def test_a_trial_begun_before_another_failed_fast_is_trained_to_its_end() -> Non
     arguments = [*SPACE, "train.epochs=3", "search.max_trials=9", "search.fail_fast=true", "tracking.experiment=fast"]
 
     def fate(spec: TrialSpec) -> TrialEvent | None:
-        return TrialFailure(spec.trial_id, "it was to fail", "", []) if spec.trial_id == "0000" else None
+        return TrialFailure(spec.trial_id, "it was to fail", "", []) if name_trial(spec.trial_id) == "0000" else None
 
     def heard(event: TrialEvent) -> None:
         if isinstance(event, TrialFailure):
