@@ -55,11 +55,12 @@ def _measure_each_workload(
 
 def forecast_plan(plan: Sequence[PlannedStudy], costs: Mapping[str, TrainingCost], slots: int) -> Forecast:
     """Forecast what is left of a plan with `slots` trials at once. costs: of each workload, by `hash_workload`."""
-    return sum_forecasts(
+    forecasts = [
         forecast_study(costs[hash_workload(planned)], _describe_work(planned, slots))
         for planned in plan
         if not planned.is_done
-    )
+    ]
+    return sum_forecasts(forecasts, slots)
 
 
 def _describe_work(planned: PlannedStudy, slots: int) -> StudyWork:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,8 @@ class Forecast:
     """What is still to come. Any of it is math.inf when nothing ends it; minutes are nan when they are unknown.
 
     epochs: at most, because early stopping saves some. megabytes: at most, to stay. scratch_megabytes: at most, needed
-    besides while the sweep runs.
+    besides while the sweep runs. trial_seconds, width: of a study, how long each of its trials takes, and how many
+    train at once.
     """
 
     trials: float
@@ -70,6 +71,8 @@ class Forecast:
     minutes: float
     megabytes: float
     scratch_megabytes: float
+    trial_seconds: float = 0.0
+    width: int = 1
 
 
 def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
@@ -85,7 +88,8 @@ def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     rounds = trials if math.isinf(trials) else math.ceil(trials / work.slots)
     # The one supervisor does the overhead of all trials, whatever the number of slots.
     seconds = max(rounds * seconds_per_trial, trials * _OVERHEAD_SECONDS)
-    return _build_forecast(cost, work, trials, trials * max_epochs, seconds)
+    forecast = _build_forecast(cost, work, trials, trials * max_epochs, seconds)
+    return replace(forecast, trial_seconds=seconds_per_trial, width=work.slots) if trials else forecast
 
 
 def _forecast_hyperband(cost: TrainingCost, work: StudyWork) -> Forecast:
@@ -100,11 +104,15 @@ def _forecast_hyperband(cost: TrainingCost, work: StudyWork) -> Forecast:
         1 for elapsed in itertools.accumulate(trial_seconds[:-1], initial=0.0) if not elapsed >= seconds_left
     )
     started_trials = min(started_trials, len(epochs))
-    seconds = max(sum(trial_seconds[:started_trials]), started_trials * _OVERHEAD_SECONDS)
+    slot_seconds = sum(trial_seconds[:started_trials])
+    seconds = max(slot_seconds, started_trials * _OVERHEAD_SECONDS)
     # The last checkpoint of each trial is kept until the search is over: the trial may be promoted.
-    return _build_forecast(
+    forecast = _build_forecast(
         cost, work, started_trials, sum(epochs[:started_trials]), seconds, checkpoints=started_trials
     )
+    if not started_trials:
+        return forecast
+    return replace(forecast, trial_seconds=slot_seconds * work.slots / started_trials, width=work.slots)
 
 
 def _convert_to_seconds(minutes: float | None) -> float:
@@ -141,16 +149,55 @@ def _build_forecast(
     return Forecast(trials, epochs, seconds / 60, stored_bytes / 1e6, scratch_bytes / 1e6)
 
 
-def sum_forecasts(forecasts: Iterable[Forecast]) -> Forecast:
-    """Add up the forecasts of studies that run one after the other."""
+def sum_forecasts(forecasts: Iterable[Forecast], slots: int = 1) -> Forecast:
+    """Add up the forecasts of the studies of a sweep, in their order; they share `slots` trials at once."""
     parts = list(forecasts)
+    # Trials of as many studies may be under way as there are slots.
+    scratch_megabytes = sorted((part.scratch_megabytes for part in parts), reverse=True)[:slots]
     return Forecast(
         trials=sum(part.trials for part in parts),
         epochs=sum(part.epochs for part in parts),
-        minutes=sum(part.minutes for part in parts),
+        minutes=_sum_minutes(parts, slots),
         megabytes=sum(part.megabytes for part in parts),
-        scratch_megabytes=max((part.scratch_megabytes for part in parts), default=0.0),
+        scratch_megabytes=sum(scratch_megabytes),
     )
+
+
+def _sum_minutes(parts: Sequence[Forecast], slots: int) -> float:
+    """The minutes of all studies: what one of them leaves of the slots goes to the next."""
+    total = sum(part.minutes for part in parts)
+    if slots == 1 or len(parts) <= 1 or not math.isfinite(total):
+        return total
+    busy_seconds = [0.0] * slots
+    for part in parts:
+        busy_seconds.sort()
+        busy_seconds[: part.width] = _queue_trials(busy_seconds[: part.width], part.trials, part.trial_seconds)
+    overhead_seconds = sum(part.trials for part in parts) * _OVERHEAD_SECONDS
+    return max(*busy_seconds, overhead_seconds) / 60
+
+
+def _queue_trials(busy_seconds: list[float], trials: float, seconds: float) -> list[float]:
+    """How long slots are busy once each of some trials of one length was given to the slot that was free first.
+
+    busy_seconds: how long the slots are busy before, in ascending order.
+    """
+    work = trials * seconds
+    if not work:
+        return busy_seconds
+    # All slots that get a trial would be busy until the same time if trials could be divided: each gets as many whole
+    # ones as end by then. What is left, less than one for each slot, is given out one by one.
+    level, fed = work + busy_seconds[0], 1
+    for count in range(2, len(busy_seconds) + 1):
+        shared_level = (work + sum(busy_seconds[:count])) / count
+        if shared_level <= busy_seconds[count - 1]:
+            break
+        level, fed = shared_level, count
+    counts = [math.floor((level - before) / seconds) for before in busy_seconds[:fed]]
+    after = [before + count * seconds for before, count in zip(busy_seconds, counts, strict=False)] + busy_seconds[fed:]
+    for _ in range(round(trials) - sum(counts)):
+        slot = min(range(len(after)), key=after.__getitem__)
+        after[slot] += seconds
+    return after
 
 
 def describe_forecast(forecast: Forecast) -> str:

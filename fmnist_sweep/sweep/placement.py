@@ -71,7 +71,7 @@ def dump_placement(placement: Placement) -> dict[str, Any]:
 def _choose_without_measuring(config: ExecutorConfig, plan: Sequence[PlannedStudy]) -> Placement | None:
     """Choose what the config, or an earlier session, settles; None where measuring has to decide."""
     cores = backend.count_usable_cores()
-    most_trials_left = max((planned.trials_left for planned in plan), default=0)
+    trials_left = sum(planned.trials_left for planned in plan)  # of all studies, which share the workers
     threads = config.threads
     if config.name == "in_process":
         return Placement("in_process", 1, threads or cores)
@@ -82,11 +82,11 @@ def _choose_without_measuring(config: ExecutorConfig, plan: Sequence[PlannedStud
         return Placement("local", workers, threads or max(1, cores // workers))
     earlier_placement = _find_earlier_placement(plan, cores)
     if earlier_placement is not None and threads in (None, earlier_placement.threads):
-        workers = config.workers or _count_workers(cores, earlier_placement.threads, most_trials_left)
+        workers = config.workers or _count_workers(cores, earlier_placement.threads, trials_left)
         return (
             earlier_placement if earlier_placement.name == "in_process" else replace(earlier_placement, workers=workers)
         )
-    if config.workers == 1 or _count_workers(cores, threads, most_trials_left) == 1:
+    if config.workers == 1 or _count_workers(cores, threads, trials_left) == 1:
         return Placement("in_process", 1, threads or cores)
     return None
 
@@ -148,7 +148,7 @@ def _choose_by_measuring(
         say(f"executor: {single}{', or workers if they turn out to be quicker' if may_use_workers else ''}", "")
         return single_executor, single, single_forecast
     single = replace(single, measured=True)
-    workers = _count_workers(cores, config.executor.threads, max(planned.trials_left for planned in plan))
+    workers = _count_workers(cores, config.executor.threads, sum(planned.trials_left for planned in plan))
     parallel = Placement("local", workers, config.executor.threads or cores // workers, measured=True)
     say(f"measuring whether {parallel} take less time than {single} ...", "")
     try:

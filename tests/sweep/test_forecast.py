@@ -231,6 +231,36 @@ def test_studies_add_up_and_share_the_room_they_need_while_they_run() -> None:
     assert sum_forecasts([]) == Forecast(0, 0, 0, 0, 0)
 
 
+def made_of(trials: float, seconds: float, width: int) -> Forecast:
+    """The forecast of a study alone."""
+    return Forecast(trials, trials, math.ceil(trials / width) * seconds / 60, 1, 1, seconds, width)
+
+
+@pytest.mark.parametrize(
+    ("studies", "slots", "seconds"),
+    [
+        ([(3, 60, 2), (3, 60, 2)], 2, 180),  # the last trial of the first runs beside the first of the second
+        ([(1, 60, 2), (1, 60, 2), (1, 60, 2)], 2, 120),
+        ([(4, 60, 2)], 2, 120),
+        ([(1, 600, 2), (20, 60, 2)], 2, 900),  # many short ones beside a long one
+        ([(4, 60, 1), (4, 60, 4)], 4, 240),  # a search that trains one at a time leaves the others to the next
+        ([(0, 60, 2), (2, 30, 2)], 2, 30),
+        ([(5, 60, 2), (1000, 1, 2)], 2, 650),
+        ([(3, 60, 1), (3, 60, 1)], 1, 360),
+        ([(100, 0.1, 50), (100, 0.1, 50)], 50, 200 * 0.41),  # the supervisor takes longer than the trials
+    ],
+)
+def test_studies_share_the_slots(studies: list[tuple[int, float, int]], slots: int, seconds: float) -> None:
+    said = sum_forecasts([made_of(*study) for study in studies], slots)
+    assert said.minutes * 60 == pytest.approx(seconds)
+
+
+def test_the_minutes_of_studies_that_share_slots_are_unknown_or_endless_where_those_of_one_are() -> None:
+    known = made_of(3, 60, 2)
+    assert math.isnan(sum_forecasts([known, made_of(2, math.nan, 2)], 2).minutes)
+    assert math.isinf(sum_forecasts([known, Forecast(math.inf, math.inf, math.inf, 1, 1, 60, 2)], 2).minutes)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

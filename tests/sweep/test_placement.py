@@ -79,6 +79,18 @@ def test_on_one_core_nothing_is_measured(cores: Callable[[int], None]) -> None:
     assert settled() == Placement("in_process", 1, 1)
 
 
+def test_the_trials_of_all_studies_share_the_workers(cores: Callable[[int], None]) -> None:
+    cores(4)
+    one_trial_each = [
+        compose_job([*TINY, *FOUR, "search.max_trials=1", f"optimizer={name}"]) for name in ("rmsprop", "adam", "sgd")
+    ]
+    plan = plan_studies(one_trial_each, Path("mlruns"), view()[0].say)
+    assert arranging._choose_without_measuring(one_trial_each[0].config.executor, plan) is None
+    assert arranging._choose_without_measuring(one_trial_each[0].config.executor, plan[:1]) == Placement(
+        "in_process", 1, 4
+    )
+
+
 def test_there_are_no_more_workers_than_memory_has_room_for(
     cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
