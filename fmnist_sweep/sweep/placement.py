@@ -42,7 +42,8 @@ def open_executor(
 ) -> Iterator[tuple[Executor, Placement, Forecast]]:
     """Choose and start the executor; also forecast what is left to do with it. It settles TensorFlow's threads.
 
-    say: prints a line in a style.
+    TensorFlow is imported here once the workers that are sure to be needed import it, too. say: prints a line in a
+    style.
     """
     placement = _choose_without_measuring(config.executor, plan)
     with ExitStack() as stack:
@@ -57,6 +58,7 @@ def open_executor(
         else:
             executor = stack.enter_context(executors.make_executor(placement, config.executor, stop))
             placement = replace(placement, workers=executor.slots)
+            backend.import_tensorflow()
         say(f"executor: {placement}", "")
         if isinstance(executor, LocalExecutor):
             costs = measure_in_workers(plan, executor)

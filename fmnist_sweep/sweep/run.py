@@ -26,7 +26,6 @@ from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
 from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
 from fmnist_sweep.sweep.session import lock_session, run_studies
 from fmnist_sweep.tracking.store import locate_state_folder, open_store, refuse_moved_store
-from fmnist_sweep.training import backend
 
 
 def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None = None) -> ExitCode:
@@ -50,7 +49,6 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
             executor, placement = make_idle_executor(stop)
         else:
             view.say("starting TensorFlow ...")
-            backend.import_tensorflow()
             with _explain_disk_errors(Path(tempfile.gettempdir())):  # where workers' images are
                 executor, placement, expected = executor_stack.enter_context(
                     open_executor(plan, config, stop, view.say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.executors import Placement
+from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
@@ -195,6 +197,23 @@ def test_what_takes_less_time_is_taken(
         assert executor.slots == (2 if chosen == "local" else 1)
         assert expected.minutes == pytest.approx(2 * (seconds + 0.41) / 60 if chosen == "local" else 4 * 40.41 / 60)
     assert "measuring whether local, 2 workers of 1 thread take less time than in_process, 2 threads" in said.getvalue()
+
+
+def test_workers_are_started_before_tensorflow_is_imported_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They import it, too, which takes as long: the one beside the other."""
+    done: list[str] = []
+    start_worker = LocalExecutor._start_worker
+
+    def start_and_note(self: LocalExecutor) -> Any:
+        done.append("worker started")
+        return start_worker(self)
+
+    monkeypatch.setattr(LocalExecutor, "_start_worker", start_and_note)
+    monkeypatch.setattr(backend, "import_tensorflow", lambda: done.append("tensorflow imported"))
+    monkeypatch.setattr(costs, "_measure_study_in_workers", lambda executor, planned: TrainingCost(1.0, 1000))
+    plan = planned("executor=local", "executor.workers=1")
+    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), view()[0].say):
+        assert done == ["worker started", "tensorflow imported"]
 
 
 def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
