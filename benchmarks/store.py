@@ -31,7 +31,7 @@ import many_trials
 
 import fmnist_sweep
 from fmnist_sweep.analysis.table import build_table
-from fmnist_sweep.report.page import ReportHeading, render_report
+from fmnist_sweep.report.page import ReportHeading, build_report_body, render_report
 from fmnist_sweep.report.publish import read_findings
 from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.tracking.trials import read_trials
@@ -67,7 +67,7 @@ def questions(folder: Path) -> dict[str, Callable[[], object]]:
 
     def report_of_all() -> None:
         journals = dict.fromkeys(trial.tags["fmnist.journal"] for trial in read_trials(store, {}))
-        render_report(read_findings(store, list(journals), {}), ReportHeading("All", "", ""))
+        render_report(build_report_body(read_findings(store, list(journals), {})), ReportHeading("All", "", ""))
 
     return {
         "trials()": lambda: fmnist_sweep.trials(uri),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -40,10 +40,25 @@ class ReportHeading:
     banner: str | None = None
 
 
-def render_report(findings: Findings, heading: ReportHeading) -> str:
-    """The report as the text of an HTML file."""
+@dataclass(frozen=True)
+class ReportBody:
+    """What a report says of its trials, whatever stands at its top: its sections, and the charts in them."""
+
+    findings: Findings
+    sections: Sequence[_Section]
+    charts: Sequence[ChartSlot]
+
+
+def build_report_body(findings: Findings) -> ReportBody:
+    """Word and draw what was found. It takes most of a report's time, and two reports of the same trials share it."""
     page = _ReportPage(findings)
     sections = [section for section in (build(page) for build in _SECTIONS) if section is not None]
+    return ReportBody(findings, sections, page.charts)
+
+
+def render_report(body: ReportBody, heading: ReportHeading) -> str:
+    """The report as the text of an HTML file."""
+    findings = body.findings
     prefix, name, suffix = wording.describe_best(findings)
     answer = {
         "prefix": prefix,
@@ -56,10 +71,10 @@ def render_report(findings: Findings, heading: ReportHeading) -> str:
         "report.html",
         heading=heading,
         answer=answer,
-        sections=sections,
+        sections=body.sections,
         provenance=wording.describe_provenance(findings),
-        charts=page.charts,
-        library=_pack_plotly() if page.charts else "",
+        charts=body.charts,
+        library=_pack_plotly() if body.charts else "",
     )
 
 

@@ -13,7 +13,7 @@ from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.report.best import find_best
-from fmnist_sweep.report.page import ReportHeading, render_report
+from fmnist_sweep.report.page import ReportHeading, build_report_body, render_report
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs, read_runs
@@ -96,7 +96,8 @@ def rebuild_report(
     title = f"{tags[KIND_TAG].capitalize()} {parent.name.split(' · ', 1)[-1]}"
     is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
-    content = render_report(findings, ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)).encode()
+    heading = ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)
+    content = render_report(build_report_body(findings), heading).encode()
     path = out or locate_report(store, f"{tags[KIND_TAG]}-{_read_id(tags)}-again")
     write_file_atomically(path, content)
     return path, missing_reason

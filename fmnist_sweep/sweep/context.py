@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from fmnist_sweep.config.schema import Config
 from fmnist_sweep.data import LABELS, Split, Splits
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.report.page import ReportBody
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import StudyRecord
@@ -27,7 +28,7 @@ class SweepContext:
     """What the studies of one command share.
 
     command: as typed. training_seconds: spent in epochs so far. deleted_ids: of runs that were deleted in the store,
-    as far as they were named.
+    as far as they were named. last_report: the runs of the trials that were reported last, and what is said of them.
     """
 
     command: str
@@ -39,6 +40,7 @@ class SweepContext:
     delivery: Delivery
     training_seconds: float = 0.0
     deleted_ids: set[str] = field(default_factory=set)
+    last_report: tuple[Sequence[str], ReportBody] | None = None
 
 
 @dataclass(frozen=True)

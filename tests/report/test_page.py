@@ -32,7 +32,7 @@ def html(found: Findings, **given: Any) -> str:
         "command": "python -m fmnist_sweep",
         "search_summary": "Searched.",
     } | given
-    return page.render_report(found, page.ReportHeading(**words))
+    return page.render_report(page.build_report_body(found), page.ReportHeading(**words))
 
 
 @pytest.fixture(scope="module")

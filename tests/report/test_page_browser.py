@@ -45,7 +45,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         validation_images=pictures(IMAGES),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page.render_report(found, page.ReportHeading("Study", "python", "Searched.", "DRAWN")))
+    path.write_text(
+        page.render_report(page.build_report_body(found), page.ReportHeading("Study", "python", "Searched.", "DRAWN"))
+    )
     return path
 
 
