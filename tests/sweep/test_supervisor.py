@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.files import DamagedContent
+from fmnist_sweep.report.page import ReportBody, build_report_body
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.journal import read_events
-from fmnist_sweep.sweep import context, delivery
+from fmnist_sweep.sweep import closing, context, delivery
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.runs import log_epochs
 from fmnist_sweep.tracking.store import open_existing_store, open_store
@@ -185,6 +187,26 @@ def test_each_trial_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "evaluate_predictions", count)
     _run("train.epochs=1", "search.max_trials=2")
     assert len(_runs("trial")) == len(scored) == 2
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_each_set_of_trials_is_reported_once(seeds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[set[str]] = []
+
+    def build(findings: Findings) -> ReportBody:
+        reported.append({trial.run_id for trial in findings.trials})
+        return build_report_body(findings)
+
+    monkeypatch.setattr(closing, "build_report_body", build)
+    jobs = [compose_job([*TINY, "train.epochs=1", "search.max_trials=1", f"seed={seed}"]) for seed in seeds]
+    with simulated(1, lambda spec: 0.0, drawn=False):
+        assert run_sweep(jobs, "python -m fmnist_sweep", View(Console(file=io.StringIO()), None)) is ExitCode.DONE
+    trials = [{run.info.run_id} for run in _runs("trial")]
+    assert reported == (trials if len(seeds) == 1 else [*trials, set().union(*trials)])
+    for kind in ("study", "sweep"):
+        assert all(
+            (Path(run.info.artifact_uri.removeprefix("file://")) / "report.html").is_file() for run in _runs(kind)
+        )
 
 
 def test_an_error_while_the_sweep_opens_leaves_no_run_running(monkeypatch: pytest.MonkeyPatch) -> None:
