@@ -1,9 +1,9 @@
 """How many of 100 test images a model labels rightly after each kind of disturbance, and for how many it is warned.
 
 Fashion-MNIST's test images (FMNIST_DATA_DIR) are disturbed (tests/support/photographed), saved, read by
-`fmnist_sweep.data.photographs` and labelled by a registered model, as `fmnist-sweep predict` does, each on white with a
-dark garment and on black with a bright one. Images and disturbances have a seed. The table is Markdown; "unseen" are
-wrong labels without a warning. The opening of the test images is recorded in mlruns/test_openings.jsonl.
+`fmnist_sweep.data.pictures.photographs` and labelled by a registered model, as `fmnist-sweep predict` does, each on
+white with a dark garment and on black with a bright one. Images and disturbances have a seed. The table is Markdown;
+"unseen" are wrong labels without a warning. The opening of the test images is recorded in mlruns/test_openings.jsonl.
 
     python benchmarks/photographs.py [--model models:/fashion-mnist@champion] [--images 100] [--seed 0] [--all]
 """
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import Split, load_splits, open_test
-from fmnist_sweep.data.photographs import Photograph, read_photograph
+from fmnist_sweep.data.pictures.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.tracking.names import MODEL_NAME, TEST_ACCURACY_TAG
 from fmnist_sweep.tracking.registry import resolve_version

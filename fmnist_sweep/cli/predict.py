@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fmnist_sweep.data.photographs import Photograph
+    from fmnist_sweep.data.pictures.photographs import Photograph
     from fmnist_sweep.tracking.registry import RegisteredVersion
 
 _LABEL_COUNT = 10  # the length of LABELS, whose import would slow down every --help
@@ -55,7 +55,7 @@ def predict(
     Each should show one garment on a plain background. It is converted to 28x28 pixels, bright on black, like the
     pictures of Fashion-MNIST; what was done to it is printed beneath the labels, and what was a guess above them.
     """
-    from fmnist_sweep.data import photographs
+    from fmnist_sweep.data.pictures import photographs
     from fmnist_sweep.tracking.registry import resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
     from fmnist_sweep.tracking.version_files import load_version

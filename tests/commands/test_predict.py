@@ -20,7 +20,7 @@ from PIL import Image
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.cli.predict import predict, predict_probabilities
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.data.photographs import Photograph, read_photograph
+from fmnist_sweep.data.pictures.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.report.figures.predictions import draw_predictions

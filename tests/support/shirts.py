@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fmnist_sweep.data import Split, load_splits
-from fmnist_sweep.data.photographs import Photograph, read_photograph
+from fmnist_sweep.data.pictures.photographs import Photograph, read_photograph
 from tests.conftest import data_config
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.data.photographs import THUMBNAIL, Photograph
+from fmnist_sweep.data.pictures.photographs import THUMBNAIL, Photograph
 from fmnist_sweep.report.figures.canvas import (
     BLUE,
     FAINT,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fmnist_sweep.data import LABELS
-from fmnist_sweep.data.photographs import Photograph
+from fmnist_sweep.data.pictures.photographs import Photograph
 from fmnist_sweep.report.figures.canvas import draw_message, encode_png
 from fmnist_sweep.report.figures.plots import draw_confusion_matrix, draw_curves
 from fmnist_sweep.report.figures.predictions import draw_predictions

@@ -1,6 +1,6 @@
 """Fashion-MNIST's images as people photograph, scan, draw and save them: 28x28 pixels in, a picture out.
 
-The table of docs/using-the-model.md (benchmarks/photographs.py) and tests/data/test_photographs.py use them.
+The table of docs/using-the-model.md (benchmarks/photographs.py) and tests/data/pictures/test_photographs.py use them.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_a_smaller_picture_is_enlarged_and_one_of_28_pixels_only_centred(tmp_pat
 
 def test_reading_pictures_needs_none_of_the_other_rooms_libraries() -> None:
     check = (
-        "import sys, fmnist_sweep.data.photographs\n"
+        "import sys, fmnist_sweep.data.pictures.photographs\n"
         "sys.exit(bool({'matplotlib', 'mlflow', 'keras', 'tensorflow', 'hydra', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

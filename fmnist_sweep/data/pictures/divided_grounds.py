@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.picture_colours import measure_distances
+from fmnist_sweep.data.pictures.picture_colours import measure_distances
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]

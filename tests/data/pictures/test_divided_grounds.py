@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.divided_grounds import divide_grounds
+from fmnist_sweep.data.pictures.divided_grounds import divide_grounds
 
 Values = NDArray[np.float64]
 FLAT = [np.full((100, 110, 3), level) for level in (250.0, 150.0, 30.0)]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fmnist_sweep.data.photographs import Photograph, read_photograph
+from fmnist_sweep.data.pictures.photographs import Photograph, read_photograph
 from tests.conftest import needs_fashion_mnist
 from tests.support.photographed import DISTURBANCES, Disturbance, Picture, enlarged, enlarged_to_the_edge
 from tests.support.shirts import (

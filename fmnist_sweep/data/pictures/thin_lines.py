@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.picture_colours import TOLERANCE, measure_distances
+from fmnist_sweep.data.pictures.picture_colours import TOLERANCE, measure_distances
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.backgrounds import Background
+from fmnist_sweep.data.pictures.backgrounds import Background
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]

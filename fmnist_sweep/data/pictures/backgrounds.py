@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.divided_grounds import DividedGrounds, divide_grounds
-from fmnist_sweep.data.picture_colours import TOLERANCE, measure_distances, measure_luma, take_median
+from fmnist_sweep.data.pictures.divided_grounds import DividedGrounds, divide_grounds
+from fmnist_sweep.data.pictures.picture_colours import TOLERANCE, measure_distances, measure_luma, take_median
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_sweep.data.photographs import read_photograph
+from fmnist_sweep.data.pictures.photographs import read_photograph
 from fmnist_sweep.errors import DataError, ExitCode
 from tests.support.shirts import (
     draw_shirt,
@@ -147,7 +147,7 @@ _PICTURES_WITH_LIMITED_MEMORY = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from fmnist_sweep.data.photographs import read_photograph
+from fmnist_sweep.data.pictures.photographs import read_photograph
 from fmnist_sweep.errors import DataError
 image = Image.new("RGB", (1, 1))
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))  # addresses, of which the libraries take most

@@ -20,16 +20,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.backgrounds import Background, find_background
-from fmnist_sweep.data.false_colours import decode_false_colours
-from fmnist_sweep.data.fitting import CutGarment, fit_garment
-from fmnist_sweep.data.frames import find_straight_panel
-from fmnist_sweep.data.guesses import find_nested_picture, warn_of_background
-from fmnist_sweep.data.main_part import keep_main_part
-from fmnist_sweep.data.picture_colours import TOLERANCE, has_colour, make_image, measure_distances, measure_luma, resize
-from fmnist_sweep.data.picture_files import open_picture
+from fmnist_sweep.data.pictures.backgrounds import Background, find_background
+from fmnist_sweep.data.pictures.false_colours import decode_false_colours
+from fmnist_sweep.data.pictures.fitting import CutGarment, fit_garment
+from fmnist_sweep.data.pictures.frames import find_straight_panel
+from fmnist_sweep.data.pictures.guesses import find_nested_picture, warn_of_background
+from fmnist_sweep.data.pictures.main_part import keep_main_part
+from fmnist_sweep.data.pictures.picture_colours import (
+    TOLERANCE,
+    has_colour,
+    make_image,
+    measure_distances,
+    measure_luma,
+    resize,
+)
+from fmnist_sweep.data.pictures.picture_files import open_picture
+from fmnist_sweep.data.pictures.thin_lines import remove_lines
 from fmnist_sweep.data.splits import IMAGE_SIDE
-from fmnist_sweep.data.thin_lines import remove_lines
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.thin_lines import remove_lines
+from fmnist_sweep.data.pictures.thin_lines import remove_lines
 from tests.support.shirts import draw_shirt
 
 

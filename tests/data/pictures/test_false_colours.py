@@ -7,7 +7,7 @@ import pytest
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.false_colours import decode_false_colours
+from fmnist_sweep.data.pictures.false_colours import decode_false_colours
 from tests.support.shirts import draw_shirt
 
 MAPS = ("jet", "turbo", "rainbow", "gist_rainbow", "nipy_spectral", "terrain", "coolwarm", "bwr", "seismic")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.backgrounds import Background, find_background
-from fmnist_sweep.data.picture_colours import TOLERANCE, make_image, measure_distances, resize, take_median
-from fmnist_sweep.data.thin_lines import remove_lines
+from fmnist_sweep.data.pictures.backgrounds import Background, find_background
+from fmnist_sweep.data.pictures.picture_colours import TOLERANCE, make_image, measure_distances, resize, take_median
+from fmnist_sweep.data.pictures.thin_lines import remove_lines
 
 if TYPE_CHECKING:
     from PIL import Image
