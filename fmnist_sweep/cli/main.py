@@ -27,7 +27,6 @@ from fmnist_sweep.errors import ConfigError, ExitCode, StoreError, UserError
 from fmnist_sweep.masking import print_masked_traceback
 from fmnist_sweep.streams import has_lost_output
 from fmnist_sweep.text import echo, make_printable, quote_text, shorten_sentence
-from fmnist_sweep.tracking.connection import explain_lost_store
 
 
 class _Verbs(click.Group):
@@ -52,6 +51,8 @@ class _Verbs(click.Group):
             echo(f"fmnist-sweep: {make_printable(str(error))}", err=True)
             context.exit(error.exit_code)
         except Exception as error:
+            from fmnist_sweep.tracking.connection import explain_lost_store
+
             sentence = explain_lost_store(error)
             if sentence is None:
                 raise
