@@ -50,6 +50,8 @@ class _Verbs(click.Group):
         except UserError as error:
             echo(f"fmnist-sweep: {make_printable(str(error))}", err=True)
             context.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # click's own, as after --help
         except Exception as error:
             from fmnist_sweep.tracking.connection import explain_lost_store
 
