@@ -380,7 +380,7 @@ def test_a_database_of_something_else_is_refused_and_left_alone(empty: Path) -> 
 
 def test_a_tracking_server_that_is_not_there_is_told_within_seconds(empty: Path) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
-    ended = run(empty, *QUICK, f"tracking.uri={address}", process=True)
+    ended = run(empty, *QUICK, f"tracking.uri={address}")
     told_by_the_store(ended, [f"tracking.uri={address}", "no tracking server answers"])
     assert list(empty.iterdir()) == []
 

@@ -385,17 +385,6 @@ def test_a_store_that_is_not_there_is_exit_code_4_and_none_is_made(verb: Command
     assert not list(tmp_path.iterdir())
 
 
-def test_neither_list_nor_explanation_imports_tensorflow(folder: Path, store: Store) -> None:
-    two = [trial_of(store, filters).run_id for filters in (8, 2)]
-    code = (
-        "import sys\nfrom fmnist_sweep.cli.main import main\n"
-        f"for words in ([], {two}):\n    main(['compare', *words, '--uri', {store.uri!r}], standalone_mode=False)\n"
-        "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules), 'imported'\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_importing_the_package_imports_none_of_its_libraries() -> None:
     code = (
         "import sys, fmnist_sweep\nassert callable(fmnist_sweep.trials)\n"

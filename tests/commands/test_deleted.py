@@ -76,6 +76,7 @@ VERBS = {
 DELETED_RUN_VERBS = ("compare", "report", "promote", "documented")
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_named_by_every_command_and_can_be_restored(swept: Path, client: MlflowClient) -> None:
     experiment = client.get_experiment_by_name("fashion-mnist")
     client.delete_experiment(experiment.experiment_id)

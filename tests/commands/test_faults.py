@@ -256,17 +256,9 @@ for number in range(rounds):
 """
 
 
-def test_eight_processes_that_make_a_store_at_once_all_succeed(tmp_path: Path) -> None:
-    _make_stores(tmp_path, rounds=1)
-
-
 @pytest.mark.slow
-def test_eight_processes_that_make_a_store_at_once_all_succeed_six_times_over(tmp_path: Path) -> None:
-    _make_stores(tmp_path, rounds=6)
-
-
-def _make_stores(tmp_path: Path, rounds: int) -> None:
-    processes = 8
+def test_eight_processes_that_make_a_store_at_once_all_succeed(tmp_path: Path) -> None:
+    processes, rounds = 8, 6
     done = run("-c", _MAKING_STORES, str(rounds), str(processes), cwd=tmp_path)
     assert done.stdout.splitlines() == [" ".join(["0"] * processes)] * rounds, done.stderr
     for number in range(rounds):

@@ -30,6 +30,7 @@ from fmnist_sweep.tracking.models import log_model
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
 from fmnist_sweep.tracking.store_lock import lock_registry
+from tests.conftest import Command
 from tests.support.environments import ODD
 from tests.support.process import VERB, run
 from tests.support.small import splits
@@ -106,8 +107,8 @@ def _written(figure: Figure) -> list[str]:
     ]
 
 
-def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(folder: Path) -> None:
-    done = run(*VERB, "predict", "bag.png", "large.jpg", "--top", "2", cwd=folder)
+def test_the_command_says_who_answered_the_likeliest_labels_and_what_was_done(folder: Path, warm_verb: Command) -> None:
+    done = warm_verb("predict", "bag.png", "large.jpg", "--top", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == (

@@ -90,6 +90,7 @@ def ways_of_training(path: Path) -> set[tuple[str, str]]:
     }
 
 
+@pytest.mark.slow
 def test_one_of_each_builder_optimizer_loss_and_schedule_trains_a_step_and_its_saved_model_predicts_the_same(
     tmp_path: Path,
 ) -> None:

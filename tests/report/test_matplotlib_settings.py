@@ -31,6 +31,7 @@ def draw(folder: Path, **environment: str | None) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_a_figure_follows_neither_the_backend_nor_the_style_of_the_environment(tmp_path: Path) -> None:
     plain, styled = tmp_path / "plain", tmp_path / "styled"
     plain.mkdir()

@@ -96,9 +96,8 @@ def proposed(name: str) -> Proposed:
     return [(one.trial_id, one.values, one.epochs, one.continues) for one in found]
 
 
-@pytest.mark.parametrize(
-    "search", [("search=random",), pytest.param(HYPERBAND, marks=pytest.mark.slow)], ids=["random", "hyperband"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("search", [("search=random",), HYPERBAND], ids=["random", "hyperband"])
 def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tuple[str, ...]) -> None:
     name = f"stored-{search[0][7:]}"
     given = (*search, "search.max_trials=60", "tracking.keep_models=1")

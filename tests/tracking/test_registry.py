@@ -401,6 +401,7 @@ def forked(store: Store, script: str, told: Any) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_processes_that_register_and_move_at_once_agree_with_the_history(store: Store, models: list[Logged]) -> None:
     from fmnist_sweep.tracking.aliases import list_moves
 

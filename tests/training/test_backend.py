@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import run
 
 SHOW = """
@@ -15,6 +17,7 @@ print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_for
 """
 
 
+@pytest.mark.slow
 def test_neither_variables_nor_the_file_of_keras_are_followed(tmp_path: Path) -> None:
     theirs = {"backend": "jax", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
     (tmp_path / "keras.json").write_text(json.dumps(theirs))
