@@ -1,8 +1,8 @@
 """Trials in worker processes of this machine. Each worker trains one trial at a time; a dead worker is replaced.
 
-Workers are plain processes, each with a socket of its own, and no pool: one dead worker breaks a whole pool
-(concurrent.futures, loky), and a killed one can leave a shared queue locked. Here a worker's death ends its own socket,
-and one attempt.
+Workers are plain processes (`fork_server` starts them), each with a socket of its own, and no pool: one dead worker
+breaks a whole pool (concurrent.futures, loky), and a killed one can leave a shared queue locked. Here a worker's death
+ends its own socket, and one attempt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import queue
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import traceback
 from collections import deque
@@ -25,6 +24,7 @@ from typing import Any, Self
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.executors.concurrent import ConcurrentExecutor
+from fmnist_sweep.executors.fork_server import ForkServer, WorkerProcess
 from fmnist_sweep.executors.messages import (
     DESCRIPTOR_BYTE,
     ErrorMessage,
@@ -35,8 +35,6 @@ from fmnist_sweep.executors.messages import (
     TrainRequest,
 )
 from fmnist_sweep.executors.shared_images import SharedImages, share_images
-from fmnist_sweep.executors.worker import build_worker_command
-from fmnist_sweep.interpreter import build_child_environment
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.probe import TrainingCost
@@ -48,18 +46,32 @@ _MAX_FALSE_STARTS = 3  # how many workers in a row may end before they are ready
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and the trial it trains. image_hashes: the sha256 of each set of images that it was sent."""
+    """A worker process and its trial. image_hashes: the sha256 of each set of images that it was sent."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: WorkerProcess
     connection: Connection[Any, Any]
-    is_ready: bool = False
+    pid: int | None = None  # None before it is ready
     trial_id: str | None = None
     image_hashes: set[str] = field(default_factory=set)
     has_stop_request: bool = False
 
     def __str__(self) -> str:
-        return f"worker {self.number} (process {self.process.pid})"
+        return f"worker {self.number}" if self.pid is None else f"worker {self.number} (process {self.pid})"
+
+    @property
+    def is_ready(self) -> bool:
+        return self.pid is not None
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone, even if nothing has been heard of that: the kernel has closed its socket."""
+        try:
+            with socket.socket(fileno=os.dup(self.connection.fileno())) as wire:
+                return not wire.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 class LocalExecutor(ConcurrentExecutor):
@@ -69,6 +81,7 @@ class LocalExecutor(ConcurrentExecutor):
         super().__init__(stop)
         self._worker_count, self._threads = workers, threads
         self._workers: list[_Worker] = []
+        self._server: ForkServer | None = None
         self._queue: deque[TrialSpec] = deque()  # trials that wait for a worker
         self._messages: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
         self._images: dict[str, SharedImages] = {}
@@ -134,8 +147,8 @@ class LocalExecutor(ConcurrentExecutor):
         match message:
             case None:
                 return self._handle_lost_worker(sender)
-            case ReadyMessage():
-                sender.is_ready, self._false_starts = True, 0
+            case ReadyMessage(pid):
+                sender.pid, self._false_starts = pid, 0
                 self._assign_trials()
                 return None
             case ErrorMessage(error, trace):
@@ -167,7 +180,7 @@ class LocalExecutor(ConcurrentExecutor):
         for worker in self._workers:
             if not self._queue:
                 return
-            if worker.is_ready and worker.trial_id is None and worker.process.poll() is None:
+            if worker.is_ready and worker.trial_id is None and not worker.has_ended():
                 spec = self._queue.popleft()
                 worker.trial_id = spec.trial_id
                 self._messages.put((worker, TrialStart(spec.trial_id, str(worker))))
@@ -207,13 +220,9 @@ class LocalExecutor(ConcurrentExecutor):
         parent_socket, child_socket = socket.socketpair()
         parent_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_SECONDS, 0))
         with child_socket:
-            command = build_worker_command(child_socket.fileno(), self._threads, os.getpid())
-            process = subprocess.Popen(
-                command,
-                env=build_child_environment(),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(child_socket.fileno(),),
-            )
+            if self._server is None or self._server.has_ended:
+                self._server = ForkServer(self._threads)
+            process = self._server.start_worker(child_socket)
         numbers = {other.number for other in self._workers}
         number = next(number for number in range(1, self._worker_count + 1) if number not in numbers)
         new_worker = _Worker(number, process, Connection(parent_socket.detach()))
@@ -252,6 +261,9 @@ class LocalExecutor(ConcurrentExecutor):
             worker.process.kill()
         for worker in self._workers:
             _end_worker(worker)
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         self._workers.clear()
         self._queue.clear()
         self._resources.close()

@@ -42,7 +42,9 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class ReadyMessage:
-    """The worker has imported all it needs."""
+    """The worker has imported all it needs. pid: its process."""
+
+    pid: int
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pickle
 import queue
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -27,7 +28,7 @@ from fmnist_sweep.executors.messages import (
     TrainRequest,
 )
 from fmnist_sweep.executors.shared_images import attach_images
-from fmnist_sweep.interpreter import build_python_command
+from fmnist_sweep.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.training.probe import measure_training_cost
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def serve_requests(connection: Connection[Any, Any], threads: int) -> None:
 
     backend.set_threads(threads)
     backend.share_gpus()
-    connection.send(ReadyMessage())
+    connection.send(ReadyMessage(os.getpid()))
     while True:
         request = inbox.take_request()
         splits = inbox.images[request.images_sha256]
@@ -108,24 +109,30 @@ def _make_portable(error: Exception) -> Exception:
     return copy
 
 
-def build_worker_command(descriptor: int, threads: int, supervisor_pid: int) -> list[str]:
-    """The command that starts a worker. supervisor_pid: the process that starts it."""
-    # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on them.
-    # Signals are ignored before anything is imported: libraries start threads, and importing takes a while.
-    ignore_signals = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-    return build_python_command(__name__, str(descriptor), str(threads), str(supervisor_pid), before=ignore_signals)
+def start_process(descriptor: int, threads: int) -> subprocess.Popen[bytes]:
+    """Start a worker in a fresh interpreter, as a child of this process. descriptor: of its socket."""
+    return subprocess.Popen(
+        build_python_command(__name__, str(descriptor), str(threads), str(os.getpid())),
+        env=build_child_environment(),
+        stdin=subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+    )
 
 
 def main() -> None:
-    """Serve, with the arguments of `build_worker_command`."""
-    descriptor, threads, supervisor_pid = map(int, sys.argv[1:])
-    _end_with_parent(supervisor_pid)
+    """Serve, with the arguments of `start_process`."""
+    run(*map(int, sys.argv[1:]))
+
+
+def run(descriptor: int, threads: int, parent_pid: int) -> None:
+    """Serve a supervisor through this socket. parent_pid: the process that this one ends with."""
+    end_with_parent(parent_pid)
     serve_requests(Connection(descriptor), threads)
 
 
-def _end_with_parent(supervisor_pid: int) -> None:
+def end_with_parent(parent_pid: int) -> None:
     """Let the kernel end this process with its parent, even while it is stopped or stuck. On Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != supervisor_pid:  # the parent ended before that
+    if os.getppid() != parent_pid:  # the parent ended before that
         os._exit(1)

@@ -40,7 +40,7 @@ TWO = (
 
 @contextmanager
 def begun(zygote: Zygote, folder: Path, *arguments: str, **environment: str) -> Iterator[Running]:
-    """The command as a fork of the warm process; its workers are fresh interpreters all the same."""
+    """The command as a fork of the warm process; its workers are forks of a server of their own all the same."""
     with zygote.start(*arguments, cwd=folder, environment=environment) as running:
         yield running
 

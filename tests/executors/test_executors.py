@@ -14,7 +14,7 @@ import pytest
 from fmnist_sweep import executors
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
-from fmnist_sweep.executors import Executor, Placement
+from fmnist_sweep.executors import Executor, Placement, fork_server
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.executors.shared_images import attach_images, share_images
@@ -296,7 +296,8 @@ def test_a_trial_that_waits_for_a_worker_does_not_hold_up_the_end() -> None:
 def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(fork_server, "can_fork", lambda: False)  # fresh interpreters, as on macOS
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with LocalExecutor(2, 1, Stop()) as local:
         for number in range(2):
             local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
@@ -305,7 +306,7 @@ def test_workers_that_cannot_be_replaced_leave_the_others_at_work(
         while len(pids) < 2 or not isinstance(event, EpochEnd):
             pids += [pid_of(event)] if isinstance(event, TrialStart) else []
             event = next_of(local)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        (tmp_path / "tensorflow.py").write_text("raise SystemExit(3)\n")
         os.kill(pids[0], signal.SIGKILL)
         while not isinstance(event, WorkerLost):
             event = next_of(local)

@@ -30,5 +30,7 @@ def _break(how: str) -> None:
     trial._Fit.train_epoch = epoch  # type: ignore[method-assign]
 
 
-if "BROKEN" in os.environ and any("executors.worker" in word for word in sys.orig_argv):
+if "BROKEN" in os.environ and any(
+    "executors.worker" in word or "executors.fork_server" in word for word in sys.orig_argv
+):
     _break(os.environ["BROKEN"])
