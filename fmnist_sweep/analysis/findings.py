@@ -15,9 +15,9 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.analysis import comparison, importance
+from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.comparison import Optimism, SeedSpread
-from fmnist_sweep.analysis.importance import Importance
+from fmnist_sweep.analysis.importance import Importance, measure_importance
 from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
 from fmnist_sweep.analysis.peers import (
     MOST_READ,
@@ -34,6 +34,7 @@ from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trials import StoredTrial
 
 CurveReader = Callable[[str], list[dict[str, float]]]
+ImportanceMeasure = Callable[[Sequence[VariedSetting], Sequence[float | None], Sequence[int]], Importance]
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,14 @@ def compute_findings(
     read_curves: CurveReader,
     validation_images: NDArray[np.uint8] | None,
     twins: NDArray[np.bool_] | None = None,
+    measure_importance: ImportanceMeasure = measure_importance,
 ) -> Findings:
     """Compute all that a report says of these trials.
 
     read_predictions, read_curves: read those of one trial, by its run id. validation_images: (n, 28, 28, 1), in the
     order of the predictions; None where the data is not at hand. Images of another number than the predictions' are
     left out. twins: mask (n,) of those that have a near twin among the training images (see data.twins).
+    measure_importance: what ranks the settings.
     """
     ranking = rank_trials(trials)
     peers = read_peers(ranking.trials, read_predictions)
@@ -148,7 +151,7 @@ def compute_findings(
         retrained_accuracy=_estimate_retrained_accuracy(peers, ranking.seed_spread.sd),
         varied_settings=ranking.settings,
         repeated_configurations=ranking.repeated_configurations,
-        importance=importance.measure_importance(
+        importance=measure_importance(
             select_distinct_settings(ranking.settings), accuracies, ranking.configuration_numbers
         ),
         cost_points=_accumulate_costs(ranking.trials),

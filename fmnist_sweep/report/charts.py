@@ -1,11 +1,11 @@
-"""Values -> plotly figures. The best trial is green, those as good blue, others grey, failed ones vermillion."""
+"""Values -> charts. The best trial is green, those as good blue, others grey, failed ones vermillion."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,24 +15,24 @@ from fmnist_sweep.analysis.proportions import compute_row_shares
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from fmnist_sweep.report.plotly_chart import Chart
 
 GREY = "#B4B9BE"  # trials that are neither the best nor as good
 
+_PANEL_GAP = 0.1  # of the width of the page
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def chart_best_so_far(findings: Findings) -> Figure:
+def chart_best_so_far(findings: Findings) -> Chart:
     """Chart the best accuracy so far by processor time, with a point for each trial; failed ones on the floor."""
-    figure = make_chart(380, hovermode="closest")
+    chart = make_chart(380)
     unit, name = _choose_time_unit(findings.cpu_seconds)
     floor, ceiling = compute_accuracy_range(findings)
     ends = [(end.place, end.cpu_seconds / unit, end.accuracy) for end in findings.cost_points]
     for label, colour, symbol, places in _group_trials(findings):
         points = [end for end in ends if end[0] in places]
-        figure.add_scatter(
+        chart.add_trace(
+            "scatter",
             x=[x for _, x, _ in points],
             y=[floor if accuracy is None else max(accuracy, floor) for _, _, accuracy in points],
             mode="markers",
@@ -43,7 +43,8 @@ def chart_best_so_far(findings: Findings) -> Figure:
         )
     steps = [(end.cpu_seconds / unit, end.best) for end in findings.cost_points if end.best is not None]
     if steps:
-        figure.add_scatter(
+        chart.add_trace(
+            "scatter",
             x=[x for x, _ in steps],
             y=[max(y, floor) for _, y in steps],
             mode="lines",
@@ -51,17 +52,16 @@ def chart_best_so_far(findings: Findings) -> Figure:
             line={"color": INK, "width": 2, "shape": "hv"},
             hoverinfo="skip",
         )
-    figure.update_xaxes(title_text=f"processor time, all trials together ({name})", rangemode="tozero")
-    figure.update_yaxes(title_text="validation accuracy", range=_pad_range(floor, ceiling), tickformat=".3~f")
-    return figure
+    chart.update_axes("xaxis", title={"text": f"processor time, all trials together ({name})"}, rangemode="tozero")
+    chart.update_axes(
+        "yaxis", title={"text": "validation accuracy"}, range=_pad_range(floor, ceiling), tickformat=".3~f"
+    )
+    return chart
 
 
-def chart_curves(findings: Findings) -> Figure:
+def chart_curves(findings: Findings) -> Chart:
     """Chart accuracy and loss by epoch of the best trials: validation solid, training dotted, the best on top."""
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
-    _apply_style(figure, 420, margin={"l": 60, "r": 16, "t": 72, "b": 48})
+    chart = make_chart(420, panels=2, margin={"l": 60, "r": 16, "t": 72, "b": 48})
     places = [place for place, trial in enumerate(findings.trials) if trial.run_id in findings.curves]
     tied = [place for place in places if place > 0 and findings.rows[place].tied]
     others = [place for place in places if place > 0 and not findings.rows[place].tied]
@@ -75,14 +75,20 @@ def chart_curves(findings: Findings) -> Figure:
     ]
     for group in groups:
         if group.places:
-            _add_curves(figure, findings, group, "accuracy", 1)
-            _add_curves(figure, findings, group, "loss", 2)
+            _add_curves(chart, findings, group, "accuracy", "")
+            _add_curves(chart, findings, group, "loss", "2")
     low, high = _compute_curve_ranges(findings.curves.values())
     last = max((len(history) for history in findings.curves.values()), default=1)
-    figure.update_xaxes(title_text="epoch", range=[1 - 0.02 * last, last + 0.02 * last], tickformat="d", nticks=8)
-    figure.update_yaxes(title_text="accuracy", range=[low, None], autorange="max", tickformat=".3~f", col=1)
-    figure.update_yaxes(title_text="loss", range=[0, high], col=2)
-    return figure
+    epochs = {
+        "title": {"text": "epoch"},
+        "range": [1 - 0.02 * last, last + 0.02 * last],
+        "tickformat": "d",
+        "nticks": 8,
+    }
+    chart.update_axes("xaxis", "xaxis2", **epochs)
+    chart.update_axes("yaxis", title={"text": "accuracy"}, range=[low, None], autorange="max", tickformat=".3~f")
+    chart.update_axes("yaxis2", title={"text": "loss"}, range=[0, high])
+    return chart
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class _CurveGroup:
     is_hidden: bool = False
 
 
-def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str, column: int) -> None:
+def _add_curves(chart: Chart, findings: Findings, group: _CurveGroup, key: str, panel: str) -> None:
+    """Add curves to a panel, which is named as plotly ends the names of its axes: "" or "2"."""
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []
@@ -109,29 +116,31 @@ def _add_curves(figure: Figure, findings: Findings, group: _CurveGroup, key: str
         y += [*(_mask_nonfinite(epoch[f"{group.prefix}{key}"]) for epoch in history), None]
         text += [format_hover_text(findings, place)] * (len(history) + 1)
     split_name = "validation" if group.prefix else "training"
-    figure.add_scatter(
+    chart.add_trace(
+        "scatter",
         x=x,
         y=y,
         text=text,
         mode="lines+markers" if max(map(len, findings.curves.values())) == 1 else "lines",
         name=group.label,
         legendgroup=group.label,
-        showlegend=column == 1,
+        showlegend=panel == "",
         visible="legendonly" if group.is_hidden else True,
         line={"color": group.colour, "width": group.width, "dash": "solid" if group.prefix else "dot"},
         opacity=group.opacity,
         hovertemplate=f"%{{text}}<br>{split_name} {key} %{{y:.4f}} in epoch %{{x}}<extra></extra>",
-        row=1,
-        col=column,
+        xaxis=f"x{panel}",
+        yaxis=f"y{panel}",
     )
 
 
-def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
+def chart_confusion(matrix: Sequence[Sequence[int]]) -> Chart:
     """Chart counts of true (down) against predicted (across) labels; the colour follows the root of the row's share."""
     counts = np.asarray(matrix, dtype=np.int64)
     share = compute_row_shares(counts)
-    figure = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
-    figure.add_heatmap(
+    chart = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
+    chart.add_trace(
+        "heatmap",
         z=np.sqrt(share).round(4).tolist(),
         x=list(LABELS),
         y=list(LABELS),
@@ -147,18 +156,21 @@ def chart_confusion(matrix: Sequence[Sequence[int]]) -> Figure:
         ygap=1,
         hovertemplate="true %{y}, predicted %{x}: %{text} (%{customdata}% of %{y})<extra></extra>",
     )
-    figure.update_xaxes(
-        side="top", title_text="predicted", tickangle=0, showgrid=False, ticks="", tickfont={"size": 11}
+    chart.update_axes(
+        "xaxis", side="top", title={"text": "predicted"}, tickangle=0, showgrid=False, ticks="", tickfont={"size": 11}
     )
-    figure.update_yaxes(autorange="reversed", title_text="true", showgrid=False, ticks="", tickfont={"size": 11})
-    return figure
+    chart.update_axes(
+        "yaxis", autorange="reversed", title={"text": "true"}, showgrid=False, ticks="", tickfont={"size": 11}
+    )
+    return chart
 
 
-def chart_importance(importances: Importance) -> Figure:
+def chart_importance(importances: Importance) -> Chart:
     """Chart the share of the variance that hangs on each setting, the greatest on top, with the range of the refits."""
     settings = importances.settings[::-1]
-    figure = make_chart(90 + 32 * len(settings), margin={"l": 8, "r": 24, "t": 8, "b": 44})
-    figure.add_scatter(
+    chart = make_chart(90 + 32 * len(settings), margin={"l": 8, "r": 24, "t": 8, "b": 44})
+    chart.add_trace(
+        "scatter",
         x=[item.value for item in settings],
         y=[escape_plotly(item.key) for item in settings],
         error_x={
@@ -176,14 +188,15 @@ def chart_importance(importances: Importance) -> Figure:
         hovertemplate="%{y}: %{x:.0%} (%{customdata[0]:.0%} to %{customdata[1]:.0%})<extra></extra>",
         showlegend=False,
     )
-    figure.update_xaxes(
-        title_text="share of the variance of accuracy that hangs on it",
+    chart.update_axes(
+        "xaxis",
+        title={"text": "share of the variance of accuracy that hangs on it"},
         tickformat=".0%",
         zeroline=True,
         zerolinecolor=MUTED,
     )
-    figure.update_yaxes(automargin=True, tickfont={"size": 13}, range=[-0.6, len(settings) - 0.4])
-    return figure
+    chart.update_axes("yaxis", tickfont={"size": 13}, range=[-0.6, len(settings) - 0.4])
+    return chart
 
 
 def _group_trials(findings: Findings) -> list[tuple[str, str, str, set[int]]]:
@@ -244,19 +257,16 @@ def _choose_time_unit(seconds: float) -> tuple[float, str]:
     return (1.0, "s") if seconds < 180 else (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
 
 
-def make_chart(height: int, **layout: Any) -> Figure:
-    from plotly.graph_objects import Figure
+def make_chart(height: int, *, panels: int = 1, **layout: Any) -> Chart:
+    """Make a chart in the page's look.
 
-    figure = Figure()
-    _apply_style(figure, height, **layout)
-    return figure
-
-
-def _apply_style(figure: Figure, height: int, **layout: Any) -> None:
-    """Give a figure the page's look, without plotly's template, which is longer than most figures."""
-    figure.update_layout(
-        template={},
+    panels: side by side, each with axes of its own.
+    """
+    chart = Chart()
+    chart.update_layout(
         height=height,
+        autotypenumbers="strict",  # a text of digits is a text
+        hovermode="closest",
         font={"family": _FONT, "size": 12, "color": INK},
         paper_bgcolor="white",
         plot_bgcolor="white",
@@ -264,6 +274,25 @@ def _apply_style(figure: Figure, height: int, **layout: Any) -> None:
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
         **{"margin": {"l": 60, "r": 16, "t": 48, "b": 48}, **layout},
     )
-    axes = {"gridcolor": FAINT, "linecolor": MUTED, "tickcolor": MUTED, "zeroline": False, "ticks": "outside"}
-    figure.update_xaxes(**axes, ticklen=3, title_font={"color": MUTED}, tickfont={"color": MUTED})
-    figure.update_yaxes(**axes, ticklen=3, title_font={"color": MUTED}, tickfont={"color": MUTED})
+    axes = {
+        "gridcolor": FAINT,
+        "linecolor": MUTED,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickcolor": MUTED,
+        "tickfont": {"color": MUTED},
+        "title": {"font": {"color": MUTED}, "standoff": 15},
+        "zeroline": False,
+        "zerolinewidth": 2,
+        "automargin": True,
+    }
+    for panel in range(panels):
+        suffix = str(panel + 1) if panel else ""
+        for axis in ("xaxis", "yaxis"):
+            chart.update_axes(f"{axis}{suffix}", **axes)
+        if panels > 1:
+            width = (1 - _PANEL_GAP * (panels - 1)) / panels
+            left = panel * (width + _PANEL_GAP)
+            chart.update_axes(f"xaxis{suffix}", anchor=f"y{suffix}", domain=[left, left + width])
+            chart.update_axes(f"yaxis{suffix}", anchor=f"x{suffix}", domain=[0.0, 1.0])
+    return chart

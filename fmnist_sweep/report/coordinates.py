@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.charts import compute_accuracy_range, escape_plotly, format_hover_text, make_chart
 from fmnist_sweep.report.figures.canvas import GREEN, INK, MUTED, VERMILLION
-from fmnist_sweep.report.matplotlib_settings import prepare_matplotlib
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from fmnist_sweep.report.kept_parts import KeptParts
+from fmnist_sweep.report.plotly_chart import Chart
+from fmnist_sweep.report.ticks import find_log_ticks, find_ticks
 
 MAX_LINES = 500
 MAX_AXES = 9
@@ -35,31 +34,30 @@ class _Axis:
     ticks: list[tuple[float, str]]
 
 
-def chart_parallel_coordinates(findings: Findings) -> Figure:
+def chart_parallel_coordinates(findings: Findings, parts: KeptParts) -> Chart:
     """Chart each trial as a line through its settings to its accuracy: darker is better, the best green, failed dotted.
 
     Of more than MAX_LINES trials an even selection from best to worst is drawn. layout.meta holds what the page's
     script needs to pick out trials: the heights of each line, and the places of the two traces that it fills.
+    parts: that were kept.
     """
     selection = select_lines(len(findings.trials))
-    axes = [_make_setting_axis(setting, selection) for setting in select_axes(findings)] + [
-        _make_accuracy_axis(findings, selection)
+    axes = [_make_setting_axis(setting, selection, parts) for setting in select_axes(findings)] + [
+        _make_accuracy_axis(findings, selection, parts)
     ]
-    figure = make_chart(
-        430, hovermode="closest", dragmode="select", showlegend=False, margin={"l": 56, "r": 56, "t": 92, "b": 8}
-    )
+    chart = make_chart(430, dragmode="select", showlegend=False, margin={"l": 56, "r": 56, "t": 92, "b": 8})
     for colour, width, dash, places in _group_lines(findings, selection):
-        _add_lines(figure, axes, [selection.index(place) for place in places], (colour, width, dash))
+        _add_lines(chart, axes, [selection.index(place) for place in places], (colour, width, dash))
     # For the trials that pass through a box, and for the one pointed at.
     for colour, width in ((INK, 1.6), (VERMILLION, 3.0)):
-        figure.add_scatter(x=[], y=[], mode="lines", line={"color": colour, "width": width}, hoverinfo="skip")
-    _add_axes(figure, axes)
+        chart.add_trace("scatter", x=[], y=[], mode="lines", line={"color": colour, "width": width}, hoverinfo="skip")
+    _add_axes(chart, axes)
     rows = [[axis.heights[number] for axis in axes] for number in range(len(selection))]
-    figure.update_layout(
-        meta={"rows": rows, "picked": len(figure.data) - 2, "pointed": len(figure.data) - 1},
+    chart.update_layout(
+        meta={"rows": rows, "picked": len(chart.traces) - 2, "pointed": len(chart.traces) - 1},
     )
-    _add_points(figure, findings, selection, axes)
-    return figure
+    _add_points(chart, findings, selection, axes)
+    return chart
 
 
 def select_axes(findings: Findings) -> list[VariedSetting]:
@@ -90,11 +88,11 @@ def select_lines(trials: int) -> list[int]:
     return sorted(set(np.linspace(0, trials - 1, min(trials, MAX_LINES)).astype(int).tolist()))
 
 
-def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axis:
+def _make_setting_axis(setting: VariedSetting, selection: Sequence[int], parts: KeptParts) -> _Axis:
     values = [setting.values[place] for place in selection]
     levels = [level for level in setting.levels if level is not None]
     if setting.numeric and len(levels) > _MAX_LEVELS:
-        heights, ticks = _scale_values([None if v is None else float(v) for v in values], setting.log)
+        heights, ticks = _scale_values([None if v is None else float(v) for v in values], setting.log, parts)
     else:
         texts = [format_value(level) for level in levels]
         height = {text: 0.5 if len(texts) == 1 else place / (len(texts) - 1) for place, text in enumerate(texts)}
@@ -113,11 +111,8 @@ def _make_setting_axis(setting: VariedSetting, selection: Sequence[int]) -> _Axi
     return _Axis(setting.key, [_MISSING_HEIGHT if height is None else round(height, 4) for height in heights], ticks)
 
 
-def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
+def _make_accuracy_axis(findings: Findings, selection: Sequence[int], parts: KeptParts) -> _Axis:
     """The axis of accuracy, by the logarithm of the error rate: better trials get more room."""
-    prepare_matplotlib()
-    from matplotlib.ticker import MaxNLocator
-
     floor = compute_accuracy_range(findings)[0]
     accuracies = [findings.trials[place].accuracy for place in selection]
     errors = [None if value is None else max(1 - max(value, floor), 1e-4) for value in accuracies]
@@ -129,26 +124,25 @@ def _make_accuracy_axis(findings: Findings, selection: Sequence[int]) -> _Axis:
     def height(error: float) -> float:
         return round((low - math.log10(error)) / span, 4)
 
-    values = map(float, MaxNLocator(6).tick_values(1 - max(present), 1 - min(present)))
+    values = parts.compute_numbers(find_ticks, 1 - max(present), 1 - min(present), 6)
     ticks = [(height(1 - tick), f"{tick:.4g}") for tick in values if min(present) < 1 - tick < max(present)]
     if min(value for value in accuracies if value is not None) < floor:
         ticks = [(tick_height, text) for tick_height, text in ticks if tick_height > 0.06] + [(0.0, f"≤ {floor:.3f}")]
     return _Axis("validation.accuracy", [None if error is None else height(error) for error in errors], ticks)
 
 
-def _scale_values(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
+def _scale_values(
+    values: Sequence[float | None], log: bool, parts: KeptParts
+) -> tuple[list[float | None], list[tuple[float, str]]]:
     """Heights of numbers, from 0 for the least to 1 for the greatest, and ticks at round numbers."""
-    prepare_matplotlib()
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
     present = [value for value in values if value is not None]
     if not present:
         return list(values), []
     low, high = min(present), max(present)
     scale = math.log10 if log else float
     span = scale(high) - scale(low) or 1.0
-    locator = LogLocator(subs=(1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)) if log else MaxNLocator(5)
-    ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+    found = parts.compute_numbers(find_log_ticks, low, high) if log else parts.compute_numbers(find_ticks, low, high, 5)
+    ticks = [tick for tick in found if low <= tick <= high]
     return (
         [None if value is None else (scale(value) - scale(low)) / span for value in values],
         [((scale(tick) - scale(low)) / span, f"{tick:.4g}") for tick in ticks],
@@ -171,7 +165,7 @@ def _group_lines(findings: Findings, selection: Sequence[int]) -> list[tuple[str
     ]
 
 
-def _add_lines(figure: Figure, axes: Sequence[_Axis], numbers: Sequence[int], style: tuple[str, float, str]) -> None:
+def _add_lines(chart: Chart, axes: Sequence[_Axis], numbers: Sequence[int], style: tuple[str, float, str]) -> None:
     colour, width, dash = style
     x: list[float | None] = []
     y: list[float | None] = []
@@ -179,10 +173,10 @@ def _add_lines(figure: Figure, axes: Sequence[_Axis], numbers: Sequence[int], st
         x += [*range(len(axes)), None]
         y += [*(axis.heights[number] for axis in axes), None]
     line = {"color": colour, "width": width, "dash": dash}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", connectgaps=False)
+    chart.add_trace("scatter", x=x, y=y, mode="lines", line=line, hoverinfo="skip", connectgaps=False)
 
 
-def _add_points(figure: Figure, findings: Findings, selection: Sequence[int], axes: Sequence[_Axis]) -> None:
+def _add_points(chart: Chart, findings: Findings, selection: Sequence[int], axes: Sequence[_Axis]) -> None:
     """Add a transparent point where each line meets an axis: plotly lets nothing point at a line between its ends."""
     words = [format_hover_text(findings, place) for place in selection]
     points = [
@@ -191,7 +185,8 @@ def _add_points(figure: Figure, findings: Findings, selection: Sequence[int], ax
         for number in range(len(selection))
         if axis.heights[number] is not None
     ]
-    figure.add_scatter(
+    chart.add_trace(
+        "scatter",
         x=[x for x, _, _ in points],
         y=[y for _, y, _ in points],
         customdata=[number for _, _, number in points],
@@ -204,7 +199,7 @@ def _add_points(figure: Figure, findings: Findings, selection: Sequence[int], ax
     )
 
 
-def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
+def _add_axes(chart: Chart, axes: Sequence[_Axis]) -> None:
     style: dict[str, Any] = {
         "showgrid": False,
         "zeroline": False,
@@ -212,19 +207,19 @@ def _add_axes(figure: Figure, axes: Sequence[_Axis]) -> None:
         "ticks": "",
         "fixedrange": True,
     }
-    figure.update_xaxes(**style, showline=False, range=[-0.25, len(axes) - 0.75])
-    figure.update_yaxes(**style, showline=False, range=[_MISSING_HEIGHT - 0.03, 1.04])
+    chart.update_axes("xaxis", **style, showline=False, range=[-0.25, len(axes) - 0.75])
+    chart.update_axes("yaxis", **style, showline=False, range=[_MISSING_HEIGHT - 0.03, 1.04])
     for place, axis in enumerate(axes):
-        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": MUTED, "width": 1}, layer="above")
+        chart.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": MUTED, "width": 1}, layer="above")
         group, _, name = axis.title.rpartition(".")
         # Titles break after underscores, as they stand close together on paper.
         words = escape_plotly(name).replace("_", "_<br>") if len(name) > 10 else escape_plotly(name)
         title = f'<span style="color:{MUTED};font-size:10px">{escape_plotly(group)}</span><br>{words}'
-        figure.add_annotation(
+        chart.add_annotation(
             x=place, y=1.0, yshift=22, text=title, showarrow=False, yanchor="bottom", font={"size": 12}
         )
         for height, text in axis.ticks:
-            figure.add_annotation(
+            chart.add_annotation(
                 x=place,
                 y=height,
                 text=_wrap_text(text, 84 // len(axes)),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -18,12 +15,12 @@ from fmnist_sweep.analysis.peers import MOST_READ
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.figures import galleries, plots
-from fmnist_sweep.report.figures.canvas import encode_png
+from fmnist_sweep.report.kept_parts import KeptParts
 from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
+from fmnist_sweep.report.plotly_chart import Chart, pack_plotly_script
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as Chart
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,12 @@ class ReportBody:
     charts: Sequence[ChartSlot]
 
 
-def build_report_body(findings: Findings) -> ReportBody:
-    """Word and draw what was found. It takes most of a report's time, and two reports of the same trials share it."""
-    page = _ReportPage(findings)
+def build_report_body(findings: Findings, parts: KeptParts | None = None) -> ReportBody:
+    """Word and draw what was found. It takes most of a report's time, and two reports of the same trials share it.
+
+    parts: those that were kept; None keeps nothing.
+    """
+    page = _ReportPage(findings, parts or KeptParts())
     sections = [section for section in (build(page) for build in _SECTIONS) if section is not None]
     return ReportBody(findings, sections, page.charts)
 
@@ -74,7 +74,7 @@ def render_report(body: ReportBody, heading: ReportHeading) -> str:
         sections=body.sections,
         provenance=wording.describe_provenance(findings),
         charts=body.charts,
-        library=_pack_plotly() if body.charts else "",
+        library=pack_plotly_script() if body.charts else "",
     )
 
 
@@ -90,16 +90,21 @@ class ChartSlot:
 class _ReportPage:
     """What sections are made of, and the charts that they have asked for so far."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, parts: KeptParts) -> None:
         self.findings = findings
+        self.parts = parts
         self.charts: list[ChartSlot] = []
 
     def add_chart(self, chart: Chart) -> ChartSlot:
         """Keep a chart for the page's script and return its place."""
         name = f"figure-{len(self.charts) + 1}"
-        slot = ChartSlot(name, chart.layout.height, encode_script_json(chart.to_json()))
+        slot = ChartSlot(name, chart.height, encode_script_json(chart.encode_json()))
         self.charts.append(slot)
         return slot
+
+    def draw_picture(self, draw: Callable[..., Figure], *inputs: Any) -> str:
+        """Draw a figure as a data URI. draw: a function that draws it from these inputs alone."""
+        return encode_picture(self.parts.draw_picture(draw, *inputs))
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def _build_settings_section(page: _ReportPage) -> _Section | None:
     return _make_section(
         "settings",
         "What was tried, and what mattered",
-        lines=page.add_chart(coordinates.chart_parallel_coordinates(findings)),
+        lines=page.add_chart(coordinates.chart_parallel_coordinates(findings, page.parts)),
         selection=coordinates.describe_selection(findings),
         importance=wording.describe_importance(findings),
         importance_chart=page.add_chart(charts.chart_importance(findings.importance)) if has_ranking else None,
@@ -187,7 +192,7 @@ def _build_labels_section(page: _ReportPage) -> _Section | None:
 
 
 def _build_mistakes_section(page: _ReportPage) -> _Section | None:
-    findings, mistakes = page.findings, page.findings.mistakes
+    mistakes = page.findings.mistakes
     if mistakes is None:
         return None
     return _make_section(
@@ -196,40 +201,42 @@ def _build_mistakes_section(page: _ReportPage) -> _Section | None:
         pairs=wording.describe_confused_pairs(mistakes),
         suspects=wording.describe_suspects(mistakes.suspects),
         good_trials=wording.describe_good_trials() if mistakes.suspects.can_tell else "",
-        pairs_picture=_draw_pairs(findings, mistakes),
-        suspects_picture=_draw_suspects(findings, mistakes),
-        chance_picture=_draw_occasional_errors(findings, mistakes),
+        pairs_picture=_draw_pairs(page, mistakes),
+        suspects_picture=_draw_suspects(page, mistakes),
+        chance_picture=_draw_occasional_errors(page, mistakes),
     )
 
 
-def _draw_pairs(findings: Findings, mistakes: Mistakes) -> str | None:
-    if findings.pictures is None:
+def _draw_pairs(page: _ReportPage, mistakes: Mistakes) -> str | None:
+    pictures = page.findings.pictures
+    if pictures is None:
         return None
     title = "The most confident mistakes of each kind"
-    return _encode_figure(galleries.draw_confused_pairs(mistakes.pairs, findings.pictures, title))
+    return page.draw_picture(galleries.draw_confused_pairs, mistakes.pairs, pictures, title)
 
 
-def _draw_suspects(findings: Findings, mistakes: Mistakes) -> str | None:
-    if findings.pictures is None or not mistakes.suspects.can_tell or not mistakes.suspects.label_suspects:
+def _draw_suspects(page: _ReportPage, mistakes: Mistakes) -> str | None:
+    pictures = page.findings.pictures
+    if pictures is None or not mistakes.suspects.can_tell or not mistakes.suspects.label_suspects:
         return None
     title = "Suspected label errors: given → what the trials say"
-    return _encode_figure(galleries.draw_suspects(mistakes.suspects, findings.pictures, title))
+    return page.draw_picture(galleries.draw_suspects, mistakes.suspects, pictures, title)
 
 
-def _draw_occasional_errors(findings: Findings, mistakes: Mistakes) -> str | None:
+def _draw_occasional_errors(page: _ReportPage, mistakes: Mistakes) -> str | None:
+    pictures = page.findings.pictures
     best, rows = mistakes.predictions, np.array(mistakes.suspects.occasional_errors, dtype=np.int64)
-    if findings.pictures is None or not mistakes.suspects.can_tell or not len(rows):
+    if pictures is None or not mistakes.suspects.can_tell or not len(rows):
         return None
-    return _encode_figure(
-        plots.draw_misclassified(
-            findings.pictures[rows],
-            best.labels[rows],
-            best.predicted_labels[rows],
-            best.probabilities[rows].max(axis=1),
-            LABELS,
-            "Wrong in the best trial, right in another good one: the most confident",
-            limit=16,
-        )
+    return page.draw_picture(
+        plots.draw_misclassified,
+        pictures[rows],
+        best.labels[rows],
+        best.predicted_labels[rows],
+        best.probabilities[rows].max(axis=1),
+        LABELS,
+        "Wrong in the best trial, right in another good one: the most confident",
+        16,
     )
 
 
@@ -237,12 +244,12 @@ def _build_calibration_section(page: _ReportPage) -> _Section | None:
     mistakes = page.findings.mistakes
     if mistakes is None:
         return None
-    figure = galleries.draw_reliability(mistakes.calibration, "Confidence against accuracy of the best trial")
+    title = "Confidence against accuracy of the best trial"
     return _make_section(
         "calibration",
         "How far its confidence can be believed",
         verdict=wording.describe_calibration(mistakes.calibration),
-        diagram=_encode_figure(figure),
+        diagram=page.draw_picture(galleries.draw_reliability, mistakes.calibration, title),
     )
 
 
@@ -263,15 +270,3 @@ _SECTIONS: tuple[Callable[[_ReportPage], _Section | None], ...] = (
     _build_calibration_section,
     _build_failures_section,
 )
-
-
-def _encode_figure(figure: Figure) -> str:
-    return encode_picture(encode_png(figure))
-
-
-@cache
-def _pack_plotly() -> str:
-    """The script that draws the charts, packed: in the page it is 1.9 MB instead of 4.7."""
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.findings import compute_findings
-from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
 from fmnist_sweep.report.best import find_best
+from fmnist_sweep.report.kept_parts import FOLDER, KeptParts
 from fmnist_sweep.report.page import ReportHeading, build_report_body, render_report
 from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
@@ -45,12 +45,16 @@ ImagesByDataset = Mapping[str, ValidationImages]
 _cache: dict[str, ValidationImages] = {}
 
 
-def prepare_validation_images(splits: Splits) -> ValidationImages:
+def open_kept_parts(store: Store) -> KeptParts:
+    """The parts of reports that are kept beside a store's journals."""
+    return KeptParts(store.state_folder / FOLDER)
+
+
+def prepare_validation_images(store: Store, splits: Splits) -> ValidationImages:
     """The validation images of a data set with their twins, found once a process, as that takes a second."""
     if splits.tag not in _cache:
-        _cache[splits.tag] = ValidationImages(
-            splits.validation.images, find_near_twins(splits.validation.images, splits.train.images)
-        )
+        twins = open_kept_parts(store).find_near_twins(splits.validation.images, splits.train.images)
+        _cache[splits.tag] = ValidationImages(splits.validation.images, twins)
     return _cache[splits.tag]
 
 
@@ -77,6 +81,7 @@ def _analyze_trials(store: Store, trials: Sequence[StoredTrial], images: ImagesB
         read_curves=lambda run_id: read_curves(store, run_id),
         validation_images=None if validation_images is None else validation_images.images,
         twins=None if validation_images is None else validation_images.twins,
+        measure_importance=open_kept_parts(store).measure_importance,
     )
 
 
@@ -97,7 +102,7 @@ def rebuild_report(
     is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
     heading = ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)
-    content = render_report(build_report_body(findings), heading).encode()
+    content = render_report(build_report_body(findings, open_kept_parts(store)), heading).encode()
     path = out or locate_report(store, f"{tags[KIND_TAG]}-{_read_id(tags)}-again")
     write_file_atomically(path, content)
     return path, missing_reason
@@ -131,7 +136,7 @@ def _load_images(store: Store, best: StoredTrial | None, data_dir: str | None) -
         splits = load_trial_splits(store, best, data_dir)
     except DataError as error:
         return {}, str(error)
-    return {splits.tag: prepare_validation_images(splits)}, None
+    return {splits.tag: prepare_validation_images(store, splits)}, None
 
 
 def locate_report(store: Store, name: str) -> Path:

@@ -22,6 +22,7 @@ from fmnist_sweep.report.publish import (
     REPORT_FILE,
     ImagesByDataset,
     locate_report,
+    open_kept_parts,
     prepare_validation_images,
     read_findings,
     save_report,
@@ -63,7 +64,7 @@ def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
         banner=study.planned.banner,
         entries=entries,
         description=_describe_search(study),
-        images={study.splits.tag: prepare_validation_images(study.splits)},
+        images={study.splits.tag: prepare_validation_images(study.sweep.store, study.splits)},
         failed=bool(entries) and find_best_entry(entries) is None,
     )
     close_run(study.sweep, opened, summary, seconds=seconds)
@@ -146,7 +147,8 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
 def _read_report_body(sweep: SweepContext, run_ids: Sequence[str], images: ImagesByDataset) -> ReportBody:
     """What is to be said of trials. A study that is a sweep of its own is closed twice, a moment apart."""
     if sweep.last_report is None or sweep.last_report[0] != run_ids:
-        sweep.last_report = run_ids, build_report_body(read_findings(sweep.store, run_ids, images))
+        findings = read_findings(sweep.store, run_ids, images)
+        sweep.last_report = run_ids, build_report_body(findings, open_kept_parts(sweep.store))
     return sweep.last_report[1]
 
 

@@ -133,7 +133,10 @@ def _close_sweep(session: Session) -> None:
         banner=next((planned.banner for planned in session.plan if planned.banner), None),
         entries=entries,
         description=f"{count_text}, {format_trial_count(len(entries))}, {failed_count} failed.",
-        images={planned.splits.tag: prepare_validation_images(planned.splits) for planned in session.plan},
+        images={
+            planned.splits.tag: prepare_validation_images(session.sweep.store, planned.splits)
+            for planned in session.plan
+        },
         failed=session.exit_code is ExitCode.ALL_FAILED,
     )
     close_run(session.sweep, session.opened, summary)

@@ -23,10 +23,13 @@ UNUSED = ("tensorflow", "keras", "keras_tuner", "matplotlib", "plotly", "sklearn
 
 
 def write_trials(folder: Path, experiment: str, count: int) -> Store:
-    """An experiment with so many finished trials, as far as they are listed."""
+    """An experiment with a study of so many finished trials, as far as they are listed and reported."""
     store = open_store(build_default_uri(folder), experiment)
+    data = {"fmnist.journal": "7", "fmnist.study_id": "5", "fmnist.data": "fashion_mnist:0ce7efdbf3a4"}
+    about = {"fmnist.kind": "study", "mlflow.source.name": "python -m fmnist_sweep", **data}
+    store.client.create_run(store.experiment_id, tags=about, run_name="study 5")
     for number in range(count):
-        tags = {"fmnist.kind": "trial", "fmnist.study_id": "5", "fmnist.trial_id": f"{number:04d}"}
+        tags = {"fmnist.kind": "trial", "fmnist.trial_id": f"{number:04d}", **data}
         run_id = store.client.create_run(store.experiment_id, tags=tags).info.run_id
         score = Metric("best_val_accuracy", 0.5 + number / 100, 0, 0)
         store.client.log_batch(run_id, [score], [Param("model.filters", str(number))])
@@ -75,6 +78,25 @@ def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path, quic
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+def test_a_report_of_trials_that_were_reported_before_trains_and_draws_nothing(
+    tmp_path: Path, quick_stores: None
+) -> None:
+    store = write_trials(tmp_path, "fashion-mnist", 8)
+    words = ("report", "--study", "5", "--uri", store.uri)
+    first = run_verb(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    page = Path(first.stdout.splitlines()[-1])
+    before = page.read_bytes()
+    assert b"model.filters" in before
+    code = (
+        "import sys\nfrom fmnist_sweep.cli.main import main\n"
+        f"main({words!r}, standalone_mode=False)\nprint(sorted(set({UNUSED}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    assert page.read_bytes() == before
 
 
 def test_help_and_mistakes_of_a_config_import_neither_mlflow_nor_tensorflow(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.report import charts, coordinates, page, tables
+from fmnist_sweep.report.kept_parts import KeptParts
 from tests.support.stored import Simulation, pictures, simulation, trial
 
 NASTY = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&amp;%{y}"
@@ -217,7 +218,7 @@ def test_parallel_coordinates_put_values_where_their_axis_says() -> None:
         trial(2, 0.8, optimizer__learning_rate=1e-2, model__filters=64),
         *(trial(n, 0.8, optimizer__learning_rate=1e-3 * n, model__filters=32) for n in range(3, 12)),
     ]
-    figure = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {}))).to_dict()
+    figure = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {})), KeptParts()).build_figure()
     rows = figure["layout"]["meta"]["rows"]
     rate, _, accuracy = rows[0]
     assert rate == 0.0 and accuracy == 1.0, "the best: the least rate, the greatest accuracy"
@@ -228,7 +229,9 @@ def test_parallel_coordinates_put_values_where_their_axis_says() -> None:
 
 def test_a_failed_trial_has_a_line_that_ends_before_accuracy() -> None:
     trials = [trial(n, 0.9, model__filters=n) for n in range(3)] + [trial(9, model__filters=7)]
-    rows = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {}))).to_dict()["layout"]["meta"]["rows"]
+    rows = coordinates.chart_parallel_coordinates(gathered(Simulation(trials, {})), KeptParts()).build_figure()[
+        "layout"
+    ]["meta"]["rows"]
     assert rows[-1][0] is not None and rows[-1][-1] is None
 
 
@@ -241,13 +244,13 @@ def test_a_trial_without_accuracy_is_called_what_it_is(state: str) -> None:
 def test_the_confusion_chart_counts_true_down_and_predicted_across() -> None:
     matrix = [[0] * 10 for _ in range(10)]
     matrix[6][0] = 7
-    heatmap = charts.chart_confusion(matrix).to_dict()["data"][0]
+    heatmap = charts.chart_confusion(matrix).build_figure()["data"][0]
     assert heatmap["text"][6][0] == "7" and heatmap["text"][0][6] == ""
     assert (heatmap["y"][6], heatmap["x"][0]) == ("Shirt", "T-shirt/top")
 
 
 def test_best_so_far_never_falls_and_ends_at_all_that_was_spent(study: Findings) -> None:
-    traces = charts.chart_best_so_far(study).to_dict()["data"]
+    traces = charts.chart_best_so_far(study).build_figure()["data"]
     steps = next(trace for trace in traces if trace["name"] == "best so far")
     assert list(steps["y"]) == sorted(steps["y"])
     assert study.best is not None and steps["y"][-1] == study.best.accuracy
@@ -263,7 +266,7 @@ def test_curves_of_a_diverged_trial_have_gaps() -> None:
     found = findings.compute_findings(
         study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
     )
-    losses = [trace for trace in charts.chart_curves(found).to_dict()["data"] if trace["yaxis"] == "y2"]
+    losses = [trace for trace in charts.chart_curves(found).build_figure()["data"] if trace["yaxis"] == "y2"]
     assert losses and all(value is None for trace in losses for value in trace["y"])
     assert not re.search(r"\bNaN|Infinity", "".join(figures(html(found))))
 
@@ -275,5 +278,5 @@ def test_zeros_count_in_the_ranges_of_the_curves() -> None:
     found = findings.compute_findings(
         study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
     )
-    axes = charts.chart_curves(found).to_dict()["layout"]
+    axes = charts.chart_curves(found).build_figure()["layout"]
     assert axes["yaxis"]["range"][0] == pytest.approx(-0.01)

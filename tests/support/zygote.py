@@ -423,7 +423,7 @@ def _use_once() -> None:
 
     Plugins.instance()
     requirements_utils._init_modules_to_packages_map()
-    make_chart(100).to_json()
+    make_chart(100).encode_json()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.files import DamagedContent
+from fmnist_sweep.report.kept_parts import KeptParts
 from fmnist_sweep.report.page import ReportBody, build_report_body
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.journal import read_events
@@ -193,9 +194,9 @@ def test_each_trial_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_set_of_trials_is_reported_once(seeds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[set[str]] = []
 
-    def build(findings: Findings) -> ReportBody:
+    def build(findings: Findings, parts: KeptParts) -> ReportBody:
         reported.append({trial.run_id for trial in findings.trials})
-        return build_report_body(findings)
+        return build_report_body(findings, parts)
 
     monkeypatch.setattr(closing, "build_report_body", build)
     jobs = [compose_job([*TINY, "train.epochs=1", "search.max_trials=1", f"seed={seed}"]) for seed in seeds]
