@@ -43,7 +43,7 @@ def compile_model(config: Mapping[str, Any]) -> CompiledModel:
     keras.config.set_dtype_policy(train["precision"])
     try:
         model = models.build_model(config["model"], config["regularization"])
-        trainer = _build_trainer(model, train.get("normalization"))
+        trainer = _build_trainer(model, train)
     finally:
         keras.config.set_dtype_policy(previous_policy)
     trainer.compile(
@@ -55,9 +55,18 @@ def compile_model(config: Mapping[str, Any]) -> CompiledModel:
     return CompiledModel(model, trainer)
 
 
-def _build_trainer(model: keras.Model, normalization: str | None) -> keras.Model:
-    if normalization != "fused":
-        return model
-    from fmnist_sweep.training.fused_normalization import build_fused_twin, has_normalization
+def _build_trainer(model: keras.Model, train: Mapping[str, Any]) -> keras.Model:
+    """Build what trains a model: a twin where some of its layers have a faster one, else the model itself."""
+    import keras
 
-    return build_fused_twin(model) if has_normalization(model) else model
+    from fmnist_sweep.training.fused_normalization import fuse_normalization
+    from fmnist_sweep.training.quick_dropout import quicken_dropout
+
+    def find_trainer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        layer = quicken_dropout(layer, train["batch_size"])
+        return fuse_normalization(layer) if train.get("normalization") == "fused" else layer
+
+    trainers = {layer: find_trainer(layer) for layer in model.layers}
+    if all(layer is trainer for layer, trainer in trainers.items()):
+        return model
+    return keras.models.clone_model(model, clone_function=trainers.__getitem__)

@@ -50,17 +50,8 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
 
-def build_fused_twin(model: keras.Model) -> keras.Model:
-    """Build the model that trains `model`: the same layers, but for those that normalise by the fused operation."""
-    return keras.models.clone_model(model, clone_function=_fuse)
-
-
-def has_normalization(model: keras.Model) -> bool:
-    """Whether a layer of a model can be trained by the fused operation."""
-    return any(map(_is_fusible, model.layers))
-
-
-def _fuse(layer: keras.layers.Layer) -> keras.layers.Layer:
+def fuse_normalization(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """What trains a layer of a model: its fused twin if the operation can train it, else the layer itself."""
     return FusedBatchNormalization(layer) if _is_fusible(layer) else layer
 
 
