@@ -46,13 +46,13 @@ from fmnist_sweep.study.checkpoints import Checkpoints
 from fmnist_sweep.study.folder import list_study_folders, lock_study
 from fmnist_sweep.study.journal import Journal
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import context, parcels, study_run
+from fmnist_sweep.sweep import context, figures, parcels, study_run
 from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.sweep.study_run import StudyRun
 from fmnist_sweep.sweep.supervisor import Supervisor
-from fmnist_sweep.tracking import runs
+from fmnist_sweep.tracking import trial_runs
 from fmnist_sweep.training.events import TrialEvent, TrialResult
 from tests.support.simulated import Simulated, simulated, trained
 from tests.support.small import search_of
@@ -75,7 +75,11 @@ PARTS = (
     *((Search, "ask tell", "oracle"), (Journal, "append", "journal"), (Delivery, "deliver", "store")),
     *((Checkpoints, "save drop drop_older", "files"), (study_run, "write_file_atomically", "files")),
     *((context, "evaluate_predictions", "scores"), (parcels.StudyParcels, "make_parcel", "parcel")),
-    *((parcels, "make_trial_artifacts", "figures"), (runs, "log_model", "model")),
+    *(
+        (parcels, "make_trial_artifacts", "tables"),
+        (figures, "log_figures", "figures"),
+        (trial_runs, "log_model", "model"),
+    ),
     (View, "begin_trial show_worker show_epoch end_trial refresh", "screen"),
 )
 # Of these all is counted as theirs, whatever they call.

@@ -40,9 +40,11 @@ class Executor(Protocol):
     """Where trials run: `with make_executor(...) as executor`.
 
     slots: how many trials at once. concurrent: whether trials go on training while nobody waits for their events.
+    uses_own_cores: whether trials train on the cores of this machine.
     """
 
     concurrent: bool
+    uses_own_cores: bool
 
     @property
     def slots(self) -> int: ...

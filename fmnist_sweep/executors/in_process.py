@@ -17,6 +17,7 @@ class InProcessExecutor:
 
     slots = 1
     concurrent = False
+    uses_own_cores = True
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop

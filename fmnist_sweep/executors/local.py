@@ -77,6 +77,8 @@ class _Worker:
 class LocalExecutor(ConcurrentExecutor):
     """As many slots as worker processes; they are started together when the executor is entered."""
 
+    uses_own_cores = True
+
     def __init__(self, workers: int, threads: int, stop: Stop) -> None:
         super().__init__(stop)
         self._worker_count, self._threads = workers, threads

@@ -46,6 +46,7 @@ class RayExecutor(ConcurrentExecutor):
     def __init__(self, config: RayConfig, threads: int, stop: Stop) -> None:
         super().__init__(stop)
         self._config, self._threads = config, threads
+        self.uses_own_cores = config.address is None
         self._tasks: dict[str, _Task] = {}
         self._images: dict[str, Any] = {}
         self._resources = ExitStack()

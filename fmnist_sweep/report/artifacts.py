@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.data import LABELS
@@ -10,6 +11,7 @@ from fmnist_sweep.report.figures import plots
 from fmnist_sweep.report.figures.canvas import encode_png
 from fmnist_sweep.tracking.names import PREDICTIONS_FILE
 from fmnist_sweep.tracking.prediction_files import pack_predictions
+from fmnist_sweep.training.evaluation import count_confusion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,31 +25,47 @@ if TYPE_CHECKING:
 _SHIRT = LABELS.index("Shirt")
 
 
-def make_trial_artifacts(name: str, result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
-    """Make the files of a finished trial, by name: figures, tables and predictions."""
-    predicted = result.probabilities.argmax(axis=1)
-    confidence = result.probabilities.max(axis=1)
-    wrong = predicted != validation.labels
-    shirts = wrong & (validation.labels == _SHIRT)
+def make_trial_artifacts(result: TrialResult, evaluation: Evaluation, validation: Split) -> dict[str, bytes]:
+    """Make the files that a finished trial's run is closed with, by name: tables and predictions."""
     report = {"accuracy": evaluation.accuracy, **evaluation.report}
-
-    def encode_gallery(mask: NDArray[np.bool_], heading: str) -> bytes:
-        title = f"{heading}: {int(mask.sum())} of {len(mask)}, most confident first · {name}"
-        images, labels = validation.images[mask], validation.labels[mask]
-        return encode_png(plots.draw_misclassified(images, labels, predicted[mask], confidence[mask], LABELS, title))
-
-    matrix_title = f"Validation accuracy {evaluation.accuracy:.4f} · {name}"
     return {
-        "curves.png": encode_png(plots.draw_curves(result.history, result.best_epoch, name)),
-        "confusion_matrix.png": encode_png(plots.draw_confusion_matrix(evaluation.confusion, LABELS, matrix_title)),
         "confusion_matrix.json": _encode_json({"labels": list(LABELS), "matrix": evaluation.confusion}),
         "classification_report.json": _encode_json(report),
-        "misclassified.png": encode_gallery(wrong, "Wrong"),
-        "misclassified_shirt.png": encode_gallery(shirts, "Shirts taken for something else"),
-        # Kept so that trials can later be compared image by image.
+        # Kept so that trials can later be compared image by image, and for the figures.
         PREDICTIONS_FILE: pack_predictions(
             index=validation.index, labels=validation.labels, probabilities=result.probabilities
         ),
+    }
+
+
+def draw_trial_figures(
+    name: str,
+    history: Sequence[Mapping[str, float]],
+    best_epoch: int,
+    probabilities: NDArray[np.float32],
+    validation: Split,
+) -> dict[str, bytes]:
+    """Draw the figures of a finished trial, by the names of their files.
+
+    history: a mapping an epoch with loss, accuracy, val_loss and val_accuracy. best_epoch: from 1. probabilities:
+    (n, 10), predicted for the n validation images.
+    """
+    labels, predicted, confidence = validation.labels, probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = predicted != labels
+    shirts = wrong & (labels == _SHIRT)
+    confusion = count_confusion(labels, predicted, LABELS)
+    matrix_title = f"Validation accuracy {(~wrong).mean():.4f} · {name}"
+
+    def encode_gallery(mask: NDArray[np.bool_], heading: str) -> bytes:
+        title = f"{heading}: {int(mask.sum())} of {len(mask)}, most confident first · {name}"
+        gallery = validation.images[mask], labels[mask], predicted[mask], confidence[mask]
+        return encode_png(plots.draw_misclassified(*gallery, LABELS, title))
+
+    return {
+        "curves.png": encode_png(plots.draw_curves(history, best_epoch, name)),
+        "confusion_matrix.png": encode_png(plots.draw_confusion_matrix(confusion.tolist(), LABELS, matrix_title)),
+        "misclassified.png": encode_gallery(wrong, "Wrong"),
+        "misclassified_shirt.png": encode_gallery(shirts, "Shirts taken for something else"),
     }
 
 

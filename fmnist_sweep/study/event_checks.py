@@ -84,6 +84,7 @@ _NEEDED: Mapping[str, Mapping[str, Check]] = {
     "killed": _ATTEMPT,
     "lost": _ATTEMPT,
     "delivered": _ATTEMPT,
+    "drawn": _TRIAL,
     "model_dropped": _TRIAL,
 }
 # What a field of any event must be, where it is there.
@@ -92,7 +93,9 @@ _FIELDS: Mapping[str, Check] = {
     "best_val_accuracy": _or_none(_is_share),
     "command": _is_text,
     "data": _is_text,
+    "drawn": _is_id,
     "executor": _is_mapping,
+    "figures": _is_text,
     "fit_seconds": _or_none(_is_duration),
     "identity": _is_mapping,
     "interval": _or_none(_is_interval),

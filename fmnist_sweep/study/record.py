@@ -12,6 +12,8 @@ from fmnist_sweep.study.event_checks import sum_events
 from fmnist_sweep.study.journal import JournalEvent
 from fmnist_sweep.study.nonces import RUN, compute_nonce
 
+FIGURES_OWED = "owed"  # in the event `delivered` of a trial whose figures are drawn later
+
 
 @dataclass
 class Attempt:
@@ -68,7 +70,8 @@ class StudyRecord:
     time spent on the study so far, in all its sessions. secret: what nonces are made of; None in a journal of an older
     version until it is opened. may_have_unmarked_run: whether a session of an older version may have made its run,
     which has no nonce then. closings: how often its run was closed with its figures. duplicates: how many proposals had
-    the configuration of an earlier trial. is_exhausted: whether the oracle has nothing left to propose. state: new,
+    the configuration of an earlier trial. undrawn_trials: the finished ones whose figures are still to be drawn, by id;
+    everything else of them is in the store. is_exhausted: whether the oracle has nothing left to propose. state: new,
     running, interrupted or closed.
     """
 
@@ -83,6 +86,7 @@ class StudyRecord:
     seconds: float = 0.0
     closings: int = 0
     duplicates: int = 0
+    undrawn_trials: dict[str, TrialHistory] = field(default_factory=dict)
     is_exhausted: bool = False
     state: str = "new"
 
@@ -197,6 +201,11 @@ class StudyRecord:
 
     def _apply_delivered(self, body: dict[str, Any]) -> None:
         self._find_attempt(body).is_delivered = True
+        if body.get("figures") == FIGURES_OWED:  # an older version drew them before
+            self.undrawn_trials[body["trial_id"]] = self.trials[body["trial_id"]]
+
+    def _apply_drawn(self, body: dict[str, Any]) -> None:
+        self.undrawn_trials.pop(body["trial_id"], None)
 
     def _apply_model_dropped(self, body: dict[str, Any]) -> None:
         self.trials[body["trial_id"]].is_model_dropped = True
@@ -209,6 +218,8 @@ class StudyRecord:
 
     def _apply_closed(self, body: dict[str, Any]) -> None:
         self.state = "closed"
+        if "drawn" in body:  # figures that were drawn since, after which the study is as closed as before
+            self.undrawn_trials.pop(body["drawn"], None)
 
     def _find_attempt(self, body: dict[str, Any]) -> Attempt:
         number: int = body["attempt"]
@@ -230,6 +241,7 @@ _HANDLERS = {
     "killed": StudyRecord._apply_killed,
     "lost": StudyRecord._apply_lost,
     "delivered": StudyRecord._apply_delivered,
+    "drawn": StudyRecord._apply_drawn,
     "model_dropped": StudyRecord._apply_model_dropped,
     "interrupted": StudyRecord._apply_interrupted,
     "closing": StudyRecord._apply_closing,

@@ -31,6 +31,7 @@ from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
+from fmnist_sweep.sweep.figures import draw_figures, draw_owed_figures
 from fmnist_sweep.sweep.parent_runs import refuse_deleted_run
 from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
 from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
@@ -55,9 +56,18 @@ def read_entries(sweep: SweepContext, record: StudyRecord) -> list[LeaderboardEn
     return list_entries(record, {run.run_id for run in runs})
 
 
-def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
-    """Close a study's run with what its trials came to, and return the trials. seconds: spent on the study in all."""
+def close_study(study: StudyContext, seconds: float, *, others_train: bool = False) -> list[LeaderboardEntry]:
+    """Close a study's run with what its trials came to, and return the trials.
+
+    seconds: spent on the study in all. others_train: only the figures of the best trial, which the study's run holds
+    too, are drawn now; the others wait until no trial needs the core.
+    """
     entries, opened = read_entries(study.sweep, study.record), study.opened
+    winner = find_best_entry(entries)
+    if not others_train:
+        draw_owed_figures(study)
+    elif winner is not None and winner.trial_id in study.record.undrawn_trials:
+        draw_figures(study, study.record.undrawn_trials[winner.trial_id])
     summary = RunSummary(
         report_name=f"{study.kinds.study}-{opened.folder.name}",
         title=f"{study.kinds.study.capitalize()} {study.record.about['label']}",
@@ -65,7 +75,7 @@ def close_study(study: StudyContext, seconds: float) -> list[LeaderboardEntry]:
         entries=entries,
         description=_describe_search(study),
         images={study.splits.tag: prepare_validation_images(study.sweep.store, study.splits)},
-        failed=bool(entries) and find_best_entry(entries) is None,
+        failed=bool(entries) and winner is None,
     )
     close_run(study.sweep, opened, summary, seconds=seconds)
     return entries

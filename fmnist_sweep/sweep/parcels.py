@@ -10,9 +10,8 @@ import yaml
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.files import DamagedContent, read_packed_file
 from fmnist_sweep.report.artifacts import make_trial_artifacts
-from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.folder import OpenStudy
-from fmnist_sweep.study.record import Attempt, TrialHistory
+from fmnist_sweep.study.record import FIGURES_OWED, Attempt, TrialHistory
 from fmnist_sweep.study.results import unpack_result
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.delivery import Parcel, RunCloser
@@ -55,8 +54,11 @@ class StudyParcels:
         config_yaml = yaml.safe_dump(described_config, sort_keys=False)
 
         def on_delivered() -> None:
+            if attempt.state == "finished":
+                self._note_finished_delivery(history)
+                return
             self._opened.append_event("delivered", **ids)
-            if attempt.state in ("finished", "failed"):
+            if attempt.state == "failed":
                 self.drop_files(history)
 
         return Parcel(
@@ -71,6 +73,12 @@ class StudyParcels:
             dead_attempts=[earlier for earlier in history.attempts[:-1] if earlier.run_id is not None],
         )
 
+    def _note_finished_delivery(self, history: TrialHistory) -> None:
+        """Note that the store has all of a finished trial but its figures, and drop what was kept of it."""
+        ids = {"trial_id": history.trial_id, "attempt": history.attempts[-1].number}
+        self._opened.append_event("delivered", **ids, figures=FIGURES_OWED)
+        self.drop_files(history)
+
     def drop_files(self, history: TrialHistory) -> None:
         """Delete the files that were kept of a trial until the store had all of it."""
         self._opened.result_path(history.trial_id).unlink(missing_ok=True)
@@ -82,15 +90,15 @@ class StudyParcels:
     def make_finished_closer(
         self, history: TrialHistory, evaluation: Evaluation, end_time: int, result: TrialResult | None = None
     ) -> RunCloser:
-        """Make what closes a finished trial's run.
+        """Make what closes a finished trial's run; its figures are drawn later (sweep.figures).
 
         end_time: in ms since 1970. result: where it is still in memory; without it, every try reads the result's file.
         """
-        study, name = self._study, format_trial_name(history, self._study.record.about)
+        study = self._study
 
         def close_run(run_id: str, is_retry: bool) -> None:
             trained = result if result is not None else self._read_result(history)[0]
-            files = make_trial_artifacts(name, trained, evaluation, study.validation)
+            files = make_trial_artifacts(trained, evaluation, study.validation)
             self._models.admit(history)
             keep_model = self._models.keeps(history)
             trial = FinishedTrial(trained, evaluation, files, study.validation, keep_model)
@@ -136,8 +144,7 @@ class StudyParcels:
             if not self._is_run_finished(history.attempts[-1]):
                 raise
             # A run is closed last of all: the store has the whole trial, and only the journal missed it.
-            self._opened.append_event("delivered", trial_id=history.trial_id, attempt=history.attempts[-1].number)
-            self.drop_files(history)
+            self._note_finished_delivery(history)
             return None
         evaluation, end_time = self._study.evaluate(result), (history.outcome or {})["ended"]
         parcel = self.make_parcel(history, config, epochs)

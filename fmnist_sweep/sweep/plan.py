@@ -94,8 +94,13 @@ class PlannedStudy:
         return max(0.0, self.trial_count - record.trial_count)
 
     @property
+    def owes_figures(self) -> bool:
+        """Whether figures of its trials are still to be drawn, which does not keep it from being done."""
+        return self.record is not None and bool(self.record.undrawn_trials)
+
+    @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do, neither here nor in the tracking store."""
+        """Whether nothing is left to do but figures, neither here nor in the tracking store."""
         if self.record is None:
             return False
         keep_models = self.config.tracking.keep_models

@@ -42,10 +42,11 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     announce_studies(plan, view)
     announce_earlier_studies(plan, command, view)
     is_done = all(planned.is_done for planned in plan)
-    if is_done and is_sweep_closed(state_folder, compute_sweep_id(plan)):
+    owes_figures = any(planned.owes_figures for planned in plan)
+    if is_done and not owes_figures and is_sweep_closed(state_folder, compute_sweep_id(plan)):
         return show_earlier_results(plan, view, deleted)
     with ExitStack() as executor_stack:
-        if is_done:  # only the sweep's own run is still to be closed
+        if is_done:  # only figures are still to be drawn, and the sweep's own run to be closed
             executor, placement = make_idle_executor(stop)
         else:
             view.say("starting TensorFlow ...")

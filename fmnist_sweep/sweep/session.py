@@ -18,6 +18,7 @@ from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
 from fmnist_sweep.sweep.closing import RunSummary, close_run, find_exit_code, read_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
+from fmnist_sweep.sweep.figures import draw_owed_figures
 from fmnist_sweep.sweep.parent_runs import open_parent_run
 from fmnist_sweep.sweep.plan import PlannedStudy, compute_sweep_id, list_splits, locate_runs
 from fmnist_sweep.sweep.recovery import close_dead_runs
@@ -119,6 +120,8 @@ def _log_data(session: Session) -> None:
 
 def _close_sweep(session: Session) -> None:
     """Roll up all studies of the sweep, also those that this command had nothing to do with."""
+    for study in session.studies:
+        draw_owed_figures(study)
     names = session.opened.record.about["studies"]
     for folder in [StudyFolder(session.state_folder / "studies" / name) for name in names]:
         if folder.name not in session.results:

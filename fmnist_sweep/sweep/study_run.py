@@ -96,15 +96,18 @@ class StudyRun:
         self._proposals.enqueue(unfinished)
         self._is_stopped = self._config.fail_fast and self._record.count_trials("failed") > 0
 
-    def close(self) -> list[LeaderboardEntry]:
-        """Deliver what is left and close the study's run, once it has ended; return its trials."""
+    def close(self, *, others_train: bool) -> list[LeaderboardEntry]:
+        """Deliver what is left and close the study's run, once it has ended; return its trials.
+
+        others_train: whether trials of other studies are under way.
+        """
         self._sweep.delivery.flush()
         close_killed_attempts(self.study, self._parcels)
         self._models.delete_surplus(wait=True)
         if self._record.is_exhausted:
             # Not before: a promoted trial continues from the checkpoint of the trial it was promoted from.
             self._opened.checkpoints.drop_all()
-        return close_study(self.study, self.count_seconds())
+        return close_study(self.study, self.count_seconds(), others_train=others_train)
 
     def kill_running(self) -> None:
         """Close the runs under way as KILLED; those that the store does not take now are closed at the next start."""

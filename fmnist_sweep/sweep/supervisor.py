@@ -1,8 +1,9 @@
 """The loop of a sweep: the trials of all its studies share the slots of one executor.
 
 The studies come in their order: a free slot goes to the first study that has a trial to begin, so that a later one gets
-what the earlier ones cannot use. A study is opened when it gets its first slot, and closed when its last trial is
-delivered, while the others go on. In one process it is closed before the next one begins.
+what the earlier ones cannot use; the core of a slot that none can use draws figures. A study is opened when it gets its
+first slot, and closed when its last trial is delivered, while the others go on. In one process it is closed before the
+next one begins.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.closing import read_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
+from fmnist_sweep.sweep.figures import draw_next_figures
 from fmnist_sweep.sweep.live_trial import LiveTrial
 from fmnist_sweep.sweep.study_run import StudyRun
 from fmnist_sweep.tracking.queries import is_run_active
@@ -39,6 +41,7 @@ class Supervisor:
         self._sweep, self._opened, self._take_done = sweep, opened, take_done
         self._study_count = len(studies)
         self._waiting = deque(enumerate(studies, 1))
+        self._begun_studies: list[StudyContext] = []  # open or done
         self._runs: list[StudyRun] = []  # open, in the order of the studies
         self._error: Exception | None = None  # a study's, to be raised once those before it are closed
         self._failed_number = 0  # of that study
@@ -91,7 +94,10 @@ class Supervisor:
         """
         event = self._wait_for_event(0.0)
         if event is None and (
-            self._fail_overdue() or any(run.deliver_begun() for run in self._runs) or self._close_first_ended()
+            self._fail_overdue()
+            or any(run.deliver_begun() for run in self._runs)
+            or self._draw_while_idle()
+            or self._close_first_ended()
         ):
             return
         event = event or self._wait_for_event(_EVENT_TIMEOUT_SECONDS)
@@ -115,6 +121,17 @@ class Supervisor:
         for run, live in overdue_trials:
             run.fail_overdue(live)
         return bool(overdue_trials)
+
+    def _draw_while_idle(self) -> bool:
+        """Draw the figures of a trial on an idle core; return False where there is none, or nothing to draw.
+
+        Idle is the core of a slot without a trial, and each of this machine's where trials train elsewhere.
+        """
+        executor = self._sweep.executor
+        is_idle = executor.concurrent and (self._has_free_slot() or not executor.uses_own_cores)
+        if not is_idle or self._sweep.stop.is_requested or self._sweep.delivery.is_behind:
+            return False
+        return any(draw_next_figures(study) for study in self._begun_studies)
 
     # Slots
 
@@ -141,6 +158,7 @@ class Supervisor:
         while self._waiting and self._error is None and self._can_use_store():
             number, study = self._waiting.popleft()
             if study.planned.is_done:
+                self._begun_studies.append(study)
                 self._take_done(study, read_entries(self._sweep, study.record))
             elif (opened_run := self._open(study, number)) is not None:
                 yield opened_run
@@ -161,6 +179,7 @@ class Supervisor:
         except Exception as error:
             self._keep_error(error, number)
             return None
+        self._begun_studies.append(study)
         return run
 
     def _begin_next(self, run: StudyRun) -> bool:
@@ -193,6 +212,6 @@ class Supervisor:
 
     def _close(self, run: StudyRun) -> None:
         self._raise_if_asked()
-        entries = run.close()
+        entries = run.close(others_train=self._count_live_trials() > 0)
         self._runs.remove(run)
         self._take_done(run.study, entries)

@@ -280,6 +280,7 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
         Kill("file 0000/000002.npz", moment="inside"),
         Kill("journal finished", moment="after"),
         Kill("store finalize_logged_model"),
+        Kill("journal drawn"),
         Kill("journal closed"),
     )
     second = (
@@ -287,6 +288,7 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
         Kill("journal asked", 3, "after"),
         Kill("file results/0002.npz"),
         Kill("file results/0004.npz", moment="after"),
+        Kill("journal drawn", 2, moment="after"),
         Kill("journal closing", 2, moment="after"),
     )
     side_by_side(

@@ -72,6 +72,14 @@ def test_a_study_of_each_oracle_that_an_older_commit_began_continues_as_it_would
         assert list(trials) == list(expected)
         killed = [trial_id for trial_id, trial in trials.items() if len(trial.attempts) > 1]
         assert killed == ["0001"]
+        # The older commit drew the figures of a trial before it noted that it had been delivered.
+        drawn_then = [event.body["trial_id"] for event in before[folder.name] if event.kind == "delivered"]
+        drawn_now = [event.body["trial_id"] for event in events if event.kind == "drawn"]
+        trained = [trial.trial_id for trial in record.trained_trials]
+        assert sorted([*drawn_then, *drawn_now]) == trained and drawn_then
+        for trial in record.trained_trials:
+            run_id = trial.attempts[-1].run_id
+            assert len(list((state / "artifacts").glob(f"{run_id}/artifacts/*.png"))) == 4
         if describe_machine() != then["machine"]:  # another processor adds up in another order
             continue
         for trial_id, trial in trials.items():

@@ -25,7 +25,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.sweep import parcels
+from fmnist_sweep.sweep import figures, parcels
 from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
 from fmnist_sweep.sweep.forecast import Forecast
@@ -111,6 +111,7 @@ class Simulated:
     """
 
     concurrent = True
+    uses_own_cores = True
 
     def __init__(
         self,
@@ -263,4 +264,6 @@ def simulated(
         if not drawn:
             figure = {"curves.png": b"no figure"}
             changed.enter_context(mock.patch.object(parcels, "make_trial_artifacts", lambda *arguments: figure))
+        if not (stored and drawn):
+            changed.enter_context(mock.patch.object(figures, "log_figures", lambda *arguments: None))
         yield
