@@ -20,7 +20,6 @@ from fmnist_sweep.report.figures.canvas import (
     TITLE_HEIGHT,
     TextLine,
     add_axes,
-    draw_image,
     draw_message,
     draw_texts,
     make_page,
@@ -61,7 +60,7 @@ def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[n
         remarks += [(_LEFT, row_top + 27 + _LINE_HEIGHT * line, text) for line, text in enumerate(captions[place])]
         _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
-        draw_image(figure, photograph.pixels[:, :, 0], "gray", 255, (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
+        _draw_pixels(figure, photograph.pixels[:, :, 0], (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
         _draw_bars(figure, row, top)
         for label, share in enumerate(row):
             middle = top + (label + 0.5) * _BAR_HEIGHT + 4
@@ -77,8 +76,13 @@ def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[n
 def _draw_thumbnail(figure: Figure, thumbnail: NDArray[np.uint8], top: int) -> None:
     height, width = (side * THUMBNAIL / max(thumbnail.shape[:2]) for side in thumbnail.shape[:2])
     box = (_LEFT + (THUMBNAIL - width) / 2, top + (THUMBNAIL - height) / 2, width, height)
-    draw_image(figure, thumbnail, "gray", 255, box)
+    _draw_pixels(figure, thumbnail, box)
     _draw_frame(figure)
+
+
+def _draw_pixels(figure: Figure, pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> None:
+    """Draw pixels in a box of (left, top, width, height) in pixels, in axes that can have a frame."""
+    add_axes(figure, box).imshow(pixels, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
 
 
 def _draw_frame(figure: Figure) -> None:

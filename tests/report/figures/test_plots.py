@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.image import imread
+from matplotlib.image import BboxImage, imread
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from numpy.typing import NDArray
@@ -55,6 +55,10 @@ def _written(figure: Figure) -> list[str]:
     """What the outlined texts say, line by line."""
     outlines = [artist for artist in figure.artists if isinstance(artist, PathPatch)]
     return [line for outline in outlines for line in str(outline.get_label()).split("\n")]
+
+
+def _images(figure: Figure) -> list[NDArray[Any]]:
+    return [np.asarray(artist.get_array()) for artist in figure.artists if isinstance(artist, BboxImage)]
 
 
 def _lines(figure: Figure, panel: int) -> dict[str, Line2D]:
@@ -149,7 +153,7 @@ def test_a_confusion_matrix_writes_every_count_but_zeros() -> None:
 
 def test_a_confusion_matrix_is_coloured_by_the_share_of_the_row() -> None:
     figure = draw_confusion_matrix([[9, 0], [90, 10]], ("a", "b"), "a trial")
-    shares = np.asarray(figure.axes[0].images[0].get_array()) ** 2
+    shares = _images(figure)[0] ** 2
     assert shares == pytest.approx(np.array([[1, 0], [0.9, 0.1]]))
 
 
@@ -175,7 +179,7 @@ def test_mistakes_are_shown_the_most_confident_first_with_true_and_predicted() -
         for index, percent in ((1, 90), (2, 70), (0, 50))
         for line in (LABELS[labels[index]], f"→ {LABELS[predicted[index]]} {percent}%")
     ]
-    mosaic = np.asarray(figure.axes[0].images[0].get_array())
+    (mosaic,) = _images(figure)
     assert np.array_equal(mosaic[:28, 4:32], images[1, :, :, 0])
     assert np.array_equal(mosaic[:28, 41:69], images[2, :, :, 0])
 
