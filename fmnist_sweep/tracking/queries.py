@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.datasets import count_validation_images
 from fmnist_sweep.tracking.foreign import Misfit, check_run, select_fitting
-from fmnist_sweep.tracking.names import KIND_TAG
+from fmnist_sweep.tracking.names import JOURNAL_TAG, KIND_TAG
 from fmnist_sweep.tracking.own_runs import leave_out_unknown_runs
 
 if TYPE_CHECKING:
@@ -60,6 +60,19 @@ def search_runs(store: Store, tags: Mapping[str, str], params: Mapping[str, str]
     """
     runs = _query_runs(store, [store.experiment_id], _build_condition(tags, params or {}))
     return _select(store, runs, tags, params or {})
+
+
+def search_runs_of_journals(store: Store, journals: Sequence[str], kind: str) -> list[StoredRun]:
+    """The active runs of a kind that name one of these journals, as search_runs has them, in no order.
+
+    The journals are read once for all of them, not once for each.
+    """
+    runs: list[StoredRun] = []
+    for journal in dict.fromkeys(journals):
+        tags = {KIND_TAG: kind, JOURNAL_TAG: journal}
+        found = _query_runs(store, [store.experiment_id], _build_condition(tags, {}))
+        runs += [run for run in found if run.tags.get(JOURNAL_TAG) == journal]
+    return _select(store, runs, {KIND_TAG: kind}, {})
 
 
 def search_runs_by_prefix(store: Store, prefix: str) -> list[StoredRun]:

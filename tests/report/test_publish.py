@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.report.publish import read_findings, save_report
+from fmnist_sweep.study.journal import JournalEvent, read_first_and_last
+from fmnist_sweep.tracking import own_runs
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
+from fmnist_sweep.tracking.trials import read_trials, read_trials_of_journals
 from tests.conftest import Command
 from tests.support.in_process import run_verb
 from tests.support.servers import Server
@@ -82,6 +85,28 @@ def test_the_verb_makes_the_report_of_one_study_as_a_file_of_its_own(
     out = tmp_path / "study.html"
     verb(folder, "--study", study.tags["fmnist.study_id"], "--out", str(out))
     assert "Best of 2 trials" in out.read_text()
+
+
+def test_trials_of_several_studies_come_study_by_study_and_each_journal_is_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sweep,) = search_runs(store, {"fmnist.kind": "sweep"})
+    journals = sweep.tags["fmnist.journals"].split()
+    separate = [trial for journal in journals for trial in read_trials(store, {"fmnist.journal": journal})]
+    read: list[Path] = []
+
+    def count(path: Path) -> tuple[JournalEvent, JournalEvent]:
+        read.append(path)
+        return read_first_and_last(path)
+
+    monkeypatch.setattr(own_runs, "read_first_and_last", count)
+    for order in (journals, journals[::-1], [*journals, journals[0]]):
+        read.clear()
+        trials = read_trials_of_journals(store, order)
+        assert [trial.tags["fmnist.journal"] for trial in trials] == [j for j in dict.fromkeys(order) for _ in (1, 2)]
+        assert sorted(trial.run_id for trial in trials) == sorted(trial.run_id for trial in separate)
+        assert len(read) == len(set(read)) == 3  # of two studies and their sweep
+    assert read_trials_of_journals(store, journals) == separate
 
 
 @pytest.mark.parametrize(
