@@ -7,12 +7,14 @@ may be deleted at any time; damaged ones are computed anew.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import platform
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -39,11 +41,11 @@ _LIBRARIES = ("matplotlib", "numpy", "pillow", "scikit-learn", "scipy")
 _Part = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # plain values, and arrays by their name
 
 
+@dataclass(frozen=True)
 class KeptParts:
     """The parts in a folder, which is made when the first is kept. folder: None keeps nothing."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    folder: Path | None = None
 
     def draw_picture(self, draw: Callable[..., Figure], *inputs: Any) -> bytes:
         """Draw a figure as a PNG file. draw: a function that draws it from these inputs alone."""
@@ -52,6 +54,15 @@ class KeptParts:
             lambda: ({}, {"png": np.frombuffer(encode_png(draw(*inputs)), np.uint8)}),
         )
         return arrays["png"].tobytes()
+
+    def pack(self, content: bytes) -> bytes:
+        """Pack content with gzip. What is kept is unpacked and compared, as a page runs what is packed here."""
+        _, arrays = self._compute(("gzip", content), lambda: _pack(content))
+        packed = arrays["gzip"].tobytes()
+        with suppress(OSError, EOFError, zlib.error):
+            if gzip.decompress(packed) == content:
+                return packed
+        return _pack(content)[1]["gzip"].tobytes()
 
     def compute_numbers(self, compute: Callable[..., Sequence[float]], *inputs: Any) -> list[float]:
         """Compute numbers. compute: a function that computes them from these inputs alone."""
@@ -78,17 +89,21 @@ class KeptParts:
         return arrays["twins"]
 
     def _compute(self, inputs: Sequence[Any], compute: Callable[[], _Part]) -> _Part:
-        if self._folder is None:
+        if self.folder is None:
             return compute()
         digest = hashlib.sha256(_digest_code())
         _feed(digest, inputs)
-        path = self._folder / digest.hexdigest()
+        path = self.folder / digest.hexdigest()
         with suppress(OSError, DamagedContent):
             return unpack_arrays(read_packed_file(path))
         part = compute()
         with suppress(OSError):  # the report needs no file
             _write(path, pack_arrays(*part))
         return part
+
+
+def _pack(content: bytes) -> _Part:
+    return {}, {"gzip": np.frombuffer(gzip.compress(content, 6, mtime=0), np.uint8)}
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -120,6 +135,9 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"list {len(value)}".encode())
         for each in value:
             _feed(digest, each)
+    elif isinstance(value, bytes):
+        digest.update(f"bytes {len(value)}".encode())
+        digest.update(value)
     elif value is None or isinstance(value, str | int | float | np.generic):
         text = repr(value)
         digest.update(f"{len(text)} {text}".encode())

@@ -6,13 +6,10 @@ longer than all else in the report of a few trials (benchmarks/answers.py), so t
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,14 +76,8 @@ def _mask_nonfinite(value: Any) -> Any:
     return [_mask_nonfinite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-@cache
-def pack_plotly_script() -> str:
-    """The script that draws charts, packed: in the page it is 1.9 MB instead of 4.7."""
-    return base64.b64encode(gzip.compress(_locate_plotly_script().read_bytes(), 6, mtime=0)).decode()
-
-
-def _locate_plotly_script() -> Path:
-    """The file in the plotly package, found without importing the package, which takes a while."""
+def read_plotly_script() -> bytes:
+    """The script that draws charts: a file in the plotly package, found without its import, which takes a while."""
     spec = find_spec("plotly")
     assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fmnist_sweep.analysis import importance
 from fmnist_sweep.analysis.importance import Importance, SettingImportance
 from fmnist_sweep.analysis.settings import VariedSetting
 from fmnist_sweep.data.twins import find_near_twins
+from fmnist_sweep.files import pack_arrays
 from fmnist_sweep.report import kept_parts
 from fmnist_sweep.report.figures.canvas import draw_message, encode_png
 from fmnist_sweep.report.kept_parts import KeptParts
@@ -120,6 +122,17 @@ def test_a_picture_is_kept_byte_for_byte_and_one_with_other_words_is_drawn(parts
     assert parts.draw_picture(draw, "Title", "other") != once
     assert parts.draw_picture(draw, "Titlete", "xt") != once  # the same characters
     assert drawn == ["text", "other", "xt"]
+
+
+def test_packed_content_is_kept_but_never_taken_for_other_content(tmp_path: Path, parts: KeptParts) -> None:
+    first = parts.pack(b"one script")
+    (file,) = (tmp_path / "parts").iterdir()
+    assert gzip.decompress(first) == b"one script"
+    for planted in (gzip.compress(b"another script"), b"no archive", first[:-1]):
+        file.write_bytes(pack_arrays({}, {"gzip": np.frombuffer(planted, np.uint8)}))
+        assert parts.pack(b"one script") == first
+    file.write_bytes(pack_arrays({}, {"gzip": np.frombuffer(gzip.compress(b"one script", 1), np.uint8)}))
+    assert parts.pack(b"one script") == gzip.compress(b"one script", 1)  # what is kept is used
 
 
 def test_numbers_are_kept_to_the_last_bit_for_their_inputs(parts: KeptParts) -> None:
