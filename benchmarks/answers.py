@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from pathlib import Path
 import many_trials
 
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.report.kept_parts import FOLDER
 from fmnist_sweep.tracking.aliases import move_alias
 from fmnist_sweep.tracking.models import find_ready_model
 from fmnist_sweep.tracking.names import NAME_TAG, TEST_ACCURACY_TAG, VERDICT_TAG
@@ -44,16 +46,21 @@ BARE = ("-c", "import mlflow")
 
 @dataclass(frozen=True)
 class Question:
-    """A command. is_cut: whether it is ended after its first line. code: that it must exit with otherwise."""
+    """A command.
+
+    is_cut: whether it is ended after its first line. code: that it must exit with otherwise. is_first: whether the
+    parts of reports that are kept are deleted before each time.
+    """
 
     words: Sequence[str]
     is_cut: bool = False
     code: int = 0
+    is_first: bool = False
 
     @property
     def name(self) -> str:
         shown = " ".join(word for word in self.words if word not in ("-m", "fmnist_sweep.cli.main"))
-        return f"{shown}{' (first line)' if self.is_cut else ''}"
+        return f"{shown}{' (first line)' if self.is_cut else ' (nothing kept)' if self.is_first else ''}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ def list_questions(folder: Path) -> list[Question]:
         *(Question((*VERB, *words)) for words in (["--help"], ["compare", "--help"], ["studies"])),
         *(Question((*VERB, "compare", *words)) for words in ([], ["--by-config"], ["--json"], [best, worst])),
         Question((*VERB, "history")),
+        Question((*VERB, "report"), is_first=True),
         Question((*VERB, "report")),
         Question((*VERB, "promote", "plan=true"), is_cut=True),
         Question((*VERB, "promote", "promote.seeds=none"), code=ExitCode.CONFIG),
@@ -88,6 +96,8 @@ def open_store(folder: Path) -> Store:
 
 def time_answer(question: Question, folder: Path) -> Seconds:
     """Ask in a new process, which must answer."""
+    if question.is_first:
+        shutil.rmtree(folder / "mlruns" / FOLDER, ignore_errors=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"}
     began = time.perf_counter()

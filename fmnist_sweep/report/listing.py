@@ -106,14 +106,23 @@ def _fit_columns(
     """Build the table of the required columns and of the optional ones for which there is room, in the given order."""
     rows = frame.to_dict("records")
     columns = list(required)
+    widths = {column: _measure_table(_build_table(rows, [column]), console) for column in order}
+    # Each column is measured once: two columns beside each other are wider than both alone by the gap.
+    gap = _measure_table(_build_table(rows, [order[0], order[0]]), console) - 2 * widths[order[0]]
+    width = sum(widths[column] + gap for column in columns) - gap
     for column in optional:
-        table = _build_table(rows, [candidate for candidate in order if candidate in (*columns, column)])
         # A column that does not fit is named in a message: squeezed, it could not be read.
-        if console.measure(table, options=console.options.update(max_width=NO_LIMIT)).maximum <= console.width:
+        if width + gap + widths[column] <= console.width:
             columns.append(column)
+            width += gap + widths[column]
     return _build_table(rows, [candidate for candidate in order if candidate in columns]), [
         candidate.name for candidate in optional if candidate not in columns
     ]
+
+
+def _measure_table(table: Table, console: Console) -> int:
+    """The width that a table would like to have."""
+    return console.measure(table, options=console.options.update(max_width=NO_LIMIT)).maximum
 
 
 def _build_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
