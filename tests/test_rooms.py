@@ -28,7 +28,18 @@ ROOMS = (
     "data",
     "search",
 )
-FOR_ALL = {"environ", "errors", "files", "interpreter", "interrupts", "masking", "reading", "streams", "text"}
+FOR_ALL = {
+    "environ",
+    "errors",
+    "files",
+    "garbage",
+    "interpreter",
+    "interrupts",
+    "masking",
+    "reading",
+    "streams",
+    "text",
+}
 ENTRANCES = {"__init__", "__main__"}  # may import any room
 ONE_DOOR = {
     "hydra": {"config"},

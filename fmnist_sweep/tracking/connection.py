@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
+from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.masking import MASK, mask_address, mask_reason
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.tracking.slow_answers import give_up_slow_answers
@@ -48,32 +47,6 @@ def create_client(uri: str) -> MlflowClient:
         import mlflow
 
         return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextmanager
-def pause_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from searching for cycles in a block that makes many objects and no cycles."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextmanager
-def pause_while_importing() -> Iterator[None]:
-    """Keep the garbage collector from searching what a block imports, then and later.
-
-    MLflow and its database layer make hundreds of thousands of objects that stay to the end. To search them, and once
-    more when the process ends, takes two fifths of the time of `fmnist-sweep compare` (benchmarks/answers.py).
-    """
-    module_count = len(sys.modules)
-    with pause_garbage_collection():
-        yield
-        if len(sys.modules) > module_count:
-            gc.freeze()
 
 
 def connect_to_sqlite(path: Path, uri: str) -> tuple[MlflowClient, str]:

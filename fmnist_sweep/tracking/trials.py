@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmnist_sweep.garbage import pause_garbage_collection
 from fmnist_sweep.text import make_printable
-from fmnist_sweep.tracking.connection import pause_garbage_collection
 from fmnist_sweep.tracking.foreign import is_curve_point, parse_parameter
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.interpreter import LIBRARY_SETTINGS
 from fmnist_sweep.training.environment import read_cpu_info
 
@@ -18,7 +19,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.update(LIBRARY_SETTINGS)  # for a node of a Ray cluster, whose process is not one of ours
     # For a flag that it does not know, XLA ends the process at once, without a chance to show what was kept back.
-    with nullcontext() if "TF_XLA_FLAGS" in os.environ else buffer_stderr():
+    with nullcontext() if "TF_XLA_FLAGS" in os.environ else buffer_stderr(), pause_while_importing():
         import keras
         import tensorflow as tf
 
