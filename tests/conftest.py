@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,12 @@ def warm_verb(zygote: Zygote) -> Command:
     return partial(zygote.run, entry=VERB)
 
 
-def pytest_configure() -> None:
-    """Keep the tests' folders in memory where there is room."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' folders in memory where there is room, and what sweeps measure out of the user's home."""
     memory.move_to_memory()
+    cache = tempfile.TemporaryDirectory(prefix="measured-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["FMNIST_SWEEP_CACHE"] = cache.name
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -119,10 +119,7 @@ class LocalExecutor(ConcurrentExecutor):
                     asked_workers.add(worker)
                     self._send_images(worker, splits)
                     self._send(worker, MeasureRequest(settings, splits.sha256))
-            try:
-                sender, message = self._messages.get(timeout=_MEASURE_TIMEOUT_SECONDS)
-            except queue.Empty:
-                raise RuntimeError(f"no worker said anything for {_MEASURE_TIMEOUT_SECONDS} s") from None
+            sender, message = self._await_message()
             if isinstance(message, TrainingCost):
                 costs[sender] = message
             else:
@@ -130,7 +127,18 @@ class LocalExecutor(ConcurrentExecutor):
             costs = {worker: cost for worker, cost in costs.items() if worker in self._workers}
         return list(costs.values())
 
+    def wait_until_ready(self) -> None:
+        """Wait until all workers have imported what they need, and leave the cores alone. None may have a trial."""
+        while not all(worker.is_ready for worker in self._workers):
+            self._handle_message(*self._await_message())
+
     # What workers say
+
+    def _await_message(self) -> tuple[_Worker, Any]:
+        try:
+            return self._messages.get(timeout=_MEASURE_TIMEOUT_SECONDS)
+        except queue.Empty:
+            raise RuntimeError(f"no worker said anything for {_MEASURE_TIMEOUT_SECONDS} s") from None
 
     def _has_trials(self) -> bool:
         return bool(self._queue) or any(worker.trial_id is not None for worker in self._workers)

@@ -15,13 +15,13 @@ from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.executors.in_process import InProcessExecutor
 from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
-from fmnist_sweep.sweep.costs import forecast_plan, measure_in_process, measure_in_workers
+from fmnist_sweep.sweep.costs import Costs, find_known_costs, forecast_plan, measure_in_process, measure_in_workers
+from fmnist_sweep.sweep.executor_choice import ExecutorChoice
 from fmnist_sweep.sweep.forecast import Forecast
+from fmnist_sweep.sweep.measurements import Measurements
 from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.training import backend
 
-# Workers are tried only where one process would need longer than this: starting them takes five to ten seconds.
-_MIN_MINUTES_TO_MEASURE = 1.0
 # What each worker needs besides what workers share (benchmarks/executors.py), with a margin.
 _WORKER_BYTES = 1.5e9
 # Where a container finds its own limit: control groups of version 2 and 1.
@@ -38,31 +38,54 @@ def make_idle_executor(stop: Stop) -> tuple[Executor, Placement]:
 
 @contextmanager
 def open_executor(
-    plan: Sequence[PlannedStudy], config: Config, stop: Stop, say: Callable[[str, str], None]
+    plan: Sequence[PlannedStudy],
+    config: Config,
+    stop: Stop,
+    say: Callable[[str, str], None],
+    announce: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Executor, Placement, Forecast]]:
-    """Choose and start the executor; also forecast what is left to do with it. It settles TensorFlow's threads.
+    """Choose and start the executor; also forecast what is left to do with it. say: prints a line in a style.
 
-    TensorFlow is imported here once the workers that are sure to be needed import it, too. say: prints a line in a
-    style.
+    For a sweep in this process it settles TensorFlow's threads. Beside workers TensorFlow is imported only to measure,
+    and once they import it, too. announce: called first, or while workers that are certain to be used are starting.
     """
+    measurements = Measurements()
     placement = _choose_without_measuring(config.executor, plan)
     with ExitStack() as stack:
         if placement is None:
-            yield _choose_by_measuring(plan, config, stop, say, stack)
+            announce()
+            cores, threads = backend.count_usable_cores(), config.executor.threads
+            workers = _count_workers(cores, threads, sum(planned.trials_left for planned in plan))
+            single = Placement("in_process", 1, threads or cores)
+            parallel = Placement("local", workers, threads or cores // workers)
+            yield ExecutorChoice(plan, single, parallel, measurements, stop, say, config.plan).choose(stack)
             return
-        if config.plan or placement.name != "local":
-            backend.set_threads(placement.threads)
-            costs = measure_in_process(plan)
-        if config.plan:
-            executor: Executor = InProcessExecutor(stop)
-        else:
+        starts_workers = placement.name == "local" and not config.plan
+        costs = find_known_costs(plan, placement, measurements)
+        if not starts_workers:
+            announce()
+            costs = costs or _measure_here(plan, placement.threads, measurements)
+        executor: Executor = InProcessExecutor(stop)
+        if not config.plan:
             executor = stack.enter_context(executors.make_executor(placement, config.executor, stop))
             placement = replace(placement, workers=executor.slots)
-            backend.import_tensorflow()
+        if starts_workers:
+            announce()
         say(f"executor: {placement}", "")
-        if isinstance(executor, LocalExecutor):
-            costs = measure_in_workers(plan, executor)
+        if costs is None:
+            assert isinstance(executor, LocalExecutor)
+            backend.import_tensorflow()  # beside the workers, which import it, too
+            costs = measure_in_workers(plan, executor, placement, measurements)
         yield executor, placement, forecast_plan(plan, costs, max(1, placement.workers))
+
+
+def _measure_here(plan: Sequence[PlannedStudy], threads: int, measurements: Measurements) -> Costs:
+    single = Placement("in_process", 1, threads)
+    known_costs = find_known_costs(plan, single, measurements)
+    if known_costs is not None:
+        return known_costs
+    backend.set_threads(threads)
+    return measure_in_process(plan, single, measurements)
 
 
 def dump_placement(placement: Placement) -> dict[str, Any]:
@@ -131,48 +154,3 @@ def _read_free_bytes() -> float:
         if limit_bytes.isdecimal():
             free_bytes = min(free_bytes, max(0.0, int(limit_bytes) - int(used_bytes)))
     return free_bytes
-
-
-def _choose_by_measuring(
-    plan: Sequence[PlannedStudy],
-    config: Config,
-    stop: Stop,
-    say: Callable[[str, str], None],
-    stack: ExitStack,
-) -> tuple[Executor, Placement, Forecast]:
-    """Try one trial at a time on all cores, then several at once, and choose what takes less time."""
-    cores = backend.count_usable_cores()
-    single = Placement("in_process", 1, config.executor.threads or cores)
-    single_executor = executors.make_executor(single, config.executor, stop)
-    single_forecast = forecast_plan(plan, measure_in_process(plan), 1)
-    if config.plan or backend.has_gpu() or not single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE:
-        may_use_workers = single_forecast.minutes >= _MIN_MINUTES_TO_MEASURE and config.plan
-        say(f"executor: {single}{', or workers if they turn out to be quicker' if may_use_workers else ''}", "")
-        return single_executor, single, single_forecast
-    single = replace(single, measured=True)
-    workers = _count_workers(cores, config.executor.threads, sum(planned.trials_left for planned in plan))
-    parallel = Placement("local", workers, config.executor.threads or cores // workers, measured=True)
-    say(f"measuring whether {parallel} take less time than {single} ...", "")
-    try:
-        with ExitStack() as parallel_stack:
-            parallel_executor = parallel_stack.enter_context(LocalExecutor(workers, parallel.threads, stop))
-            parallel_forecast = forecast_plan(
-                plan, measure_in_workers(plan, parallel_executor), parallel_executor.slots
-            )
-            speedup = _compute_speedup(single_forecast, parallel_forecast)
-            if speedup > 1:
-                stack.push(parallel_stack.pop_all())
-                say(f"executor: {parallel} (measured: {speedup:.2f} times as quick as {single})", "")
-                return parallel_executor, parallel, parallel_forecast
-    except (RuntimeError, OSError) as error:  # the sweep can do without workers
-        say(f"executor: {single}, because workers cannot be used here ({error})", "yellow")
-        return single_executor, single, single_forecast
-    say(f"executor: {single} (measured: {parallel} would take {1 / speedup:.2f} times as long)", "")
-    return single_executor, single, single_forecast
-
-
-def _compute_speedup(single: Forecast, parallel: Forecast) -> float:
-    """How many times faster several trials at once are; where time limits the work, how many times more they do."""
-    if math.isinf(single.minutes) or single.trials != parallel.trials:
-        return parallel.trials / single.trials if math.isfinite(parallel.trials) else 1.0
-    return single.minutes / parallel.minutes

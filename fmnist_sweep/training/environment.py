@@ -31,11 +31,16 @@ def describe_machine() -> str:
     Such as `AMD EPYC avx2 avx512f, Linux x86_64`; where the system does not tell its processor, its architecture alone.
     """
     cpu_info = read_cpu_info()
-    gpus = [_read_gpu_model(path) for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     flags = [flag for flag in _INSTRUCTION_SETS if flag in cpu_info.get("flags", "").split()]
     processor = " ".join([cpu_info.get("model name", platform.processor() or "unknown processor"), *flags])
-    processor = ", ".join([processor, *gpus])
+    processor = ", ".join([processor, *list_gpu_models()])
     return f"{processor}, {platform.system()} {platform.machine()}"
+
+
+@cache
+def list_gpu_models() -> tuple[str, ...]:
+    """What the driver calls each GPU of this machine, whether TensorFlow can use it or not."""
+    return tuple(map(_read_gpu_model, sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))))
 
 
 def _read_gpu_model(path: Path) -> str:

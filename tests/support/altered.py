@@ -65,10 +65,11 @@ def _draw_nothing() -> None:
 
 def _measure_nothing() -> None:
     """Any cost will do: with it, no sweep of the tests takes the minute from which on workers are tried."""
-    from fmnist_sweep.sweep import costs
+    from fmnist_sweep.sweep import costs, measurements
     from fmnist_sweep.training.probe import TrainingCost
 
     vars(costs).update(measure_training_cost=lambda settings, splits: TrainingCost(0.01, 1000, 0.1))
+    vars(measurements).update(locate_measurements=lambda: Path("/dev/null/none"))  # others must not believe this
 
 
 def _spell(shown: Any) -> str:

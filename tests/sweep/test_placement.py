@@ -17,7 +17,7 @@ from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
-from fmnist_sweep.sweep import costs
+from fmnist_sweep.sweep import costs, executor_choice
 from fmnist_sweep.sweep import placement as arranging
 from fmnist_sweep.sweep.plan import PlannedStudy, plan_studies
 from fmnist_sweep.sweep.run import run_sweep
@@ -31,6 +31,7 @@ FOUR = ("model.filters={tune: int, min_value: 2, max_value: 60}", "search.max_tr
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FMNIST_SWEEP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def view() -> tuple[View, io.StringIO]:
     shown = io.StringIO()
-    return View(Console(file=shown, width=200), None), shown
+    return View(Console(file=shown, width=500), None), shown
 
 
 def planned(*overrides: str) -> Sequence[PlannedStudy]:
@@ -199,21 +200,126 @@ def test_what_takes_less_time_is_taken(
     assert "measuring whether local, 2 workers of 1 thread take less time than in_process, 2 threads" in said.getvalue()
 
 
-def test_workers_are_started_before_tensorflow_is_imported_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They import it, too, which takes as long: the one beside the other."""
-    done: list[str] = []
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is measured, and when workers start and TensorFlow is imported here. Four trials take minutes."""
+    noted: list[str] = []
     start_worker = LocalExecutor._start_worker
 
-    def start_and_note(self: LocalExecutor) -> Any:
-        done.append("worker started")
+    def measure(settings: object, splits: object) -> TrainingCost:
+        noted.append("measured here")
+        return TrainingCost(40.0, 1000, 0.5)
+
+    def measure_in_workers(executor: object, planned: object) -> TrainingCost:
+        noted.append("measured in workers")
+        return TrainingCost(30.0, 1000, 0.5)
+
+    def start(self: LocalExecutor) -> Any:
+        noted.append("worker started")
         return start_worker(self)
 
-    monkeypatch.setattr(LocalExecutor, "_start_worker", start_and_note)
-    monkeypatch.setattr(backend, "import_tensorflow", lambda: done.append("tensorflow imported"))
-    monkeypatch.setattr(costs, "_measure_study_in_workers", lambda executor, planned: TrainingCost(1.0, 1000))
-    plan = planned("executor=local", "executor.workers=1")
-    with arranging.open_executor(plan, plan[0].study.job.config, Stop(), view()[0].say):
-        assert done == ["worker started", "tensorflow imported"]
+    monkeypatch.setattr(LocalExecutor, "_start_worker", start)
+    monkeypatch.setattr(backend, "set_threads", lambda threads: noted.append("tensorflow imported"))
+    monkeypatch.setattr(backend, "import_tensorflow", lambda: noted.append("tensorflow imported"))
+    monkeypatch.setattr(costs, "measure_training_cost", measure)
+    monkeypatch.setattr(costs, "_measure_study_in_workers", measure_in_workers)
+    return noted
+
+
+def opened(*overrides: str) -> tuple[str, float, str]:
+    """The executor that a sweep opens, the minutes that it expects, and what it says."""
+    shown, said = view()
+    plan = planned(*overrides)
+    config = plan[0].study.job.config
+    with arranging.open_executor(plan, config, Stop(), shown.say) as (executor, arrangement, expected):
+        assert executor.concurrent == (arrangement.name == "local" and not config.plan)
+        return str(arrangement), expected.minutes, said.getvalue()
+
+
+def test_workers_are_started_before_tensorflow_is_imported_here(timed: list[str]) -> None:
+    """They import it, too, which takes as long: the one beside the other."""
+    opened("executor=local", "executor.workers=1")
+    assert timed == ["worker started", "tensorflow imported", "measured in workers"]
+    timed.clear()
+    opened("executor=local", "executor.workers=1")
+    assert timed == ["worker started"]
+
+
+def test_where_much_is_left_workers_start_before_it_is_measured_whether_they_are_needed(
+    timed: list[str], cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(2)
+    monkeypatch.setattr(executor_choice, "_MANY_IMAGES", 640)  # four trials of one epoch of 160 images
+    monkeypatch.setattr(LocalExecutor, "wait_until_ready", lambda self: timed.append("workers ready"))
+    opened()
+    assert timed[:5] == [
+        "worker started",
+        "worker started",
+        "tensorflow imported",
+        "workers ready",
+        "tensorflow imported",
+    ]
+    assert timed[5:] == ["measured here", "measured in workers"]
+
+
+def test_a_choice_that_was_measured_is_not_measured_again_for_another_study_of_the_same_models(
+    timed: list[str], cores: Callable[[int], None], tmp_path: Path
+) -> None:
+    cores(2)
+    chosen, minutes, said = opened()
+    assert "measured in workers" in timed
+    assert "executor: local, 2 workers of 1 thread (measured: 2.6" in said
+    timed.clear()
+    again = opened("optimizer=sgd", "seed=7")
+    assert timed == ["worker started"] * 2
+    assert again[:2] == (chosen, minutes)
+    file = tmp_path / "cache" / "measurements.json"
+    assert "executor: local, 2 workers of 1 thread (measured earlier: 2.6" in again[2]
+    assert f"as quick as in_process, 2 threads; remove {file} to measure again)" in again[2].replace("\n", "")
+    timed.clear()
+    file.unlink()
+    opened()
+    assert "measured here" in timed and "measured in workers" in timed
+
+
+@pytest.mark.parametrize("change", ["train.batch_size=32", "model.dense_units=16", "data.images=300"])
+def test_another_model_batch_or_number_of_images_is_measured(
+    change: str, timed: list[str], cores: Callable[[int], None]
+) -> None:
+    cores(2)
+    opened()
+    timed.clear()
+    opened(change)
+    assert "measured here" in timed and "measured in workers" in timed
+
+
+def test_more_epochs_are_not_measured_again(timed: list[str], cores: Callable[[int], None]) -> None:
+    cores(2)
+    _, minutes, _ = opened()
+    timed.clear()
+    assert opened("train.epochs=2")[1] == pytest.approx(2 * minutes, rel=0.1)
+    assert timed == ["worker started"] * 2
+
+
+def test_what_was_measured_earlier_may_speak_against_workers(
+    timed: list[str], cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(2)
+    monkeypatch.setattr(costs, "_measure_study_in_workers", lambda executor, planned: TrainingCost(90.0, 1000, 0.5))
+    first = opened()
+    timed.clear()
+    again = opened()
+    assert timed == ["tensorflow imported"]
+    assert again[:2] == first[:2]
+    assert "executor: in_process, 2 threads (measured earlier: local, 2 workers of 1 thread would take 1.1" in again[2]
+
+
+def test_a_plan_of_what_was_measured_answers_without_tensorflow(timed: list[str], cores: Callable[[int], None]) -> None:
+    cores(2)
+    chosen, minutes, _ = opened()
+    timed.clear()
+    assert opened("plan=true")[:2] == (chosen, minutes)
+    assert not timed
 
 
 def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
