@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
-from fmnist_sweep.search.ask_and_tell import Search, Wait
+from fmnist_sweep.garbage import pause_while_importing
+from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.plan import has_budget
+from fmnist_sweep.training import backend
 
 
 class Proposals:
@@ -28,7 +31,8 @@ class Proposals:
         config = study.config
         self._config, self._opened, self._record = config, study.opened, study.record
         self._count_seconds = count_seconds
-        self._search = Search(config.search.name, config.oracle, study.settings, config.search.objective)
+        self._settings = study.settings
+        self._earlier_exchanges: list[Exchange] = []
         self._lookahead = config.search.lookahead
         self._queue: deque[TrialHistory] = deque()
         self._unreported: deque[TrialHistory] = deque()  # in the order they were proposed
@@ -41,9 +45,24 @@ class Proposals:
         """Whether the oracle is told of a trial's end in the trial's turn instead of at once."""
         return self._lookahead is not None
 
-    def restore_oracle(self) -> None:
-        """Bring the oracle to the state that the journal describes."""
-        self._search.restore(self._record.exchanges)
+    @cached_property
+    def _search(self) -> Search:
+        """The oracle in the state that the journal described when the study was opened."""
+        config = self._config
+        backend.import_tensorflow()  # KerasTuner imports it, too, with its start-up notes
+        with pause_while_importing():
+            search = Search(config.search.name, config.oracle, self._settings, config.search.objective)
+        search.restore(self._earlier_exchanges)
+        return search
+
+    def prepare_search(self) -> bool:
+        """Make the oracle ready, which takes seconds, before it is needed; return False where it is ready."""
+        is_ready = "_search" in vars(self)
+        return not is_ready and self._search is not None
+
+    def recall_exchanges(self) -> None:
+        """Take up what the oracle answered and was told in earlier sessions."""
+        self._earlier_exchanges = list(self._record.exchanges)
         last = self._record.exchanges[-1:]
         self._has_told_since_wait = not any(isinstance(exchange, Wait) for exchange in last)
         self._unreported.extend(history for history in self._record.trials.values() if not history.is_reported)

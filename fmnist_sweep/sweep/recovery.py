@@ -109,20 +109,17 @@ def check_unknown_runs(store: Store, study: OpenStudy, kind: str) -> None:
     name_left_out(store, "run", reason, foreign_runs)
 
 
-def settle_trial(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:
-    """Close a trial's dead attempts, and deliver its end, where an earlier session could not."""
+def close_dead_attempts(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:
+    """Close the attempts at a trial that an earlier session left running, or killed and not closed."""
     for attempt in history.attempts:
         if attempt.state == "running":
             study.opened.append_event("killed", trial_id=history.trial_id, attempt=attempt.number)
         if attempt.state == "killed" and not attempt.is_delivered:
             parcels.close_dead_run(history, attempt)
-    if history.state != "running" and not history.attempts[-1].is_delivered:
-        _deliver_late(study, parcels, history)
-    if history.is_settled:  # the process that noted it may have died before it dropped the files
-        parcels.drop_files(history)
 
 
-def _deliver_late(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:
+def deliver_late(study: StudyContext, parcels: StudyParcels, history: TrialHistory) -> None:
+    """Deliver a trial's end, where an earlier session could not. If its result is damaged, it is running again."""
     try:
         parcel = parcels.make_late_parcel(history, resolve_trial_config(study.settings, history.proposal))
     except DamagedContent as error:
@@ -133,6 +130,8 @@ def _deliver_late(study: StudyContext, parcels: StudyParcels, history: TrialHist
         return
     if parcel is not None:
         study.delivery.deliver(parcel)  # and what waits before it, whose files have nothing to do with this trial
+    if history.is_settled:
+        parcels.drop_files(history)
 
 
 def close_killed_attempts(study: StudyContext, parcels: StudyParcels) -> None:

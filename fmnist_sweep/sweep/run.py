@@ -38,21 +38,28 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
     refuse_moved_store(config.tracking.uri, config.tracking.experiment)
     state_folder = locate_state_folder(config.tracking.uri)
     plan = plan_studies(jobs, state_folder, view.say)
-    deleted = find_deleted(plan, view)
-    announce_studies(plan, view)
-    announce_earlier_studies(plan, command, view)
     is_done = all(planned.is_done for planned in plan)
-    owes_figures = any(planned.owes_figures for planned in plan)
-    if is_done and not owes_figures and is_sweep_closed(state_folder, compute_sweep_id(plan)):
-        return show_earlier_results(plan, view, deleted)
+    deleted_ids: set[str] = set()
+
+    def announce() -> None:
+        deleted_ids.update(find_deleted(plan, view))
+        announce_studies(plan, view)
+        announce_earlier_studies(plan, command, view)
+        if not is_done:
+            view.say("starting TensorFlow ...")
+
     with ExitStack() as executor_stack:
-        if is_done:  # only figures are still to be drawn, and the sweep's own run to be closed
+        if is_done:
+            announce()
+            owes_figures = any(planned.owes_figures for planned in plan)
+            if not owes_figures and is_sweep_closed(state_folder, compute_sweep_id(plan)):
+                return show_earlier_results(plan, view, deleted_ids)
+            # Only figures are still to be drawn, and the sweep's own run to be closed.
             executor, placement = make_idle_executor(stop)
         else:
-            view.say("starting TensorFlow ...")
             with _explain_disk_errors(Path(tempfile.gettempdir())):  # where workers' images are
                 executor, placement, expected = executor_stack.enter_context(
-                    open_executor(plan, config, stop, view.say)
+                    open_executor(plan, config, stop, view.say, announce)
                 )
             announce_costs(expected, config.tracking.uri, state_folder, view)
         if config.plan:
@@ -61,7 +68,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         # Memory is collected between trials. What is imported by now stays, and need not be looked through each time.
         gc.freeze()
         delivery = Delivery(store, view.say, stop.sleep)
-        sweep = SweepContext(command, store, executor, placement, view, stop, delivery, deleted_ids={*deleted})
+        sweep = SweepContext(command, store, executor, placement, view, stop, delivery, deleted_ids=deleted_ids)
         with stop.defer(), _explain_disk_errors(state_folder), ExitStack() as lock_stack:
             session = lock_session(sweep, plan, state_folder, lock_stack)
             run_studies(session)

@@ -24,7 +24,7 @@ from fmnist_sweep.sweep.live_trial import LiveTrial, build_spec, describe_result
 from fmnist_sweep.sweep.parcels import StudyParcels
 from fmnist_sweep.sweep.parent_runs import kill_parent_run
 from fmnist_sweep.sweep.proposals import Proposals
-from fmnist_sweep.sweep.recovery import close_killed_attempts, settle_trial
+from fmnist_sweep.sweep.recovery import close_dead_attempts, close_killed_attempts, deliver_late
 from fmnist_sweep.sweep.study_opening import note_opening, open_study_run
 from fmnist_sweep.tracking.runs import read_clock_ms
 from fmnist_sweep.training import trial
@@ -59,6 +59,7 @@ class StudyRun:
         self.has_ended = False
         self._departing_trials: list[LiveTrial] = []  # have ended and are being delivered
         self._trials_without_run: deque[LiveTrial] = deque()  # have no run in the store yet
+        self._late_trials: deque[TrialHistory] = deque()  # ended in an earlier session, and are not delivered yet
         self._earlier_seconds = self._record.seconds
         self._start_time: float | None = None  # of the first trial
         self._end_time: float | None = None  # of the last one
@@ -85,15 +86,22 @@ class StudyRun:
     def _restore_study(self) -> None:
         """Bring oracle, store and journal to agree on what earlier sessions did."""
         self._models.restore()
-        self._proposals.restore_oracle()
-        unfinished = []
+        self._proposals.recall_exchanges()
         for history in list(self._record.trials.values()):
             self._proposals.remember(history)
             if history.duplicate_of is None:
-                settle_trial(self.study, self._parcels, history)
-                if history.state == "running":
-                    unfinished.append(history)
+                close_dead_attempts(self.study, self._parcels, history)
+                if history.is_settled:  # the process that noted it may have died before it dropped the files
+                    self._parcels.drop_files(history)
+                elif history.state != "running":
+                    self._late_trials.append(history)
+        unfinished = [history for history in self._record.trained_trials if history.state == "running"]
         self._proposals.enqueue(unfinished)
+        # To deliver a trial takes a second, and to import KerasTuner some: workers get something to do first.
+        while not self._sweep.executor.concurrent and self._deliver_late():
+            pass
+        if not (self._sweep.executor.concurrent and any(history.attempts for history in unfinished)):
+            self._proposals.prepare_search()
         self._is_stopped = self._config.fail_fast and self._record.count_trials("failed") > 0
 
     def close(self, *, others_train: bool) -> list[LeaderboardEntry]:
@@ -113,12 +121,13 @@ class StudyRun:
         """Close the runs under way as KILLED; those that the store does not take now are closed at the next start."""
         if not self._is_open:
             return
-        for live in (*self._departing_trials, *self.live_trials.values()):
-            attempt = live.history.attempts[-1]
+        living = [live.history for live in (*self._departing_trials, *self.live_trials.values())]
+        for history in (*self._late_trials, *living):
+            attempt = history.attempts[-1]
             if attempt.state == "running":  # an attempt that has ended is delivered at the next start
-                ids = {"trial_id": live.history.trial_id, "attempt": attempt.number}
+                ids = {"trial_id": history.trial_id, "attempt": attempt.number}
                 self._note("killed", **ids, seconds=self.count_seconds())
-            if attempt.run_id is not None:
+            if attempt.run_id is not None and not attempt.is_delivered:
                 self._sweep.delivery.kill_run(attempt.run_id)
         kill_parent_run(self._sweep, self._opened)
 
@@ -128,10 +137,14 @@ class StudyRun:
         """Begin the next trial; return False where there is none now."""
         if self.has_ended:
             return False
-        history = self._proposals.take_next(len(self.live_trials), only_begun=self._is_stopped)
-        if history is not None:
-            self._begin(history)
-            return True
+        while True:
+            history = self._proposals.take_next(len(self.live_trials), only_begun=self._is_stopped)
+            if history is not None:
+                self._begin(history)
+                return True
+            # A late trial whose result is damaged is trained again.
+            if self.live_trials or not self._deliver_late():
+                break
         if not self.live_trials:
             self.has_ended, self._end_time = True, time.monotonic()
         return False
@@ -164,10 +177,25 @@ class StudyRun:
         else:
             sweep.delivery.deliver(live.parcel)
 
-    def deliver_begun(self) -> bool:
-        """Deliver a trial that has begun and has no run yet; return False where there is none."""
-        if not self._trials_without_run:
+    def prepare_search(self) -> bool:
+        """Make the oracle ready before a trial ends and it is needed; return False where it is ready."""
+        return self._is_open and not self.has_ended and self._proposals.prepare_search()
+
+    def _deliver_late(self) -> bool:
+        """Deliver a trial that ended in an earlier session; return False where there is none."""
+        if not self._late_trials:
             return False
+        history = self._late_trials[0]
+        deliver_late(self.study, self._parcels, history)
+        self._late_trials.popleft()
+        if history.state == "running":
+            self._proposals.enqueue([history])
+        return True
+
+    def deliver_waiting(self) -> bool:
+        """Deliver a trial that has begun and has no run yet, or one that ended before; return False without either."""
+        if not self._trials_without_run:
+            return self._deliver_late()
         live = self._trials_without_run.popleft()
         if self.live_trials.get(live.key) is live:  # else it has ended and is delivered
             self._sweep.delivery.deliver(live.parcel)

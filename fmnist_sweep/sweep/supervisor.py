@@ -95,7 +95,8 @@ class Supervisor:
         event = self._wait_for_event(0.0)
         if event is None and (
             self._fail_overdue()
-            or any(run.deliver_begun() for run in self._runs)
+            or any(run.deliver_waiting() for run in self._runs)
+            or self._prepare_search()
             or self._draw_while_idle()
             or self._close_first_ended()
         ):
@@ -110,6 +111,10 @@ class Supervisor:
             run.handle_event(event)
             if not self._sweep.executor.concurrent:
                 self._fail_overdue()
+
+    def _prepare_search(self) -> bool:
+        """Make an oracle ready that is not; return False where all are, or none will be asked."""
+        return not self._sweep.stop.is_requested and any(run.prepare_search() for run in self._runs)
 
     def _wait_for_event(self, timeout: float) -> TrialEvent | None:
         with self._sweep.stop.allow_interruption():

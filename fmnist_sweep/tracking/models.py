@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 import zipfile
 from importlib.metadata import version
@@ -218,6 +219,10 @@ def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedM
     import mlflow
     from mlflow.entities import LoggedModelOutput
 
+    from fmnist_sweep.training import backend
+
+    if "keras" not in sys.modules:  # MLflow would import it, with the start-up notes of TensorFlow
+        backend.import_tensorflow()
     client, run_id = store.client, run.info.run_id
     model = client.create_logged_model(
         store.experiment_id,

@@ -252,7 +252,10 @@ def simulated(
     """
 
     @contextmanager
-    def arranged(plan: Sequence[Any], config: object, stop: Stop, view: object) -> Iterator[Any]:
+    def arranged(
+        plan: Sequence[Any], config: object, stop: Stop, view: object, announce: Callable[[], None]
+    ) -> Iterator[Any]:
+        announce()
         trained()
         with Simulated(slots, seconds, stop, heard, fate, holds) as executor:
             yield executor, Placement("simulated", slots, 1), Forecast(0, 0, 0, 0, 0)

@@ -19,10 +19,11 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
+from fmnist_sweep.search.ask_and_tell import Search
 from fmnist_sweep.study.folder import OpenStudy, list_study_folders
 from fmnist_sweep.study.journal import JournalEvent, read_events
 from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import delivery, supervisor
+from fmnist_sweep.sweep import delivery, proposals, supervisor
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import log_epochs
@@ -208,6 +209,41 @@ def test_an_end_that_is_asked_for_in_the_overlap_closes_the_runs_of_both_studies
     assert shown.count("on from epoch") == 2
     assert [len(record.trials) for record in records()] == [2, 2]
     assert "Nothing to do" in sweep(*given)[1]
+
+
+def test_trials_that_were_begun_go_on_before_the_oracle_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KerasTuner takes seconds to import; it is ready before a trial ends all the same."""
+    stop, begun, notes = Stop(), set[str](), list[str]()
+
+    def hear(event: TrialEvent) -> None:
+        if isinstance(event, TrialStart):
+            begun.add(event.trial_id)
+        if len(begun) == 2 and not stop.is_requested:
+            stop.receive_signal(signal.SIGINT, None)
+
+    def search(*arguments: Any) -> Search:
+        notes.append("oracle restored")
+        return Search(*arguments)
+
+    monkeypatch.setattr(proposals, "Search", search)
+    given = ("search.max_trials=4", "train.epochs=4")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(*given, studies=BOTH[:1], heard=hear, stop=stop, until={"1/0001": lambda: stop.is_requested})
+    assert notes == ["oracle restored"]
+    (before,) = records()
+    left = [history.trial_id for history in before.trials.values() if history.outcome is None]
+    notes.clear()
+    code, _ = sweep(
+        *given,
+        studies=BOTH[:1],
+        heard=lambda event: notes.append(f"{type(event).__name__} {event.trial_id}"),
+        until={f"1/{trial_id}": lambda: "oracle restored" in notes for trial_id in left},
+    )
+    assert code is ExitCode.DONE
+    assert notes.count("oracle restored") == 1
+    order = [notes.index(each) for each in (f"TrialStart 1/{left[0]}", "oracle restored", f"TrialResult 1/{left[0]}")]
+    assert order == sorted(order)
+    assert "Nothing to do" in sweep(*given, studies=BOTH[:1])[1]
 
 
 class Killed(BaseException):
