@@ -7,7 +7,8 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -78,10 +79,29 @@ def _make_tables(path: Path) -> None:
         return
     for leftover in path.parent.glob(f".{path.name}.[0-9]*"):  # of a process that was killed
         leftover.unlink()
-    with replace_file(path) as temporary:
+    with replace_file(path) as temporary, _skip_syncs():
         temporary.touch()  # what cannot be written is known at once, not after MLflow's minutes of retries
         client = create_client(f"{SQLITE_PREFIX}{temporary}")
         call_store(f"{SQLITE_PREFIX}{path}", lambda: client.search_experiments(max_results=1))
+
+
+@contextmanager
+def _skip_syncs() -> Iterator[None]:
+    """Let SQLite wait for the disk at no commit of the connections that the block opens.
+
+    MLflow commits dozens of times while it creates its tables, and their file is brought to the disk as a whole.
+    """
+    with pause_while_importing():
+        from sqlalchemy import Engine, event
+
+    def skip_syncs(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", skip_syncs)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", skip_syncs)
 
 
 def _use_wal(path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fmnist_sweep.errors import StoreError
+from fmnist_sweep.tracking import connection
 from fmnist_sweep.tracking.store import has_store_file, open_existing_store, open_store
 
 _NO_FILES = {
@@ -76,3 +78,21 @@ def test_a_folder_that_may_not_be_entered_is_named(monkeypatch: pytest.MonkeyPat
     for ask in (has_store_file, lambda uri: open_existing_store(uri, "fashion-mnist")):
         with pytest.raises(StoreError, match=r"mine/mlflow\.db cannot be read \(Permission denied\)"):
             ask("sqlite:///mine/mlflow.db")
+
+
+def test_only_the_tables_of_a_new_store_are_made_without_waiting_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their file is brought to the disk as a whole; what is logged later is there after a power cut, too."""
+    create_client, levels = connection.create_client, list[tuple[str, int]]()
+
+    def create_and_ask(uri: str) -> Any:
+        client = create_client(uri)
+        with client._tracking_client.store.engine.connect() as database:
+            levels.append((Path(uri).name.rpartition(".")[0], database.exec_driver_sql("PRAGMA synchronous").scalar()))
+        return client
+
+    monkeypatch.setattr(connection, "create_client", create_and_ask)
+    open_store(f"sqlite:///{tmp_path}/mlflow.db", "fashion-mnist")
+    off, full = 0, 2
+    assert levels == [(".mlflow.db", off), ("mlflow", full)]
