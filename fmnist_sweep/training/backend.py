@@ -70,6 +70,19 @@ def share_gpus() -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
+def clear_session() -> None:
+    """Let go of all models and graphs of this process: names and seeds of the next one do not depend on them."""
+    import keras
+    from tensorflow.python.framework import ops
+
+    # In each training step that it traces, TensorFlow registers a gradient under a new name, for good, and with it the
+    # whole graph (tf.custom_gradient, which its sum over replicas uses). It has no public way to let go of it.
+    gradients = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
+        del gradients[name]
+    keras.backend.clear_session()  # this collects them
+
+
 def has_gpu() -> bool:
     """Whether TensorFlow computes on a GPU here."""
     import tensorflow as tf

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.training import models
+from fmnist_sweep.training import backend, models
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.optimization import augment_images, draw_epoch_order, encode_targets
 
@@ -46,14 +46,13 @@ def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> Traini
     in sorted order, and a boolean is true. This takes about two seconds, most of them tracing, and changes nothing in
     the trials that follow. TensorFlow computes from here on, so the number of its threads must be settled before.
     """
-    import keras
 
     state = random.getstate()  # Keras draws its seeds from it
     try:
         parameters = _count_max_parameters(settings)
         start_seconds, epoch_seconds = _try_epoch_timing(_resolve_middle(settings), splits)
     finally:
-        keras.backend.clear_session()  # this collects the models as well
+        backend.clear_session()
         random.setstate(state)
     return TrainingCost(epoch_seconds, parameters, start_seconds)
 

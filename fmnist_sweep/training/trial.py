@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.files import DamagedContent
-from fmnist_sweep.training import snapshot
+from fmnist_sweep.training import backend, snapshot
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 from fmnist_sweep.training.optimization import (
@@ -114,7 +114,7 @@ class _Fit:
         self._best_weights: list[NDArray[Any]] = []
         self._best_probabilities = np.empty((0, len(LABELS)), np.float32)
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
-        keras.backend.clear_session()
+        backend.clear_session()
         keras.utils.set_random_seed(self._seed)
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._compiled = compile_model(spec.config)

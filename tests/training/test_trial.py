@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import Generator
@@ -345,3 +346,13 @@ def test_an_epoch_that_diverged_when_the_user_asked_for_an_end_fails_its_trial()
     assert isinstance(first, EpochEnd)
     assert not first.last
     assert isinstance(last, TrialFailure)
+
+
+def test_of_a_trial_no_graph_stays_once_another_has_begun() -> None:
+    def count_graphs() -> int:
+        finished(spec(TINY), DATA)
+        backend.clear_session()
+        return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
+
+    first = count_graphs()
+    assert count_graphs() == first
