@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,18 +42,26 @@ from fmnist_sweep.training.probe import TrainingCost
 
 _SEND_TIMEOUT_SECONDS = 60  # after which a worker that reads nothing is given up
 _MEASURE_TIMEOUT_SECONDS = 300  # after which workers that measure and say nothing count as stuck
+# How much a worker may grow beyond its first trial. Where every trial has other shapes TensorFlow goes on holding some
+# megabytes of each, outside of Python (benchmarks/memory.py).
+_MAX_GROWTH_BYTES = 256 * 2**20
 _MAX_FALSE_STARTS = 3  # how many workers in a row may end before they are ready
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and its trial. image_hashes: the sha256 of each set of images that it was sent."""
+    """A worker process and its trial.
+
+    image_hashes: the sha256 of each set of images that it was sent. first_bytes: of memory that it had after its first
+    trial; None before that ends.
+    """
 
     number: int
     process: WorkerProcess
     connection: Connection[Any, Any]
     pid: int | None = None  # None before it is ready
     trial_id: str | None = None
+    first_bytes: int | None = None
     image_hashes: set[str] = field(default_factory=set)
     has_stop_request: bool = False
 
@@ -62,6 +71,18 @@ class _Worker:
     @property
     def is_ready(self) -> bool:
         return self.pid is not None
+
+    def has_grown(self) -> bool:
+        """Whether its trials have left so much memory behind that another worker is to have the next one."""
+        return self.first_bytes is not None and self.count_bytes() - self.first_bytes > _MAX_GROWTH_BYTES
+
+    def count_bytes(self) -> int:
+        """Its memory without mapped files; 0 where the system does not say."""
+        try:
+            resident, mapped = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1:3]
+        except OSError:
+            return 0
+        return (int(resident) - int(mapped)) * os.sysconf("SC_PAGE_SIZE")
 
     def has_ended(self) -> bool:
         """Whether the process is gone, even if nothing has been heard of that: the kernel has closed its socket."""
@@ -168,6 +189,8 @@ class LocalExecutor(ConcurrentExecutor):
             case EpochEnd() if not message.last:
                 return message
         sender.trial_id = None
+        if sender.first_bytes is None:
+            sender.first_bytes = sender.count_bytes()
         self._assign_trials()
         event: TrialEvent = message
         return event
@@ -187,10 +210,12 @@ class LocalExecutor(ConcurrentExecutor):
 
     def _assign_trials(self) -> None:
         """Give trials that wait to free workers. A worker that is not ready gets none: it may never become ready."""
-        for worker in self._workers:
+        for worker in list(self._workers):
             if not self._queue:
                 return
-            if worker.is_ready and worker.trial_id is None and not worker.has_ended():
+            if worker.trial_id is None and worker.has_grown():
+                self._replace_worker(worker)  # its trial waits until the new one is ready
+            elif worker.is_ready and worker.trial_id is None and not worker.has_ended():
                 spec = self._queue.popleft()
                 worker.trial_id = spec.trial_id
                 self._messages.put((worker, TrialStart(spec.trial_id, str(worker))))

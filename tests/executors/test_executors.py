@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fmnist_sweep import executors
@@ -211,6 +212,26 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(local: LocalExecuto
     found = [next_of(local) for _ in range(6)]
     assert sum(isinstance(each, TrialResult) for each in found) == 2
     assert are_gone([pid], within=0)
+
+
+def test_a_worker_that_has_grown_is_replaced_before_its_next_trial(
+    local: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids, results = [], list[TrialEvent]()
+    for most in (2**60, 2**60, -(2**60)):
+        monkeypatch.setattr("fmnist_sweep.executors.local._MAX_GROWTH_BYTES", most)
+        # Both workers have had a trial before.
+        for number in (0, 1):
+            local.submit(replaced(spec(TINY), trial_id=str(number)))
+        events = [next_of(local) for _ in range(6)]
+        pids.append({pid_of(event) for event in events if isinstance(event, TrialStart)})
+        results += [event for event in events if isinstance(event, TrialResult)]
+    assert pids[0] == pids[1] and not pids[0] & pids[2] and [len(each) for each in pids] == [2, 2, 2]
+    assert len(results) == 6
+    for result in results:
+        assert isinstance(result, TrialResult) and isinstance(results[0], TrialResult)
+        assert np.array_equal(result.probabilities, results[0].probabilities)
+    assert are_gone(pids[0], within=10)
 
 
 def test_an_abandoned_trial_says_nothing_more_and_its_process_is_gone(local: LocalExecutor) -> None:
