@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.analysis.settings import VariedSetting
 
 FOLDER = "report_parts"
-MAX_FILES = 100  # about ten reports, 4 MB
+MAX_FILES = 100  # about ten reports, less than 10 MB
 _LIBRARIES = ("matplotlib", "numpy", "pillow", "scikit-learn", "scipy")
 
 _Part = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # plain values, and arrays by their name
@@ -114,8 +114,11 @@ def _write(path: Path, content: bytes) -> None:
     """Write a file and delete the oldest beside it. It need not be on the disk: what is torn is computed anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # only there after a failure: a full disk is not made fuller
     oldest_first = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime_ns)
     for file in oldest_first[:-MAX_FILES]:
         file.unlink(missing_ok=True)

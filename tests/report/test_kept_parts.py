@@ -102,6 +102,7 @@ def test_a_damaged_file_is_computed_anew(tmp_path: Path, parts: KeptParts, damag
         changed = {"torn": content[:-3], "empty": b"", "a byte": content[:-1] + bytes([content[-1] ^ 1])}[damage]
         file.write_bytes(changed)
     assert parts.find_near_twins(IMAGES[:2], IMAGES[1:]).tolist() == expected.tolist()
+    assert list((tmp_path / "parts").iterdir()) == [file], "nothing half written is left"
 
 
 def test_twins_are_kept_for_these_images_alone(parts: KeptParts) -> None:
