@@ -44,7 +44,7 @@ _SEND_TIMEOUT_SECONDS = 60  # after which a worker that reads nothing is given u
 _MEASURE_TIMEOUT_SECONDS = 300  # after which workers that measure and say nothing count as stuck
 # How much a worker may grow beyond its first trial. Where every trial has other shapes TensorFlow goes on holding some
 # megabytes of each, outside of Python (benchmarks/memory.py).
-_MAX_GROWTH_BYTES = 256 * 2**20
+_MAX_GROWTH_BYTES = 128 * 2**20
 _MAX_FALSE_STARTS = 3  # how many workers in a row may end before they are ready
 
 
