@@ -55,6 +55,11 @@ class Proposals:
         search.restore(self._earlier_exchanges)
         return search
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether a trial can be taken without seconds of making the oracle ready first."""
+        return bool(self._queue) or "_search" in vars(self)
+
     def prepare_search(self) -> bool:
         """Make the oracle ready, which takes seconds, before it is needed; return False where it is ready."""
         is_ready = "_search" in vars(self)

@@ -133,9 +133,19 @@ class StudyRun:
 
     # How trials begin
 
+    @property
+    def awaits_worker(self) -> bool:
+        """Whether a trial waits for a worker that still starts: the supervisor must be there when it is ready."""
+        return any(live.start_time is None for live in self.live_trials.values())
+
+    @property
+    def holds_slots(self) -> bool:
+        """Whether the next trial has to wait, as its proposal would keep the supervisor from giving out another."""
+        return self._sweep.executor.concurrent and self.awaits_worker and not self._proposals.is_at_hand
+
     def begin_next(self) -> bool:
         """Begin the next trial; return False where there is none now."""
-        if self.has_ended:
+        if self.has_ended or self.holds_slots:
             return False
         while True:
             history = self._proposals.take_next(len(self.live_trials), only_begun=self._is_stopped)
@@ -179,7 +189,9 @@ class StudyRun:
 
     def prepare_search(self) -> bool:
         """Make the oracle ready before a trial ends and it is needed; return False where it is ready."""
-        return self._is_open and not self.has_ended and self._proposals.prepare_search()
+        if not self._is_open or self.has_ended or self.awaits_worker:
+            return False
+        return self._proposals.prepare_search()
 
     def _deliver_late(self) -> bool:
         """Deliver a trial that ended in an earlier session; return False where there is none."""
@@ -195,7 +207,7 @@ class StudyRun:
     def deliver_waiting(self) -> bool:
         """Deliver a trial that has begun and has no run yet, or one that ended before; return False without either."""
         if not self._trials_without_run:
-            return self._deliver_late()
+            return not self.awaits_worker and self._deliver_late()
         live = self._trials_without_run.popleft()
         if self.live_trials.get(live.key) is live:  # else it has ended and is delivered
             self._sweep.delivery.deliver(live.parcel)

@@ -152,7 +152,7 @@ class Supervisor:
                 pass
             if run.has_ended and not self._sweep.executor.concurrent:
                 self._close(run)
-            if not self._has_free_slot():
+            if not self._has_free_slot() or run.holds_slots:
                 return
 
     def _list_runs(self) -> Iterator[StudyRun]:

@@ -294,6 +294,42 @@ def test_killed_in_the_overlap_the_same_command_trains_what_is_left(
     assert "Nothing to do" in sweep(*given)[1]
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_ended_and_was_not_delivered_is_delivered_once_workers_have_something_to_do(is_damaged: bool) -> None:
+    append = OpenStudy.append_event
+
+    def append_or_die(self: OpenStudy, note: str, **body: Any) -> None:
+        append(self, note, **body)
+        if note == "finished":
+            raise Killed
+
+    given = ("search.max_trials=3",)
+    with (
+        mock.patch.object(OpenStudy, "append_event", append_or_die),
+        mock.patch.object(supervisor.Supervisor, "_kill_running"),
+        mock.patch("fmnist_sweep.sweep.parent_runs.kill_parent_run"),
+        pytest.raises(Killed),
+    ):
+        sweep(*given, studies=BOTH[:1], until={"1/0001": lambda: False})
+    if is_damaged:
+        (result,) = Path("mlruns/studies").glob("*/results/*")
+        result.write_bytes(b"")
+    with noted() as notes:
+        code, shown = sweep(
+            *given,
+            studies=BOTH[:1],
+            heard=lambda event: notes.append(f"{type(event).__name__} {event.trial_id}"),
+            until={"1/0001": lambda: any(note in notes for note in ("cnn delivered 0000", "cnn lost 0000"))},
+        )
+    assert code is ExitCode.DONE
+    assert notes.index("TrialStart 1/0001") < notes.index(f"cnn {'lost' if is_damaged else 'delivered'} 0000")
+    assert ("this trial is trained again" in shown) == is_damaged == ("TrialResult 1/0000" in notes)
+    (record,) = records()
+    assert [history.state for history in record.trials.values()] == ["finished"] * 3
+    assert not record.unsettled_trials
+    assert [run.info.status for run in runs("trial")].count("FINISHED") == 3
+
+
 def test_a_study_that_cannot_be_opened_breaks_off_no_trial_of_the_one_before_it() -> None:
     assert sweep("search.max_trials=1")[0] is ExitCode.DONE
     (deleted,) = (run for run in runs("study") if "adam" in run.info.run_name)
