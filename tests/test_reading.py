@@ -287,8 +287,12 @@ UNBOUNDED = {"read_bytes", "read_text", "safe_load", "ZipFile", "urlopen", "urlr
 OF_ONES_OWN = {
     "config/folders.py",  # conf/ and the recipes
     "config/foreign.py",  # a text that was read with a bound
+    "executors/local.py",  # /proc
     "executors/ray_node.py",  # /proc
     "report/documented/write_ups.py",  # experiments/documented
+    "report/kept_parts.py",  # this project's code
+    "report/plotly_chart.py",  # plotly's script
+    "sweep/measurements.py",  # the code that trains
     "sweep/placement.py",  # /proc and /sys
     "training/environment.py",
     "training/trial.py",  # the model that was saved just now
