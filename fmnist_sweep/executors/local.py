@@ -12,6 +12,7 @@ import queue
 import signal
 import socket
 import struct
+import sys
 import threading
 import traceback
 from collections import deque
@@ -292,9 +293,11 @@ class LocalExecutor(ConcurrentExecutor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
+        # A server that still imports answers nobody for seconds; on Linux its workers end with it.
+        answering = [worker for worker in self._workers if worker.is_ready or sys.platform != "linux"]
+        for worker in answering:
             worker.process.kill()
-        for worker in self._workers:
+        for worker in answering:
             _end_worker(worker)
         if self._server is not None:
             self._server.close()
