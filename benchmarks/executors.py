@@ -59,8 +59,15 @@ def sweep(given: Sequence[str], executor: Sequence[str]) -> tuple[float, list[fl
 
 
 def workers_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(each) for each in children.read_text().split()] if children.exists() else []
+    """The workers of a sweep: the children of the process that they are forks of."""
+    return [worker for server in children_of(pid) for worker in children_of(server)]
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
 
 
 def private_megabytes(pid: int) -> float:

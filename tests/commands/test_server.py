@@ -32,7 +32,12 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, warm_
     reports = {path.name for path in tmp_path.glob("mlruns/reports/*.html")}
     assert len(reports) == 3
     kept_parts = {path.name for path in tmp_path.glob("mlruns/report_parts/*")}
-    assert here - reports - kept_parts == {"journal.db", "journal.db-journal", "owner.lock", "owner.json"}  # all else is there
+    assert here - reports - kept_parts == {
+        "journal.db",
+        "journal.db-journal",
+        "owner.lock",
+        "owner.json",
+    }  # all else is there
     store = open_existing_store(server, "fashion-mnist")
     runs = store.client.search_runs([store.experiment_id])
     kinds = [run.data.tags["fmnist.kind"] for run in runs]
