@@ -6,7 +6,7 @@ No oracle has a budget of trials: the owner of the search keeps it, so that rais
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,6 +95,7 @@ class Proposal:
 
     epochs: how many to train, where the oracle decides that (Hyperband). continues: the trial of the rung below with
     the same values, whose training this one continues. seed_state, guesses: the oracle's own, see `oracles.Replayable`.
+    refused: draws that were refused so far, this answer's included.
     """
 
     trial_id: str
@@ -103,6 +104,11 @@ class Proposal:
     continues: str | None
     seed_state: int
     guesses: dict[str, float] = field(default_factory=dict)
+    refused: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        """The proposal for a journal, as every version reads it if nothing was refused."""
+        return {key: value for key, value in vars(self).items() if key != "refused" or value}
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,20 @@ class ReplayMismatch(RuntimeError):
 class Search:
     """A search in memory: it is asked for proposals and told of results. Its owner keeps the durable record.
 
-    settings: a study's, tunables included. Seeds are shifted by one because KerasTuner takes 0 for "no seed".
+    settings: a study's, tunables included. Seeds are shifted by one because KerasTuner takes 0 for "no seed". admits:
+    whether a trial may be made of drawn values; None: of any. first: configurations to propose before all others, each
+    with a value of every tunable.
     """
 
-    def __init__(self, name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], objective: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        objective: str,
+        admits: Callable[[Mapping[str, Any]], bool] | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         import keras_tuner
 
         from fmnist_sweep.search import oracles
@@ -153,8 +169,14 @@ class Search:
         )
         # With few combinations left, 20 draws in a row are soon all known ones: draw more before giving up.
         oracles.adapt_oracle(oracle, max_collisions=100 * int(min(space.count_combinations(settings), 1000)))
+        oracle.steer(admits, first)
         self._oracle = oracle
         self._is_over = False
+
+    @property
+    def refused_count(self) -> int:
+        """How many draws were refused so far, or combinations of a grid left out."""
+        return int(self._oracle.refused_count)
 
     def ask(self) -> Proposal | Wait | None:
         """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
@@ -176,6 +198,7 @@ class Search:
             values.get("tuner/trial_id"),
             self._oracle.seed_state,
             dict(self._oracle.guesses),
+            self.refused_count,
         )
 
     def replay(self, answer: Proposal | Wait | None) -> None:
@@ -186,7 +209,7 @@ class Search:
         fit it for each trial would take as long as the search did.
         """
         if isinstance(answer, Proposal):
-            self._oracle.set_next_answer(answer.values, answer.seed_state, answer.guesses)
+            self._oracle.set_next_answer(answer.values, answer.seed_state, answer.guesses, answer.refused)
         actual = self.ask()
         if actual != answer:
             raise ReplayMismatch(answer, actual)

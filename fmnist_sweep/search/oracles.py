@@ -14,18 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fmnist_sweep.search.steering import Steered
+
 # How many points KerasTuner's populate_space draws to start its search for the optimum from.
 _START_POINTS = 50
+# Admitted draws of which the best by the process takes the place of an optimum that is refused.
+_CANDIDATES = 50
 
 
-class Replayable:
+class Replayable(Steered):
     """What all oracles here share: the state that an answer left behind, and a way to restore it.
 
     guesses: the scores that the last answer assumed for the trials under way, by trial id. An oracle that does not
     assume any needs nothing but to be asked again.
     """
 
-    _seed_state: int
     guesses: Mapping[str, float] = MappingProxyType({})
 
     @property
@@ -33,7 +36,9 @@ class Replayable:
         """The seed that KerasTuner draws the next values from."""
         return self._seed_state
 
-    def set_next_answer(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
+    def set_next_answer(
+        self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float], refused_count: int
+    ) -> None:
         """Let the next answer be this one. Here it does nothing: the oracle, asked again, finds the answer quickly."""
 
 
@@ -65,19 +70,21 @@ class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle)
         super().__init__(**arguments)
         self.guesses: dict[str, float] = {}
         self._completed = 0
-        self._next_answer: tuple[Mapping[str, Any], int, Mapping[str, float]] | None = None
+        self._next_answer: tuple[Mapping[str, Any], int, Mapping[str, float], int] | None = None
         # A fit that was skipped: how many trials had ended by then, and the guesses for those under way.
         self._pending_fit: tuple[int, Mapping[str, float]] | None = None
 
-    def set_next_answer(self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]) -> None:
+    def set_next_answer(
+        self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float], refused_count: int
+    ) -> None:
         """Let the next answer be this one; values that were drawn at random are drawn again all the same."""
-        self._next_answer = values, seed_state, guesses
+        self._next_answer = values, seed_state, guesses, refused_count
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         next_answer, self._next_answer = self._next_answer, None
         self.guesses = {}
         # The stock oracle decides the same by walking through all its trials.
-        if self._completed < self.num_initial_points:
+        if self._first or self._completed < self.num_initial_points:
             return self._draw_values()
         if next_answer is not None:
             return self._repeat_answer(*next_answer)
@@ -85,15 +92,15 @@ class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle)
         # threads also take many times longer.
         with threadpool_limits(1, user_api="blas"):
             answer: dict[str, Any] = super().populate_space(trial_id)
-        self._pending_fit = None
-        # The optimum of the process may be a trial that is already known; a new one says more.
-        if self._duplicate(answer["values"]):
-            return self._draw_values()
-        # NumPy's numbers are not JSON's, and an answer that is set later must count the same to the last bit.
-        answer["values"] = {
-            key: value.item() if isinstance(value, np.generic) else value for key, value in answer["values"].items()
-        }
-        return answer
+            self._pending_fit = None
+            # The optimum of the process may be a trial that is already known; a new one says more.
+            if self._duplicate(answer["values"]):
+                return self._draw_values()
+            # NumPy's numbers are not JSON's, and an answer that is set later must count the same to the last bit.
+            answer["values"] = {
+                key: value.item() if isinstance(value, np.generic) else value for key, value in answer["values"].items()
+            }
+            return answer if self._admits(answer["values"]) else self._choose_candidate()
 
     def end_trial(self, trial: Any) -> None:
         super().end_trial(trial)
@@ -103,13 +110,30 @@ class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle)
         answer: dict[str, Any] = self._random_populate_space()
         return answer
 
+    def _choose_candidate(self) -> dict[str, Any]:
+        """Of new, admitted draws the one with the best bound by the process, which has been fitted."""
+        self.refused_count += 1
+        draws = [self._random_values() for _ in range(_CANDIDATES)]
+        candidates = [values for values in draws if values is not None]
+        if not candidates:
+            return {"status": "STOPPED", "values": None}
+        means, deviations = self.gpr.predict(np.array(list(map(self._vectorize, candidates))), return_std=True)
+        return {"status": "RUNNING", "values": candidates[int(np.argmin(means - self.beta * deviations))]}
+
+    def _vectorize(self, values: Mapping[str, Any]) -> list[float]:
+        """Values in the coordinates of the process; a tunable that is not active counts as its default."""
+        return [
+            parameter.value_to_prob(values.get(parameter.name, parameter.default))
+            for parameter in self._nonfixed_space()
+        ]
+
     def _repeat_answer(
-        self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float]
+        self, values: Mapping[str, Any], seed_state: int, guesses: Mapping[str, float], refused_count: int
     ) -> dict[str, Any]:
         # Change all that finding the optimum changes but the fit: its cost is cubic, and only the last one matters.
         bounds = self._get_hp_bounds()
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(_START_POINTS, len(bounds)))
-        self._seed_state = seed_state
+        self._seed_state, self.refused_count = seed_state, refused_count
         self.guesses = dict(guesses)
         self._pending_fit = len(self.end_order), self.guesses
         return {"status": "RUNNING", "values": dict(values)}
@@ -132,8 +156,7 @@ class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle)
         x, y = [], []
         for trial_id, trial in self.trials.items():
             if trial_id in completed or trial_id in guesses:
-                values = trial.hyperparameters.values
-                x.append([parameter.value_to_prob(values[parameter.name]) for parameter in self._nonfixed_space()])
+                x.append(self._vectorize(trial.hyperparameters.values))
                 y.append(guesses[trial_id] if trial_id in guesses else sign * trial.score)
         self.gpr.fit(np.array(x), np.nan_to_num(np.array(y), posinf=0, neginf=0))
 
@@ -141,11 +164,51 @@ class BayesianOracle(Replayable, keras_tuner.oracles.BayesianOptimizationOracle)
 class GridOracle(Replayable, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
     """Proposes the next combination at once; the stock oracle waits for a trial to end, which may add entries."""
 
+    _populate_next: list[str]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._first_hashes: set[str] = set()
+        self._refused_hashes: set[str] = set()  # it comes to a combination twice: when a trial begins and when it ends
+        self._has_begun = False
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = super().populate_space(trial_id)
+        if self._first:
+            values = self._first.popleft()
+            self._first_hashes.add(self._compute_values_hash(values))
+            return {"status": "RUNNING", "values": values}
+        # A trial that came first has no place in the order of the grid.
+        self._populate_next = [each for each in self._populate_next if each in self._ordered_ids._data_to_index]
+        answer: dict[str, Any] = super().populate_space(trial_id) if self._has_begun else self._begin_grid(trial_id)
         if answer["values"] is not None:
             self._populate_next.append(trial_id)
         return answer
+
+    def _begin_grid(self, trial_id: str) -> dict[str, Any]:
+        """Propose the first combination, that of the defaults, or the first one after it that is admitted and new."""
+        self._has_begun = True
+        defaults = self._select_active({parameter.name: parameter.default for parameter in self.hyperparameters.space})
+        values = defaults if self._is_to_be_tried(defaults) else self._get_next_combination(defaults)
+        if values is None:
+            return {"status": "IDLE" if self.ongoing_trials else "STOPPED", "values": None}
+        self._ordered_ids.insert(trial_id)
+        return {"status": "RUNNING", "values": values}
+
+    def _get_next_combination(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The next combination that is admitted and did not come first."""
+        combination: dict[str, Any] | None = super()._get_next_combination(values)
+        while combination is not None and not self._is_to_be_tried(combination):
+            combination = super()._get_next_combination(combination)
+        return combination
+
+    def _is_to_be_tried(self, values: Mapping[str, Any]) -> bool:
+        name = self._compute_values_hash(values)
+        if name in self._first_hashes:
+            return False
+        if not self._admits(values):
+            self._refused_hashes.add(name)
+            self.refused_count = len(self._refused_hashes)
+        return name not in self._refused_hashes
 
 
 class HyperbandOracle(Replayable, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]

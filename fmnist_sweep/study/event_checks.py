@@ -47,7 +47,9 @@ def _is_interval(value: Any) -> bool:
 
 
 def _is_proposal(value: Any) -> bool:
-    return isinstance(value, dict) and _is_id(value.get("trial_id")) and isinstance(value.get("values"), dict)
+    if not isinstance(value, dict) or not _is_count(value.get("refused", 0)):
+        return False
+    return _is_id(value.get("trial_id")) and isinstance(value.get("values"), dict)
 
 
 def _is_id_list(value: Any) -> bool:

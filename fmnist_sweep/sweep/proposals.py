@@ -124,7 +124,7 @@ class Proposals:
                     pass
                 self._opened.append_event("exhausted")
             return False
-        self._opened.append_event("asked", proposal=vars(answer))
+        self._opened.append_event("asked", proposal=answer.dump())
         history = self._record.trials[answer.trial_id]
         if self.is_synchronous:
             self._unreported.append(history)
