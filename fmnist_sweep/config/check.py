@@ -75,7 +75,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
         fresh=_check_flag("fresh", raw.get("fresh"), locate),
         plan=_check_flag("plan", raw.get("plan"), locate),
     )
-    _refuse_tuned_epochs_in_hyperband(config, locate)
+    _refuse_tuned_epochs_in_rungs(config, locate)
     _refuse_watching_trained_images(config, locate)
     return config
 
@@ -199,11 +199,11 @@ def _refuse_keys(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> N
             _refuse_keys(value, locate, f"{path}.")
 
 
-def _refuse_tuned_epochs_in_hyperband(config: Config, locate: Locator) -> None:
-    epochs = config.settings["train"]["epochs"]
-    if config.search.name == "hyperband" and is_tunable(epochs):
+def _refuse_tuned_epochs_in_rungs(config: Config, locate: Locator) -> None:
+    epochs, name = config.settings["train"]["epochs"], config.search.name
+    if name in ("hyperband", "asha") and is_tunable(epochs):
         raise ConfigError(
-            f"train.epochs={quote_override_value(epochs)} ({locate('train.epochs')}): hyperband itself decides the "
+            f"train.epochs={quote_override_value(epochs)} ({locate('train.epochs')}): {name} itself decides the "
             "epochs of each trial; give the greatest number of them as a plain number."
         )
 

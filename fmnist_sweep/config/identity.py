@@ -49,13 +49,18 @@ def identify_study(job: Job, label: str, settings: Mapping[str, Any], data_sha25
             "name": job.config.search.name,
             "objective": job.config.search.objective,
             **({} if job.config.search.lookahead is None else {"ahead": job.config.search.lookahead}),
-            **job.config.oracle,
+            **_drop_neutral_arguments(job.config.oracle),
         },
         "data": data_sha256,
         "versions": read_library_versions(),
         **({} if job.kinds is SEARCH else {"kind": job.kinds.study}),
     }
     return Study(hash_content(identity), label, job, settings, identity)
+
+
+def _drop_neutral_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The oracle's arguments without those that came later and have the value of what was done before."""
+    return {key: value for key, value in arguments.items() if (key, value) != ("proposer", "random")}
 
 
 def hash_content(content: object) -> str:

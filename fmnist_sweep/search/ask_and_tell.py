@@ -1,18 +1,19 @@
-"""KerasTuner's four oracles, asked for proposals and told of results by the project's own loop.
+"""KerasTuner's oracles, and more of its kind, asked for proposals and told of results by the project's own loop.
 
 No oracle has a budget of trials: the owner of the search keeps it, so that raising it continues the same sequence.
 """
 
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search import rungs, space, tunable
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -71,6 +72,27 @@ def create_hyperband_oracle(
     )
 
 
+def create_asha_oracle(
+    hyperparameters: "keras_tuner.HyperParameters",
+    common: dict[str, Any],
+    epochs: int,
+    *,
+    factor: Annotated[int, Field(ge=2, le=tunable.MAX_COUNT)],
+    lowest_epochs: tunable.Count,
+    proposer: Literal["random"],
+) -> "Replayable":
+    """Create the oracle of asynchronous successive halving in one bracket (Li et al., 2020), up to `train.epochs`."""
+    from fmnist_sweep.search import asha
+
+    return asha.AshaOracle(
+        hyperparameters=hyperparameters,
+        rung_epochs=rungs.list_asha_rungs(lowest_epochs, factor, epochs),
+        factor=factor,
+        max_trials=None,
+        **common,
+    )
+
+
 def create_grid_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
 ) -> "Replayable":
@@ -80,11 +102,12 @@ def create_grid_oracle(
     return oracles.GridOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
-# Each is called with the epochs of train.epochs, which Hyperband alone divides among its trials.
+# Each is called with the epochs of train.epochs, which Hyperband and ASHA divide among their trials.
 ORACLES: dict[str, Callable[..., "Replayable"]] = {
     "random": create_random_oracle,
     "bayesian": create_bayesian_oracle,
     "hyperband": create_hyperband_oracle,
+    "asha": create_asha_oracle,
     "grid": create_grid_oracle,
 }
 
@@ -93,9 +116,9 @@ ORACLES: dict[str, Callable[..., "Replayable"]] = {
 class Proposal:
     """A configuration that an oracle proposes, and what restores the oracle's state after it; all of it JSON.
 
-    epochs: how many to train, where the oracle decides that (Hyperband). continues: the trial of the rung below with
-    the same values, whose training this one continues. seed_state, guesses: the oracle's own, see `oracles.Replayable`.
-    refused: draws that were refused so far, this answer's included.
+    epochs: how many to train, where the oracle decides that (Hyperband, ASHA). continues: the trial of the rung below
+    with the same values, whose training this one continues. seed_state, guesses: the oracle's own, see
+    `oracles.Replayable`. refused: draws that were refused so far, this answer's included.
     """
 
     trial_id: str
@@ -150,6 +173,7 @@ class Search:
 
         hyperparameters = space.build_hyperparameters(settings)
         self._objective = objective
+        self._continues_beyond_budget = continues_beyond_budget(name, settings)
         direction = "min" if objective.endswith("loss") else "max"
         common = {
             "objective": keras_tuner.Objective(objective, direction),
@@ -178,16 +202,21 @@ class Search:
         """How many draws were refused so far, or combinations of a grid left out."""
         return int(self._oracle.refused_count)
 
-    def ask(self) -> Proposal | Wait | None:
-        """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so."""
+    def ask(self, *, may_draw: bool = True) -> Proposal | Wait | None:
+        """The next proposal; Wait: ask again when a trial has ended; None: the search is over, and stays so.
+
+        may_draw: whether the budget allows a new configuration. Without it, ASHA alone is to be asked: it promotes
+        what can be promoted, and is over until it may draw again.
+        """
         if self._is_over:
             return None
+        self._oracle.may_draw = may_draw
         # Each question has a tuner id of its own: the oracle answers the same id with the same trial.
         trial = self._oracle.create_trial(f"slot-{len(self._oracle.trials)}")
         if trial.status == "IDLE":
             return Wait()
         if trial.status == "STOPPED":
-            self._is_over = True
+            self._is_over = may_draw
             return None
         values = dict(trial.hyperparameters.values)
         epochs = values.get("tuner/epochs")
@@ -210,7 +239,9 @@ class Search:
         """
         if isinstance(answer, Proposal):
             self._oracle.set_next_answer(answer.values, answer.seed_state, answer.guesses, answer.refused)
-        actual = self.ask()
+        # Whether it might have drawn is not recorded, and makes no difference to a promotion, nor to waiting.
+        is_new = answer is None or (isinstance(answer, Proposal) and answer.continues is None)
+        actual = self.ask(may_draw=is_new or not self._continues_beyond_budget)
         if actual != answer:
             raise ReplayMismatch(answer, actual)
 
@@ -233,28 +264,60 @@ class Search:
         self._oracle.end_trial(trial)
 
 
+def continues_beyond_budget(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a budget of trials counts configurations alone, and what can be promoted of them is trained besides."""
+    return name == "asha" and any(tunable.find_tunables(settings))
+
+
 def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
-    """How many trials the oracle would run without a budget; math.inf where only a budget ends the search."""
+    """How many trials the oracle would run without a budget, of ASHA how many configurations.
+
+    It is math.inf where only a budget ends the search.
+    """
     if name == "hyperband" and any(tunable.find_tunables(settings)):
-        rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
-        return float(sum(map(sum, rungs)) * arguments["iterations"])
+        hyperband_rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+        return float(sum(map(sum, hyperband_rungs)) * arguments["iterations"])
     return space.count_grid_trials(settings) if name == "grid" else space.count_combinations(settings)
 
 
+def estimate_trials(
+    name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], configurations: float
+) -> float:
+    """About how many trials so many configurations take: more than one each where the oracle promotes them."""
+    if not continues_beyond_budget(name, settings) or math.isinf(configurations):
+        return configurations
+    return float(len(list_asha_epochs(arguments, settings, configurations)))
+
+
 def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], trials: float) -> float:
-    """How many epochs so many trials take: exact for Hyperband without a budget, an upper bound for tuned epochs."""
+    """How many epochs so many trials take: exact for Hyperband without a budget, an upper bound for tuned epochs.
+
+    Those that a promoted trial goes on from count for it, too.
+    """
     epochs = settings["train"]["epochs"]
     if name == "hyperband" and any(tunable.find_tunables(settings)):
-        rungs = compute_hyperband_rungs(epochs, arguments["factor"])
+        hyperband_rungs = compute_hyperband_rungs(epochs, arguments["factor"])
         total = sum(
             size * rung_epochs
-            for bracket in rungs
+            for bracket in hyperband_rungs
             for size, rung_epochs in zip(
                 bracket, list_rung_epochs(epochs, arguments["factor"], len(bracket)), strict=True
             )
         )
-        return float(total * trials / sum(map(sum, rungs)))
+        return float(total * trials / sum(map(sum, hyperband_rungs)))
+    if continues_beyond_budget(name, settings) and 0 < trials < math.inf:
+        rung_epochs = rungs.list_asha_rungs(arguments["lowest_epochs"], arguments["factor"], epochs)
+        trial_rungs = rungs.estimate_trial_rungs(len(rung_epochs), arguments["factor"], trials)
+        return sum(rung_epochs[rung] for rung in trial_rungs) * trials / len(trial_rungs)
     return float(trials * find_max_epochs(epochs))
+
+
+def list_asha_epochs(arguments: Mapping[str, Any], settings: Mapping[str, Any], configurations: float) -> list[int]:
+    """About the epochs that each trial of so many configurations really trains, in the order in which they begin."""
+    rung_epochs = rungs.list_asha_rungs(arguments["lowest_epochs"], arguments["factor"], settings["train"]["epochs"])
+    own_epochs = [epochs - earlier for earlier, epochs in itertools.pairwise((0, *rung_epochs))]
+    trial_rungs = rungs.estimate_trial_rungs(len(rung_epochs), arguments["factor"], configurations)
+    return [own_epochs[rung] for rung in trial_rungs]
 
 
 def find_max_epochs(epochs: Any) -> int:
@@ -294,8 +357,8 @@ def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings:
         )
     if name != "hyperband" or not any(tunable.find_tunables(settings)):
         return None
-    rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
-    required = sum(bracket[0] for bracket in rungs) * arguments["iterations"]
+    hyperband_rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    required = sum(bracket[0] for bracket in hyperband_rungs) * arguments["iterations"]
     combinations = space.count_combinations(settings)
     if combinations >= required:
         return None

@@ -26,10 +26,12 @@ class Replayable(Steered):
     """What all oracles here share: the state that an answer left behind, and a way to restore it.
 
     guesses: the scores that the last answer assumed for the trials under way, by trial id. An oracle that does not
-    assume any needs nothing but to be asked again.
+    assume any needs nothing but to be asked again. may_draw: whether the next answer may be a new configuration, and
+    not only the continuation of one (ASHA); it is asked for one more without it only where it continues any.
     """
 
     guesses: Mapping[str, float] = MappingProxyType({})
+    may_draw = True
 
     @property
     def seed_state(self) -> int:

@@ -94,6 +94,7 @@ _FIELDS: Mapping[str, Check] = {
     "best_epoch": _or_none(_is_count),
     "best_val_accuracy": _or_none(_is_share),
     "command": _is_text,
+    "configurations": _is_count,
     "data": _is_text,
     "drawn": _is_id,
     "executor": _is_mapping,

@@ -70,9 +70,10 @@ class StudyRecord:
     time spent on the study so far, in all its sessions. secret: what nonces are made of; None in a journal of an older
     version until it is opened. may_have_unmarked_run: whether a session of an older version may have made its run,
     which has no nonce then. closings: how often its run was closed with its figures. duplicates: how many proposals had
-    the configuration of an earlier trial. undrawn_trials: the finished ones whose figures are still to be drawn, by id;
-    everything else of them is in the store. is_exhausted: whether the oracle has nothing left to propose. state: new,
-    running, interrupted or closed.
+    the configuration of an earlier trial. promotions: how many continue another trial. undrawn_trials: the finished
+    ones whose figures are still to be drawn, by id; everything else of them is in the store. is_exhausted: whether the
+    oracle has nothing left to propose. promoted_configurations: how many configurations there were when nothing was
+    left to promote (ASHA). state: new, running, interrupted or closed.
     """
 
     about: dict[str, Any]
@@ -86,8 +87,10 @@ class StudyRecord:
     seconds: float = 0.0
     closings: int = 0
     duplicates: int = 0
+    promotions: int = 0
     undrawn_trials: dict[str, TrialHistory] = field(default_factory=dict)
     is_exhausted: bool = False
+    promoted_configurations: int = 0
     state: str = "new"
 
     @classmethod
@@ -104,6 +107,16 @@ class StudyRecord:
     def trial_count(self) -> int:
         """How many trials are not duplicates; computed without a loop over them."""
         return len(self.trials) - self.duplicates
+
+    @property
+    def configuration_count(self) -> int:
+        """How many trials are neither duplicates nor continue another one."""
+        return self.trial_count - self.promotions
+
+    @property
+    def has_nothing_to_promote(self) -> bool:
+        """Whether the oracle has nothing left to propose with the configurations that there are."""
+        return self.is_exhausted or self.promoted_configurations >= self.configuration_count > 0
 
     @property
     def trained_trials(self) -> list[TrialHistory]:
@@ -149,12 +162,16 @@ class StudyRecord:
         proposal = Proposal(**body["proposal"])
         self.trials[proposal.trial_id] = TrialHistory(proposal, len(self.trials) + 1)
         self.exchanges.append(proposal)
+        self.promotions += proposal.continues is not None
 
     def _apply_waited(self, body: dict[str, Any]) -> None:
         self.exchanges.append(Wait())
 
     def _apply_exhausted(self, body: dict[str, Any]) -> None:
-        self.is_exhausted = True
+        if "configurations" in body:  # of the budget, which may be raised
+            self.promoted_configurations = body["configurations"]
+        else:
+            self.is_exhausted = True
 
     def _apply_known(self, body: dict[str, Any]) -> None:
         trial = self.trials[body["trial_id"]]

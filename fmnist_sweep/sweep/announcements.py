@@ -51,9 +51,9 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
         pronoun = "it" if running_count == 1 else "they"
         running_text = f", {running_count} will continue where {pronoun} stopped" if running_count else ""
         view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
-    if planned.trial_count < trial_limit < math.inf and study.tuned_keys:
+    if planned.configuration_count < trial_limit < math.inf and study.tuned_keys:
         view.say(
-            f"  the space holds only {planned.trial_count:.0f} different trials, fewer than "
+            f"  the space holds only {planned.configuration_count:.0f} different trials, fewer than "
             f"search.max_trials={trial_limit:.0f}: all of them will be run",
             "yellow",
         )

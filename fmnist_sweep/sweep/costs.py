@@ -111,6 +111,7 @@ def _describe_work(planned: PlannedStudy, slots: int) -> StudyWork:
         keep_models=config.tracking.keep_models,
         validation_images=len(planned.splits.validation.labels),
         slots=min(slots, config.search.lookahead or slots),
+        configurations=planned.configuration_count,
     )
 
 

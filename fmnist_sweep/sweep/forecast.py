@@ -16,7 +16,13 @@ from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import tunable
-from fmnist_sweep.search.ask_and_tell import compute_hyperband_rungs, find_max_epochs, list_rung_epochs
+from fmnist_sweep.search.ask_and_tell import (
+    compute_hyperband_rungs,
+    continues_beyond_budget,
+    find_max_epochs,
+    list_asha_epochs,
+    list_rung_epochs,
+)
 from fmnist_sweep.text import format_duration, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
@@ -43,7 +49,8 @@ class StudyWork:
 
     trials: planned in all, math.inf where only time limits them. ended_trials: how many of them have ended.
     max_minutes: what is left of the budget of time, None for no limit. keep_models: how many models stay in the store.
-    validation_images: how many. slots: trials at once, each as fast as the one that was timed.
+    validation_images: how many. slots: trials at once, each as fast as the one that was timed. configurations: planned
+    in all, of which some are promoted (ASHA).
     """
 
     search_name: str
@@ -55,6 +62,7 @@ class StudyWork:
     keep_models: int | Literal["all"]
     validation_images: int
     slots: int = 1
+    configurations: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,10 @@ class Forecast:
 def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     """Forecast what is left of a study."""
     if work.search_name == "hyperband" and any(tunable.find_tunables(work.settings)):
-        return _forecast_hyperband(cost, work)
+        epochs = _list_hyperband_epochs(work.settings["train"]["epochs"], work.oracle)
+        return _forecast_rungs(cost, work, epochs)
+    if continues_beyond_budget(work.search_name, work.settings) and math.isfinite(work.configurations):
+        return _forecast_rungs(cost, work, list_asha_epochs(work.oracle, work.settings, work.configurations))
     max_epochs = find_max_epochs(work.settings["train"]["epochs"])
     seconds_per_trial = _OVERHEAD_SECONDS + cost.start_seconds + cost.epoch_seconds * max_epochs
     seconds_left = _convert_to_seconds(work.max_minutes)
@@ -92,10 +103,9 @@ def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     return replace(forecast, trial_seconds=seconds_per_trial, width=work.slots) if trials else forecast
 
 
-def _forecast_hyperband(cost: TrainingCost, work: StudyWork) -> Forecast:
-    """Forecast a Hyperband search, where a promoted trial trains only the epochs beyond its rung."""
+def _forecast_rungs(cost: TrainingCost, work: StudyWork, epochs: list[int]) -> Forecast:
+    """Forecast a search with rungs. epochs: that each trial really trains, in the order in which they begin."""
     seconds_left = _convert_to_seconds(work.max_minutes)
-    epochs = _list_hyperband_epochs(work.settings["train"]["epochs"], work.oracle)
     epochs = epochs[work.ended_trials : int(min(work.trials, 10**9))]
     fixed_seconds = _OVERHEAD_SECONDS + cost.start_seconds
     trial_seconds = [(fixed_seconds + cost.epoch_seconds * count) / work.slots for count in epochs]

@@ -17,7 +17,12 @@ from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.files import is_same_path
 from fmnist_sweep.masking import mask_address
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import count_possible_trials, explain_infeasible_search
+from fmnist_sweep.search.ask_and_tell import (
+    continues_beyond_budget,
+    count_possible_trials,
+    estimate_trials,
+    explain_infeasible_search,
+)
 from fmnist_sweep.study.folder import (
     RunLocation,
     StudyFolder,
@@ -64,13 +69,22 @@ class PlannedStudy:
         return _find_trial_limit(self.config)
 
     @cached_property
-    def trial_count(self) -> float:
-        """How many trials the oracle and the budget allow; math.inf when only time limits them."""
+    def configuration_count(self) -> float:
+        """How many trials the oracle and the budget allow, without those that are promoted beyond the budget (ASHA).
+
+        It is math.inf when only time limits them.
+        """
         config = self.config
         if config.search.name == "grid":
             backend.import_tensorflow()  # for KerasTuner, which alone knows its grid
         trials = count_possible_trials(config.search.name, config.oracle, self.study.settings)
         return min(trials, self.trial_limit)
+
+    @cached_property
+    def trial_count(self) -> float:
+        """How many trials the oracle and the budget allow, about where it promotes them beyond the budget."""
+        config = self.config
+        return estimate_trials(config.search.name, config.oracle, self.study.settings, self.configuration_count)
 
     @property
     def ended_count(self) -> int:
@@ -89,9 +103,15 @@ class PlannedStudy:
 
     def _count_new_trials(self, record: StudyRecord) -> float:
         """How many trials the oracle and the budgets still allow to be proposed."""
-        if record.is_exhausted or not has_budget(self.config, record.trial_count, record.seconds):
+        if record.is_exhausted or not has_time(self.config, record.seconds):
             return 0.0
-        return max(0.0, self.trial_count - record.trial_count)
+        missing_count = max(0.0, self.trial_count - record.trial_count)
+        if has_trials_left(self.config, self.study.settings, record):
+            return missing_count
+        if not continues_beyond_budget(self.config.search.name, self.study.settings):
+            return 0.0
+        # How many are promoted is an estimate: there may be one as long as the oracle has not said otherwise.
+        return 0.0 if record.has_nothing_to_promote else max(1.0, missing_count)
 
     @property
     def owes_figures(self) -> bool:
@@ -184,10 +204,17 @@ def _refuse_moved_study(state: Path, study: Study) -> None:
         )
 
 
-def has_budget(config: Config, trial_count: int, seconds: float) -> bool:
-    """Whether search.max_trials and search.max_minutes allow a trial more after so many trials and seconds."""
+def has_time(config: Config, seconds: float) -> bool:
+    """Whether search.max_minutes allows a trial more after so many seconds."""
     max_minutes = config.search.max_minutes
-    return trial_count < _find_trial_limit(config) and (max_minutes is None or seconds < 60 * max_minutes)
+    return max_minutes is None or seconds < 60 * max_minutes
+
+
+def has_trials_left(config: Config, settings: Mapping[str, Any], record: StudyRecord) -> bool:
+    """Whether search.max_trials allows a trial more, of ASHA a configuration more."""
+    counts_configurations = continues_beyond_budget(config.search.name, settings)
+    count = record.configuration_count if counts_configurations else record.trial_count
+    return count < _find_trial_limit(config)
 
 
 def _find_trial_limit(config: Config) -> float:
@@ -203,7 +230,7 @@ def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
     budgets = (config.search.max_trials, config.search.max_minutes)
     if (
         budgets == (None, None)
-        and config.search.name in ("random", "bayesian")
+        and config.search.name not in ("hyperband", "grid")
         and math.isinf(space.count_combinations(settings))
     ):
         raise ConfigError(

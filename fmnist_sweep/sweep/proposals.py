@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from fmnist_sweep.garbage import pause_while_importing
-from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait
+from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait, continues_beyond_budget
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
-from fmnist_sweep.sweep.plan import has_budget
+from fmnist_sweep.sweep.plan import has_time, has_trials_left
 from fmnist_sweep.training import backend
 
 
@@ -94,7 +94,7 @@ class Proposals:
             self._queue = deque(history for history in self._queue if history.attempts)
             return self._queue.popleft() if self._queue else None
         while not self._queue:
-            if not self._has_budget() or not self._advance_search(running_count):
+            if not has_time(self._config, self._count_seconds()) or not self._advance_search(running_count):
                 return None
         return self._queue.popleft()
 
@@ -106,14 +106,14 @@ class Proposals:
             for twin in self._waiting_twins.pop(history.trial_id, []):
                 self._copy_outcome(twin, history)
 
-    def _has_budget(self) -> bool:
-        return has_budget(self._config, self._record.trial_count, self._count_seconds())
-
     def _advance_search(self, running_count: int) -> bool:
         """Ask the oracle once, or first tell it a result that it must know; return False where neither can be done."""
+        may_draw = has_trials_left(self._config, self._settings, self._record)
+        if not may_draw and not continues_beyond_budget(self._config.search.name, self._settings):
+            return False
         if not self._has_told_since_wait or (self._lookahead is not None and len(self._unreported) >= self._lookahead):
             return self._tell_next()
-        answer = self._search.ask()
+        answer = self._search.ask(may_draw=may_draw)
         if isinstance(answer, Wait):
             self._opened.append_event("waited")  # an exchange, too: Hyperband may have opened a bracket
             self._has_told_since_wait = False
@@ -122,7 +122,8 @@ class Proposals:
             if not running_count:
                 while self._tell_next():
                     pass
-                self._opened.append_event("exhausted")
+                limit = {} if may_draw else {"configurations": self._record.configuration_count}
+                self._opened.append_event("exhausted", **limit)
             return False
         self._opened.append_event("asked", proposal=answer.dump())
         history = self._record.trials[answer.trial_id]

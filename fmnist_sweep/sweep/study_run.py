@@ -112,8 +112,9 @@ class StudyRun:
         self._sweep.delivery.flush()
         close_killed_attempts(self.study, self._parcels)
         self._models.delete_surplus(wait=True)
-        if self._record.is_exhausted:
-            # Not before: a promoted trial continues from the checkpoint of the trial it was promoted from.
+        if self._record.has_nothing_to_promote:
+            # Not before: a promoted trial continues from the checkpoint of the trial it was promoted from. With a
+            # larger budget, one more may be promoted (ASHA), which is then trained from its first epoch.
             self._opened.checkpoints.drop_all()
         return close_study(self.study, self.count_seconds(), others_train=others_train)
 

@@ -162,6 +162,10 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["data=drawn", "data.images=200", "search=hyperband", "train.epochs=9", "regularization=none"],
         ["search=hyperband", "17 different trials", "only 9", "search=grid"],
     ),
+    "asha with tuned epochs": (
+        ["search=asha", "train.epochs={tune: choice, values: [2,3]}"],
+        ["train.epochs={tune: choice, values: [2, 3]}", "asha itself", "a plain number", LINE],
+    ),
     "hyperband with tuned epochs": (
         ["search=hyperband", "train.epochs={tune: choice, values: [2,3]}"],
         ["train.epochs={tune: choice, values: [2, 3]}", "a plain number", LINE],

@@ -90,6 +90,9 @@ ANOTHER = [
     ["search=hyperband", "train.epochs=4"],
     ["search=hyperband", "train.epochs=4", "search.factor=2"],
     ["search=hyperband", "train.epochs=4", "search.iterations=2"],
+    ["search=asha", "train.epochs=4"],
+    ["search=asha", "train.epochs=4", "search.factor=2"],
+    ["search=asha", "train.epochs=4", "search.lowest_epochs=2"],
 ]
 
 

@@ -156,8 +156,12 @@ def test_in_one_process_a_study_is_closed_before_the_next_one_begins() -> None:
         ("search=random", "search.max_trials=5"),
         ("search=grid", "model.filters={tune: choice, values: [2,3,4,5,6]}"),
         ("search=hyperband", "train.epochs=4", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
+        (
+            *("search=asha", "train.epochs=4", "search.factor=2", "search.max_trials=5"),
+            *("search.synchronous=true", "search.ahead=2"),
+        ),
     ],
-    ids=["random", "grid", "synchronous"],
+    ids=["random", "grid", "synchronous", "asha"],
 )
 def test_what_is_proposed_and_reached_is_that_of_one_study_after_the_other(search: tuple[str, ...]) -> None:
     heard: list[str] = []
