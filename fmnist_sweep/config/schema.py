@@ -57,6 +57,7 @@ class SearchConfig(BaseModel):
     max_trials: Count | None
     max_minutes: Minutes | None
     trial_minutes: Minutes | None
+    until: Literal["settled"] | None = None
     objective: Literal["val_accuracy", "val_loss"]
     fail_fast: bool
     synchronous: bool

@@ -57,6 +57,9 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
             f"search.max_trials={trial_limit:.0f}: all of them will be run",
             "yellow",
         )
+    if planned.config.search.until is not None:
+        gain, until = planned.config.promote.gain, planned.config.search.until
+        view.say(f"  search.until={until}: it ends earlier once further trials are expected to gain less than {gain:g}")
 
 
 def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view: View) -> None:
@@ -77,6 +80,8 @@ def show_earlier_results(plan: Sequence[PlannedStudy], view: View, deleted_ids: 
         view.show_leaderboard(f"{planned.study.label}: done before", results[planned.folder.name])
     if plan[0].kinds is SEARCH:
         view.say("Nothing to do: every study of this command is done. A larger search.max_trials extends a study;")
+        if any(planned.has_settled for planned in plan):
+            view.say("search.until=null goes on with one that has settled;")
         view.say("fresh=true starts a new one beside it.")
     return find_exit_code(results)
 

@@ -32,6 +32,7 @@ from fmnist_sweep.study.folder import (
 )
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import find_sweep_id
+from fmnist_sweep.sweep.settling import is_settled
 from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
 
@@ -103,7 +104,7 @@ class PlannedStudy:
 
     def _count_new_trials(self, record: StudyRecord) -> float:
         """How many trials the oracle and the budgets still allow to be proposed."""
-        if record.is_exhausted or not has_time(self.config, record.seconds):
+        if record.is_exhausted or not may_go_on(self.config, record, record.seconds):
             return 0.0
         missing_count = max(0.0, self.trial_count - record.trial_count)
         if has_trials_left(self.config, self.study.settings, record):
@@ -112,6 +113,11 @@ class PlannedStudy:
             return 0.0
         # How many are promoted is an estimate: there may be one as long as the oracle has not said otherwise.
         return 0.0 if record.has_nothing_to_promote else max(1.0, missing_count)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether search.until has ended it."""
+        return self.record is not None and is_settled(self.config, self.record)
 
     @property
     def owes_figures(self) -> bool:
@@ -204,10 +210,10 @@ def _refuse_moved_study(state: Path, study: Study) -> None:
         )
 
 
-def has_time(config: Config, seconds: float) -> bool:
-    """Whether search.max_minutes allows a trial more after so many seconds."""
+def may_go_on(config: Config, record: StudyRecord, seconds: float) -> bool:
+    """Whether search.max_minutes and search.until allow a trial more after so many seconds."""
     max_minutes = config.search.max_minutes
-    return max_minutes is None or seconds < 60 * max_minutes
+    return (max_minutes is None or seconds < 60 * max_minutes) and not is_settled(config, record)
 
 
 def has_trials_left(config: Config, settings: Mapping[str, Any], record: StudyRecord) -> bool:
@@ -235,8 +241,12 @@ def _refuse_endless_search(job: Job, settings: Mapping[str, Any]) -> None:
     ):
         raise ConfigError(
             "search.max_trials=null: a tunable is continuous, so the search would never end; give search.max_trials "
-            "or search.max_minutes."
+            f"or search.max_minutes{_describe_open_end(config)}."
         )
+
+
+def _describe_open_end(config: Config) -> str:
+    return "" if config.search.until is None else f" (search.until={config.search.until} may never be reached)"
 
 
 def compute_sweep_id(plan: Sequence[PlannedStudy]) -> str:

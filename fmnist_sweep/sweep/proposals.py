@@ -16,7 +16,8 @@ from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait, continues_beyond_budget
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
-from fmnist_sweep.sweep.plan import has_time, has_trials_left
+from fmnist_sweep.sweep.plan import has_trials_left, may_go_on
+from fmnist_sweep.sweep.settling import awaits_results
 from fmnist_sweep.training import backend
 
 
@@ -94,7 +95,9 @@ class Proposals:
             self._queue = deque(history for history in self._queue if history.attempts)
             return self._queue.popleft() if self._queue else None
         while not self._queue:
-            if not has_time(self._config, self._count_seconds()) or not self._advance_search(running_count):
+            if awaits_results(self._config, self._record):
+                return None
+            if not self._has_budget() or not self._advance_search(running_count):
                 return None
         return self._queue.popleft()
 
@@ -105,6 +108,9 @@ class Proposals:
         if not self.is_synchronous:
             for twin in self._waiting_twins.pop(history.trial_id, []):
                 self._copy_outcome(twin, history)
+
+    def _has_budget(self) -> bool:
+        return may_go_on(self._config, self._record, self._count_seconds())
 
     def _advance_search(self, running_count: int) -> bool:
         """Ask the oracle once, or first tell it a result that it must know; return False where neither can be done."""

@@ -339,6 +339,7 @@ def test_a_plan_starts_no_workers(cores: Callable[[int], None], monkeypatch: pyt
         ("executor=local executor.address=here", "belongs to executor=ray"),
         ("executor.name=slurm", "allowed: auto, in_process, local, ray"),
         ("search.trial_minutes=0", "above 0 and up to 1000000000 or null"),
+        ("search.until=soon", "expected settled or null"),
         ("search.ahead=0", "a whole number from 1 to 1000000"),
         ("search.synchronous=maybe", "true or false"),
     ],
@@ -359,5 +360,5 @@ def test_a_synchronous_search_is_another_study_only_where_results_matter() -> No
     assert name("search=bayesian", "search.synchronous=true", "search.ahead=2") != name(
         "search=bayesian", "search.synchronous=true"
     )
-    for unrelated in ("executor=local", "executor.attempts=5", "search.trial_minutes=3"):
+    for unrelated in ("executor=local", "executor.attempts=5", "search.trial_minutes=3", "search.until=settled"):
         assert name(*unrelated.split()) == name()
