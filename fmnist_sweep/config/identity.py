@@ -25,7 +25,8 @@ class Study:
     """A job whose data and precision are known, named by its content.
 
     id: a hash of `identity`, all that decides its results. label: what sets it apart from the other studies of its
-    sweep. settings: what a trial is made of, tunables included.
+    sweep. settings: what a trial is made of, tunables included. first: the configurations that it trains before all
+    others, each with a value of every tunable.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Study:
     job: Job
     settings: Mapping[str, Any]
     identity: Mapping[str, Any]
+    first: Sequence[Mapping[str, Any]] = ()
 
     @property
     def tuned_keys(self) -> list[str]:
@@ -40,22 +42,30 @@ class Study:
         return [name for name, _ in tunable.find_tunables(self.settings)]
 
 
-def identify_study(job: Job, label: str, settings: Mapping[str, Any], data_sha256: str) -> Study:
-    """Name a job by a short hash of all that decides its results, and of nothing else."""
+def identify_study(
+    job: Job, label: str, settings: Mapping[str, Any], data_sha256: str, first: Sequence[Mapping[str, Any]] = ()
+) -> Study:
+    """Name a job by a short hash of all that decides its results, and of nothing else.
+
+    first: see Study. Where the values come from is not in the hash: a run that they were read from may be deleted.
+    """
+    search = job.config.search
     identity = {
         "format": _RESULTS_FORMAT,
         "settings": settings,
         "search": {
-            "name": job.config.search.name,
-            "objective": job.config.search.objective,
-            **({} if job.config.search.lookahead is None else {"ahead": job.config.search.lookahead}),
+            "name": search.name,
+            "objective": search.objective,
+            **({} if search.lookahead is None else {"ahead": search.lookahead}),
+            **({} if search.max_parameters is None else {"max_parameters": search.max_parameters}),
+            **({"first": [dict(values) for values in first]} if first else {}),
             **_drop_neutral_arguments(job.config.oracle),
         },
         "data": data_sha256,
         "versions": read_library_versions(),
         **({} if job.kinds is SEARCH else {"kind": job.kinds.study}),
     }
-    return Study(hash_content(identity), label, job, settings, identity)
+    return Study(hash_content(identity), label, job, settings, identity, tuple(first))
 
 
 def _drop_neutral_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class SearchConfig(BaseModel):
     fail_fast: bool
     synchronous: bool
     ahead: Count
+    # Neutral where it is absent, as in what was stored before there was any.
+    max_parameters: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
 
     @property
     def lookahead(self) -> int | None:

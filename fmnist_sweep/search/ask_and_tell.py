@@ -7,12 +7,13 @@ No oracle has a budget of trials: the owner of the search keeps it, so that rais
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.search import rungs, space, tunable
 
 if TYPE_CHECKING:
@@ -269,6 +270,28 @@ def continues_beyond_budget(name: str, settings: Mapping[str, Any]) -> bool:
     return name == "asha" and any(tunable.find_tunables(settings))
 
 
+def list_samples(name: str, settings: Mapping[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    """Sample the configurations that this oracle may propose: all of a space that has no more, else random draws."""
+    with pause_while_importing():
+        from fmnist_sweep.search import steering
+
+    grid_size = space.count_grid_trials(settings)
+    if grid_size <= most and (name == "grid" or space.count_combinations(settings) == grid_size):
+        yield from _list_grid(settings)
+        return
+    hyperparameters, state = space.build_hyperparameters(settings), 1
+    for _ in range(most):
+        values = steering.draw_values(hyperparameters, state, is_grid=name == "grid")
+        state += len(values)
+        yield values
+
+
+def _list_grid(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    search = Search("grid", {}, settings, "val_accuracy")
+    while isinstance(answer := search.ask(), Proposal):
+        yield answer.values
+
+
 def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """How many trials the oracle would run without a budget, of ASHA how many configurations.
 
@@ -342,6 +365,12 @@ def list_rung_epochs(epochs: int, factor: int, rungs: int) -> list[int]:
     return [math.ceil(epochs / factor ** (rungs - 1 - rung)) for rung in range(rungs)]
 
 
+def count_first_rung_trials(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
+    """How many different configurations Hyperband needs for the first rungs of all its brackets."""
+    rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    return int(sum(bracket[0] for bracket in rungs) * arguments["iterations"])
+
+
 def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
     """Why this oracle cannot search this space, or None.
 
@@ -357,8 +386,7 @@ def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings:
         )
     if name != "hyperband" or not any(tunable.find_tunables(settings)):
         return None
-    hyperband_rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
-    required = sum(bracket[0] for bracket in hyperband_rungs) * arguments["iterations"]
+    required = count_first_rung_trials(arguments, settings)
     combinations = space.count_combinations(settings)
     if combinations >= required:
         return None

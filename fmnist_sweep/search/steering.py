@@ -5,6 +5,7 @@ A module of its own, imported when a search begins, because importing KerasTuner
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,11 +70,26 @@ class Steered:
         return None
 
     def _draw_values_once(self) -> dict[str, Any]:
-        """Draw values at random, as KerasTuner does: one state of the seed for each tunable that is active."""
-        drawn = keras_tuner.HyperParameters()
-        for parameter in self.hyperparameters.space:
-            drawn.merge([parameter])
-            if drawn.is_active(parameter):
-                drawn.values[parameter.name] = parameter.random_sample(self._seed_state)
-                self._seed_state += 1
-        return dict(drawn.values)
+        values = draw_values(self.hyperparameters, self._seed_state)
+        self._seed_state += len(values)
+        return values
+
+
+def draw_values(
+    hyperparameters: keras_tuner.HyperParameters, seed_state: int, *, is_grid: bool = False
+) -> dict[str, Any]:
+    """Draw values at random, as KerasTuner does: each tunable that is active uses up one state of the seed.
+
+    is_grid: draw from the values that a grid tries.
+    """
+    drawn, state = keras_tuner.HyperParameters(), seed_state
+    for parameter in hyperparameters.space:
+        drawn.merge([parameter])  # which gives it its default
+        if drawn.is_active(parameter):
+            drawn.values[parameter.name] = (
+                random.Random(state).choice(list(parameter.values))  # noqa: S311
+                if is_grid
+                else parameter.random_sample(state)
+            )
+            state += 1
+    return dict(drawn.values)

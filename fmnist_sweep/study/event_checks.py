@@ -105,6 +105,7 @@ _FIELDS: Mapping[str, Check] = {
     "kept": _is_count,
     "nonce": _or_none(_is_id),
     "parameters": _or_none(_is_count),
+    "refused": _is_count,
     "planned": _or_none(_is_duration),
     "seconds": _is_duration,
     "secret": _or_none(_is_id),

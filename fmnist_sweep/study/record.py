@@ -71,9 +71,10 @@ class StudyRecord:
     version until it is opened. may_have_unmarked_run: whether a session of an older version may have made its run,
     which has no nonce then. closings: how often its run was closed with its figures. duplicates: how many proposals had
     the configuration of an earlier trial. promotions: how many continue another trial. undrawn_trials: the finished
-    ones whose figures are still to be drawn, by id; everything else of them is in the store. is_exhausted: whether the
-    oracle has nothing left to propose. promoted_configurations: how many configurations there were when nothing was
-    left to promote (ASHA). state: new, running, interrupted or closed.
+    ones whose figures are still to be drawn, by id; everything else of them is in the store. refused_draws: how many
+    the oracle drew again because a limit refused them, or left out of a grid. is_exhausted: whether the oracle has
+    nothing left to propose. promoted_configurations: how many configurations there were when nothing was left to
+    promote (ASHA). state: new, running, interrupted or closed.
     """
 
     about: dict[str, Any]
@@ -89,6 +90,7 @@ class StudyRecord:
     duplicates: int = 0
     promotions: int = 0
     undrawn_trials: dict[str, TrialHistory] = field(default_factory=dict)
+    refused_draws: int = 0
     is_exhausted: bool = False
     promoted_configurations: int = 0
     state: str = "new"
@@ -163,6 +165,7 @@ class StudyRecord:
         self.trials[proposal.trial_id] = TrialHistory(proposal, len(self.trials) + 1)
         self.exchanges.append(proposal)
         self.promotions += proposal.continues is not None
+        self.refused_draws = proposal.refused
 
     def _apply_waited(self, body: dict[str, Any]) -> None:
         self.exchanges.append(Wait())
@@ -172,6 +175,7 @@ class StudyRecord:
             self.promoted_configurations = body["configurations"]
         else:
             self.is_exhausted = True
+        self.refused_draws = body.get("refused", self.refused_draws)
 
     def _apply_known(self, body: dict[str, Any]) -> None:
         trial = self.trials[body["trial_id"]]

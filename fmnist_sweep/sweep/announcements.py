@@ -44,7 +44,8 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
     if planned.is_done:
         view.say(f"study {study.id} {study.label}: already done, {format_trial_count(planned.ended_count)}", "green")
         return
-    trials = format_trial_count(planned.trial_count)
+    limited = planned.is_limited and planned.trial_count < math.inf
+    trials = f"{'at most ' if limited else ''}{format_trial_count(planned.trial_count)}"
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
     if record is not None:
         running_count = record.count_trials("running")
@@ -53,8 +54,8 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
         view.say(f"  continued: {format_trial_count(planned.ended_count)} ended before{running_text}", "green")
     if planned.configuration_count < trial_limit < math.inf and study.tuned_keys:
         view.say(
-            f"  the space holds only {planned.configuration_count:.0f} different trials, fewer than "
-            f"search.max_trials={trial_limit:.0f}: all of them will be run",
+            f"  the space holds {'at most' if limited else 'only'} {planned.configuration_count:.0f} different trials, "
+            f"fewer than search.max_trials={trial_limit:.0f}: all of them will be run",
             "yellow",
         )
     if planned.config.search.until is not None:

@@ -88,7 +88,18 @@ def _describe_search(study: StudyContext) -> str:
     description = f"Searched {', '.join(study.tuned_keys) or 'nothing'} with {search.name}."
     if search.objective != "val_accuracy":
         description += f" The search went by {search.objective}; the ranking is by validation accuracy."
-    return description
+    refused_draws = format_refused_draws(study)
+    return f"{description} {refused_draws}" if refused_draws else description
+
+
+def format_refused_draws(study: StudyContext) -> str | None:
+    """How many draws of a study were refused because of a limit, in a sentence; None if none were."""
+    count, limit = study.record.refused_draws, study.config.search.max_parameters
+    if limit is None or not count:
+        return None
+    action = "left out" if study.config.search.name == "grid" else "drawn again"
+    models = "1 configuration was" if count == 1 else f"{count:,} configurations were"
+    return f"{models} {action} for more than {limit:,} parameters (search.max_parameters)."
 
 
 @dataclass(frozen=True)

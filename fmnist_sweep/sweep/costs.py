@@ -112,6 +112,7 @@ def _describe_work(planned: PlannedStudy, slots: int) -> StudyWork:
         validation_images=len(planned.splits.validation.labels),
         slots=min(slots, config.search.lookahead or slots),
         configurations=planned.configuration_count,
+        is_limited=planned.is_limited,
     )
 
 

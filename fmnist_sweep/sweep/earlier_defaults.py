@@ -53,7 +53,7 @@ def find_earlier_studies(planned: PlannedStudy) -> Iterator[EarlierStudy]:
     for earlier in list_earlier_jobs(job):
         train = {**earlier.job.config.settings["train"], "precision": precision}
         settings = {**earlier.job.config.settings, "train": train}
-        study = identify_study(earlier.job, planned.study.label, settings, planned.splits.sha256)
+        study = identify_study(earlier.job, planned.study.label, settings, planned.splits.sha256, planned.study.first)
         try:
             folder = find_study_folder(planned.folder.state, study.id, locate_runs(job))
             record = None if folder is None else folder.read_record()

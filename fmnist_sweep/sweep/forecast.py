@@ -50,7 +50,8 @@ class StudyWork:
     trials: planned in all, math.inf where only time limits them. ended_trials: how many of them have ended.
     max_minutes: what is left of the budget of time, None for no limit. keep_models: how many models stay in the store.
     validation_images: how many. slots: trials at once, each as fast as the one that was timed. configurations: planned
-    in all, of which some are promoted (ASHA).
+    in all, of which some are promoted (ASHA). is_limited: whether some of the space is refused, so that there may be
+    fewer trials.
     """
 
     search_name: str
@@ -63,6 +64,7 @@ class StudyWork:
     validation_images: int
     slots: int = 1
     configurations: float = math.inf
+    is_limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Forecast:
 
     epochs: at most, because early stopping saves some. megabytes: at most, to stay. scratch_megabytes: at most, needed
     besides while the sweep runs. trial_seconds, width: of a study, how long each of its trials takes, and how many
-    train at once.
+    train at once. is_upper_bound: whether there may be fewer trials.
     """
 
     trials: float
@@ -81,6 +83,7 @@ class Forecast:
     scratch_megabytes: float
     trial_seconds: float = 0.0
     width: int = 1
+    is_upper_bound: bool = False
 
 
 def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
@@ -156,7 +159,9 @@ def _build_forecast(
     )
     weight_copies = min(trials, work.slots) * (_CHECKPOINTS * _CHECKPOINT_FLOATS + _TEMPORARY_MODELS)
     scratch_bytes = _STORE_BYTES + weight_bytes * (weight_copies + checkpoints * _CHECKPOINT_FLOATS)
-    return Forecast(trials, epochs, seconds / 60, stored_bytes / 1e6, scratch_bytes / 1e6)
+    return Forecast(
+        trials, epochs, seconds / 60, stored_bytes / 1e6, scratch_bytes / 1e6, is_upper_bound=work.is_limited
+    )
 
 
 def sum_forecasts(forecasts: Iterable[Forecast], slots: int = 1) -> Forecast:
@@ -170,6 +175,7 @@ def sum_forecasts(forecasts: Iterable[Forecast], slots: int = 1) -> Forecast:
         minutes=_sum_minutes(parts, slots),
         megabytes=sum(part.megabytes for part in parts),
         scratch_megabytes=sum(scratch_megabytes),
+        is_upper_bound=any(part.is_upper_bound for part in parts),
     )
 
 
@@ -219,7 +225,8 @@ def describe_forecast(forecast: Forecast) -> str:
     epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,.0f} epochs"
     minutes = "for an unknown time" if math.isnan(forecast.minutes) else format_duration(60 * forecast.minutes)
     size = f"at most {_format_size(forecast.megabytes)} on disk"
-    return f"about {format_trial_count(forecast.trials)}, {epochs}, {minutes}, {size}"
+    words = "at most" if forecast.is_upper_bound else "about"
+    return f"{words} {format_trial_count(forecast.trials)}, {epochs}, {minutes}, {size}"
 
 
 def _format_size(megabytes: float) -> str:

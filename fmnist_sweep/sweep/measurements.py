@@ -117,13 +117,13 @@ def describe_conditions() -> dict[str, Any]:
         "cores": backend.count_usable_cores(),
         "python": platform.python_version(),
         "libraries": read_library_versions(),
-        "code": _hash_training_code(),
+        "code": hash_training_code(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
 
 @cache
-def _hash_training_code() -> str:
+def hash_training_code() -> str:
     """The hash of the sources that build, train and time a model: they change more often than the version does."""
     digest = hashlib.sha256()
     for path in sorted(Path(str(training.__file__)).parent.glob("*.py")):

@@ -33,6 +33,7 @@ from fmnist_sweep.study.folder import (
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import find_sweep_id
 from fmnist_sweep.sweep.settling import is_settled
+from fmnist_sweep.sweep.size_limit import refuse_unmet_limit
 from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
 
@@ -86,6 +87,11 @@ class PlannedStudy:
         """How many trials the oracle and the budget allow, about where it promotes them beyond the budget."""
         config = self.config
         return estimate_trials(config.search.name, config.oracle, self.study.settings, self.configuration_count)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether some of the space is refused, so that a number of trials made of it is an upper bound."""
+        return self.config.search.max_parameters is not None and bool(self.study.tuned_keys)
 
     @property
     def ended_count(self) -> int:
@@ -147,9 +153,9 @@ def locate_runs(job: Job) -> RunLocation:
 def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], None]) -> list[PlannedStudy]:
     """Plan every study of a command, without creating anything.
 
-    say: prints a line in a style. It reads the images, but does not import TensorFlow, so that a mistake, or that
-    nothing is left to do, is reported at once. Raises ConfigError for a search that cannot work, Locked for a study
-    that another process runs, and StoreError for one whose store is gone.
+    say: prints a line in a style. It reads the images, but imports TensorFlow only to count parameters for a new study,
+    so that a mistake, or that nothing is left to do, is reported at once. Raises ConfigError for a search that cannot
+    work, Locked for a study that another process runs, and StoreError for one whose store is gone.
     """
     studies_by_id: dict[str, tuple[Study, Splits]] = {}
     for job, label in zip(jobs, label_studies(jobs), strict=True):
@@ -166,7 +172,11 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
             say(f"{label} is the same study as {first.label}: it is run once", "yellow")
             if _find_trial_limit(study.job.config) > _find_trial_limit(first.job.config):
                 studies_by_id[study.id] = (study, splits)
-    return [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
+    plan = [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
+    for planned in plan:
+        if planned.record is None:  # else it has passed
+            refuse_unmet_limit(planned.study)
+    return plan
 
 
 def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:

@@ -18,6 +18,7 @@ from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.plan import has_trials_left, may_go_on
 from fmnist_sweep.sweep.settling import awaits_results
+from fmnist_sweep.sweep.size_limit import SizeLimit
 from fmnist_sweep.training import backend
 
 
@@ -32,7 +33,8 @@ class Proposals:
         config = study.config
         self._config, self._opened, self._record = config, study.opened, study.record
         self._count_seconds = count_seconds
-        self._settings = study.settings
+        self._study = study.study
+        self._limit = None if config.search.max_parameters is None else SizeLimit(study.study)
         self._earlier_exchanges: list[Exchange] = []
         self._lookahead = config.search.lookahead
         self._queue: deque[TrialHistory] = deque()
@@ -52,8 +54,16 @@ class Proposals:
         config = self._config
         backend.import_tensorflow()  # KerasTuner imports it, too, with its start-up notes
         with pause_while_importing():
-            search = Search(config.search.name, config.oracle, self._settings, config.search.objective)
+            search = Search(
+                config.search.name,
+                config.oracle,
+                self._study.settings,
+                config.search.objective,
+                None if self._limit is None else self._limit.admits,
+                self._study.first,
+            )
         search.restore(self._earlier_exchanges)
+        self._keep_sizes()
         return search
 
     @property
@@ -114,12 +124,13 @@ class Proposals:
 
     def _advance_search(self, running_count: int) -> bool:
         """Ask the oracle once, or first tell it a result that it must know; return False where neither can be done."""
-        may_draw = has_trials_left(self._config, self._settings, self._record)
-        if not may_draw and not continues_beyond_budget(self._config.search.name, self._settings):
+        may_draw = has_trials_left(self._config, self._study.settings, self._record)
+        if not may_draw and not continues_beyond_budget(self._config.search.name, self._study.settings):
             return False
         if not self._has_told_since_wait or (self._lookahead is not None and len(self._unreported) >= self._lookahead):
             return self._tell_next()
         answer = self._search.ask(may_draw=may_draw)
+        self._keep_sizes()
         if isinstance(answer, Wait):
             self._opened.append_event("waited")  # an exchange, too: Hyperband may have opened a bracket
             self._has_told_since_wait = False
@@ -129,7 +140,7 @@ class Proposals:
                 while self._tell_next():
                     pass
                 limit = {} if may_draw else {"configurations": self._record.configuration_count}
-                self._opened.append_event("exhausted", **limit)
+                self._opened.append_event("exhausted", **limit, **self._describe_refused_draws())
             return False
         self._opened.append_event("asked", proposal=answer.dump())
         history = self._record.trials[answer.trial_id]
@@ -137,6 +148,14 @@ class Proposals:
             self._unreported.append(history)
         self._queue_unless_twin(history)
         return True
+
+    def _keep_sizes(self) -> None:
+        if self._limit is not None:
+            self._limit.keep_sizes()
+
+    def _describe_refused_draws(self) -> dict[str, int]:
+        count = self._search.refused_count
+        return {"refused": count} if count else {}
 
     def _tell_next(self) -> bool:
         """Tell the next result of a synchronous search; return False where it is not there yet."""

@@ -15,7 +15,7 @@ from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
-from fmnist_sweep.sweep.closing import RunSummary, close_run, find_exit_code, read_entries
+from fmnist_sweep.sweep.closing import RunSummary, close_run, find_exit_code, format_refused_draws, read_entries
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.figures import draw_owed_figures
@@ -61,6 +61,9 @@ class Session:
         # the table of all of them says so, or it would contradict those of the studies.
         shown = entries if len(self.studies) == 1 else [replace(entry, tied=None) for entry in entries]
         self.sweep.view.show_leaderboard(f"{study.label}: {format_trial_count(len(entries))}", shown)
+        refused_draws = format_refused_draws(study)
+        if refused_draws is not None:
+            self.sweep.view.say(refused_draws)
 
 
 def lock_session(sweep: SweepContext, plan: Sequence[PlannedStudy], state_folder: Path, stack: ExitStack) -> Session:

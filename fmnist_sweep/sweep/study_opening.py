@@ -56,4 +56,5 @@ def _describe_study(study: StudyContext) -> None:
 def _list_search_params(config: Config) -> dict[str, Any]:
     # Budgets may be raised later, and a parameter of a run cannot be changed.
     arguments = config.search.model_dump(exclude={"max_trials", "max_minutes", "trial_minutes", "until", "fail_fast"})
-    return {**arguments, **config.oracle}
+    steering = [key for key in ("max_parameters",) if arguments[key] is None]
+    return {**{key: value for key, value in arguments.items() if key not in steering}, **config.oracle}

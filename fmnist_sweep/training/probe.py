@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.training import backend, models
+from fmnist_sweep.training import backend
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
+from fmnist_sweep.training.model_size import count_parameters
 from fmnist_sweep.training.optimization import augment_images, draw_epoch_order, encode_targets
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _count_max_parameters(settings: Mapping[str, Any]) -> int:
     extremes = {name: values for name, values in extremes.items() if values}
     corners = itertools.islice(itertools.product(*extremes.values()), _MAX_CORNERS)
     return max(
-        _count_parameters(space.resolve_tunables(settings, middle | dict(zip(extremes, corner, strict=True))))
+        count_parameters(space.resolve_tunables(settings, middle | dict(zip(extremes, corner, strict=True)))) or 0
         for corner in corners
     )
 
@@ -101,17 +102,6 @@ def _list_extremes(parameter: tunable.Choice | tunable.Int | tunable.Float | tun
     if isinstance(values[0], float):
         return []  # rates and penalties shape nothing
     return values if isinstance(values[0], str) else list(dict.fromkeys((values[0], values[-1])))
-
-
-def _count_parameters(config: Mapping[str, Any]) -> int:
-    """Count a model's parameters without allocating them; 0 if it cannot be built."""
-    import keras
-
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            return int(models.build_model(config["model"], config["regularization"]).count_params())
-    except Exception:  # whatever a configuration raises is its trial's failure, not the sweep's
-        return 0
 
 
 def _try_epoch_timing(config: Mapping[str, Any], splits: Splits) -> tuple[float, float]:

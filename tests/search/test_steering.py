@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import keras_tuner
 import pytest
 
 from fmnist_sweep.config.compose import compose_job
@@ -124,6 +125,20 @@ def test_no_rung_of_hyperband_has_a_hole() -> None:
         search.tell(answer.trial_id, len(exchanges) / 100)
     assert len(exchanges) == announced
     assert all(is_small(proposal.values) for proposal in list_proposals(exchanges))
+
+
+def test_draws_are_those_of_keras_tuner() -> None:
+    """Stored studies go on with them."""
+    search = make_search(make_job("random"), None)
+    oracle = search._oracle
+    stock = keras_tuner.oracles.RandomSearchOracle
+    while (answer := search.ask()) is not None:
+        assert isinstance(answer, Proposal)
+        state, oracle._seed_state = oracle._seed_state, answer.seed_state
+        ours = oracle._random_values(), oracle._seed_state
+        oracle._seed_state = answer.seed_state
+        assert (stock._random_values(oracle), oracle._seed_state) == ours
+        oracle._seed_state = state
 
 
 @pytest.mark.parametrize("name", ALL)

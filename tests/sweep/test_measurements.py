@@ -63,7 +63,7 @@ def test_another_model_or_placement_is_measured(workload: str, placement: Placem
         lambda patch: patch.setattr(measurements, "describe_machine", lambda: "another processor"),
         lambda patch: patch.setattr(measurements, "read_cpu_info", lambda: {"flags": "avx2"}),
         lambda patch: patch.setattr(measurements, "read_library_versions", lambda: {"tensorflow": "2.99"}),
-        lambda patch: patch.setattr(measurements, "_hash_training_code", lambda: "another"),
+        lambda patch: patch.setattr(measurements, "hash_training_code", lambda: "another"),
         lambda patch: patch.setattr("platform.python_version", lambda: "3.99"),
         lambda patch: patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0"),
         lambda patch: patch.setenv("OMP_NUM_THREADS", "7"),
