@@ -45,6 +45,7 @@ ONE_DOOR = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "keras_tuner": {"search"},
+    "optuna": {"search"},
     "ray": {"executors"},
     "mlflow": {"tracking"},
 }

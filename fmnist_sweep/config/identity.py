@@ -13,6 +13,7 @@ from typing import Any
 from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.search import tunable
+from fmnist_sweep.search.ask_and_tell import needs_optuna
 
 # Libraries whose version can change a trial's result.
 _RESULT_LIBRARIES = ("tensorflow", "keras", "keras-tuner", "numpy", "scikit-learn", "scipy")
@@ -62,15 +63,20 @@ def identify_study(
             **_drop_neutral_arguments(job.config.oracle),
         },
         "data": data_sha256,
-        "versions": read_library_versions(),
+        "versions": {
+            **read_library_versions(),
+            **({"optuna": version("optuna")} if needs_optuna(job.config.search.name, job.config.oracle) else {}),
+        },
         **({} if job.kinds is SEARCH else {"kind": job.kinds.study}),
     }
     return Study(hash_content(identity), label, job, settings, identity, tuple(first))
 
 
 def _drop_neutral_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The oracle's arguments without those that came later and have the value of what was done before."""
-    return {key: value for key, value in arguments.items() if (key, value) != ("proposer", "random")}
+    """The oracle's arguments without those that decide nothing."""
+    if arguments.get("proposer") != "random":
+        return dict(arguments)
+    return {key: value for key, value in arguments.items() if key not in ("proposer", "initial_points")}
 
 
 def hash_content(content: object) -> str:

@@ -71,7 +71,7 @@ class SearchConfig(BaseModel):
 
         The order matters to oracles whose proposals depend on results: not to a random search or a grid.
         """
-        return self.ahead if self.synchronous and self.name in ("bayesian", "hyperband", "asha") else None
+        return self.ahead if self.synchronous and self.name in ("bayesian", "hyperband", "asha", "tpe") else None
 
 
 class ExecutorConfig(BaseModel):

@@ -80,18 +80,36 @@ def create_asha_oracle(
     *,
     factor: Annotated[int, Field(ge=2, le=tunable.MAX_COUNT)],
     lowest_epochs: tunable.Count,
-    proposer: Literal["random"],
+    proposer: Literal["random", "tpe"],
+    initial_points: tunable.Count,
 ) -> "Replayable":
     """Create the oracle of asynchronous successive halving in one bracket (Li et al., 2020), up to `train.epochs`."""
-    from fmnist_sweep.search import asha
+    own = {
+        "hyperparameters": hyperparameters,
+        "rung_epochs": rungs.list_asha_rungs(lowest_epochs, factor, epochs),
+        "factor": factor,
+        "max_trials": None,
+    }
+    if proposer == "random":
+        from fmnist_sweep.search import asha
 
-    return asha.AshaOracle(
-        hyperparameters=hyperparameters,
-        rung_epochs=rungs.list_asha_rungs(lowest_epochs, factor, epochs),
-        factor=factor,
-        max_trials=None,
-        **common,
-    )
+        return asha.AshaOracle(**own, **common)
+    from fmnist_sweep.search import tpe
+
+    return tpe.AshaTpeOracle(initial_points=initial_points, **own, **common)
+
+
+def create_tpe_oracle(
+    hyperparameters: "keras_tuner.HyperParameters",
+    common: dict[str, Any],
+    epochs: int,
+    *,
+    initial_points: tunable.Count,
+) -> "Replayable":
+    """Create the oracle of tree-structured Parzen estimators (Bergstra et al., 2011), multivariate, by Optuna."""
+    from fmnist_sweep.search import tpe
+
+    return tpe.TpeOracle(hyperparameters=hyperparameters, initial_points=initial_points, max_trials=None, **common)
 
 
 def create_grid_oracle(
@@ -109,6 +127,7 @@ ORACLES: dict[str, Callable[..., "Replayable"]] = {
     "bayesian": create_bayesian_oracle,
     "hyperband": create_hyperband_oracle,
     "asha": create_asha_oracle,
+    "tpe": create_tpe_oracle,
     "grid": create_grid_oracle,
 }
 
@@ -263,6 +282,11 @@ class Search:
             self._oracle.update_trial(trial_id, {self._objective: score})
             trial.status = "COMPLETED"
         self._oracle.end_trial(trial)
+
+
+def needs_optuna(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether Optuna draws the proposals, so that its version decides them."""
+    return name == "tpe" or (name == "asha" and arguments["proposer"] == "tpe")
 
 
 def continues_beyond_budget(name: str, settings: Mapping[str, Any]) -> bool:

@@ -55,6 +55,13 @@ ORACLES = {
             "optimizer.learning_rate={tune: float, min_value: 0.0001, max_value: 0.01, sampling: log}",
         )
     ),
+    "asha": Typed(
+        (
+            *(*TWO_EPOCHS, FILTERS, "search=asha", "search.factor=2", "search.max_trials=4"),
+            *("search.proposer=tpe", "search.initial_points=2"),
+        )
+    ),
+    "tpe": Typed((*TWO_EPOCHS, FILTERS, "search=tpe", "search.initial_points=2", "search.max_trials=4")),
     "grid": Typed(
         (
             *(*TWO_EPOCHS, "search=grid", "model.filters={tune: choice, values: [2, 3]}"),
@@ -62,7 +69,7 @@ ORACLES = {
         )
     ),
 }
-# Sweeps whose ends are not those of the four above.
+# Sweeps whose ends are not those of the oracles above.
 OTHERS = {
     "two studies": Typed(
         ("-m", "optimizer=rmsprop,adam", *TWO_EPOCHS, "model.filters.values=[2,3]", "search.max_trials=1")
@@ -283,6 +290,13 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
         Kill("journal drawn"),
         Kill("journal closed"),
     )
+    third = (
+        Kill("journal asked", 3, "after"),
+        Kill("file results/0003.npz", moment="after"),
+        # Nothing is left to promote, and the checkpoints of what was promoted are still there.
+        Kill("journal exhausted", moment="after"),
+        Kill("journal closing", moment="after"),
+    )
     second = (
         # The third trial is a promoted one: it goes on from the checkpoint of one before it.
         Kill("journal asked", 3, "after"),
@@ -295,6 +309,7 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
         (
             ("random", lambda: suite.victim(SMALL_RANDOM, "chosen random", cold=True).die(*first).audited(again=True)),
             ("hyperband", lambda: suite.victim(SMALL_HYPERBAND, "chosen hyperband").die(*second).audited(again=True)),
+            ("asha", lambda: suite.victim(ORACLES["asha"], "chosen asha").die(*third).audited(again=True)),
         )
     )
 
@@ -361,7 +376,7 @@ def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> Non
         return name, repeat
 
     side_by_side(job(name, typed) for name, typed in ORACLES.items())
-    assert suite.totals.kills["moment"] - before >= 4 * wanted
+    assert suite.totals.kills["moment"] - before >= len(ORACLES) * wanted
 
 
 @pytest.mark.slow

@@ -93,6 +93,12 @@ ANOTHER = [
     ["search=asha", "train.epochs=4"],
     ["search=asha", "train.epochs=4", "search.factor=2"],
     ["search=asha", "train.epochs=4", "search.lowest_epochs=2"],
+    ["search=asha", "train.epochs=4", "search.proposer=tpe"],
+    ["search=asha", "train.epochs=4", "search.proposer=tpe", "search.initial_points=3"],
+    ["search=asha", "train.epochs=4", "search.synchronous=true"],
+    ["search=tpe"],
+    ["search=tpe", "search.initial_points=3"],
+    ["search=tpe", "search.synchronous=true"],
 ]
 
 
@@ -106,6 +112,19 @@ def test_other_versions_of_the_libraries_give_another_name(monkeypatch: pytest.M
     before = named().id
     monkeypatch.setattr(study, "read_library_versions", lambda: {"keras": "99"})
     assert named().id != before
+
+
+def test_the_version_of_optuna_is_in_the_name_of_those_studies_alone_that_it_draws_for() -> None:
+    drawn_by_optuna = [["search=tpe"], ["search=asha", "search.proposer=tpe"]]
+    others = [[], ["search=asha"], ["search=bayesian"], ["search=hyperband", "train.epochs=4"], ["search=grid"]]
+    for overrides in [*drawn_by_optuna, *others]:
+        versions = named(*overrides).identity["versions"]
+        assert ("optuna" in versions) == (overrides in drawn_by_optuna)
+        assert set(versions) - {"optuna"} == set(study.read_library_versions())
+
+
+def test_what_only_tpe_would_use_is_not_in_the_name_of_asha_without_it() -> None:
+    assert named("search=asha", "search.initial_points=3").id == named("search=asha").id
 
 
 def test_a_hash_does_not_depend_on_the_order_of_keys() -> None:

@@ -125,7 +125,7 @@ def test_hyperband_gives_short_trials_first_and_the_most_epochs_to_the_best() ->
 
 
 def test_only_hyperband_and_asha_decide_the_epochs() -> None:
-    for name in ("random", "bayesian", "grid"):
+    for name in ("random", "bayesian", "grid", "tpe"):
         assert {proposal.epochs for proposal in ask_until_over(search(name), most=3)} == {None}
 
 
@@ -135,7 +135,7 @@ def test_values_are_named_by_their_dotted_keys_and_hold_nothing_of_the_oracle(na
         assert set(proposal.values) == {"model.filters", "model.conv_layers", "regularization.dropout"}
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband", "asha"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband", "asha", "tpe"])
 def test_seed_0_is_a_seed_like_any_other(name: str) -> None:
     def sequence(seed: int) -> list[str]:
         proposals = ask_until_over(search(name, f"seed={seed}", "train.epochs=2"), most=8)
@@ -145,14 +145,14 @@ def test_seed_0_is_a_seed_like_any_other(name: str) -> None:
     assert sequence(0) != sequence(1)
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid", "tpe"])
 def test_the_same_answers_lead_to_the_same_questions(name: str) -> None:
     assert [key(proposal) for proposal in ask_until_over(search(name), most=7)] == [
         key(proposal) for proposal in ask_until_over(search(name), most=7)
     ]
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid", "tpe"])
 def test_failed_trials_do_not_stop_the_search(name: str) -> None:
     proposals = ask_until_over(search(name, "model.filters=32"), score=lambda values: None)
     assert len({key(proposal) for proposal in proposals}) == 18
@@ -411,7 +411,7 @@ def test_what_a_trial_continues_is_a_finished_trial_of_the_rung_below_with_the_s
     assert failing or any(begun[trial_id].continues for trial_id in continued)
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid", "tpe"])
 def test_without_rungs_no_trial_continues_another(name: str) -> None:
     assert {proposal.continues for proposal in ask_until_over(search(name), most=5)} == {None}
 
