@@ -160,7 +160,9 @@ def _read_progress(folder: StudyFolder, deleted: Deleted) -> StudyProgress:
         state=_describe_state(folder, record) + ("; its experiment was deleted" if is_deleted else ""),
         trials=_describe_trial_counts(record, trials),
         best=max((score for score in scores if score is not None), default=None),
-        command=pin_changed_defaults(about["command"], find_value(about, "identity.settings", {})),
+        command=pin_changed_defaults(
+            about["command"], find_value(about, "identity.settings", {}), about.get("defaults", 0)
+        ),
         location=f"{about['uri']} (experiment {about['experiment']})",
         sweep=record.sweep_id,
     )

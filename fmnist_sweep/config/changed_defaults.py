@@ -6,74 +6,104 @@ With that value, and wherever it decides nothing, it is left out of the settings
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
 from typing import Any
 
-from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.config.overrides import format_override_value, is_override_of
+from fmnist_sweep.config.overrides import format_override_value, is_override_of, parse_override_key
 from fmnist_sweep.search.tunable import is_tunable
+from fmnist_sweep.training.models import BUILDERS
 
-# What settings that lack the key were trained with: the default before conf/ had another one.
-_NEUTRAL_VALUES: Mapping[str, Any] = {"train.normalization": "keras"}
+# What settings that lack the key were trained with. A builder's later parameters say it in its signature.
+NEUTRAL_VALUES: Mapping[str, Any] = {
+    "train.normalization": "keras",
+    "train.label_smoothing": 0.0,
+    **{
+        f"model.{parameter.name}": parameter.default
+        for builder in BUILDERS.values()
+        for parameter in inspect.signature(builder).parameters.values()
+        if parameter.default is not parameter.empty
+    },
+}
 
 
 @dataclass(frozen=True)
-class EarlierJob:
-    """What a command composed before defaults changed. overrides: those that compose it now."""
+class _Change:
+    """A default that was another one: that of `key` was `was`.
 
-    job: Job
-    overrides: tuple[str, ...]
+    where: a key and its value, in the settings that the default concerns; None for all. group: the group whose default
+    option changed, so that whoever names an option means the same as ever; None where the option itself changed.
+    """
+
+    key: str
+    was: Any
+    where: tuple[str, str] | None = None
+    group: str | None = None
+
+
+# The defaults that changed together, the first change first. Commands from before compose what they did with these.
+_HISTORY: tuple[tuple[_Change, ...], ...] = ((_Change("train.normalization", "keras"),),)
+DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study was begun with
 
 
 def drop_neutral_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A study's or a trial's settings without the keys that have their neutral value, or decide nothing here."""
     kept = dict(settings)
-    for key, neutral in _NEUTRAL_VALUES.items():
+    for key, neutral in NEUTRAL_VALUES.items():
         if find_value(kept, key, neutral) == neutral or not _is_decisive(key, kept):
             kept = _drop_key(kept, key)
     return kept
 
 
-def list_earlier_jobs(job: Job) -> Iterator[EarlierJob]:
-    """What the same command composed before one or several defaults changed; none where it fixes their values."""
-    changed_keys = [
-        key
-        for key in _NEUTRAL_VALUES
-        if find_value(job.config.settings, key) is not None
-        and not any(is_override_of(o, (key,)) for o in job.overrides)
-    ]
-    for count in range(1, len(changed_keys) + 1):
-        for keys in combinations(changed_keys, count):
-            settings = dict(job.config.settings)
-            for key in keys:
-                settings = _drop_key(settings, key)
-            overrides = tuple(map(_build_override, keys))
-            earlier = replace(
-                job, config=replace(job.config, settings=settings), overrides=(*job.overrides, *overrides)
-            )
-            yield EarlierJob(earlier, overrides)
+def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The overrides with which a command composes what it did at each earlier time, the latest first.
+
+    settings: what it composes now, of these overrides. Nothing for a time when it composed the same.
+    """
+    known: tuple[str, ...] = ()
+    for first in reversed(range(len(_HISTORY))):
+        changes = [change for changes in _HISTORY[first:] for change in changes]
+        earlier = tuple(
+            _build_override(change)
+            for change in changes
+            if _concerns(change, settings, overrides) and _find_setting(settings, change.key) != change.was
+        )
+        if earlier != known:
+            yield earlier
+        known = earlier
 
 
-def list_pinning_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+def list_pinning_overrides(settings: Mapping[str, Any], overrides: Sequence[str], version: int = 0) -> list[str]:
     """Overrides that a command with `overrides` also needs now to compose the same settings as ever.
 
     settings: as stored. A default that changed since would otherwise take the place of what they were trained with.
+    version: of the defaults when the command was typed.
     """
     return [
-        _build_override(key)
-        for key in _NEUTRAL_VALUES
-        if find_value(settings, key) is None
-        and _is_decisive(key, settings)
-        and not any(is_override_of(override, (key,)) for override in overrides)
+        _build_override(change)
+        for changes in _HISTORY[version:]
+        for change in changes
+        if _concerns(change, settings, overrides) and _find_setting(settings, change.key) == change.was
     ]
 
 
-def _build_override(key: str) -> str:
-    # Forced: an option of one's own may have no such key.
-    return f"++{key}={format_override_value(_NEUTRAL_VALUES[key])}"
+def _concerns(change: _Change, settings: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    """Whether a default decides something in the settings of a command with these overrides."""
+    is_typed = any(parse_override_key(o) == change.group or is_override_of(o, (change.key,)) for o in overrides)
+    is_elsewhere = change.where is not None and find_value(settings, change.where[0]) != change.where[1]
+    return not is_typed and not is_elsewhere and _is_decisive(change.key, settings)
+
+
+def _find_setting(settings: Mapping[str, Any], key: str) -> Any:
+    return find_value(settings, key, NEUTRAL_VALUES.get(key))
+
+
+def _build_override(change: _Change) -> str:
+    # Forced, because an option of one's own may have no such key. What replaces a mapping is never forced.
+    force = "" if isinstance(change.was, Mapping) else "++"
+    return f"{force}{change.key}={format_override_value(change.was)}"
 
 
 def _is_decisive(key: str, settings: Mapping[str, Any]) -> bool:

@@ -77,16 +77,21 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     )
     _refuse_tuned_epochs_in_rungs(config, locate)
     _refuse_watching_trained_images(config, locate)
+    _refuse_smoothed_bits(config, locate)
     return config
 
 
 @cache
 def _make_function_schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
-    """A schema of the keyword-only parameters of a function, each fixed or tunable; `name`: the key that names it."""
+    """A schema of the keyword-only parameters of a function, each fixed or tunable; `name`: the key that names it.
+
+    A parameter with a default came later than the function, and a config may lack it.
+    """
     fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "regularization":
-            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], ...)
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], default)
     return create_model(function.__name__, __config__=STRICT, **fields)
 
 
@@ -221,3 +226,14 @@ def _refuse_watching_trained_images(config: Config, locate: Locator) -> None:
                 f"data.include_validation=true ({locate('data.include_validation')}): {key} ({locate(key)}) goes by "
                 "validation images, which say nothing once they are trained on; fix the epochs and choose another one."
             )
+
+
+def _refuse_smoothed_bits(config: Config, locate: Locator) -> None:
+    """Refuse label smoothing with a loss that knows of ten bits, not of one label out of ten."""
+    loss, smoothing = (config.settings["train"].get(key) for key in ("loss", "label_smoothing"))
+    if smoothing and "binary_crossentropy" in (loss.get("values", ()) if is_tunable(loss) else (loss,)):
+        raise ConfigError(
+            f"train.label_smoothing={quote_override_value(smoothing)} ({locate('train.label_smoothing')}): "
+            f"binary_crossentropy (train.loss, {locate('train.loss')}) has no label to spread over the others; choose "
+            "train.loss=categorical_crossentropy, or train.label_smoothing=0.0."
+        )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.config.changed_defaults import list_pinning_overrides
 from fmnist_sweep.config.identity import Study
-from fmnist_sweep.config.job import Job
+from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import drop_overrides, format_override_value, is_override_of
 from fmnist_sweep.masking import mask_address, mask_credentials
@@ -51,10 +51,22 @@ def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason
         # On a machine without the data, drawn images would be no repetition.
         overrides = [*drop_overrides(overrides, "data.fallback"), "data.fallback=null"]
     overrides += ["executor=in_process", f"executor.threads={threads}"]
-    overrides += list_pinning_overrides(config, overrides)
+    overrides += _list_needed_pins(study.job, config, [*overrides, *(f"{key}=" for key in pinned_keys)])
     # A key that is both tuned and pinned is given once, where it stands first.
     pinned = [f"{key}={format_override_value(find_value(config, key))}" for key in dict.fromkeys(pinned_keys)]
     return build_sweep_command([*study.job.flags, *overrides, *pinned])
+
+
+def _list_needed_pins(job: Job, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Overrides that a trial's command needs because defaults changed after its job was composed.
+
+    A search's job is composed of its overrides, as its trials' commands will be. That of a confirmation is not.
+    """
+    pins = list_pinning_overrides(config, overrides)
+    if job.kinds is not SEARCH:
+        return pins
+    composed = list_pinning_overrides(job.config.settings, overrides)
+    return [pin for pin in pins if pin not in composed]
 
 
 def build_study_command(job: Job) -> str:
@@ -64,13 +76,16 @@ def build_study_command(job: Job) -> str:
     return build_sweep_command([*job.flags, *drop_overrides(job.overrides, "fresh", "plan", "hydra")])
 
 
-def pin_changed_defaults(command: str, settings: Mapping[str, Any]) -> str:
-    """A stored command with what it needs to compose the same settings although defaults have changed since."""
+def pin_changed_defaults(command: str, settings: Mapping[str, Any], version: int = 0) -> str:
+    """A stored command with what it needs to compose the same settings although defaults have changed since.
+
+    version: of the defaults when it was typed.
+    """
     try:
         words = shlex.split(command)
     except ValueError:  # anybody may have written it
         return command
-    pins = list_pinning_overrides(settings, words)
+    pins = list_pinning_overrides(settings, words, version)
     return shlex.join([*words, *pins]) if pins else command
 
 

@@ -45,13 +45,18 @@ VERSION_BASE = "1.3"  # of Hydra's defaults
 MAIN_CONFIG = "config"
 
 
-def compose_job(overrides: Sequence[str]) -> Job:
-    """The checked job that these overrides compose. Raises ConfigError."""
+def compose_job(overrides: Sequence[str], folder: Path | None = None) -> Job:
+    """The checked job that these overrides compose. Raises ConfigError. folder: of --config-dir."""
     typed_overrides = quote_texts(overrides)
     check_typed_overrides(typed_overrides)
-    with search_configs():
+    with search_configs(folder):
         config = compose_config(replace_tunables(list(typed_overrides)))
     return check_job(config, typed_overrides)
+
+
+def find_flagged_folder(flags: Sequence[str]) -> Path | None:
+    """The folder that a job's flags name with --config-dir, or None."""
+    return Path(flags[1]) if flags else None
 
 
 def compose_data(overrides: Sequence[str]) -> DataConfig:

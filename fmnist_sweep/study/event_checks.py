@@ -96,6 +96,7 @@ _FIELDS: Mapping[str, Check] = {
     "command": _is_text,
     "configurations": _is_count,
     "data": _is_text,
+    "defaults": _is_count,
     "drawn": _is_id,
     "executor": _is_mapping,
     "figures": _is_text,

@@ -6,15 +6,17 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.config.changed_defaults import list_earlier_jobs
+from fmnist_sweep.config.earlier_jobs import list_earlier_jobs
 from fmnist_sweep.config.identity import identify_study
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.study.folder import find_study_folder
+from fmnist_sweep.study.folder import find_study_folder, list_study_folders
 from fmnist_sweep.sweep.plan import PlannedStudy, locate_runs
 from fmnist_sweep.text import format_trial_count
+
+_MAX_NAMED = 2  # overrides; the command has them all
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def announce_earlier_studies(plan: Sequence[PlannedStudy], command: str, view: V
     commands: dict[str, None] = {}
     for planned in plan:
         for earlier in find_earlier_studies(planned):
-            settings = " ".join(override.lstrip("+") for override in earlier.overrides)
+            settings = _describe_overrides(earlier.overrides)
             state = "is done" if earlier.planned.is_done else "is unfinished"
             view.say(
                 f"study {planned.study.id} {planned.study.label} is a new one, because a default has changed since: "
@@ -49,11 +51,17 @@ def find_earlier_studies(planned: PlannedStudy) -> Iterator[EarlierStudy]:
     job = planned.study.job
     if planned.record is not None or planned.config.fresh or job.kinds is not SEARCH:
         return
+    if not list_study_folders(planned.folder.state):
+        return
     precision = planned.study.settings["train"]["precision"]
+    known_ids = {planned.study.id}
     for earlier in list_earlier_jobs(job):
         train = {**earlier.job.config.settings["train"], "precision": precision}
         settings = {**earlier.job.config.settings, "train": train}
         study = identify_study(earlier.job, planned.study.label, settings, planned.splits.sha256, planned.study.first)
+        if study.id in known_ids:  # a default that decides nothing here
+            continue
+        known_ids.add(study.id)
         try:
             folder = find_study_folder(planned.folder.state, study.id, locate_runs(job))
             record = None if folder is None else folder.read_record()
@@ -66,3 +74,9 @@ def find_earlier_studies(planned: PlannedStudy) -> Iterator[EarlierStudy]:
 def _build_command(command: str, overrides: Sequence[str]) -> str:
     words = [word for word in shlex.split(command) if "=" not in word or not is_override_of(word, ("plan",))]
     return shlex.join([*words, *overrides])
+
+
+def _describe_overrides(overrides: Sequence[str]) -> str:
+    if len(overrides) > _MAX_NAMED:
+        return f"the {len(overrides)} defaults of then"
+    return " ".join(override.lstrip("+") for override in overrides)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
+from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.study.record import TrialHistory
@@ -51,6 +52,14 @@ def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dic
             config["train"]["schedule"]["over_epochs"] = config["train"]["epochs"]
         config["train"]["epochs"] = proposal.epochs
     return config
+
+
+def list_trial_params(proposal: Proposal, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a trial's run: its config by dotted key, and all that was drawn.
+
+    A config leaves out what has its neutral value, but whoever compares the trials of a search looks for it.
+    """
+    return {**proposal.values, **flatten_config(config)}
 
 
 def find_checkpoint(study: StudyContext, history: TrialHistory, *, is_from_scratch: bool) -> bytes | None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.files import DamagedContent, read_packed_file
 from fmnist_sweep.report.artifacts import make_trial_artifacts
 from fmnist_sweep.study.folder import OpenStudy
@@ -16,6 +15,7 @@ from fmnist_sweep.study.results import unpack_result
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.delivery import Parcel, RunCloser
 from fmnist_sweep.sweep.kept_models import KeptModels
+from fmnist_sweep.sweep.live_trial import list_trial_params
 from fmnist_sweep.sweep.run_info import describe_begun_attempt, describe_trial_run
 from fmnist_sweep.tracking.names import CONFIG_FILE, OVERRIDES_FILE
 from fmnist_sweep.tracking.queries import is_run_finished
@@ -64,7 +64,7 @@ class StudyParcels:
         return Parcel(
             attempt=attempt,
             info=info,
-            params=flatten_config(described_config),
+            params=list_trial_params(history.proposal, described_config),
             files={CONFIG_FILE: config_yaml.encode(), OVERRIDES_FILE: f"{info.command}\n".encode()},
             splits=self._study.splits,
             on_run_id=lambda run_id: self._opened.append_event("attempt_run", **ids, run_id=run_id),

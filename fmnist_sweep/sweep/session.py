@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from fmnist_sweep.config.changed_defaults import DEFAULTS_VERSION
 from fmnist_sweep.config.commands import build_study_command
 from fmnist_sweep.config.job import RunKinds
 from fmnist_sweep.errors import ExitCode
@@ -94,6 +95,7 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
         "data": planned.splits.tag,
         "identity": study.identity,
         "command": build_study_command(study.job),
+        "defaults": DEFAULTS_VERSION,
         **asdict(locate_runs(study.job)),
     }
     opened = stack.enter_context(lock_study(folder, about, sweep.view.say))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.training import models
-from fmnist_sweep.training.optimization import build_optimizer, make_accuracy_metric
+from fmnist_sweep.training.optimization import build_loss, build_optimizer, make_accuracy_metric
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +56,7 @@ def compile_model(config: Mapping[str, Any]) -> CompiledModel:
         keras.config.set_dtype_policy(previous_policy)
     trainer.compile(
         optimizer=build_optimizer(config["optimizer"]),
-        loss=train["loss"],
+        loss=build_loss(train["loss"], train.get("label_smoothing", 0.0)),
         metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,  # XLA takes two to three times longer on a CPU
     )

@@ -23,10 +23,10 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         self.plain = plain
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Normalise a batch (n, features) or (n, rows, columns, features) and move the averages towards its own."""
-        if not training:
-            return self.plain(inputs, training=False)
+        if not training or mask is not None:  # which no layer of an image model makes
+            return self.plain(inputs, training=training, mask=mask)
         plain = self.plain
         shape = tf.shape(inputs)
         images = inputs if inputs.shape.rank == 4 else inputs[:, None, None, :]

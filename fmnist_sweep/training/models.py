@@ -6,7 +6,7 @@ new topology takes one function here and one YAML file in conf/model/.
 """
 
 # No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,7 +35,10 @@ def _check_blocks(blocks: list[list[int]]) -> list[list[int]]:
     return blocks
 
 
-Width = Annotated[int, Field(ge=1, le=4096)]
+MAX_WIDTH = 4096
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+DenseUnits = Annotated[int, Field(ge=0, le=MAX_WIDTH)]
+Growth = Annotated[float, Field(ge=1, le=4)]
 Widths = Annotated[list[Width], Field(max_length=16)]
 Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
 Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_check_blocks)]
@@ -61,8 +64,15 @@ class Regularization:
     l2: Penalty
 
 
+@dataclass(frozen=True)
+class _Residual:
+    """Layers whose output is added to their input."""
+
+    layers: Sequence[Any]
+
+
 class _Layers:
-    """The layers of a sequential model under construction; all hidden layers are regularized in the same way."""
+    """The layers of a model under construction; all hidden layers are regularized in the same way."""
 
     def __init__(self, regularization: Regularization) -> None:
         import keras
@@ -76,7 +86,8 @@ class _Layers:
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
 
-    def add_conv(self, filters: int, kernel_size: int) -> None:
+    def add_conv(self, filters: int, kernel_size: int, *, has_pooling: bool = False) -> None:
+        """A hidden convolution. has_pooling: what follows it at once is a pooling, before normalisation and ReLU."""
         layer = self._keras.layers.Conv2D(
             filters,
             kernel_size,
@@ -84,7 +95,8 @@ class _Layers:
             kernel_regularizer=self._make_penalty(),
             use_bias=not self._has_normalization(),
         )
-        self._add_hidden(layer, dropout=self._regularization.dropout_after == "every_layer")
+        dropout = self._regularization.dropout_after == "every_layer"
+        self._add_hidden(layer, dropout=dropout, has_pooling=has_pooling)
 
     def add_dense(self, units: int) -> None:
         layer = self._keras.layers.Dense(
@@ -92,26 +104,54 @@ class _Layers:
         )
         self._add_hidden(layer, dropout=True)
 
+    def add_residual_block(self, filters: int, kernel_size: int) -> None:
+        """Two convolutions whose output is added to their input, of as many channels (He et al., 2016)."""
+        start = len(self._layers)
+        self.add_conv(filters, kernel_size)
+        self.add_conv(filters, kernel_size)
+        self._layers[start:] = [_Residual(self._layers[start:])]
+
     def add_pooling(self) -> None:
         self._layers.append(self._keras.layers.MaxPooling2D(2))
+
+    def add_dropout(self) -> None:
+        if self._regularization.dropout > 0:
+            self._layers.append(self._keras.layers.Dropout(self._regularization.dropout))
 
     def add_flatten(self) -> None:
         self._layers.append(self._keras.layers.Flatten())
 
+    def add_global_average(self) -> None:
+        self._layers.append(self._keras.layers.GlobalAveragePooling2D())
+
     def build_classifier(self) -> "keras.Model":
         # float32 at any precision: a softmax in bfloat16 has only three significant digits.
         output = self._keras.layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")
-        return self._keras.Sequential([*self._layers, output])
+        layers = [*self._layers, output]
+        if not any(isinstance(layer, _Residual) for layer in layers):
+            return self._keras.Sequential(layers)
+        pixels, *others = layers
+        return self._keras.Model(pixels, self._connect(others, pixels))
 
-    def _add_hidden(self, layer: Any, *, dropout: bool) -> None:
+    def _connect(self, layers: Sequence[Any], tensor: Any) -> Any:
+        for layer in layers:
+            if isinstance(layer, _Residual):
+                tensor = self._keras.layers.Add()([tensor, self._connect(layer.layers, tensor)])
+            else:
+                tensor = layer(tensor)
+        return tensor
+
+    def _add_hidden(self, layer: Any, *, dropout: bool, has_pooling: bool = False) -> None:
         has_normalization = self._has_normalization()
         self._hidden_count += 1
         self._layers.append(layer)
+        if has_pooling:
+            self.add_pooling()
         if has_normalization:
             self._layers.append(self._keras.layers.BatchNormalization())
         self._layers.append(self._keras.layers.ReLU())
-        if dropout and self._regularization.dropout > 0:
-            self._layers.append(self._keras.layers.Dropout(self._regularization.dropout))
+        if dropout:
+            self.add_dropout()
 
     def _has_normalization(self) -> bool:
         limit = self._regularization.batch_normalization_layers
@@ -126,16 +166,38 @@ def cnn(
     filters: Width,
     conv_layers: ConvLayers,
     kernel_size: KernelSize,
-    dense_units: Width,
+    dense_units: DenseUnits,
+    growth: Growth = 1.0,
+    pooling: Literal["after_activation", "before_normalization"] = "after_activation",
+    residual: bool = False,
+    head: Literal["flatten", "global_average"] = "flatten",
     regularization: Regularization,
 ) -> "keras.Model":
-    """Build the searchable network: `conv_layers` equally wide convolutions, each with a pooling, and a dense layer."""
+    """Build the searchable network: convolutions, each with a pooling, a head, and a dense layer.
+
+    filters: of the first convolution; each next one has `growth` times as many, MAX_WIDTH at most. pooling: where in
+    a layer; before the normalisation, all that follows has a quarter of the work, and a maximum commutes with ReLU.
+    residual: each pooled convolution is followed by a residual block of its width. head: what makes one vector of the
+    last images; a global average has no weights to overfit (Lin et al., 2014). dense_units: 0 for no dense
+    layer; its dropout then stands before the output.
+    """
     layers = _Layers(regularization)
-    for _ in range(conv_layers):
-        layers.add_conv(filters, kernel_size)
-        layers.add_pooling()
-    layers.add_flatten()
-    layers.add_dense(dense_units)
+    for depth in range(conv_layers):
+        width = min(MAX_WIDTH, round(filters * growth**depth))
+        is_pooled_first = pooling == "before_normalization"
+        layers.add_conv(width, kernel_size, has_pooling=is_pooled_first)
+        if not is_pooled_first:
+            layers.add_pooling()
+        if residual:
+            layers.add_residual_block(width, kernel_size)
+    if head == "flatten":
+        layers.add_flatten()
+    else:
+        layers.add_global_average()
+    if dense_units:
+        layers.add_dense(dense_units)
+    else:
+        layers.add_dropout()
     return layers.build_classifier()
 
 

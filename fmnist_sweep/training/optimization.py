@@ -96,6 +96,26 @@ def cosine(
     return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def one_cycle(
+    base: float,
+    finished_epochs: float,
+    epochs: int,
+    history: History,
+    *,
+    warmup: Annotated[float, Field(ge=0, lt=1)],
+    over_epochs: Count | None,
+) -> float:
+    """Rise from a tenth of the base rate to the whole of it, then follow half a cosine down (Smith, 2018).
+
+    It changes with each batch: finished_epochs counts parts of an epoch. warmup: share of the epochs in which the rate
+    rises. over_epochs: as for `cosine`.
+    """
+    progress = min(1.0, finished_epochs / (epochs if over_epochs is None else over_epochs))
+    if progress < warmup:
+        return base * (0.1 + 0.9 * progress / warmup)
+    return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
+
+
 def exponential(base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor) -> float:
     """Multiply the previous epoch's rate by `factor`."""
     return float(base * factor**finished_epochs)
@@ -119,15 +139,38 @@ def plateau(
 SCHEDULES: dict[str, Callable[..., float]] = {
     "constant": constant,
     "cosine": cosine,
+    "one_cycle": one_cycle,
     "exponential": exponential,
     "plateau": plateau,
 }
 
 
+# Those that change within an epoch; of the others every batch of an epoch has the same rate.
+_BATCH_SCHEDULES = ("one_cycle",)
+
+
+def changes_within_epochs(schedule: Mapping[str, Any]) -> bool:
+    """Whether a resolved `train.schedule` section gives each batch of an epoch a rate of its own."""
+    return schedule["name"] in _BATCH_SCHEDULES
+
+
 def compute_learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
     """Compute the rate of the epoch that follows `history`, by a resolved `train.schedule` section."""
+    return _compute_rate(schedule, base, len(history), epochs, history)
+
+
+def compute_batch_rates(
+    schedule: Mapping[str, Any], base: float, epochs: int, history: History, batches: int
+) -> list[float]:
+    """Compute the rate of each batch of the epoch that follows `history`, for a schedule that changes within epochs."""
+    return [_compute_rate(schedule, base, len(history) + batch / batches, epochs, history) for batch in range(batches)]
+
+
+def _compute_rate(
+    schedule: Mapping[str, Any], base: float, finished_epochs: float, epochs: int, history: History
+) -> float:
     arguments = {key: value for key, value in schedule.items() if key != "name"}
-    return SCHEDULES[schedule["name"]](base, len(history), epochs, history, **arguments)
+    return SCHEDULES[schedule["name"]](base, finished_epochs, epochs, history, **arguments)
 
 
 def find_best_epoch(history: History, monitor: str) -> int:
@@ -153,6 +196,24 @@ def encode_targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
     if loss == "sparse_categorical_crossentropy":
         return labels
     return np.eye(len(LABELS), dtype=np.float32)[labels]
+
+
+def build_loss(name: str, label_smoothing: float = 0.0) -> str | Callable[[Any, Any], Any]:
+    """Build what is minimised: the loss of this name, of targets that share `label_smoothing` of their weight.
+
+    That part is spread evenly over all labels (Szegedy et al., 2016).
+    """
+    if not label_smoothing:
+        return name
+
+    def compute_smoothed(targets: Any, probabilities: Any) -> Any:
+        import keras
+
+        if name == "sparse_categorical_crossentropy":
+            targets = keras.ops.one_hot(keras.ops.reshape(targets, (-1,)), len(LABELS))
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+
+    return compute_smoothed
 
 
 def make_accuracy_metric(loss: str) -> "keras.Metric":

@@ -22,6 +22,8 @@ from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent
 from fmnist_sweep.training.optimization import (
     History,
     augment_images,
+    changes_within_epochs,
+    compute_batch_rates,
     compute_learning_rate,
     draw_epoch_order,
     encode_targets,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import keras
 
     from fmnist_sweep.data import Splits
+    from fmnist_sweep.training.batch_rates import BatchRates
 
 
 class Diverged(ArithmeticError):
@@ -119,8 +122,19 @@ class _Fit:
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._compiled = compile_model(spec.config)
         self._model, self._trainer = self._compiled.plain, self._compiled.trainer
+        self._batch_rates = self._make_batch_rates()
         self._trainer.optimizer.build(self._trainer.trainable_variables)  # its variables are there to be restored
         self._checkpoint_time = time.monotonic()
+
+    def _make_batch_rates(self) -> BatchRates | None:
+        """Let the optimizer have a rate for each batch, if the schedule changes within an epoch."""
+        if not changes_within_epochs(self._train["schedule"]):
+            return None
+        from fmnist_sweep.training.batch_rates import BatchRates
+
+        rates = BatchRates(math.ceil(len(self._targets) / self._train["batch_size"]))
+        self._trainer.optimizer.learning_rate = rates
+        return rates
 
     def restore(self, checkpoint: snapshot.Snapshot) -> None:
         """Go on from a snapshot. Raises CheckpointMismatch if its model, optimizer or images are others."""
@@ -170,8 +184,7 @@ class _Fit:
     def train_epoch(self, history: History) -> dict[str, float]:
         """Train one epoch and validate it; returns the values of the metrics that are logged each epoch."""
         epoch, start, cpu_start = len(history) + 1, time.perf_counter(), time.process_time()
-        rate = compute_learning_rate(self._train["schedule"], self._base_rate, self._train["epochs"], history)
-        self._trainer.optimizer.learning_rate = rate
+        rate = self._set_learning_rate(history)
         order = draw_epoch_order(len(self._targets), self._seed, epoch)
         images = augment_images(
             self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
@@ -188,9 +201,21 @@ class _Fit:
             self._best_probabilities = np.asarray(probabilities, np.float32)
         return metrics
 
+    def _set_learning_rate(self, history: History) -> float:
+        """Set the rate of the epoch that follows `history`, or that of each of its batches; returns their mean."""
+        schedule, epochs = self._train["schedule"], self._train["epochs"]
+        if self._batch_rates is None:
+            rate = compute_learning_rate(schedule, self._base_rate, epochs, history)
+            self._trainer.optimizer.learning_rate = rate
+            return rate
+        rates = compute_batch_rates(schedule, self._base_rate, epochs, history, self._batch_rates.batches)
+        self._batch_rates.assign(rates)
+        return math.fsum(rates) / len(rates)
+
     def _validate(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         """Loss (with the penalties on the weights, as in training) and accuracy on the validation images.
 
+        Labels are not smoothed here, so that losses of trials that smooth them differently can be compared.
         From predictions rather than Keras' own validation: what is scored is then what is kept for the best epoch,
         and one graph is traced instead of two.
         """

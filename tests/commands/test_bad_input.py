@@ -145,7 +145,7 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown resolver": (["seed=${nope:1}"], ["seed=${nope:1}", "nope", LINE]),
     "grammar": (["model.filters=[1,"], ["model.filters=[1,", "cannot be read", "each of them closed", LINE]),
     "no value": (["model.filters"], ["model.filters", "expected KEY=VALUE", LINE]),
-    "several mistakes": (["model.filters=-3", "model.dense_units=0"], ["model.filters=-3", "(and 1 more)"]),
+    "several mistakes": (["model.filters=-3", "model.dense_units=-1"], ["model.filters=-3", "(and 1 more)"]),
     "the second study": (["-m", "model.filters=32,-3"], ["model.filters=-3", "from 1 to 4096", LINE]),
     "several stores": (["-m", "tracking.experiment=a,b"], ["tracking", "a single value"]),
     "a log level": (["hydra.verbose=1"], ["hydra.verbose=1", "expected true, false", LINE]),

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity
-from fmnist_sweep.config.changed_defaults import list_earlier_jobs
 from fmnist_sweep.config.commands import build_trial_command, pin_changed_defaults
 from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.config.earlier_jobs import list_earlier_jobs
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study, identify_study
+from fmnist_sweep.config.keys import find_value, flatten_config
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.promotion.configuration import parse_repeat_command
 from fmnist_sweep.search.ask_and_tell import Proposal
-from fmnist_sweep.sweep.live_trial import resolve_trial_config
+from fmnist_sweep.sweep.live_trial import list_trial_params, resolve_trial_config
 from tests.support import ROOT
 from tests.support.small import search_of
 
@@ -80,6 +81,40 @@ def test_a_study_that_may_normalise_is_another_one_by_default_and_the_former_wit
     assert named(override, KERAS).id == NORMALIZED[override]
     assert named(override, "~train.normalization").id == NORMALIZED[override]
     assert named(override).id != NORMALIZED[override]
+
+
+LATER = {  # with the value that a config which lacks the key has
+    "model.growth": "1",
+    "model.pooling": "after_activation",
+    "model.residual": "false",
+    "model.head": "flatten",
+    "train.label_smoothing": "0.0",
+}
+
+
+def test_a_key_that_came_later_is_left_out_with_its_neutral_value_and_decides_with_another() -> None:
+    pinned = [f"{key}={value}" for key, value in LATER.items()]
+    bare = [f"~{key}" for key in LATER]
+    assert named(*pinned).id == named(*bare).id
+    assert not set(LATER) & flatten_config(named(*pinned).settings).keys()
+    others = [
+        *("model.growth=2", "model.pooling=before_normalization", "model.residual=true"),
+        *("model.head=global_average", "train.label_smoothing=0.1"),
+    ]
+    ids = {named(*[word for word in pinned if word.partition("=")[0] not in other], other).id for other in others}
+    assert len(ids) == len(others) and named(*pinned).id not in ids
+
+
+def test_a_neutral_value_that_was_drawn_stays_among_the_parameters_of_its_trial() -> None:
+    study = named("model.residual={tune: boolean}", "model.filters=4")
+    assert find_value(study.settings, "model.residual") == {"tune": "boolean"}
+    proposal = search_of(study.job).ask()
+    assert isinstance(proposal, Proposal)
+    for residual in (True, False):
+        drawn = replace(proposal, values={**proposal.values, "model.residual": residual})
+        config = resolve_trial_config(study.settings, drawn)
+        assert find_value(config, "model.residual", False) is residual
+        assert list_trial_params(drawn, config)["model.residual"] is residual
 
 
 def test_a_study_that_never_normalises_is_the_same_one_with_either() -> None:

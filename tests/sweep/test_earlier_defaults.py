@@ -19,6 +19,7 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
+from fmnist_sweep.sweep import session
 from fmnist_sweep.sweep.run import run_sweep
 from tests.support.simulated import simulated
 from tests.support.small import FILTERS, SMALLEST
@@ -39,6 +40,12 @@ def run(*overrides: str, jobs: Sequence[Job] | None = None) -> str:
     with simulated(1, lambda spec: 0.0, drawn=False):
         assert run_sweep(jobs or [compose_job(overrides)], command, view) is ExitCode.DONE
     return shown.getvalue()
+
+
+@pytest.fixture
+def _then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal of then does not say which defaults it was begun with."""
+    monkeypatch.setattr(session, "DEFAULTS_VERSION", 0)
 
 
 def run_as_then(*overrides: str, trials: int) -> None:
@@ -83,6 +90,7 @@ def test_a_command_that_could_not_have_named_it_says_nothing(override: str) -> N
     assert "of the same command" not in run(*given, "search.max_trials=2", "plan=true", override)
 
 
+@pytest.mark.usefixtures("_then")
 def test_studies_prints_a_command_that_continues_a_study_from_before() -> None:
     run_as_then(*SPACE, trials=1)
     (progress,) = list_study_progress(Path("mlruns"))
@@ -90,3 +98,11 @@ def test_studies_prints_a_command_that_continues_a_study_from_before() -> None:
     words = shlex.split(progress.command)[3:]
     run(*(word.replace("max_trials=1", "max_trials=2") for word in words))
     assert list_trial_counts() == [2]
+
+
+def test_studies_prints_the_command_of_a_study_begun_with_the_present_defaults_as_it_was_typed() -> None:
+    run(*SPACE, "search.max_trials=1", "train.normalization=keras")
+    run_as_typed = build_sweep_command([*SPACE, "search.max_trials=1", "train.normalization=keras"])
+    (progress,) = list_study_progress(Path("mlruns"))
+    assert isinstance(progress, StudyProgress)
+    assert progress.command == run_as_typed

@@ -63,6 +63,76 @@ def test_a_cnn_has_equally_wide_convolutions_each_followed_by_a_pooling() -> Non
     assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [8, 10]
 
 
+def test_widths_grow_with_depth_up_to_the_widest_that_is_allowed() -> None:
+    def widths(**settings: Any) -> list[int]:
+        layers = built({**CNN, "conv_layers": 3, **settings}).layers
+        return [layer.filters for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+
+    assert widths(growth=1.0) == [4, 4, 4]
+    assert widths(growth=2.0) == [4, 8, 16]
+    assert widths(growth=1.5) == [4, 6, 9]
+    assert widths(growth=4.0, filters=2000, conv_layers=2) == [2000, models.MAX_WIDTH]
+
+
+def test_without_the_later_keys_a_cnn_is_what_it_was_before_there_were_any() -> None:
+    neutral = {"growth": 1.0, "pooling": "after_activation", "residual": False, "head": "flatten"}
+    regularization = {"batch_normalization": True, "dropout": 0.1, "dropout_after": "every_layer"}
+    one, other = built(CNN, **regularization), built({**CNN, **neutral}, **regularization)
+    assert kinds(one) == [
+        "Rescaling",
+        *("Conv2D", "BatchNormalization", "ReLU", "Dropout", "MaxPooling2D") * 2,
+        *("Flatten", "Dense", "BatchNormalization", "ReLU", "Dropout", "Dense"),
+    ]
+    assert kinds(other) == kinds(one) and isinstance(one, keras.Sequential)
+    assert [weight.shape for weight in other.weights] == [weight.shape for weight in one.weights]
+
+
+def test_a_pooling_may_come_before_normalisation_and_activation() -> None:
+    names = kinds(built({**CNN, "conv_layers": 1, "pooling": "before_normalization"}, batch_normalization=True))
+    assert names[1:5] == ["Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU"]
+
+
+def test_pooling_first_computes_the_same_where_nothing_is_normalised() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
+    last, first = built(CNN), built({**CNN, "pooling": "before_normalization"})
+    first.set_weights(last.get_weights())
+    np.testing.assert_allclose(first.predict(pixels, verbose=0), last.predict(pixels, verbose=0), atol=1e-6)
+
+
+def test_a_global_average_makes_one_number_of_each_channel() -> None:
+    model = built({**CNN, "growth": 2.0, "head": "global_average", "dense_units": 0})
+    assert "Flatten" not in kinds(model)
+    assert model.layers[-1].input.shape == (None, 8)
+
+
+@pytest.mark.parametrize("head", ["flatten", "global_average"])
+def test_without_a_dense_layer_dropout_stands_before_the_output(head: str) -> None:
+    model = built({**CNN, "head": head, "dense_units": 0}, dropout=0.4)
+    assert kinds(model)[-2:] == ["Dropout", "Dense"]
+    assert Counter(kinds(model))["Dense"] == 1
+    assert "Dropout" not in kinds(built({**CNN, "head": head, "dense_units": 0}))
+
+
+@pytest.mark.parametrize("pooling", ["after_activation", "before_normalization"])
+def test_a_residual_block_adds_its_input_to_its_output(pooling: str) -> None:
+    residual = {**CNN, "conv_layers": 2, "growth": 2.0, "residual": True, "pooling": pooling}
+    model = built(residual, batch_normalization=True)
+    assert [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)] == [4, 4, 4, 8, 8, 8]
+    assert Counter(kinds(model))["MaxPooling2D"] == 2
+    adders = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(adders) == 2
+    for adder, first in zip(adders, (convs[1], convs[4]), strict=True):
+        assert adder.input[0] is first.input  # what the block takes is also what is added
+
+
+def test_a_residual_network_is_saved_and_counted_like_any_other() -> None:
+    model = built({**CNN, "residual": True, "head": "global_average", "dense_units": 0}, batch_normalization=True)
+    assert model.predict(np.zeros((2, 28, 28, 1), np.uint8), verbose=0).shape == (2, 10)
+    assert model.count_params() == sum(int(np.prod(weight.shape)) for weight in model.weights)
+    assert not model.compiled
+
+
 @pytest.mark.parametrize(("poolings", "side"), [(1, 14), (2, 7), (3, 3), (4, 1)])
 def test_four_poolings_are_possible_and_leave_one_pixel(poolings: int, side: int) -> None:
     model = built({**CNN, "conv_layers": poolings})

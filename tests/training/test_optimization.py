@@ -14,7 +14,9 @@ from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training.optimization import (
     SCHEDULES,
     augment_images,
+    build_loss,
     build_optimizer,
+    compute_batch_rates,
     compute_learning_rate,
     encode_targets,
     find_best_epoch,
@@ -93,6 +95,79 @@ def test_a_cosine_stays_at_its_lowest_in_epochs_beyond_it() -> None:
     assert rates({**COSINE, "over_epochs": 2}, 5) == pytest.approx([1.0, 0.5, 1e-3, 1e-3, 1e-3])
 
 
+CYCLE = {"name": "one_cycle", "warmup": 0.25, "over_epochs": None}
+
+
+def batch_rates(schedule: dict[str, Any], epochs: int, total: int | None = None) -> list[float]:
+    """Of ten batches in each of the first `epochs` epochs of a fit of `total`."""
+    told = history(*[1.0] * epochs)
+    return [
+        rate
+        for done in range(epochs)
+        for rate in compute_batch_rates(schedule, 1.0, total or epochs, told[:done], batches=10)
+    ]
+
+
+def test_a_cycle_rises_to_the_whole_rate_and_falls_to_nearly_nothing_batch_by_batch() -> None:
+    found = batch_rates(CYCLE, 4)
+    assert found[0] == pytest.approx(0.1) and found[10] == max(found) == 1.0
+    assert found[:11] == sorted(found[:11]) and found[10:] == sorted(found[10:], reverse=True)
+    assert len(set(found)) == 40
+    assert 0 < found[-1] < 0.01
+
+
+def test_a_cycle_without_warm_up_begins_with_the_whole_rate() -> None:
+    assert batch_rates({**CYCLE, "warmup": 0.0}, 2)[0] == 1.0
+
+
+def test_a_cycle_over_more_epochs_begins_as_the_longer_fit() -> None:
+    assert batch_rates({**CYCLE, "over_epochs": 9}, 3) == batch_rates(CYCLE, 3, total=9)
+    assert batch_rates({**CYCLE, "over_epochs": 2}, 4)[20:] == [1e-3] * 20
+
+
+@pytest.mark.parametrize("warmup", ["1", "-0.1", "soon", "null"])
+def test_another_warm_up_of_a_cycle_is_refused(warmup: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.schedule\.warmup.*number"):
+        compose_job([*TINY, "train=one_cycle", f"train.schedule.warmup={warmup}"])
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_smoothed_labels_share_a_part_of_their_weight_evenly(loss: str) -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(10), 5).astype(np.float32)
+    labels = np.array([3, 0, 9, 3, 1])
+    compute = build_loss(loss, 0.2)
+    assert callable(compute)
+    weights = 0.8 * np.eye(10)[labels] + 0.02
+    expected = -(weights * np.log(probabilities)).sum(axis=1)
+    targets = encode_targets(loss, labels)
+    np.testing.assert_allclose(np.asarray(compute(targets, probabilities)), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(compute(targets.reshape(5, -1), probabilities)), expected, rtol=1e-5)
+
+
+def test_labels_that_are_not_smoothed_have_the_loss_of_keras() -> None:
+    assert build_loss("sparse_categorical_crossentropy", 0.0) == "sparse_categorical_crossentropy"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.loss=binary_crossentropy", "train.label_smoothing=0.1"],
+        ["train.loss=binary_crossentropy", "train.label_smoothing={tune: float, min_value: 0.0, max_value: 0.2}"],
+        [
+            "train.loss={tune: choice, values: [binary_crossentropy, categorical_crossentropy]}",
+            "train.label_smoothing=0.1",
+        ],
+        ["train.label_smoothing=1.0"],
+        ["train.label_smoothing=-0.1"],
+        ["train.label_smoothing=true"],
+    ],
+)
+def test_smoothing_that_means_nothing_is_refused(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.label_smoothing=.*(categorical_crossentropy|number)"):
+        compose_job([*TINY, *overrides])
+
+
 @pytest.mark.parametrize("given", ["null", "9", "{tune: choice, values: [3, 9]}"])
 def test_the_epochs_of_a_cosine_may_be_null_a_number_or_tunable(given: str) -> None:
     job = compose_job([*TINY, "train=cosine", f"train.schedule.over_epochs={given}"])
@@ -111,7 +186,7 @@ def test_a_plateau_lowers_the_rate_after_patience_epochs_without_a_lower_loss() 
 
 
 def test_every_schedule_is_tried_here() -> None:
-    assert set(SCHEDULES) == {"constant", "cosine", "exponential", "plateau"}
+    assert set(SCHEDULES) == {"constant", "cosine", "exponential", "one_cycle", "plateau"}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +295,8 @@ def test_a_rate_is_finite_for_any_history() -> None:
         ("constant", {}),
         ("cosine", {"warmup_epochs": 2, "over_epochs": None}),
         ("cosine", {"warmup_epochs": 2, "over_epochs": 1}),
+        ("one_cycle", {"warmup": 0.0, "over_epochs": None}),
+        ("one_cycle", {"warmup": 0.9, "over_epochs": 2}),
         ("exponential", {"factor": 0.5}),
         ("plateau", {"factor": 0.5, "patience": 1}),
     ):

@@ -72,6 +72,14 @@ MATTERS = {
     "flip": ["train.augmentation.flip=true"],
     "shift": ["train.augmentation.shift=2"],
     "cosine": ["train=cosine", "train.schedule.warmup_epochs=1"],
+    "one_cycle": ["train=one_cycle"],
+    "warmup of one_cycle": ["train=one_cycle", "train.schedule.warmup=0.5"],
+    "label_smoothing": ["train.label_smoothing=0.1"],
+    "growth": ["model.conv_layers=2", "model.growth=2.0"],
+    "pooling first": ["model.pooling=before_normalization", "regularization.batch_normalization=true"],
+    "residual": ["model.residual=true"],
+    "global average": ["model.head=global_average"],
+    "no dense layer": ["model.dense_units=0"],
     "precision": ["train.precision=mixed_bfloat16"],
     "seed": ["seed=2"],
     "weaker seed": ["seed=0"],
@@ -156,6 +164,33 @@ def test_there_are_as_many_epochs_as_were_asked_for(epochs: int) -> None:
     assert [event.epoch for event in ended] == list(range(1, epochs + 1))
     assert isinstance(last, TrialResult)
     assert [event.metrics for event in ended] == last.history
+
+
+def test_a_cycle_gives_the_optimizer_a_rate_for_each_batch() -> None:
+    fit = trial._Fit(spec([*TINY, "train=one_cycle", "train.epochs=2"]), DATA)
+    history: list[dict[str, float]] = []
+    optimizer = fit._trainer.optimizer
+    expected = [0.0001, 0.00055, 0.001, 0.00093301]  # of four batches; half an epoch of warm-up
+    history.append(fit.train_epoch(history))
+    assert int(optimizer.iterations) == 4
+    assert [float(optimizer._learning_rate(batch)) for batch in range(4)] == pytest.approx(expected, rel=1e-4)
+    assert history[0]["learning_rate"] == pytest.approx(sum(expected) / 4, rel=1e-4)
+    history.append(fit.train_epoch(history))
+    assert [float(optimizer._learning_rate(batch)) for batch in range(4, 8)] == pytest.approx(
+        [0.00075, 0.0005, 0.00025, 0.000067], rel=1e-2
+    )
+
+
+def test_a_sparse_loss_is_smoothed_like_the_one_hot_one_and_validated_without() -> None:
+    smoothed = [*TINY, "train.label_smoothing=0.3"]
+    sparse, one_hot = (
+        finished(spec([*smoothed, f"train.loss={loss}"]), DATA)
+        for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy")
+    )
+    np.testing.assert_allclose(one_hot.probabilities, sparse.probabilities, atol=1e-4)
+    labels = DATA.validation.labels
+    plain = -np.log(sparse.probabilities[np.arange(len(labels)), labels]).mean()
+    assert sparse.history[-1]["val_loss"] == pytest.approx(plain, rel=1e-4)
 
 
 @pytest.mark.parametrize(
