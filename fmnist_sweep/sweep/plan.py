@@ -114,10 +114,11 @@ class PlannedStudy:
             return 0.0
         missing_count = max(0.0, self.trial_count - record.trial_count)
         if has_trials_left(self.config, self.study.settings, record):
-            return missing_count
+            # How many are promoted is an estimate, which may be too low.
+            return max(missing_count, self.configuration_count - record.configuration_count)
         if not continues_beyond_budget(self.config.search.name, self.study.settings):
             return 0.0
-        # How many are promoted is an estimate: there may be one as long as the oracle has not said otherwise.
+        # There may be one to promote as long as the oracle has not said otherwise.
         return 0.0 if record.has_nothing_to_promote else max(1.0, missing_count)
 
     @property

@@ -77,6 +77,9 @@ def test_a_budget_of_trials_is_one_of_configurations_and_may_be_raised() -> None
     assert "already done" in _run_waiting(*ASHA, "search.max_trials=4")[1]
     assert "already done" in _run_waiting(*ASHA, "search.max_trials=2")[1]
     assert list(_read_record().trials) == before
+    for configurations in (5, 6):  # one more each time, whatever number of promotions was expected
+        assert _run_waiting(*ASHA, f"search.max_trials={configurations}")[0] is ExitCode.DONE
+        assert _read_record().configuration_count == configurations
     code, shown = _run_waiting(*ASHA, "search.max_trials=7")
     assert code is ExitCode.DONE
     assert "continued" in shown
