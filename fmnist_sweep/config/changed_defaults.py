@@ -13,7 +13,8 @@ from typing import Any
 
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import format_override_value, is_override_of, parse_override_key
-from fmnist_sweep.search.tunable import is_tunable
+from fmnist_sweep.search.space import list_values_at
+from fmnist_sweep.search.tunable import is_option_choice, is_tunable
 from fmnist_sweep.training.models import BUILDERS
 
 # What settings that lack the key were trained with. A builder's later parameters say it in its signature.
@@ -52,7 +53,8 @@ def drop_neutral_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A study's or a trial's settings without the keys that have their neutral value, or decide nothing here."""
     kept = dict(settings)
     for key, neutral in NEUTRAL_VALUES.items():
-        if find_value(kept, key, neutral) == neutral or not _is_decisive(key, kept):
+        values = list_values_at(kept, *key.split(".", 1))
+        if all(value == neutral for value in values) or not _is_decisive(key, kept):
             kept = _drop_key(kept, key)
     return kept
 
@@ -90,7 +92,12 @@ def list_pinning_overrides(settings: Mapping[str, Any], overrides: Sequence[str]
 
 
 def _concerns(change: _Change, settings: Mapping[str, Any], overrides: Sequence[str]) -> bool:
-    """Whether a default decides something in the settings of a command with these overrides."""
+    """Whether a default decides something in the settings of a command with these overrides.
+
+    Not where options of its group are searched: each of them is in the settings as its file was.
+    """
+    if is_option_choice(settings.get(change.key.partition(".")[0])):
+        return False
     is_typed = any(parse_override_key(o) == change.group or is_override_of(o, (change.key,)) for o in overrides)
     is_elsewhere = change.where is not None and find_value(settings, change.where[0]) != change.where[1]
     return not is_typed and not is_elsewhere and _is_decisive(change.key, settings)
@@ -110,14 +117,18 @@ def _is_decisive(key: str, settings: Mapping[str, Any]) -> bool:
     """Whether another value of this key gives other results."""
     match key:
         case "train.normalization":
-            normalizes = find_value(settings, "regularization.batch_normalization", default=False)
-            return normalizes is True or is_tunable(normalizes)
+            values = list_values_at(settings, "regularization", "batch_normalization")
+            return any(normalizes is True or is_tunable(normalizes) for normalizes in values)
         case _:
             return True
 
 
 def _drop_key(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     section, _, name = key.partition(".")
+    if is_option_choice(settings.get(section)):
+        options = settings[section]["settings"]
+        options = {option: _drop_key({section: inner}, key)[section] for option, inner in options.items()}
+        return {**settings, section: {**settings[section], "settings": options}}
     if name not in settings.get(section, {}):
         return dict(settings)
     return {**settings, section: {inner: value for inner, value in settings[section].items() if inner != name}}

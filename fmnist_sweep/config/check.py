@@ -14,11 +14,13 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from pydantic import BaseModel, ValidationError, create_model
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
+from fmnist_sweep.config.conditions import settle_conditions
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
 from fmnist_sweep.config.schema import (
     EXECUTORS,
+    OPTION_GROUPS,
     ROOT_KEYS,
     SECTIONS,
     STRICT,
@@ -32,7 +34,8 @@ from fmnist_sweep.config.schema import (
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.ask_and_tell import ORACLES
-from fmnist_sweep.search.tunable import TUNABLE, is_tunable
+from fmnist_sweep.search.space import list_values_at
+from fmnist_sweep.search.tunable import TUNABLE, is_option_choice, is_tunable
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training.models import BUILDERS, Regularization
 from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
@@ -43,28 +46,28 @@ _Entry = TypeVar("_Entry")
 def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     """Check a composed mapping. Raises ConfigError: the key, its value, what is allowed, where it was written."""
     _refuse_keys(raw, locate)
+    _refuse_misplaced_choice(raw, locate)
     for key, value in raw.items():
         name = quote_override_value(key)  # as YAML has it: 1 and false are keys too
         if name not in ROOT_KEYS:
             reason = describe_unknown_key(name, ROOT_KEYS, suggest_keys(name))
             raise ConfigError(f"{quote_text(name)}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
-    values = {section: _check_section(section, sections[section], locate) for section in SECTIONS}
-    train = values["train"]
-    train["schedule"] = _check_section(
-        "train.schedule", _check_mapping("train.schedule", train["schedule"], locate), locate
-    )
+    values = {section: _check_options(section, sections[section], locate) for section in SECTIONS}
     oracle_keys = set(_make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
     config = Config(
         data=DataConfig(**values["data"]),
         settings=drop_neutral_settings(
-            {
-                "model": values["model"],
-                "optimizer": values["optimizer"],
-                "regularization": values["regularization"],
-                "train": train,
-                "seed": _check_seed(raw.get("seed"), locate),
-            }
+            settle_conditions(
+                {
+                    "model": values["model"],
+                    "optimizer": values["optimizer"],
+                    "regularization": values["regularization"],
+                    "train": values["train"],
+                    "seed": _check_seed(raw.get("seed"), locate),
+                },
+                locate,
+            )
         ),
         search=SearchConfig(**values["search"]),
         oracle={key: values["search"][key] for key in sorted(oracle_keys)},
@@ -154,12 +157,30 @@ def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, An
     return value
 
 
-def _check_section(section: str, value: Mapping[str, Any], locate: Locator) -> dict[str, Any]:
+def _check_options(section: str, value: Mapping[str, Any], locate: Locator) -> dict[str, Any]:
+    """A section, or each of the options of it that a study searches."""
+    if not is_option_choice(value):
+        return _check_section(section, value, locate)
+    options = {
+        option: _check_section(section, _check_mapping(f"{section}.{option}", settings, locate), locate, option)
+        for option, settings in value["settings"].items()
+    }
+    return {**value, "settings": options}
+
+
+def _check_section(section: str, value: Mapping[str, Any], locate: Locator, option: str = "") -> dict[str, Any]:
+    """Check a section, or one of its inner ones; option: which of those searched it is of."""
+    group, dot, inner = section.partition(".")
+    name = f"{group}.{option}{dot}{inner}" if option else section
     schema = _choose_schema(section, value, locate)
     try:
-        return schema.model_validate(dict(value)).model_dump(warnings=False)
+        checked = schema.model_validate(dict(value)).model_dump(warnings=False)
+        if section == "train":
+            schedule = _check_mapping(f"{name}.schedule", checked["schedule"], locate)
+            checked["schedule"] = _check_section("train.schedule", schedule, locate, option)
+        return checked
     except ValidationError as error:
-        message = describe_validation_error(section, value, schema, error, locate)
+        message = describe_validation_error(name, value, schema, error, locate)
         kinds = {detail["type"] for detail in error.errors(include_url=False)}
         hint = _suggest_option(section, value, locate) if kinds & {"extra_forbidden", "missing"} else None
         raise ConfigError(f"{message.removesuffix('.')}; {hint}." if hint else message) from None
@@ -204,9 +225,35 @@ def _refuse_keys(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> N
             _refuse_keys(value, locate, f"{path}.")
 
 
+def _refuse_misplaced_choice(raw: Mapping[str, Any], locate: Locator, prefix: str = "") -> None:
+    """Refuse {tune: option} where it is not the section of a group whose options were composed."""
+    for key, value in raw.items():
+        path = f"{prefix}{key}"
+        if is_option_choice(value) and not (path in OPTION_GROUPS and "settings" in value):
+            example = f"{OPTION_GROUPS[1]}={{tune: option, of: [adam, sgd]}}"
+            raise ConfigError(
+                f"{path}={quote_override_value(value)} ({locate(path)}): tune: option is for a whole group, one of "
+                f"{', '.join(OPTION_GROUPS)}, as in '{example}'; for the values of one key write tune: choice."
+            )
+        if isinstance(value, Mapping):
+            inner = value.get("settings", {}) if is_option_choice(value) else value
+            for option in inner.values() if is_option_choice(value) else [inner]:
+                if isinstance(option, Mapping):
+                    _refuse_misplaced_choice(option, locate, f"{path}.")
+
+
 def _refuse_tuned_epochs_in_rungs(config: Config, locate: Locator) -> None:
-    epochs, name = config.settings["train"]["epochs"], config.search.name
-    if name in ("hyperband", "asha") and is_tunable(epochs):
+    name = config.search.name
+    if name not in ("hyperband", "asha"):
+        return
+    epochs, *others = list_values_at(config.settings, "train", "epochs")
+    if any(other != epochs for other in others):
+        raise ConfigError(
+            f"train.epochs ({locate('train.epochs')}): {name} itself decides the epochs of each trial, and the options "
+            f"of train have {' and '.join(map(format_override_value, [epochs, *others]))}; give all of them the same, "
+            f"as in train.epochs={format_override_value(epochs)}."
+        )
+    if is_tunable(epochs):
         raise ConfigError(
             f"train.epochs={quote_override_value(epochs)} ({locate('train.epochs')}): {name} itself decides the "
             "epochs of each trial; give the greatest number of them as a plain number."
@@ -214,12 +261,12 @@ def _refuse_tuned_epochs_in_rungs(config: Config, locate: Locator) -> None:
 
 
 def _refuse_watching_trained_images(config: Config, locate: Locator) -> None:
-    train = config.settings["train"]
     if not config.data.include_validation:
         return
+    schedules = list_values_at(config.settings, "train", "schedule")
     for key, watches in {
-        "train.early_stopping": bool(train["early_stopping"]),
-        "train.schedule": train["schedule"]["name"] == "plateau",
+        "train.early_stopping": any(list_values_at(config.settings, "train", "early_stopping")),
+        "train.schedule": any(schedule["name"] == "plateau" for schedule in schedules),
     }.items():
         if watches:
             raise ConfigError(

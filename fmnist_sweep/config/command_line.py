@@ -31,6 +31,7 @@ from fmnist_sweep.config.compose import (
     add_folder,
     check_job,
     compose_config,
+    compose_study,
     explain_hydra_errors,
     prepare_hydra,
     search_configs,
@@ -75,7 +76,7 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
         return []
     with search_configs(folder):
         parts = _expand_choices(options.overrides) if is_multirun else [options.overrides]
-        configs = [compose_config(part) for part in parts]
+        configs = [compose_study(part) for part in parts]
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
     jobs = [replace(check_job(config, typed_overrides), flags=flags) for config in configs]
     _set_log_levels(_read_loggers(configs[-1]))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from fmnist_sweep.config.changed_defaults import list_pinning_overrides
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.config.overrides import drop_overrides, format_override_value, is_override_of
+from fmnist_sweep.config.overrides import (
+    drop_overrides,
+    format_override_value,
+    is_override_of,
+    parse_override_key,
+)
 from fmnist_sweep.masking import mask_address, mask_credentials
+from fmnist_sweep.search.space import find_option_groups, map_drawn_keys
 
 
 def build_sweep_command(arguments: Iterable[str]) -> str:
@@ -24,20 +31,28 @@ def build_verb_command(arguments: Iterable[str]) -> str:
     return shlex.join(["fmnist-sweep", *map(mask_address, arguments)])
 
 
-def build_trial_command(study: Study, config: Mapping[str, Any], fallback_reason: str | None, threads: int) -> str:
+def build_trial_command(
+    study: Study,
+    config: Mapping[str, Any],
+    fallback_reason: str | None,
+    threads: int,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """The command that trains exactly this trial again.
 
     fallback_reason: why drawn data stood in, or None. threads: how many it was trained with; another number would add
-    up in another order.
+    up in another order. values: what was drawn for it, of which the options count here.
     """
-    pinned_keys = [*study.tuned_keys, "train.epochs", "train.precision", "seed"]
+    pinned_keys = [*map_drawn_keys(study.settings, values).values(), "train.epochs", "train.precision", "seed"]
     if find_value(config, "train.schedule.over_epochs") is not None:  # a rung of Hyperband trains a part of it
         pinned_keys.append("train.schedule.over_epochs")
     if find_value(config, "train.normalization") is not None:
         pinned_keys.append("train.normalization")
     overrides = [
         override
-        for override in drop_overrides(study.job.overrides, *pinned_keys, "executor", "plan", "fresh", "hydra")
+        for override in drop_overrides(
+            _choose_options(study, values), *pinned_keys, "executor", "plan", "fresh", "hydra"
+        )
         # Of the search, a single trial keeps what its best epoch is chosen by.
         if not is_override_of(override, ("search",)) or is_override_of(override, ("search.objective",))
     ]
@@ -67,6 +82,23 @@ def _list_needed_pins(job: Job, config: Mapping[str, Any], overrides: Sequence[s
         return pins
     composed = list_pinning_overrides(job.config.settings, overrides)
     return [pin for pin in pins if pin not in composed]
+
+
+def _choose_options(study: Study, values: Mapping[str, Any]) -> list[str]:
+    """The overrides of a study's job with the options that a trial drew in the place of all those searched.
+
+    What is typed for one option, as in optimizer.sgd.momentum=0.9, is typed for its group where that option was drawn.
+    """
+    overrides = []
+    groups = find_option_groups(study.settings)
+    for override in study.job.overrides:
+        key = parse_override_key(override)
+        group, _, rest = key.partition(".")
+        option = next((each for each in groups.get(group, ()) if rest.startswith(f"{each}.")), None)
+        if key in groups or option not in (None, values.get(group)):
+            continue
+        overrides.append(override if option is None else override.replace(f"{group}.{option}.", f"{group}.", 1))
+    return [*(f"{group}={values[group]}" for group in groups), *overrides]
 
 
 def build_study_command(job: Job) -> str:

@@ -33,12 +33,15 @@ from fmnist_sweep.config.hydra_errors import describe_hydra_error
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.config.known_keys import list_groups, list_options
+from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
+from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.config.text_values import quote_texts, restore_typed
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.search.tunable import is_option_choice
 from fmnist_sweep.text import quote_text
 
 VERSION_BASE = "1.3"  # of Hydra's defaults
@@ -50,7 +53,7 @@ def compose_job(overrides: Sequence[str], folder: Path | None = None) -> Job:
     typed_overrides = quote_texts(overrides)
     check_typed_overrides(typed_overrides)
     with search_configs(folder):
-        config = compose_config(replace_tunables(list(typed_overrides)))
+        config = compose_study(replace_tunables(list(typed_overrides)))
     return check_job(config, typed_overrides)
 
 
@@ -111,8 +114,19 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     none is without this check.
     """
     check_overrides(overrides)
+    return _compose_checked(MAIN_CONFIG, overrides)
+
+
+def _compose_option(name: str) -> dict[str, Any]:
+    """What an option GROUP/OPTION sets by itself, by section of the config. Raises HydraException or ConfigError."""
+    config = _compose_checked(name, ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"])
+    sections: Any = OmegaConf.to_container(config, resolve=False)
+    return {str(section): value for section, value in sections.items() if section != "hydra"}
+
+
+def _compose_checked(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
-        config = hydra.compose(MAIN_CONFIG, list(overrides), return_hydra_config=True)
+        config = hydra.compose(name, list(overrides), return_hydra_config=True)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -123,13 +137,25 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def compose_study(overrides: Sequence[str]) -> DictConfig:
+    """The config of one job, with every option of the groups whose options it searches; within `search_configs`."""
+
+    def compose(words: Sequence[str]) -> DictConfig:
+        with explain_hydra_errors():
+            return compose_config(words)
+
+    return compose_with_options(overrides, compose, _compose_option)
+
+
 def check_job(composed: DictConfig, typed_overrides: Mapping[str, str]) -> Job:
     """The job of a composed config. Raises ConfigError. typed_overrides: of `quote_texts`."""
     settings = composed.hydra
     task_overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # one may hold ${...} as text
     overrides = tuple(restore_typed(drop_clearing_overrides(task_overrides, typed_overrides), typed_overrides))
     choices = {str(group): str(option or "null") for group, option in settings.runtime.choices.items()}
-    origins = ValueOrigins(overrides, choices, [str(source.path) for source in settings.runtime.config_sources])
+    sources = [str(source.path) for source in settings.runtime.config_sources]
+    options = {group: list(composed[group].of) for group in OPTION_GROUPS if is_option_choice(composed.get(group))}
+    origins = ValueOrigins(overrides, choices, sources, options)
     _refuse_unnamed_options(choices)
     task_keys: list[Any] = [key for key in composed if key != "hydra"]  # YAML also has keys such as 1 and false
     raw = OmegaConf.masked_copy(composed, task_keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,8 +13,10 @@ from typing import Any
 
 from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.overrides import parse_override_key
+from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.search import tunable
 from fmnist_sweep.search.ask_and_tell import needs_optuna
+from fmnist_sweep.search.space import list_values_at
 
 # Libraries whose version can change a trial's result.
 _RESULT_LIBRARIES = ("tensorflow", "keras", "keras-tuner", "numpy", "scikit-learn", "scipy")
@@ -41,6 +44,11 @@ class Study:
     def tuned_keys(self) -> list[str]:
         """The dotted keys of the tunables."""
         return [name for name, _ in tunable.find_tunables(self.settings)]
+
+    @property
+    def precision(self) -> str:
+        """What its trials compute in; several where options of `train` differ in it."""
+        return ", ".join(dict.fromkeys(map(str, list_values_at(self.settings, "train", "precision"))))
 
 
 def identify_study(
@@ -102,8 +110,13 @@ def label_studies(jobs: Sequence[Job]) -> list[str]:
     return study_labels
 
 
+_OPTIONS = re.compile(r"\{\s*tune\s*:\s*option\s*,\s*of\s*:\s*\[(.*)\]\s*\}$")  # of a group, that are searched
+
+
 def _format_override(override: str) -> str:
-    return _format_setting(parse_override_key(override), override.partition("=")[2])
+    key, value = parse_override_key(override), override.partition("=")[2]
+    options = _OPTIONS.match(value)
+    return f"{key} {options[1]}" if options else _format_setting(key, value)
 
 
 def _make_default_label(job: Job) -> str:
@@ -135,10 +148,17 @@ def _format_setting(key: str, value: object) -> str:
 
 def make_trial_name(label: str, values: Mapping[str, Any], epochs: int | None) -> str:
     """The name of a trial wherever it is shown: its study's label, and the values of its tunables."""
-    positions = {key: position for position, key in enumerate(("model.conv_layers", "model.filters"))}
-    keys = sorted(values, key=lambda key: positions.get(key, len(positions)))
-    parts = [label, *(_format_setting(key, _format_short(values[key])) for key in keys)]
+    positions = {key: position for position, key in enumerate((*OPTION_GROUPS, "model.conv_layers", "model.filters"))}
+    keys = {name: _drop_option(name, values) for name in values}
+    names = sorted(values, key=lambda name: positions.get(keys[name], len(positions)))
+    parts = [label, *(_format_setting(keys[name], _format_short(values[name])) for name in names)]
     return " · ".join(parts if epochs is None else [*parts, f"{epochs} epochs"])
+
+
+def _drop_option(name: str, values: Mapping[str, Any]) -> str:
+    """The name of a tunable without the option that it is of, and that is among the values: optimizer.momentum."""
+    group, _, rest = name.partition(".")
+    return f"{group}.{rest.removeprefix(f'{values.get(group)}.')}" if rest else name
 
 
 def _format_short(value: object) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fmnist_sweep.config.known_keys import list_groups
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 
@@ -86,4 +87,6 @@ def drop_clearing_overrides(overrides: Sequence[str], typed: Iterable[str]) -> t
 def _build_clearing_override(override: str) -> list[str]:
     """The override that clears what this one sets if it sets a tunable; else none."""
     tunable_match = _TUNABLE_OVERRIDE.match(override)
+    if tunable_match and tunable_match.group(1) in list_groups():  # its options are searched, see `options`
+        return []
     return [f"{_FORCE_PREFIX}{tunable_match.group(1)}=null"] if tunable_match else []

@@ -29,9 +29,13 @@ def describe_validation_error(
     subschema, _ = _find_subschema(schema.model_json_schema(), path, value)
     value_text = f"={quote_override_value(first['input'])}"
     match first["type"]:
+        case _ if "when" in path:
+            reason = "expected names of tunables and lists of their values, as in when: {model.conv_layers: [2, 3]}"
         case "extra_forbidden":
             parent_schema = _find_inner_schema(*_find_subschema(schema.model_json_schema(), path[:-1], value))
-            reason = describe_unknown_key(path[-1], parent_schema.get("properties", {}))
+            # What all tunables may have comes after what one of this kind has.
+            allowed = sorted(parent_schema.get("properties", {}), key=lambda key: key in ("when", "otherwise"))
+            reason = describe_unknown_key(path[-1], allowed)
         case "missing":
             value_text, reason = "", f"missing; expected {_describe_schema(subschema)}"
         case "value_error" | "refused_draw":

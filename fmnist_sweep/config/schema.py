@@ -173,6 +173,7 @@ class Config:
         return {**self.settings, **mapping, "plan": self.plan, "fresh": self.fresh}
 
 
+OPTION_GROUPS = ("model", "optimizer", "regularization", "train")  # whose options one study may search
 SECTIONS = (
     *("data", "model", "optimizer", "train", "regularization", "search", "executor", "tracking", "checkpoint"),
     "promote",

@@ -98,7 +98,11 @@ def build_leaderboard(entries: Sequence[LeaderboardEntry]) -> pd.DataFrame:
     """The leaderboard: a row a trial, best first and failed ones last, with what was tuned, the results and the run."""
     import pandas as pd
 
-    table = pd.DataFrame([_build_row(entry) for entry in rank_entries(entries)], columns=_list_columns(entries))
+    rows = [_build_row(entry) for entry in rank_entries(entries)]
+    table = pd.DataFrame(rows, columns=_list_columns(entries))
+    for key in {key for entry in entries for key in entry.values if any(key not in each.values for each in entries)}:
+        # What was not drawn for some trial makes no 2.0 of the 2 of others.
+        table[key] = pd.Series([row.get(key) for row in rows], dtype=object)
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
 

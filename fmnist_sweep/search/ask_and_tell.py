@@ -205,7 +205,7 @@ class Search:
             "max_consecutive_failed_trials": sys.maxsize,
         }
         # Without tunables there is one trial, whichever oracle was asked for.
-        epochs = settings["train"]["epochs"]
+        epochs = space.read_epochs(settings)
         oracle: Any = (
             ORACLES[name](hyperparameters, common, epochs, **arguments)
             if hyperparameters.space
@@ -242,7 +242,8 @@ class Search:
         epochs = values.get("tuner/epochs")
         return Proposal(
             trial.trial_id,
-            {key: value for key, value in values.items() if not key.startswith("tuner/")},
+            # In the order of the space: that of a grid's values depends on what the trial before drew.
+            {each.name: values[each.name] for each in trial.hyperparameters.space if each.name in values},
             None if epochs is None else int(epochs),
             values.get("tuner/trial_id"),
             self._oracle.seed_state,
@@ -322,7 +323,7 @@ def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Map
     It is math.inf where only a budget ends the search.
     """
     if name == "hyperband" and any(tunable.find_tunables(settings)):
-        hyperband_rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+        hyperband_rungs = compute_hyperband_rungs(space.read_epochs(settings), arguments["factor"])
         return float(sum(map(sum, hyperband_rungs)) * arguments["iterations"])
     return space.count_grid_trials(settings) if name == "grid" else space.count_combinations(settings)
 
@@ -341,7 +342,7 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
 
     Those that a promoted trial goes on from count for it, too.
     """
-    epochs = settings["train"]["epochs"]
+    epochs = space.read_epochs(settings)
     if name == "hyperband" and any(tunable.find_tunables(settings)):
         hyperband_rungs = compute_hyperband_rungs(epochs, arguments["factor"])
         total = sum(
@@ -361,7 +362,7 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
 
 def list_asha_epochs(arguments: Mapping[str, Any], settings: Mapping[str, Any], configurations: float) -> list[int]:
     """About the epochs that each trial of so many configurations really trains, in the order in which they begin."""
-    rung_epochs = rungs.list_asha_rungs(arguments["lowest_epochs"], arguments["factor"], settings["train"]["epochs"])
+    rung_epochs = rungs.list_asha_rungs(arguments["lowest_epochs"], arguments["factor"], space.read_epochs(settings))
     own_epochs = [epochs - earlier for earlier, epochs in itertools.pairwise((0, *rung_epochs))]
     trial_rungs = rungs.estimate_trial_rungs(len(rung_epochs), arguments["factor"], configurations)
     return [own_epochs[rung] for rung in trial_rungs]
@@ -391,7 +392,7 @@ def list_rung_epochs(epochs: int, factor: int, rungs: int) -> list[int]:
 
 def count_first_rung_trials(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
     """How many different configurations Hyperband needs for the first rungs of all its brackets."""
-    rungs = compute_hyperband_rungs(settings["train"]["epochs"], arguments["factor"])
+    rungs = compute_hyperband_rungs(space.read_epochs(settings), arguments["factor"])
     return int(sum(bracket[0] for bracket in rungs) * arguments["iterations"])
 
 
@@ -415,6 +416,6 @@ def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings:
     if combinations >= required:
         return None
     return (
-        f"hyperband with {settings['train']['epochs']} epochs begins {required} different trials and the space holds "
+        f"hyperband with {space.read_epochs(settings)} epochs begins {required} different trials and the space holds "
         f"only {combinations:.0f}; widen a tunable, lower train.epochs or use search=grid"
     )

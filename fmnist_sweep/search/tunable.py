@@ -2,20 +2,28 @@
 
     filters: {tune: choice, values: [32, 64, 96]}
 
-`tune` names a KerasTuner method (choice, int, float, boolean); the other keys are that method's own arguments.
+`tune` names a KerasTuner method (choice, int, float, boolean); the other keys are that method's own arguments. Beside
+them, `when` names other tunables and the values that they must have for this one to be drawn, and `otherwise` is the
+value where they have others.
+
+    dense_units: {tune: choice, values: [64, 128], when: {model.conv_layers: [1, 2]}, otherwise: 32}
+
+The options of a whole group may be searched, too: `{tune: option, of: [adam, sgd]}`, to which `config.options` adds the
+`settings` of each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, WrapValidator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 TUNE_KEY = "tune"
+OPTION = "option"  # what `tune` names where the options of a whole group are searched
 # More than any search can use: numbers beyond it overflow, or would be counted for ever.
 MAX_COUNT = 1_000_000
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
@@ -24,7 +32,31 @@ MAX_LISTED_VALUES = 10_000
 
 
 class _Tunable(BaseModel):
+    """What all tunables have. when: the values of other tunables with which it is drawn; else it is `otherwise`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    when: Annotated[dict[str, Annotated[list[int | float | str | bool], Field(min_length=1)]], Field(min_length=1)] = {}
+    otherwise: Any = None
+
+    @model_validator(mode="after")
+    def _check_condition(self) -> _Tunable:
+        given = self.model_fields_set & {"when", "otherwise"}
+        if given == {"when"}:
+            raise ValueError("when says with which values of other tunables this one is drawn; add otherwise: VALUE")
+        if given == {"otherwise"}:
+            raise ValueError("otherwise is the value where `when` does not hold; add when: {KEY: [VALUE]}")
+        return self
+
+    def find_drawn(self, value: Any) -> Any:
+        """The value equal to this one that the tunable may draw; None if it never draws it."""
+        for drawn in self.list_values() or ():
+            if drawn == value and isinstance(drawn, bool) == isinstance(value, bool):
+                return drawn
+        return None
+
+    def list_values(self) -> list[Any] | None:
+        """All values that it may draw, if they can be listed."""
+        raise NotImplementedError
 
 
 class Choice(_Tunable):
@@ -47,6 +79,9 @@ class Choice(_Tunable):
         return self
 
     def list_extremes(self) -> list[Any]:
+        return list(self.values)
+
+    def list_values(self) -> list[Any]:
         return list(self.values)
 
 
@@ -84,6 +119,18 @@ class _Range(_Tunable):
             return math.inf
         return math.floor(span + 1e-8) + 1 if math.isfinite(span) else math.inf
 
+    def list_steps(self) -> list[float]:
+        """The values with the step, which is given, from the smallest on."""
+        low, high, step = self.min_value, self.max_value, self.step or 1
+        indices = range(int(self.count_steps()))
+        if self.sampling == "linear":
+            values = [low + index * step for index in indices]
+        elif self.sampling == "log":
+            values = [low * step**index for index in indices]
+        else:
+            values = sorted(high + low - low * step**index for index in indices)
+        return [round_float(value) for value in values]
+
 
 class Int(_Range):
     """A whole number from min_value to max_value, both included."""
@@ -93,6 +140,21 @@ class Int(_Range):
     max_value: int
     step: int | None = None
     default: int | None = None
+
+    def find_drawn(self, value: Any) -> Any:
+        is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+        if not is_whole or not self.min_value <= value <= self.max_value:
+            return None
+        if self.step is None:
+            return int(value)
+        if self.sampling == "linear":
+            return int(value) if (value - self.min_value) % self.step == 0 else None
+        return super().find_drawn(value)
+
+    def list_values(self) -> list[Any] | None:
+        if self.step is None or self.count_steps() > MAX_LISTED_VALUES:
+            return None
+        return list(map(int, self.list_steps()))
 
 
 class Float(_Range):
@@ -110,6 +172,11 @@ class Float(_Range):
             )
         return self
 
+    def list_values(self) -> list[Any] | None:
+        if self.step is None:
+            return [self.min_value] if self.min_value == self.max_value else None
+        return self.list_steps()
+
 
 class Boolean(_Tunable):
     """true or false."""
@@ -118,6 +185,9 @@ class Boolean(_Tunable):
     default: bool = False
 
     def list_extremes(self) -> list[Any]:
+        return [False, True]
+
+    def list_values(self) -> list[Any]:
         return [False, True]
 
 
@@ -134,6 +204,11 @@ def is_tunable(value: object) -> bool:
     return isinstance(value, Mapping) and TUNE_KEY in value
 
 
+def is_option_choice(value: object) -> bool:
+    """Whether a config value stands for a whole group, of whose options the search chooses one."""
+    return isinstance(value, Mapping) and value.get(TUNE_KEY) == OPTION
+
+
 def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
     """Parse a mapping as a tunable. Raises pydantic.ValidationError or ValueError if it describes none."""
     kind = TUNABLE_KINDS.get(str(value[TUNE_KEY]))
@@ -145,7 +220,8 @@ def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
 def _validate_value(value: object, validate_fixed: Callable[[Any], Any]) -> Any:
     if not (isinstance(value, Mapping) and is_tunable(value)):
         return validate_fixed(value)
-    for extreme in parse_tunable(value).list_extremes():  # whatever the search may draw must be valid, too
+    parsed = parse_tunable(value)
+    for extreme in parsed.list_extremes():  # whatever the search may draw must be valid, too
         try:
             validate_fixed(extreme)
         except ValidationError as error:
@@ -156,6 +232,12 @@ def _validate_value(value: object, validate_fixed: Callable[[Any], Any]) -> Any:
                     "refused_draw", "may draw {value}, but {said}", _list_facts(extreme, message)
                 ) from None
             raise PydanticCustomError("outside_draw", "may draw {value}", _list_facts(extreme, "")) from None
+    if parsed.when:
+        try:
+            validate_fixed(parsed.otherwise)
+        except ValidationError:
+            facts = _list_facts(parsed.otherwise, "")
+            raise PydanticCustomError("outside_draw", "otherwise is {value}", facts) from None
     return dict(value)
 
 
@@ -174,11 +256,99 @@ class _TunableValidator(WrapValidator):
 TUNABLE = _TunableValidator(_validate_value)
 
 
-def find_tunables(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Find the tunables of a config: each with its dotted key, in the order of the config."""
-    for key, value in config.items():
-        path = f"{prefix}{key}"
-        if is_tunable(value):
-            yield path, dict(value)
+def round_float(value: float) -> float:
+    """A drawn number: nobody wants to read, filter by or type 0.30000000000000004, which is 3 * 0.1."""
+    return float(f"{value:.10g}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter of a space: what a tunable of the settings is to an oracle.
+
+    name: unlike any other's; that of a tunable within an option names the option, as in optimizer.sgd.momentum. key:
+    the dotted key of a trial's config that it decides. spec: its tunable without condition; for the options of a group
+    a choice of their names. conditions: names of other parameters, and the values that each must have for this one to
+    be drawn. otherwise: the value where they have others. option: the name of the group's parameter and the option that
+    it belongs to, the first of the conditions.
+    """
+
+    name: str
+    key: str
+    spec: Mapping[str, Any]
+    conditions: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    otherwise: Any = None
+    option: tuple[str, str] | None = None
+
+    def is_drawn(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether it is drawn beside these values of the parameters before it."""
+        return all(name in drawn and drawn[name] in values for name, values in self.conditions)
+
+
+class CircularConditions(ValueError):
+    """Conditions of tunables that wait for each other. names: those of the tunables."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"the conditions of {', '.join(names)} form a circle")
+        self.names = list(names)
+
+
+def find_tunables(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find the tunables of a study's settings: the name and the spec of each parameter, in the space's order."""
+    for parameter in list_parameters(settings):
+        yield parameter.name, dict(parameter.spec)
+
+
+def list_parameters(settings: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters of a study's settings in their order, but each after those that its conditions name.
+
+    Raises CircularConditions where there is no such order. A condition of what is no tunable is never met.
+    """
+    waiting, ordered = list(scan_parameters(settings)), list[Parameter]()
+    while waiting:
+        names = {parameter.name for parameter in waiting}
+        ready = next((each for each in waiting if names.isdisjoint(name for name, _ in each.conditions)), None)
+        if ready is None:
+            raise CircularConditions([parameter.name for parameter in waiting])
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered
+
+
+def scan_parameters(settings: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters of a study's settings in the order in which they are written, whatever their conditions name."""
+    parameters = list(_scan(settings, "", "", None))
+    names = {parameter.name for parameter in parameters}
+    return [_name_conditions(parameter, names) for parameter in parameters]
+
+
+def _scan(section: Mapping[str, Any], key: str, name: str, option: tuple[str, str] | None) -> Iterator[Parameter]:
+    """key, name: what those of the section begin with."""
+    option_condition = () if option is None else ((option[0], (option[1],)),)
+    for own_key, value in section.items():
+        if is_option_choice(value):
+            yield Parameter(f"{name}{own_key}", f"{key}{own_key}", {TUNE_KEY: "choice", "values": list(value["of"])})
+            for chosen in value["of"]:
+                inner = value["settings"][chosen]
+                yield from _scan(inner, f"{key}{own_key}.", f"{name}{own_key}.{chosen}.", (f"{name}{own_key}", chosen))
+        elif is_tunable(value):
+            spec = {argument: given for argument, given in value.items() if argument not in ("when", "otherwise")}
+            when = tuple((other, tuple(values)) for other, values in value.get("when", {}).items())
+            conditions = (*option_condition, *when)
+            yield Parameter(
+                f"{name}{own_key}", f"{key}{own_key}", spec, conditions, value.get("otherwise"), option=option
+            )
         elif isinstance(value, Mapping):
-            yield from find_tunables(value, f"{path}.")
+            yield from _scan(value, f"{key}{own_key}.", f"{name}{own_key}.", option)
+
+
+def _name_conditions(parameter: Parameter, names: Set[str]) -> Parameter:
+    """A parameter whose conditions name the tunables of its own option in full: an option's file knows no other key."""
+    if parameter.option is None:
+        return parameter
+    group, option = parameter.option
+
+    def complete(name: str) -> str:
+        full_name = f"{group}.{option}{name.removeprefix(group)}"
+        return full_name if name.startswith(f"{group}.") and full_name in names else name
+
+    return replace(parameter, conditions=tuple((complete(name), values) for name, values in parameter.conditions))

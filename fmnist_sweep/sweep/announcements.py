@@ -46,7 +46,7 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
         return
     limited = planned.is_limited and planned.trial_count < math.inf
     trials = f"{'at most ' if limited else ''}{format_trial_count(planned.trial_count)}"
-    view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.settings['train']['precision']}")
+    view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.precision}")
     if record is not None:
         running_count = record.count_trials("running")
         pronoun = "it" if running_count == 1 else "they"

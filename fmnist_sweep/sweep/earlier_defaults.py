@@ -13,7 +13,7 @@ from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import find_study_folder, list_study_folders
-from fmnist_sweep.sweep.plan import PlannedStudy, locate_runs
+from fmnist_sweep.sweep.plan import PlannedStudy, locate_runs, settle_precision
 from fmnist_sweep.text import format_trial_count
 
 _MAX_NAMED = 2  # overrides; the command has them all
@@ -53,11 +53,9 @@ def find_earlier_studies(planned: PlannedStudy) -> Iterator[EarlierStudy]:
         return
     if not list_study_folders(planned.folder.state):
         return
-    precision = planned.study.settings["train"]["precision"]
     known_ids = {planned.study.id}
     for earlier in list_earlier_jobs(job):
-        train = {**earlier.job.config.settings["train"], "precision": precision}
-        settings = {**earlier.job.config.settings, "train": train}
+        settings = settle_precision(earlier.job.config.settings)
         study = identify_study(earlier.job, planned.study.label, settings, planned.splits.sha256, planned.study.first)
         if study.id in known_ids:  # a default that decides nothing here
             continue

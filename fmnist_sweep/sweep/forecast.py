@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.search import tunable
+from fmnist_sweep.search import space, tunable
 from fmnist_sweep.search.ask_and_tell import (
     compute_hyperband_rungs,
     continues_beyond_budget,
@@ -89,11 +89,11 @@ class Forecast:
 def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     """Forecast what is left of a study."""
     if work.search_name == "hyperband" and any(tunable.find_tunables(work.settings)):
-        epochs = _list_hyperband_epochs(work.settings["train"]["epochs"], work.oracle)
+        epochs = _list_hyperband_epochs(space.read_epochs(work.settings), work.oracle)
         return _forecast_rungs(cost, work, epochs)
     if continues_beyond_budget(work.search_name, work.settings) and math.isfinite(work.configurations):
         return _forecast_rungs(cost, work, list_asha_epochs(work.oracle, work.settings, work.configurations))
-    max_epochs = find_max_epochs(work.settings["train"]["epochs"])
+    max_epochs = find_max_epochs(space.read_epochs(work.settings))
     seconds_per_trial = _OVERHEAD_SECONDS + cost.start_seconds + cost.epoch_seconds * max_epochs
     seconds_left = _convert_to_seconds(work.max_minutes)
     trials = max(0.0, work.trials - work.ended_trials)

@@ -23,6 +23,7 @@ from fmnist_sweep.search.ask_and_tell import (
     estimate_trials,
     explain_infeasible_search,
 )
+from fmnist_sweep.search.tunable import is_option_choice
 from fmnist_sweep.study.folder import (
     RunLocation,
     StudyFolder,
@@ -160,11 +161,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
     """
     studies_by_id: dict[str, tuple[Study, Splits]] = {}
     for job, label in zip(jobs, label_studies(jobs), strict=True):
-        train = job.config.settings["train"]
-        settings = {
-            **job.config.settings,
-            "train": {**train, "precision": backend.resolve_precision(train["precision"])},
-        }
+        settings = settle_precision(job.config.settings)
         _refuse_endless_search(job, settings)
         splits = load_splits(job.config.data)
         study = identify_study(job, label, settings, splits.sha256)
@@ -178,6 +175,19 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
         if planned.record is None:  # else it has passed
             refuse_unmet_limit(planned.study)
     return plan
+
+
+def settle_precision(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's settings with the precision that `auto` is on this machine, in each option of `train`."""
+
+    def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
+        return {**train, "precision": backend.resolve_precision(train["precision"])}
+
+    train = settings["train"]
+    if not is_option_choice(train):
+        return {**settings, "train": resolve(train)}
+    options = {option: resolve(section) for option, section in train["settings"].items()}
+    return {**settings, "train": {**train, "settings": options}}
 
 
 def _plan_study(state: Path, study: Study, splits: Splits) -> PlannedStudy:

@@ -73,7 +73,7 @@ def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | N
         tags={
             **_build_common_tags(sweep_id=sweep_id, journal=study.opened.token, data=study.splits.tag),
             STUDY_ID_TAG: study.id,
-            PRECISION_TAG: study.settings["train"]["precision"],
+            PRECISION_TAG: study.study.precision,
             IDENTITY_TAG: _format_identity(study.identity),
         },
         command=study.sweep.command,
@@ -106,7 +106,9 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
             **continues_tag,
             **study.study.job.extra_tags,
         },
-        command=build_trial_command(study.study, config, origin.fallback_reason, placement.threads),
+        command=build_trial_command(
+            study.study, config, origin.fallback_reason, placement.threads, history.proposal.values
+        ),
         parent=record.run_id,
         nonce=history.attempts[-1].nonce,
         may_be_unmarked=history.attempts[-1].nonce is None,

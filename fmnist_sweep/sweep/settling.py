@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fmnist_sweep.analysis.prospects import count_hourly_trials, estimate_gain
 from fmnist_sweep.config.schema import Config
+from fmnist_sweep.search.space import read_epochs
 from fmnist_sweep.study.record import StudyRecord, TrialHistory
 
 # It is asked after every trial, and the first estimate that is low by chance ends the search. Simulated from the 12th
@@ -46,7 +47,7 @@ def _list_known_trials(config: Config, record: StudyRecord) -> list[TrialHistory
 
     A trial that Hyperband may still promote says nothing of what its configuration comes to.
     """
-    epochs = config.settings["train"]["epochs"]
+    epochs = read_epochs(config.settings)
     return [
         history
         for history in record.trained_trials

@@ -95,7 +95,7 @@ def _check_rungs(study: Study, limit: SizeLimit) -> None:
     if admitted < required:
         raise _make_error(
             study,
-            f"hyperband with {settings['train']['epochs']} epochs begins {required} different trials, and only "
+            f"hyperband with {space.read_epochs(settings)} epochs begins {required} different trials, and only "
             f"{admitted} of the {combinations:.0f} configurations are so small; raise the limit, widen a tunable, "
             "lower train.epochs or use search=grid",
         )

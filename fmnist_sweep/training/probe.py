@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,22 +79,31 @@ def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tu
 
 def _count_max_parameters(settings: Mapping[str, Any]) -> int:
     """Parameters of the largest model at the corners of the space, the highest values first."""
-    middle = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in tunable.find_tunables(settings)}
-    extremes = {
-        name: _list_extremes(tunable.parse_tunable(spec))
-        for name, spec in tunable.find_tunables(settings)
-        if _is_shape_setting(name)
-    }
-    extremes = {name: values for name, values in extremes.items() if values}
-    corners = itertools.islice(itertools.product(*extremes.values()), _MAX_CORNERS)
-    return max(
-        count_parameters(space.resolve_tunables(settings, middle | dict(zip(extremes, corner, strict=True)))) or 0
-        for corner in corners
-    )
+    return max(count_parameters(space.resolve_tunables(settings, corner)) or 0 for corner in _list_corners(settings))
+
+
+def _list_corners(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Values of all tunables at the corners of the space, as many for each of the options that shape a model."""
+    parameters = tunable.list_parameters(settings)
+    middle = {each.name: _compute_middle(tunable.parse_tunable(each.spec)) for each in parameters}
+    groups = {group: names for group, names in space.find_option_groups(settings).items() if _is_shape_setting(group)}
+    choices = [dict(zip(groups, names, strict=True)) for names in itertools.product(*groups.values())]
+    for options in choices:
+        extremes = {
+            each.name: values
+            for each in parameters
+            if _is_shape_setting(each.name)
+            and each.name not in groups
+            and (each.option is None or options[each.option[0]] == each.option[1])
+            and (values := _list_extremes(tunable.parse_tunable(each.spec)))
+        }
+        corners = itertools.product(*extremes.values())
+        for corner in itertools.islice(corners, max(1, _MAX_CORNERS // len(choices))):
+            yield middle | options | dict(zip(extremes, corner, strict=True))
 
 
 def _is_shape_setting(name: str) -> bool:
-    return name.startswith(("model.", "regularization."))
+    return name.partition(".")[0] in ("model", "regularization")
 
 
 def _list_extremes(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> list[Any]:

@@ -325,7 +325,7 @@ def test_no_config_is_composed_without_its_check() -> None:
     assert calls == [
         ("arguments.py", "from hydra._internal.utils import get_args_parser"),
         ("command_line.py", "ask = hydra.main(str(find_conf_folder()), MAIN_CONFIG, VERSION_BASE)"),
-        ("compose.py", "config = hydra.compose(MAIN_CONFIG, list(overrides), return_hydra_config=True)"),
+        ("compose.py", "config = hydra.compose(name, list(overrides), return_hydra_config=True)"),
     ]
 
 
