@@ -61,7 +61,6 @@ ORACLES = {
             *("search.proposer=tpe", "search.initial_points=2"),
         )
     ),
-    "tpe": Typed((*TWO_EPOCHS, FILTERS, "search=tpe", "search.initial_points=2", "search.max_trials=4")),
     "grid": Typed(
         (
             *(*TWO_EPOCHS, "search=grid", "model.filters={tune: choice, values: [2, 3]}"),
