@@ -6,6 +6,7 @@ parameters as its schema, so that an argument is described in one place.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -82,6 +83,27 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_watching_trained_images(config, locate)
     _refuse_smoothed_bits(config, locate)
     return config
+
+
+def is_allowed(settings: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a study with these settings may have this value, fixed or tunable, at a dotted key that it has."""
+    section, *parents, name = key.split(".")
+    changed = copy.deepcopy(dict(settings.get(section, {})))
+    place: Any = changed
+    for parent in parents:
+        place = place.get(parent)
+        if not isinstance(place, dict):
+            return False
+    if name not in place:
+        return False
+    place[name] = value
+    try:
+        checked = _check_section(section, changed, str)
+        if section == "train":
+            _check_section("train.schedule", checked["schedule"], str)
+    except ConfigError:
+        return False
+    return True
 
 
 @cache

@@ -16,6 +16,7 @@ from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import MOST_READ
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
+from fmnist_sweep.report.advice import Advice
 from fmnist_sweep.report.figures import galleries, plots
 from fmnist_sweep.report.kept_parts import KeptParts
 from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
@@ -30,13 +31,14 @@ class ReportHeading:
     """What stands at the top of a report, all of it plain text.
 
     title: of the study or sweep. command: what repeats it. search_summary: what was searched and how, a sentence.
-    banner: a warning above all else, or None.
+    banner: a warning above all else, or None. advice: the diagnosis, a sentence each.
     """
 
     title: str
     command: str
     search_summary: str
     banner: str | None = None
+    advice: Sequence[Advice] = ()
 
 
 @dataclass(frozen=True)

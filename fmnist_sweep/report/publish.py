@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.analysis.findings import compute_findings
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.files import write_file_atomically
+from fmnist_sweep.report.advice import Advice, parse_advice
 from fmnist_sweep.report.best import find_best
 from fmnist_sweep.report.kept_parts import FOLDER, KeptParts
 from fmnist_sweep.report.page import ReportHeading, build_report_body, render_report
-from fmnist_sweep.tracking.names import DATA_TAG, ID_TAGS, JOURNAL_TAG, JOURNALS_TAG, KIND_TAG, SOURCE_NAME_TAG
+from fmnist_sweep.tracking.names import (
+    DATA_TAG,
+    DIAGNOSIS_FILE,
+    ID_TAGS,
+    JOURNAL_TAG,
+    JOURNALS_TAG,
+    KIND_TAG,
+    SOURCE_NAME_TAG,
+)
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import StoredRun, is_id, list_newest_runs, read_runs
+from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
 from fmnist_sweep.tracking.store import locate_local_artifacts, locate_state_folder
 from fmnist_sweep.tracking.trial_data import load_trial_splits
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials, read_curves, read_trials_of_journals
@@ -101,11 +111,19 @@ def rebuild_report(
     title = f"{tags[KIND_TAG].capitalize()} {parent.name.split(' · ', 1)[-1]}"
     is_drawn = tags[DATA_TAG].startswith("drawn")
     banner = "DRAWN: trained on images that this project draws, not on Fashion-MNIST" if is_drawn else None
-    heading = ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner)
+    heading = ReportHeading(title, tags[SOURCE_NAME_TAG], "", banner, _read_advice(store, parent.run_id))
     content = render_report(build_report_body(findings, open_kept_parts(store)), heading).encode()
     path = out or locate_report(store, f"{tags[KIND_TAG]}-{_read_id(tags)}-again")
     write_file_atomically(path, content)
     return path, missing_reason
+
+
+def _read_advice(store: Store, run_id: str) -> list[Advice]:
+    """What was said at the end of a study or sweep; nothing while it is under way."""
+    try:
+        return parse_advice(read_artifact(store, run_id, DIAGNOSIS_FILE))
+    except UnreadableArtifact:
+        return []
 
 
 def _read_id(tags: Mapping[str, str]) -> str:

@@ -93,6 +93,10 @@ def announce_results(session: Session) -> None:
     entries = [entry for study_entries in session.results.values() for entry in study_entries]
     failed_count = sum(entry.state == "failed" for entry in entries)
     seconds = format_duration(sweep.training_seconds)
+    if session.advice:
+        view.say("What these trials say:", "bold")
+    for advice in session.advice:
+        view.say(f"- {advice}")
     view.say(f"{format_trial_count(len(entries))}, {seconds} of training, {failed_count} failed.")
     view.say(f"store: {sweep.store.masked_uri} (experiment {sweep.store.experiment_name})")
     if session.kinds is SEARCH:

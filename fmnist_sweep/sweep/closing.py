@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fmnist_sweep.analysis.diagnosis import SearchedStudy, diagnose
 from fmnist_sweep.analysis.table_encoding import encode_csv
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.report.advice import Advice, encode_advice, word_diagnosis
 from fmnist_sweep.report.leaderboard import (
     LeaderboardEntry,
     build_leaderboard,
@@ -34,7 +37,7 @@ from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.figures import draw_figures, draw_owed_figures
 from fmnist_sweep.sweep.parent_runs import refuse_deleted_run
 from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
-from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, NOTE_TAG
+from fmnist_sweep.tracking.names import BEST_NAME_TAG, BEST_RUN_TAG, DIAGNOSIS_FILE, NOTE_TAG
 from fmnist_sweep.tracking.run_files import read_artifacts
 from fmnist_sweep.tracking.runs import close_parent_run, read_clock_ms
 
@@ -76,6 +79,8 @@ def close_study(study: StudyContext, seconds: float, *, others_train: bool = Fal
         description=_describe_search(study),
         images={study.splits.tag: prepare_validation_images(study.sweep.store, study.splits)},
         failed=bool(entries) and winner is None,
+        studies=describe_searched(study.record, study),
+        min_gain=study.config.promote.gain,
     )
     close_run(study.sweep, opened, summary, seconds=seconds)
     return entries
@@ -102,12 +107,28 @@ def format_refused_draws(study: StudyContext) -> str | None:
     return f"{models} {action} for more than {limit:,} parameters (search.max_parameters)."
 
 
+def describe_searched(record: StudyRecord, study: StudyContext | None = None) -> dict[str, SearchedStudy]:
+    """What a diagnosis needs to know of a study, by its journal; nothing of one that is no search.
+
+    study: where this command runs it, which alone knows its budgets.
+    """
+    if study is not None and study.kinds is not SEARCH:
+        return {}
+    settings, minutes, planned = record.about["identity"]["settings"], None, math.inf
+    if study is not None:
+        limit = study.config.search.max_minutes
+        planned = study.planned.trial_count
+        minutes = limit if limit is not None and record.seconds >= 60 * limit else None
+    return {str(record.about["token"]): SearchedStudy(settings, planned, minutes, record.is_exhausted)}
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What the run of a study or sweep is closed with.
 
     report_name: of the report's file. description: what was searched, in a sentence. images: the validation images by
-    data tag. failed: whether a study has trials and all of them failed.
+    data tag. failed: whether a study has trials and all of them failed. studies: what is diagnosed, by their journals.
+    min_gain: from which on more trials are worth it.
     """
 
     report_name: str
@@ -117,23 +138,28 @@ class RunSummary:
     description: str
     images: ImagesByDataset
     failed: bool = False
+    studies: Mapping[str, SearchedStudy] = field(default_factory=dict)
+    min_gain: float = 0.0
 
 
-def close_run(sweep: SweepContext, opened: OpenStudy | OpenSweep, summary: RunSummary, **event_fields: float) -> None:
+def close_run(
+    sweep: SweepContext, opened: OpenStudy | OpenSweep, summary: RunSummary, **event_fields: float
+) -> list[Advice]:
     """Give the run of a study or sweep its best trial, figures, leaderboard, report and description, and close it.
 
-    event_fields: of the journal's last event.
+    event_fields: of the journal's last event. Returns the diagnosis of its trials in sentences.
     """
     run_id = str(opened.record.run_id)
     refuse_deleted_run(sweep, opened)
     opened.append_event("closing")
     # Settled before the first try: when it is repeated, a metric of the same step and time is not logged twice.
     step, end_time = opened.record.closings - 1, read_clock_ms()
-    sweep.delivery.call_with_retries(lambda: _close_in_store(sweep, run_id, summary, step, end_time))
+    advice = sweep.delivery.call_with_retries(lambda: _close_in_store(sweep, run_id, summary, step, end_time))
     opened.append_event("closed", **event_fields)
+    return advice
 
 
-def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step: int, end_time: int) -> None:
+def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step: int, end_time: int) -> list[Advice]:
     store, entries = sweep.store, summary.entries
     winner = find_best_entry(entries)
     tags, metrics = {}, count_states(entries)
@@ -149,11 +175,13 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
     mark_ties(entries, body.findings)
     paragraphs = [summary.description, f"Command: `{sweep.command}`"]
     tags[NOTE_TAG] = format_note(summary.title, summary.banner, entries, paragraphs)
-    heading = ReportHeading(summary.title, sweep.command, summary.description, summary.banner)
+    advice = word_diagnosis(diagnose(body.findings, summary.studies), summary.min_gain)
+    heading = ReportHeading(summary.title, sweep.command, summary.description, summary.banner, advice)
     page = render_report(body, heading).encode()
     files = {
         "leaderboard.csv": encode_csv(build_leaderboard(entries)),
         REPORT_FILE: page,
+        **({DIAGNOSIS_FILE: encode_advice(advice)} if summary.studies else {}),
         **{f"best/{name}": content for name, content in figures.items()},
     }
     status = "FAILED" if summary.failed else "FINISHED"
@@ -163,6 +191,7 @@ def _close_in_store(sweep: SweepContext, run_id: str, summary: RunSummary, step:
     except OSError as error:  # the run has the report all the same, and nothing is to be trained again for it
         path = locate_report(store, summary.report_name)
         sweep.view.say(f"{path} cannot be written ({error.strerror or error}): the report is in the store", "yellow")
+    return advice
 
 
 def _read_report_body(sweep: SweepContext, run_ids: Sequence[str], images: ImagesByDataset) -> ReportBody:

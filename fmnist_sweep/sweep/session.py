@@ -7,16 +7,25 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from fmnist_sweep.analysis.diagnosis import SearchedStudy
 from fmnist_sweep.config.changed_defaults import DEFAULTS_VERSION
 from fmnist_sweep.config.commands import build_study_command
-from fmnist_sweep.config.job import RunKinds
+from fmnist_sweep.config.job import SEARCH, RunKinds
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.report.advice import Advice
 from fmnist_sweep.report.leaderboard import LeaderboardEntry
 from fmnist_sweep.report.publish import prepare_validation_images
 from fmnist_sweep.study.folder import StudyFolder, find_unused_folder, lock_study
 from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep, lock_sweep
-from fmnist_sweep.sweep.closing import RunSummary, close_run, find_exit_code, format_refused_draws, read_entries
+from fmnist_sweep.sweep.closing import (
+    RunSummary,
+    close_run,
+    describe_searched,
+    find_exit_code,
+    format_refused_draws,
+    read_entries,
+)
 from fmnist_sweep.sweep.context import StudyContext, SweepContext
 from fmnist_sweep.sweep.costs import estimate_epochs_left
 from fmnist_sweep.sweep.figures import draw_owed_figures
@@ -31,13 +40,17 @@ from fmnist_sweep.tracking.datasets import log_datasets
 
 @dataclass
 class Session:
-    """A sweep under way in this process. results: the trials of its studies so far, by the study's folder name."""
+    """A sweep under way in this process.
+
+    results: the trials of its studies so far, by the study's folder name. advice: what is said at its end.
+    """
 
     sweep: SweepContext
     studies: Sequence[StudyContext]
     opened: OpenSweep
     state_folder: Path
     results: dict[str, list[LeaderboardEntry]] = field(default_factory=dict)
+    advice: Sequence[Advice] = ()
 
     @property
     def kinds(self) -> RunKinds:
@@ -125,12 +138,17 @@ def _log_data(session: Session) -> None:
 
 def _close_sweep(session: Session) -> None:
     """Roll up all studies of the sweep, also those that this command had nothing to do with."""
-    for study in session.studies:
-        draw_owed_figures(study)
+    for own_study in session.studies:
+        draw_owed_figures(own_study)
     names = session.opened.record.about["studies"]
+    searched: dict[str, SearchedStudy] = {}
+    own_studies = {study.opened.folder.name: study for study in session.studies}
     for folder in [StudyFolder(session.state_folder / "studies" / name) for name in names]:
+        study = own_studies.get(folder.name)
+        record = folder.read_record() if study is None else study.record
+        searched |= describe_searched(record, study)
         if folder.name not in session.results:
-            session.results[folder.name] = read_entries(session.sweep, folder.read_record())
+            session.results[folder.name] = read_entries(session.sweep, record)
     entries = [entry for name in names for entry in session.results[name]]
     labels = " | ".join(dict.fromkeys(planned.study.label for planned in session.plan))
     failed_count = sum(entry.state == "failed" for entry in entries)
@@ -146,7 +164,9 @@ def _close_sweep(session: Session) -> None:
             for planned in session.plan
         },
         failed=session.exit_code is ExitCode.ALL_FAILED,
+        studies=searched if session.kinds is SEARCH else {},
+        min_gain=session.plan[0].config.promote.gain,
     )
-    close_run(session.sweep, session.opened, summary)
+    session.advice = close_run(session.sweep, session.opened, summary)
     if len(names) > 1:
         session.sweep.view.show_leaderboard(f"sweep: {format_trial_count(len(entries))} of {count_text}", entries)

@@ -15,6 +15,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.report.publish import rebuild_report
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.journal import JournalEvent
@@ -22,6 +23,7 @@ from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.sweep.settling import LEAST_TRIALS, awaits_results, is_settled
+from fmnist_sweep.tracking.store import open_existing_store
 from fmnist_sweep.training.events import TrialEvent, TrialResult, TrialSpec
 from tests.support.simulated import simulated
 
@@ -112,7 +114,7 @@ def test_a_search_that_only_settling_would_end_is_refused(tmp_path: Path) -> Non
         plan_studies([job], tmp_path, lambda text, style: None)
 
 
-def sweep(name: str, *overrides: str, slots: int, seed: int = 0, stop_after: int = 0) -> str:
+def sweep(name: str, *overrides: str, slots: int, seed: int = 0, stop_after: int = 0, stored: bool = False) -> str:
     """Run the study of this name, or go on with it; what it showed. stop_after: results until the user ends it."""
     stop, results = Stop(), list[str]()
     generator = random.Random(seed)
@@ -127,7 +129,7 @@ def sweep(name: str, *overrides: str, slots: int, seed: int = 0, stop_after: int
         return generator.uniform(0, 0.05)
 
     job, shown = compose_job([*SPACE, *overrides, f"tracking.experiment={name}"]), io.StringIO()
-    with simulated(slots, wait, heard, stored=False, drawn=False):
+    with simulated(slots, wait, heard, stored=stored, drawn=False):
         try:
             assert run_sweep([job], "fmnist_sweep", View(Console(file=shown, width=200), None), stop) is ExitCode.DONE
         except KeyboardInterrupt:
@@ -177,3 +179,16 @@ def test_a_study_that_has_settled_is_done_until_it_is_told_to_go_on() -> None:
     assert len(values_of("settled")) == count
     sweep("settled", "search.max_trials=16", slots=1)
     assert len(values_of("settled")) == 16
+
+
+def test_a_sweep_says_at_its_end_what_its_trials_say_and_its_report_does(tmp_path: Path) -> None:
+    shown = sweep("said", "search.max_trials=8", slots=2, stored=True)
+    said = [line for line in shown.splitlines() if line.startswith("- ")]
+    assert said[-1].startswith("- Another hour, about ")
+    assert shown.index("What these trials say:") < shown.index(said[0]) < shown.rindex("8 trials,")
+    sentence = said[-1][2:].partition("; to train")[0]
+    for report in Path("mlruns/reports").glob("*.html"):
+        assert sentence in report.read_text()
+    store = open_existing_store(None, "said")
+    again, _ = rebuild_report(store, study_id=None, sweep_id=None, data_dir=None, out=tmp_path / "again.html")
+    assert sentence in again.read_text()
