@@ -14,6 +14,7 @@ from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.parent_runs import start_parent_run
 from fmnist_sweep.sweep.placement import dump_placement
+from fmnist_sweep.sweep.plan import PlannedStudy
 from fmnist_sweep.sweep.recovery import check_unknown_runs
 from fmnist_sweep.sweep.run_info import describe_study_run
 from fmnist_sweep.tracking.names import IDENTITY_FILE
@@ -30,12 +31,18 @@ def note_opening(study: StudyContext, sweep: OpenSweep) -> None:
     study.opened.append_event(
         "opened",
         command=build_study_command(planned.study.job),
-        planned=None if math.isinf(planned.trial_count) else planned.trial_count,
+        # With promotions beyond the budget (ASHA) their number is an estimate, of which nobody should miss any.
+        planned=planned.trial_count if _is_known(planned) else None,
         executor=dump_placement(study.sweep.placement),
         sweep_id=sweep_id,
         sweep_run_id=sweep_run_id,
         secret=record.secret or draw_secret(),
     )
+
+
+def _is_known(planned: PlannedStudy) -> bool:
+    """Whether it is known how many trials there will be."""
+    return math.isfinite(planned.trial_count) and planned.trial_count == planned.configuration_count
 
 
 def open_study_run(study: StudyContext) -> None:

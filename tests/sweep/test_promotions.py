@@ -73,6 +73,7 @@ def test_a_budget_of_trials_is_one_of_configurations_and_may_be_raised() -> None
     record = _read_record()
     assert record.configuration_count == 4
     assert Counter(history.proposal.epochs for history in record.trials.values())[4] >= 1
+    assert record.about["planned"] is None, "a number of trials that is an estimate would be missed in lists"
     before = list(record.trials)
     assert "already done" in _run_waiting(*ASHA, "search.max_trials=4")[1]
     assert "already done" in _run_waiting(*ASHA, "search.max_trials=2")[1]
