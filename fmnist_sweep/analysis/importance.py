@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
+from fmnist_sweep.config.known_keys import NAMING_KEYS
 
 LEAST_TRIALS = 8  # with fewer, a forest that has seen some has next to nothing left to be judged by
 _MOST_TRIALS = 1000  # more change the answer little and make it wait
@@ -75,6 +77,7 @@ def measure_importance(
     target = clip_outliers(np.array([accuracies[place] for place in places], dtype=np.float64))
     group = np.array([places[i] if groups is None else groups[places[i]] for i in range(len(places))])
     settings = [setting for setting in settings if len({format_value(setting.values[place]) for place in places}) > 1]
+    settings = _separate_options(settings, places, seed)
     no_ranking_reason = _explain_no_ranking(settings, target, group)
     if no_ranking_reason is not None:
         return Importance((), None, len(places), no_ranking_reason=no_ranking_reason)
@@ -93,6 +96,41 @@ def measure_importance(
         for setting, mean, least, most in zip(settings, drops.mean(axis=0), low, high, strict=True)
     ]
     return Importance(tuple(sorted(importances, key=lambda item: -item.value)), r_squared, len(places))
+
+
+def _separate_options(settings: Sequence[VariedSetting], places: Sequence[int], seed: int) -> list[VariedSetting]:
+    """Settings whose absence says nothing: that it is no setting of sgd is the importance of the optimizer's name.
+
+    What only some options have, always with one value, follows from the choice of the option, which names it in
+    same_as. What they have with several values is filled, where it is absent, with draws from these.
+    """
+    followers: dict[str, list[str]] = defaultdict(list)
+    separated, generator = [], np.random.default_rng(seed)
+    for setting in settings:
+        choice = _find_choice(setting, settings, places)
+        present = [setting.values[place] for place in places if setting.values[place] is not None]
+        if choice is None:
+            separated.append(setting)
+        elif len({format_value(value) for value in present}) == 1:
+            followers[choice].append(setting.key)
+        else:
+            draws = [present[draw] for draw in generator.integers(0, len(present), len(setting.values))]
+            filled = (draw if value is None else value for value, draw in zip(setting.values, draws, strict=True))
+            separated.append(replace(setting, values=tuple(filled)))
+    return [replace(setting, same_as=(*setting.same_as, *followers[setting.key])) for setting in separated]
+
+
+def _find_choice(setting: VariedSetting, settings: Sequence[VariedSetting], places: Sequence[int]) -> str | None:
+    """The key that names the option that a setting belongs to, if that decides in which trials it is absent."""
+    for choice in settings:
+        section = choice.key.rpartition(".")[0]
+        if choice.key not in NAMING_KEYS or choice is setting or not setting.key.startswith(f"{section}."):
+            continue
+        pairs = {(format_value(choice.values[place]), setting.values[place] is None) for place in places}
+        options = [option for option, _ in pairs]
+        if len(options) == len(set(options)) and {is_absent for _, is_absent in pairs} == {True, False}:
+            return choice.key
+    return None
 
 
 def clip_outliers(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -101,3 +101,42 @@ def test_a_diverged_trial_does_not_make_all_others_alike() -> None:
     assert raised[0] == pytest.approx(0.9025 - 3 * (0.9275 - 0.9025))
     assert raised[1:].tolist() == accuracies[1:].tolist()
     assert importance.clip_outliers(np.array([])).tolist() == []
+
+
+def test_a_setting_of_one_option_neither_takes_from_the_choice_of_it_nor_hides_behind_it() -> None:
+    generator = np.random.default_rng(3)
+    names = generator.choice(["rmsprop", "adam", "adamw", "sgd"], 400)
+    momenta = generator.choice([0.0, 0.5, 0.9], 400)
+    is_sgd = names == "sgd"
+    accuracies = 0.9 - 0.01 * is_sgd + 0.01 * np.where(is_sgd, momenta, 0.0) + 0.001 * generator.normal(size=400)
+
+    def only(option: str, values: object) -> tuple[object, ...]:
+        column = np.broadcast_to(np.array(values, dtype=object), 400)
+        return tuple(value if name == option else None for name, value in zip(names, column, strict=True))
+
+    settings = [
+        VariedSetting("optimizer.name", tuple(names.tolist())),
+        VariedSetting("optimizer.nesterov", only("sgd", False)),
+        VariedSetting("optimizer.weight_decay", only("adamw", 0.004)),
+        VariedSetting("optimizer.momentum", only("sgd", momenta.tolist())),
+    ]
+    found = {item.key: item for item in importance.measure_importance(settings, accuracies.tolist()).settings}
+    assert set(found) == {"optimizer.name", "optimizer.momentum"}
+    assert found["optimizer.name"].same_as == ("optimizer.nesterov", "optimizer.weight_decay")
+    # What hangs on the optimizer, whatever the momentum would be: p (1 - p) (0.01 (1 - m))², its mean over momenta.
+    effects = [3 / 16 * (0.01 * (1 - momentum)) ** 2 for momentum in (0.0, 0.5, 0.9)]
+    assert found["optimizer.name"].value == pytest.approx(np.mean(effects) / np.var(accuracies), abs=0.1)
+    within = np.var([0.0, 0.005, 0.009]) / 4
+    assert found["optimizer.momentum"].value == pytest.approx(within / np.var(accuracies), rel=0.5)  # a quarter has it
+
+
+def test_what_is_absent_for_another_reason_than_an_option_still_counts() -> None:
+    generator = np.random.default_rng(4)
+    layers = [None if drawn else 4 for drawn in generator.integers(0, 2, 60)]
+    settings = [
+        VariedSetting("regularization.batch_normalization_layers", tuple(layers)),
+        VariedSetting("train.batch_size", tuple(generator.choice([64, 128], 60).tolist())),
+    ]
+    found = importance.measure_importance(settings, [0.9 if value is None else 0.8 for value in layers])
+    assert found.settings[0].key == "regularization.batch_normalization_layers"
+    assert found.settings[0].value > 0.9
