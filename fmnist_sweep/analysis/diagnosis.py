@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fmnist_sweep.analysis.edges import Edge, find_edges
@@ -20,9 +20,8 @@ from fmnist_sweep.analysis.shortcomings import (
     find_overtime,
     judge_fit,
 )
-from fmnist_sweep.config.keys import find_value
-from fmnist_sweep.search.space import count_combinations
-from fmnist_sweep.search.tunable import MAX_COUNT, is_tunable
+from fmnist_sweep.search.space import count_combinations, find_option_groups, list_values_at
+from fmnist_sweep.search.tunable import MAX_COUNT, is_tunable, list_parameters
 from fmnist_sweep.tracking.names import JOURNAL_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
 
@@ -85,19 +84,68 @@ def diagnose(findings: Findings, studies: Mapping[str, SearchedStudy]) -> Diagno
         for trial in findings.trials
         if trial.accuracy is not None and _is_of(trial, best) and _is_trained_in_full(trial, study)
     ]
-    edges = find_edges(
-        study.settings, [_parse_values(trial) for trial in finished], [t.accuracy or 0.0 for t in finished]
-    )
+    chosen = _choose_options(study.settings, _parse_values(best))
+    if chosen is None:
+        return Diagnosis(limits=limits, prospect=prospect)
+    settings, options = chosen
+    drawn = [_list_drawn(settings, options, _parse_values(trial)) for trial in finished]
+    edges = find_edges(settings, drawn, [trial.accuracy or 0.0 for trial in finished])
     curve, best_epoch = findings.curves.get(best.run_id, []), int(best.metrics.get("best_epoch", 0))
-    if not findings.images or not 1 <= best_epoch <= len(curve):
-        return Diagnosis(edges, limits=limits, prospect=prospect)
+    improvement = fit = None
+    if findings.images and 1 <= best_epoch <= len(curve):
+        improvement = find_improvement(settings, curve, best_epoch, findings.images)
+        fit = judge_fit(settings, _parse_values(best), curve[best_epoch - 1], findings.images)
     return Diagnosis(
-        edges,
-        find_improvement(study.settings, curve, best_epoch, findings.images),
-        judge_fit(study.settings, _parse_values(best), curve[best_epoch - 1], findings.images),
+        [replace(edge, override=_name_option(edge.override, options)) for edge in edges],
+        None if improvement is None else replace(improvement, override=_name_option(improvement.override, options)),
+        None if fit is None else replace(fit, override=_name_option(fit.override, options)),
         limits,
         prospect,
     )
+
+
+def _choose_options(
+    settings: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
+    """The settings with the options that a trial drew, and which these are by group; None where that is unclear."""
+    options = {
+        group: [option for option in names if _fits_option(settings[group]["settings"][option], group, values)]
+        for group, names in find_option_groups(settings).items()
+    }
+    if any(len(names) != 1 for names in options.values()):
+        return None
+    chosen = {group: names[0] for group, names in options.items()}
+    return {**settings, **{group: settings[group]["settings"][name] for group, name in chosen.items()}}, chosen
+
+
+def _fits_option(section: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -> bool:
+    """Whether a trial has all that is fixed in an option."""
+    return all(
+        is_tunable(value)
+        or (
+            _fits_option(value, f"{prefix}.{key}", values)
+            if isinstance(value, Mapping)
+            else values.get(f"{prefix}.{key}") == value
+        )
+        for key, value in section.items()
+    )
+
+
+def _list_drawn(settings: Mapping[str, Any], options: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial drew of these tunables: nothing within another option, and nothing under conditions unmet."""
+    own_options = {group for group in options if _fits_option(settings[group], group, values)}
+    drawn: dict[str, Any] = {}
+    for parameter in list_parameters(settings):
+        group = parameter.name.partition(".")[0]
+        if (group not in options or group in own_options) and parameter.is_drawn(drawn) and parameter.name in values:
+            drawn[parameter.name] = values[parameter.name]
+    return drawn
+
+
+def _name_option(override: str, options: Mapping[str, str]) -> str:
+    """An override, with the option that its key is of, where the options of its group are searched."""
+    group, dot, rest = override.partition(".")
+    return f"{group}.{options[group]}.{rest}" if dot and group in options else override
 
 
 def _is_of(trial: StoredTrial, other: StoredTrial) -> bool:
@@ -106,8 +154,8 @@ def _is_of(trial: StoredTrial, other: StoredTrial) -> bool:
 
 def _is_trained_in_full(trial: StoredTrial, study: SearchedStudy) -> bool:
     """Whether a trial had all epochs: one of a lower rung says nothing of what its configuration comes to."""
-    epochs = find_value(study.settings, "train.epochs")
-    return is_tunable(epochs) or trial.parse_value("train.epochs") == epochs
+    planned = list_values_at(study.settings, "train", "epochs")
+    return any(is_tunable(epochs) or trial.parse_value("train.epochs") == epochs for epochs in planned)
 
 
 def _parse_values(trial: StoredTrial) -> dict[str, Any]:

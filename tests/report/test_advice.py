@@ -12,6 +12,7 @@ import pytest
 from fmnist_sweep.analysis.diagnosis import Diagnosis, Prospect, SearchedStudy, diagnose
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.report.advice import Advice, encode_advice, parse_advice, word_diagnosis
+from fmnist_sweep.tracking.trials import StoredTrial
 from tests.analysis.test_edges import FIXED
 from tests.report.test_page import NASTY, Outline, gathered, html
 from tests.support.stored import Simulation, trial
@@ -132,3 +133,53 @@ def test_the_page_shows_advice_as_a_list_of_text() -> None:
     assert NASTY not in content
     assert shlex.quote(NASTY)[1:9] in outline.text
     assert "advice" not in [dict(attrs).get("class") for _, attrs in Outline(html(gathered(of((64, 0.9))))).found]
+
+
+OPTIONS = [
+    *(each for each in FIXED if not each.startswith("optimizer")),
+    "optimizer={tune: option, of: [adam, sgd]}",
+    "optimizer.adam.learning_rate=0.001",
+    "optimizer.sgd.learning_rate={tune: float, min_value: 0.001, max_value: 0.1, sampling: log}",
+]
+
+
+def of_journal(number: int, accuracy: float, **params: Any) -> StoredTrial:
+    made = trial(number, accuracy, **params, train__epochs=3)
+    made.tags["fmnist.journal"] = JOURNAL  # type: ignore[index]
+    return made
+
+
+def test_an_option_has_edges_of_its_own() -> None:
+    settings = compose_job(OPTIONS).config.settings
+    trials: list[StoredTrial] = []
+    for number, rate in enumerate((0.001, 0.003, 0.01, 0.02, 0.05, 0.09)):
+        for name, value in (("sgd", rate), ("adam", 0.001)):
+            fixed = {f"optimizer__{key}": given for key, given in settings["optimizer"]["settings"][name].items()}
+            accuracy = 0.9 + 0.001 * number if name == "sgd" else 0.8
+            trials.append(of_journal(len(trials), accuracy, **(fixed | {"optimizer__learning_rate": value})))
+    (edge,) = diagnose(gathered(Simulation(trials, {})), {JOURNAL: SearchedStudy(settings)}).edges
+    assert (edge.trials, edge.override) == (6, "optimizer.sgd.learning_rate.max_value=1.0")
+    widened = compose_job([*OPTIONS, edge.override]).config.settings["optimizer"]["settings"]["sgd"]
+    assert widened["learning_rate"]["max_value"] == 1.0
+
+
+@pytest.mark.parametrize(("layers", "found"), [(2, ["model.dense_units.max_value=352"]), (1, [])])
+def test_what_a_condition_kept_from_being_drawn_is_no_value(layers: int, found: list[str]) -> None:
+    overrides = [
+        *(each for each in FIXED if each not in ("model.dense_units=64", "model.conv_layers=2")),
+        "model.dense_units={tune: int, min_value: 64, max_value: 256, when: {model.conv_layers: [2]}, otherwise: 256}",
+        "model.conv_layers={tune: choice, values: [1,2]}",
+    ]
+    trials = [
+        of_journal(
+            number,
+            0.9 + 0.001 * number,
+            model__dense_units=units,
+            model__conv_layers=layers if number == 5 else 2,
+        )
+        for number, units in enumerate((64, 100, 150, 200, 250, 256))
+    ]
+    settings = compose_job(overrides).config.settings
+    edges = diagnose(gathered(Simulation(trials, {})), {JOURNAL: SearchedStudy(settings)}).edges
+    assert [edge.override for edge in edges if edge.key == "model.dense_units"] == found
+    assert all(compose_job([*overrides, edge.override]) for edge in edges)

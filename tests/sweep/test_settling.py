@@ -42,7 +42,8 @@ def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pyt
 
 
 def config(*overrides: str) -> Config:
-    return compose_job([*SPACE, *overrides]).config
+    space = SPACE if not any(each.startswith("train=") for each in overrides) else (*SPACE[:3], *SPACE[5:])
+    return compose_job([*space, *overrides]).config
 
 
 def told(
@@ -85,6 +86,8 @@ def spread(count: int, sd: float) -> list[float | None]:
         # In order, no clock decides.
         (("search.until=settled", *IN_ORDER), told(spread(20, 0.004), every=600), True),
         (("search.until=settled", *IN_ORDER), told(spread(20, 0.004), every=1), True),
+        # A study that searches whole options of train.
+        (("train={tune: option, of: [default, cosine]}", "search.until=settled"), told(spread(40, 0.0005)), True),
         # Hyperband's short trials are not what their configurations come to.
         (("search=hyperband", "train.epochs=9", "search.until=settled"), told(spread(40, 0.0005), epochs=3), False),
         (("search=hyperband", "train.epochs=9", "search.until=settled"), told(spread(40, 0.0005), epochs=9), True),
