@@ -40,6 +40,7 @@ from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.config.foreign import check_arguments, check_completed_line
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.known_keys import list_options
+from fmnist_sweep.config.options import read_choice
 from fmnist_sweep.config.overrides import is_override_of, quote_override_value, replace_tunables
 from fmnist_sweep.config.sweep_size import refuse_large_sweep
 from fmnist_sweep.config.text_values import parse_override, quote_texts
@@ -186,6 +187,9 @@ def _answer_question(options: argparse.Namespace, folder: Path | None) -> None:
             [],
         )  # composed without conf/config.yaml: overrides could only change Hydra's own
     else:
+        if options.help:
+            options.overrides = [word for word in options.overrides if read_choice(word) is None]
+        _refuse_choices(options.overrides)
         with search_configs(folder):
             config = compose_config(_drop_sweeps(options.overrides) if options.help else options.overrides)
             if options.help:
@@ -199,6 +203,15 @@ def _answer_question(options: argparse.Namespace, folder: Path | None) -> None:
     arguments = [*flags, "--", *options.overrides]
     with _replace_arguments(arguments), add_folder(folder), _let_hydra_raise(), explain_hydra_errors(), _mask_output():
         ask(_run_nothing)()
+
+
+def _refuse_choices(overrides: Sequence[str]) -> None:
+    """Refuse a choice of options where Hydra itself composes: it has one option of each group."""
+    for choice in filter(None, map(read_choice, overrides)):
+        raise ConfigError(
+            f"{choice.shown}: Hydra shows one option of a group; write {choice.group}={choice.options[0]} here, or "
+            "plan=true for what the study searches."
+        )
 
 
 def _write_question(options: argparse.Namespace) -> list[str]:

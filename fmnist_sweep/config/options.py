@@ -49,11 +49,11 @@ def compose_with_options(overrides: Sequence[str], compose: Compose, compose_opt
     `settings` holds the section as each option composes it, alone among the others. An override of GROUP.OPTION.KEY
     is one of that option's KEY; any other override counts for all options. Raises ConfigError.
     """
-    choices = {choice.group: choice for choice in map(_read_choice, overrides) if choice is not None}
+    choices = {choice.group: choice for choice in map(read_choice, overrides) if choice is not None}
     choices = {group: choice for group, choice in choices.items() if _is_last_choice(choice, overrides)}
     for choice in choices.values():
         _check_options(choice, compose_option)
-    shared = [word for word in overrides if _find_own_option(word) is None and _read_choice(word) is None]
+    shared = [word for word in overrides if _find_own_option(word) is None and read_choice(word) is None]
     typed = {group: choice.options[0] for group, choice in choices.items()}
     config = _compose_options(shared, typed, compose)
     for group in OPTION_GROUPS:
@@ -64,13 +64,13 @@ def compose_with_options(overrides: Sequence[str], compose: Compose, compose_opt
             else:
                 choices[group] = _parse_choice(group, section, None)
                 _check_options(choices[group], compose_option)
-    plain = [word for word in overrides if _read_choice(word) is None or parse_override_key(word) in choices]
+    plain = [word for word in overrides if read_choice(word) is None or parse_override_key(word) in choices]
     if not choices:
         return config if len(shared) == len(plain) else compose(plain)
     for word in overrides:
         _refuse_other_option(word, choices)
     first = {group: choice.options[0] for group, choice in choices.items()}
-    if first != typed or len(shared) != sum(_read_choice(word) is None for word in plain):
+    if first != typed or len(shared) != sum(read_choice(word) is None for word in plain):
         config = _compose_options(plain, first, compose)
     return _compose_choices(plain, choices, config, compose)
 
@@ -124,7 +124,7 @@ def _compose_options(overrides: Sequence[str], options: Mapping[str, str], compo
         raise ConfigError(f"{message.removesuffix('.')} (as composed with {where})." if where else message) from None
 
 
-def _read_choice(override: str) -> OptionChoice | None:
+def read_choice(override: str) -> OptionChoice | None:
     """The choice of options that an override types; None if it types none."""
     parsed = parse_override(override)
     value: Any = None if parsed is None or parsed.is_sweep_override() else parsed.value()

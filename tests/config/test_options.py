@@ -173,6 +173,13 @@ def test_an_option_that_is_itself_a_choice_or_overrides_another_group_is_refused
     ]
 
 
+def test_hydra_is_asked_for_one_option_of_a_group(tmp_path: Path) -> None:
+    ended = run_command("--cfg", "job", "optimizer={tune: option, of: [adam, sgd]}", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert "write optimizer=adam here, or plan=true" in ended.stderr
+    assert run_command("--help", "optimizer={tune: option, of: [adam, sgd]}", cwd=tmp_path).returncode == 0
+
+
 def test_hyperband_needs_the_same_epochs_in_all_options() -> None:
     refuse(
         ["search=hyperband", "train={tune: option, of: [default, cosine]}", "train.cosine.epochs=5"],
