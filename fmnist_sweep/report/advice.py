@@ -6,13 +6,15 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmnist_sweep.analysis.diagnosis import Diagnosis, Prospect
-from fmnist_sweep.analysis.edges import Edge
 from fmnist_sweep.analysis.settings import format_value
-from fmnist_sweep.analysis.shortcomings import CutDown, FitProblem, StillImproving
 from fmnist_sweep.reading import parse_json
+
+if TYPE_CHECKING:
+    from fmnist_sweep.analysis.diagnosis import Diagnosis, Prospect
+    from fmnist_sweep.analysis.edges import Edge
+    from fmnist_sweep.analysis.shortcomings import CutDown, FitProblem, StillImproving
 
 # Of a file that others may have written.
 _MAX_ADVICE, _MAX_LENGTH = 50, 1000
