@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.conditions import settle_conditions
+from fmnist_sweep.config.known_configurations import complete_first
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
@@ -82,6 +83,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_tuned_epochs_in_rungs(config, locate)
     _refuse_watching_trained_images(config, locate)
     _refuse_smoothed_bits(config, locate)
+    complete_first(config.settings, config.search.first, f"search.first ({locate('search.first')})")
     return config
 
 

@@ -101,11 +101,16 @@ def _choose_options(study: Study, values: Mapping[str, Any]) -> list[str]:
     return [*(f"{group}={values[group]}" for group in groups), *overrides]
 
 
-def build_study_command(job: Job) -> str:
-    """The command that runs, or continues, one study alone."""
+def build_study_command(study: Study) -> str:
+    """The command that runs, or continues, one study alone, whether the run that search.like names is there or not."""
+    job = study.job
     if job.command is not None:
         return mask_credentials(job.command)
-    return build_sweep_command([*job.flags, *drop_overrides(job.overrides, "fresh", "plan", "hydra")])
+    overrides = drop_overrides(job.overrides, "fresh", "plan", "hydra")
+    if study.like is not None:
+        overrides = drop_overrides(overrides, "search.like", "search.first")
+        overrides.append(f"search.first={format_override_value([dict(values) for values in study.first])}")
+    return build_sweep_command([*job.flags, *overrides])
 
 
 def pin_changed_defaults(command: str, settings: Mapping[str, Any], version: int = 0) -> str:

@@ -30,7 +30,7 @@ class Study:
 
     id: a hash of `identity`, all that decides its results. label: what sets it apart from the other studies of its
     sweep. settings: what a trial is made of, tunables included. first: the configurations that it trains before all
-    others, each with a value of every tunable.
+    others, each with a value of every tunable. like: the id of the `run` that search.like names, and its `values`.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Study:
     settings: Mapping[str, Any]
     identity: Mapping[str, Any]
     first: Sequence[Mapping[str, Any]] = ()
+    like: Mapping[str, Any] | None = None
 
     @property
     def tuned_keys(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.masking import mask_credentials
@@ -50,6 +50,14 @@ class TrainConfig(BaseModel):
     augmentation: Augmentation
 
 
+def _check_first(value: Any) -> Any:
+    is_list = isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    is_list = is_list and all(isinstance(key, str) for each in value for key in each)
+    if value is not None and value != "default" and not is_list:
+        raise ValueError("expected default, null or a list of mappings, as in [{model.filters: 48}]")
+    return value
+
+
 class SearchConfig(BaseModel):
     """What every search has; the arguments of its oracle are in `Config.oracle`."""
 
@@ -63,8 +71,10 @@ class SearchConfig(BaseModel):
     fail_fast: bool
     synchronous: bool
     ahead: Count
-    # Neutral where it is absent, as in what was stored before there was any.
+    # Neutral where they are absent, as in what was stored before there were any.
     max_parameters: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
+    first: Annotated[list[dict[str, Any]] | Literal["default"] | None, BeforeValidator(_check_first)] = None
+    like: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
     @property
     def lookahead(self) -> int | None:

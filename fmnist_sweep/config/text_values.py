@@ -113,7 +113,7 @@ def list_text_keys() -> frozenset[str]:
         for model in models
         for key, field in model.model_fields.items()
         if _takes_text(field.annotation)
-    )
+    ) | {"search.like"}  # the beginning of a run id may be all digits
 
 
 def _takes_text(annotation: Any) -> bool:

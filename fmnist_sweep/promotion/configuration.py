@@ -102,7 +102,8 @@ class TrialConfiguration:
         the job.
         """
         data = {"include_validation": False, **self.data, "dir": data_dir, "download": True, "fallback": None}
-        search = {"objective": self.objective, "max_trials": seeds, "until": None, "max_parameters": None}
+        neutral = dict.fromkeys(("until", "max_parameters", "first", "like"))
+        search = {**neutral, "objective": self.objective, "max_trials": seeds}
         raw = {**base.to_mapping(), **self.settings, "seed": self.seed, "data": data}
         raw["search"] = {**raw["search"], **search}
         # Checked, because others may have written to the store that it comes from.

@@ -47,6 +47,9 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
     limited = planned.is_limited and planned.trial_count < math.inf
     trials = f"{'at most ' if limited else ''}{format_trial_count(planned.trial_count)}"
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.precision}")
+    if study.first and record is None:
+        count = "1 known configuration" if len(study.first) == 1 else f"{len(study.first)} known configurations"
+        view.say(f"  begins with {count}")
     if record is not None:
         running_count = record.count_trials("running")
         pronoun = "it" if running_count == 1 else "they"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from fmnist_sweep.study.folder import (
 )
 from fmnist_sweep.study.record import StudyRecord
 from fmnist_sweep.study.sweep_journal import find_sweep_id
+from fmnist_sweep.sweep.first_configurations import resolve_first
 from fmnist_sweep.sweep.settling import is_settled
 from fmnist_sweep.sweep.size_limit import refuse_unmet_limit
 from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
@@ -164,7 +165,8 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
         settings = settle_precision(job.config.settings)
         _refuse_endless_search(job, settings)
         splits = load_splits(job.config.data)
-        study = identify_study(job, label, settings, splits.sha256)
+        begins_with, like = resolve_first(job, settings, state)
+        study = replace(identify_study(job, label, settings, splits.sha256, begins_with), like=like)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]
         if first is not study:
             say(f"{label} is the same study as {first.label}: it is run once", "yellow")

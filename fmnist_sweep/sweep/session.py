@@ -107,8 +107,9 @@ def _lock_study(sweep: SweepContext, planned: PlannedStudy, state_folder: Path, 
         "mark": planned.name_prefix,
         "data": planned.splits.tag,
         "identity": study.identity,
-        "command": build_study_command(study.job),
+        "command": build_study_command(study),
         "defaults": DEFAULTS_VERSION,
+        **({} if study.like is None else {"like": dict(study.like)}),
         **asdict(locate_runs(study.job)),
     }
     opened = stack.enter_context(lock_study(folder, about, sweep.view.say))

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from fmnist_sweep.config.commands import build_study_command
+from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.keys import flatten_config
-from fmnist_sweep.config.schema import Config
 from fmnist_sweep.study.nonces import draw_secret
 from fmnist_sweep.study.sweep_journal import OpenSweep
 from fmnist_sweep.sweep.context import StudyContext
@@ -30,7 +30,7 @@ def note_opening(study: StudyContext, sweep: OpenSweep) -> None:
         sweep_id, sweep_run_id = str(record.sweep_id), record.sweep_run_id
     study.opened.append_event(
         "opened",
-        command=build_study_command(planned.study.job),
+        command=build_study_command(planned.study),
         # With promotions beyond the budget (ASHA) their number is an estimate, of which nobody should miss any.
         planned=planned.trial_count if _is_known(planned) else None,
         executor=dump_placement(study.sweep.placement),
@@ -54,14 +54,19 @@ def open_study_run(study: StudyContext) -> None:
 
 
 def _describe_study(study: StudyContext) -> None:
-    search_params = {f"search.{key}": value for key, value in _list_search_params(study.config).items()}
+    search_params = {f"search.{key}": value for key, value in _list_search_params(study.study).items()}
     identity = {IDENTITY_FILE: json.dumps(study.identity, indent=1, sort_keys=True).encode()}
     params = {**flatten_config(study.settings), **search_params}
     describe_run(study.store, str(study.record.run_id), params, study.splits, identity)
 
 
-def _list_search_params(config: Config) -> dict[str, Any]:
+def _list_search_params(study: Study) -> dict[str, Any]:
     # Budgets may be raised later, and a parameter of a run cannot be changed.
-    arguments = config.search.model_dump(exclude={"max_trials", "max_minutes", "trial_minutes", "until", "fail_fast"})
-    steering = [key for key in ("max_parameters",) if arguments[key] is None]
-    return {**{key: value for key, value in arguments.items() if key not in steering}, **config.oracle}
+    budgets = {"max_trials", "max_minutes", "trial_minutes", "until", "fail_fast"}
+    config = study.job.config
+    arguments = config.search.model_dump(exclude={*budgets, "max_parameters", "first", "like"})
+    if config.search.max_parameters is not None:
+        arguments["max_parameters"] = config.search.max_parameters
+    if study.first:
+        arguments["first"] = list(study.first)
+    return {**arguments, **config.oracle}

@@ -24,6 +24,7 @@ SPACE = (
 )
 SETTINGS = {
     "bayesian": (*SPACE, "search.initial_points=2"),
+    "tpe": (*SPACE, "search.initial_points=2"),
     "hyperband": (*SPACE[1:], "train.epochs=3", "regularization.dropout.step=null"),
 }
 FIRST = (
