@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
+from fmnist_sweep.training import backend
+
 # What the machine's user may have set and what would reach into a test.
 _PERSONAL = ("FMNIST_", "KAGGLE", "MLFLOW_", "KERAS_HOME")
 
@@ -56,6 +58,8 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     output, errors = io.StringIO(), io.StringIO()
     with _in_folder(cwd), mock.patch.object(sys, "argv", words), contextlib.ExitStack() as changed:
+        # TensorFlow takes a number of threads once in a process, and that of one command is not that of the next.
+        changed.enter_context(mock.patch.object(backend, "set_threads", lambda _: backend.import_tensorflow()))
         if environment is not None:
             changed.enter_context(mock.patch.dict(os.environ, dict(environment), clear=True))
         changed.enter_context(contextlib.redirect_stdout(output))
