@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fmnist_sweep.config.known_keys import FLAGS, find_keys, list_groups, list_options, suggest_keys
+from fmnist_sweep.config.folders import list_groups
+from fmnist_sweep.config.known_keys import FLAGS, find_keys, list_options, suggest_keys
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 

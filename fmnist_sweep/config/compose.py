@@ -27,12 +27,12 @@ from fmnist_sweep.config.environment import (
     refuse_untyped_addresses,
 )
 from fmnist_sweep.config.folder_source import BoundedFolder
-from fmnist_sweep.config.folders import find_conf_folder, read_recipes
+from fmnist_sweep.config.folders import find_conf_folder, list_groups, read_recipes
 from fmnist_sweep.config.foreign import check_hydra_section, check_overrides
 from fmnist_sweep.config.hydra_errors import describe_hydra_error
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import flatten_config
-from fmnist_sweep.config.known_keys import list_groups, list_options
+from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables

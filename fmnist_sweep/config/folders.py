@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -26,6 +24,12 @@ def _find_folder(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
+def list_groups() -> list[str]:
+    """The config groups, that of the recipes included."""
+    groups = (path.name for path in find_conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
+    return [*sorted(groups), "experiment"]
+
+
 def has_file(path: Path) -> bool:
     """Whether a file exists; never where its name is too long for one."""
     try:
@@ -36,12 +40,16 @@ def has_file(path: Path) -> bool:
 
 def read_recipes() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each recipe's name and content."""
+    import yaml  # late: whoever only asks for folders does without
+
     for path in sorted(find_experiments_folder().glob("*.yaml")):
         yield path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def read_option(path: Path) -> Any:
     """What one option of a config group sets, by section of the config."""
+    import yaml
+
     text = path.read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     return content if "@package _global_" in text else {path.parent.name: content}

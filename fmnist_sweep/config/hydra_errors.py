@@ -6,7 +6,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from fmnist_sweep.config.known_keys import list_groups, list_known_keys, list_options_with, suggest_keys
+from fmnist_sweep.config.folders import list_groups
+from fmnist_sweep.config.known_keys import list_known_keys, list_options_with, suggest_keys
 from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
 from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import quote_text

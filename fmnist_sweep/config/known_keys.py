@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, read_option
+from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folder, list_groups, read_option
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.search.tunable import is_tunable
 
@@ -16,12 +16,6 @@ _OTHER_KEYS = ("seed", *FLAGS, "checkpoint.every_seconds")  # in no group
 
 # The keys that name what a section's other settings are for; an option of the group sets them together.
 NAMING_KEYS = ("model.builder", "optimizer.name", "search.name", "executor.name", "train.schedule.name")
-
-
-def list_groups() -> list[str]:
-    """The config groups, that of the recipes included."""
-    groups = (path.name for path in find_conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
-    return [*sorted(groups), "experiment"]
 
 
 def list_options(group: str) -> list[str]:

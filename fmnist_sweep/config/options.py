@@ -12,7 +12,7 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist_sweep.config.known_keys import list_groups
+from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
 from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
 from fmnist_sweep.config.schema import OPTION_GROUPS

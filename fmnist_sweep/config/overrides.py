@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fmnist_sweep.config.known_keys import list_groups
+from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, Quote
 from hydra.errors import HydraException
 from pydantic import BaseModel
 
-from fmnist_sweep.config.known_keys import list_groups
+from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.schema import EXECUTORS, TrackingConfig
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 
 from fmnist_sweep.config.arguments import suggest_override
+from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.keys import find_value, has_key
-from fmnist_sweep.config.known_keys import NAMING_KEYS, list_groups, list_options, read_options
+from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options, read_options
 from fmnist_sweep.config.refusals import MOST_QUOTED
 from fmnist_sweep.config.text_values import parse_override
 from fmnist_sweep.errors import ConfigError

@@ -10,7 +10,8 @@ import pytest
 
 from fmnist_sweep.config.command_line import compose_jobs
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.known_keys import list_groups, list_options
+from fmnist_sweep.config.folders import list_groups
+from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.text_values import list_text_keys
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.support.in_process import clean_environment, run_command
