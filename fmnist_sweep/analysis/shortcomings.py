@@ -134,7 +134,7 @@ def _propose(settings: Mapping[str, Any], remedy: str, key: str, value: Any) -> 
 
 def _widen(settings: Mapping[str, Any], remedy: str, key: str) -> Iterator[tuple[str, str]]:
     spec = find_value(settings, key)
-    if is_tunable(spec) and spec["tune"] != "boolean":
+    if is_tunable(spec):
         override = find_widening_override(settings, (key, spec), is_upper=True)
         if override is not None:
             yield remedy, override

@@ -46,8 +46,11 @@ def list_wider_ranges(spec: Spec, *, is_upper: bool) -> Iterator[tuple[str, Any]
     """The ways to widen a tunable beyond one edge, the farthest first: the key of the tunable, and its new value.
 
     A choice gets one more number: the next of its sequence. A range gets half of its length more, by factors where it
-    is sampled by them; or a quarter, an eighth, or one step, for where the farther ones are not allowed.
+    is sampled by them; or a quarter, an eighth, or one step, for where the farther ones are not allowed. None for a
+    tunable without edges.
     """
+    if not has_edges(spec):
+        return
     if spec[TUNE_KEY] == "choice":
         for number in _list_next_choices(sorted(spec["values"]), is_upper=is_upper):
             yield "values", [*spec["values"], number] if is_upper else [number, *spec["values"]]

@@ -99,6 +99,10 @@ FILTERS = "model.filters={tune: choice, values: [16,32]}"
         ((), 0.70, 0.71, 6000, "model.filters=64"),
         (("regularization.dropout=0.4",), 0.70, 0.71, 6000, "regularization.dropout=0.2"),
         ((FILTERS,), 0.70, 0.71, 6000, "model.filters.values=[16,32,64]"),
+        # A range of one value has no edges.
+        (("model.filters={tune: choice, values: [16]}",), 0.70, 0.71, 6000, "model.dense_units=128"),
+        (("model.filters={tune: choice, values: [16,32], ordered: false}",), 0.70, 0.71, 6000, "model.dense_units=128"),
+        (("model.filters={tune: int, min_value: 16, max_value: 16}",), 0.70, 0.71, 6000, "model.dense_units=128"),
         (("model.filters=4096",), 0.70, 0.71, 6000, "model.dense_units=128"),
         (("model.filters=4096", "model.dense_units=4096"), 0.70, 0.71, 6000, "train.epochs=6"),
         ((), 0.86, 0.84, 6000, None),
