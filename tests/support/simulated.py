@@ -7,6 +7,7 @@ can be gone on from, and the .keras file of one tiny network that was really tra
 from __future__ import annotations
 
 import heapq
+import io
 import json
 import random
 import time
@@ -20,11 +21,14 @@ from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
+from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.report.terminal import View
 from fmnist_sweep.sweep import figures, parcels
 from fmnist_sweep.sweep import run as sweep
 from fmnist_sweep.sweep.delivery import Delivery, Parcel
@@ -270,3 +274,13 @@ def simulated(
         if not (stored and drawn):
             changed.enter_context(mock.patch.object(figures, "log_figures", lambda *arguments: None))
         yield
+
+
+def sweep_waiting(*overrides: str) -> str:
+    """What a sweep of one study says, whose trials only wait. It has to end well."""
+    shown = io.StringIO()
+    with simulated(1, lambda spec: 0.0, drawn=False):
+        view = View(Console(file=shown, width=200), None)
+        code = sweep.run_sweep([compose_job(overrides)], "python -m fmnist_sweep", view)
+    assert code is ExitCode.DONE
+    return shown.getvalue()

@@ -20,7 +20,7 @@ from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.tracking.store import open_existing_store
-from tests.support.simulated import simulated
+from tests.support.simulated import sweep_waiting
 from tests.support.small import SMALLEST
 
 SPACE = (
@@ -34,15 +34,6 @@ TWO = [{"model.filters": 6, "regularization.dropout": 0.0}, {"model.filters": 1,
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def sweep(*overrides: str) -> str:
-    """What a command of one study says, with trials that only wait."""
-    shown = io.StringIO()
-    with simulated(1, lambda spec: 0.0, drawn=False):
-        code = run_sweep([compose_job(overrides)], "python -m fmnist_sweep", View(Console(file=shown, width=200), None))
-    assert code is ExitCode.DONE
-    return shown.getvalue()
 
 
 def list_values() -> list[list[dict[str, Any]]]:
@@ -59,7 +50,7 @@ def list_runs(kind: str = "trial") -> list[StoredRun]:
 @pytest.mark.parametrize("oracle", list(ORACLES))
 def test_known_configurations_are_the_first_trials_of_every_oracle(oracle: str) -> None:
     epochs = ("train.epochs=3",) if oracle in ("hyperband", "asha") else ()
-    said = sweep(*SPACE, f"search={oracle}", "search.max_trials=4", *epochs, FIRST)
+    said = sweep_waiting(*SPACE, f"search={oracle}", "search.max_trials=4", *epochs, FIRST)
     (values,) = list_values()
     assert values[:2] == TWO
     assert len(values) >= 4
@@ -69,7 +60,7 @@ def test_known_configurations_are_the_first_trials_of_every_oracle(oracle: str) 
 
 
 def test_the_defaults_come_first() -> None:
-    sweep(*SPACE, "search.max_trials=2", "search.first=default")
+    sweep_waiting(*SPACE, "search.max_trials=2", "search.first=default")
     ((first, second),) = list_values()
     assert first == {"model.filters": 1, "regularization.dropout": 0.0} != second
 
@@ -85,24 +76,26 @@ def test_a_real_small_sweep_trains_what_comes_first_and_no_larger_model() -> Non
 
 def test_what_comes_first_has_to_be_small_enough() -> None:
     with pytest.raises(ConfigError, match=r"what is to come first, model\.filters=6 .* has 9,566 parameters"):
-        sweep(*SPACE, FIRST, "search.max_parameters=7000")
+        sweep_waiting(*SPACE, FIRST, "search.max_parameters=7000")
     assert not Path("mlruns").exists()
 
 
 def test_a_study_is_named_by_what_comes_first_and_not_by_how_that_is_said() -> None:
-    sweep(*SPACE, "search.max_trials=2")
-    sweep(*SPACE, "search.max_trials=2", "search.first=[]")
+    sweep_waiting(*SPACE, "search.max_trials=2")
+    sweep_waiting(*SPACE, "search.max_trials=2", "search.first=[]")
     assert len(list_values()) == 1
-    sweep(*SPACE, "search.max_trials=1", "search.first=default")
-    sweep(*SPACE, "search.max_trials=2", "search.first=[{model.filters: 1}]")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.first=default")
+    sweep_waiting(*SPACE, "search.max_trials=2", "search.first=[{model.filters: 1}]")
     assert [len(values) for values in list_values()] == [2, 2]
 
 
 def test_a_study_like_a_run_begins_with_its_values_after_what_comes_first() -> None:
-    sweep(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7, regularization.dropout: 0.4}]")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7, regularization.dropout: 0.4}]")
     (run,) = list_runs()
     for name in (run.run_id, run.run_id[:8]):
-        sweep(*SPACE, "search.max_trials=2", "search.first=default", f"search.like={name}", "seed=5", "train.epochs=2")
+        sweep_waiting(
+            *SPACE, "search.max_trials=2", "search.first=default", f"search.like={name}", "seed=5", "train.epochs=2"
+        )
     _, values = list_values()
     assert values == [
         {"model.filters": 1, "regularization.dropout": 0.0},
@@ -111,24 +104,24 @@ def test_a_study_like_a_run_begins_with_its_values_after_what_comes_first() -> N
 
 
 def test_a_study_like_a_run_goes_on_when_the_run_is_gone() -> None:
-    sweep(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7}]")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7}]")
     (run,) = list_runs()
     given = (*SPACE, f"search.like={run.run_id}", "seed=5")
-    sweep(*given, "search.max_trials=1")
+    sweep_waiting(*given, "search.max_trials=1")
     open_existing_store(None, "fashion-mnist").client.delete_run(run.run_id)
-    sweep(*given, "search.max_trials=2")
+    sweep_waiting(*given, "search.max_trials=2")
     _, progress = list_study_progress(Path("mlruns"))
     assert isinstance(progress, StudyProgress)
     words = shlex.split(progress.command)[3:]
     assert not any(word.startswith("search.like") for word in words)
-    sweep(*(word.replace("max_trials=2", "max_trials=3") for word in words))
+    sweep_waiting(*(word.replace("max_trials=2", "max_trials=3") for word in words))
     assert [len(values) for values in list_values()] == [1, 3]
     with pytest.raises(ConfigError, match="no trial or confirmation"):
-        sweep(*given, "search.like=ffffffffffff")
+        sweep_waiting(*given, "search.like=ffffffffffff")
 
 
 def test_a_study_cannot_be_like_a_run_of_other_settings() -> None:
-    sweep(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7}]")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.first=[{model.filters: 7}]")
     (run,) = list_runs()
     (study,) = list_runs("study")
     refused = {
@@ -150,7 +143,7 @@ def test_a_study_cannot_be_like_a_run_of_other_settings() -> None:
         keys = [override.split("=")[0] for override in overrides]
         given = [word for word in (*SPACE, f"search.like={run.run_id}", "seed=5") if not is_override_of(word, keys)]
         with pytest.raises(ConfigError) as caught:
-            sweep(*given, *overrides)
+            sweep_waiting(*given, *overrides)
         assert "search.like=" in str(caught.value) and words in str(caught.value), overrides
     assert len(list_values()) == 1
 
@@ -162,16 +155,16 @@ def test_options_and_conditions_come_first_and_are_found_in_a_recorded_trial() -
         *("optimizer.rmsprop.learning_rate=0.001", "optimizer.sgd.learning_rate=0.1"),
     )
     known = {"optimizer": "sgd", "optimizer.sgd.momentum": 0.9}
-    sweep(*space, "search.max_trials=1", "search.first=[{optimizer: sgd, optimizer.sgd.momentum: 0.9}]")
+    sweep_waiting(*space, "search.max_trials=1", "search.first=[{optimizer: sgd, optimizer.sgd.momentum: 0.9}]")
     (run,) = list_runs()
-    sweep(*space, "search.max_trials=1", f"search.like={run.run_id}", "seed=5")
+    sweep_waiting(*space, "search.max_trials=1", f"search.like={run.run_id}", "seed=5")
     assert list_values() == [[known], [known]]
     other = tuple(word.replace("[rmsprop, sgd]", "[rmsprop, adam]") for word in space if "sgd." not in word)
     with pytest.raises(ConfigError, match="no option that is searched of optimizer"):
-        sweep(*other, f"search.like={run.run_id}")
+        sweep_waiting(*other, f"search.like={run.run_id}")
 
 
 def test_without_a_store_there_is_no_run_to_be_like() -> None:
     with pytest.raises(ConfigError, match="no trial or confirmation"):
-        sweep(*SPACE, "search.like=0123456789abcdef")
+        sweep_waiting(*SPACE, "search.like=0123456789abcdef")
     assert not Path("mlruns").exists()

@@ -21,7 +21,7 @@ from fmnist_sweep.sweep.model_sizes import ModelSizes
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.queries import search_runs
 from fmnist_sweep.tracking.store import open_existing_store
-from tests.support.simulated import simulated
+from tests.support.simulated import sweep_waiting
 from tests.support.small import SMALLEST
 
 # Of one convolution and eight dense units: 1,578 · filters + 98 parameters.
@@ -38,15 +38,6 @@ def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
 
 
-def sweep(*overrides: str) -> str:
-    """What a command of one study says, with trials that only wait."""
-    shown = io.StringIO()
-    with simulated(1, lambda spec: 0.0, drawn=False):
-        code = run_sweep([compose_job(overrides)], "python -m fmnist_sweep", View(Console(file=shown, width=200), None))
-    assert code is ExitCode.DONE
-    return shown.getvalue()
-
-
 def read_record() -> StudyRecord:
     (folder,) = list_study_folders(Path("mlruns"))
     return folder.read_record()
@@ -58,7 +49,7 @@ def list_filters() -> list[int]:
 
 @pytest.mark.parametrize("oracle", ["random", "grid", "bayesian"])
 def test_what_is_larger_is_no_trial_and_its_number_is_said_once(oracle: str) -> None:
-    said = sweep(*SPACE, f"search={oracle}", "search.max_trials=null", LIMIT)
+    said = sweep_waiting(*SPACE, f"search={oracle}", "search.max_trials=null", LIMIT)
     assert sorted(list_filters()) == [1, 2]
     assert "at most 4 trials" in said
     (sentence,) = [line for line in said.splitlines() if "search.max_parameters)" in line]
@@ -76,18 +67,18 @@ def test_the_size_that_is_limited_is_the_one_that_a_trial_reports() -> None:
 
 
 def test_an_extended_study_goes_on_with_what_it_left_out() -> None:
-    sweep(*SPACE, "search.max_trials=1", LIMIT)
+    sweep_waiting(*SPACE, "search.max_trials=1", LIMIT)
     (first,) = list_filters()
-    sweep(*SPACE, "search.max_trials=2", LIMIT)
+    sweep_waiting(*SPACE, "search.max_trials=2", LIMIT)
     assert len(list_study_folders(Path("mlruns"))) == 1
     assert sorted(list_filters()) == [1, 2] and list_filters()[0] == first
 
 
 def test_a_limit_makes_another_study_and_no_limit_the_same_as_ever() -> None:
-    sweep(*SPACE, "search.max_trials=1")
-    sweep(*SPACE, "search.max_trials=1", "search.max_parameters=null")
+    sweep_waiting(*SPACE, "search.max_trials=1")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.max_parameters=null")
     assert len(list_study_folders(Path("mlruns"))) == 1
-    sweep(*SPACE, "search.max_trials=1", "search.max_parameters=100000")
+    sweep_waiting(*SPACE, "search.max_trials=1", "search.max_parameters=100000")
     assert len(list_study_folders(Path("mlruns"))) == 2
 
 
@@ -122,7 +113,7 @@ def test_a_limit_that_nothing_meets_is_refused_before_anything_is_created(
         monkeypatch.setattr(size_limit, "_MAX_SAMPLES", 50)  # each of another size, which takes about 10 ms
     limit = 15_000 if "regularization.l2" in "".join(overrides) else 1000
     with pytest.raises(ConfigError) as caught:
-        sweep(*SPACE, *overrides, f"search.max_parameters={limit}", "search.max_trials=2")
+        sweep_waiting(*SPACE, *overrides, f"search.max_parameters={limit}", "search.max_trials=2")
     for word in (f"search.max_parameters={limit} (study cnn · rmsprop)", *words):
         assert word in str(caught.value)
     assert not Path("mlruns").exists()
@@ -131,9 +122,9 @@ def test_a_limit_that_nothing_meets_is_refused_before_anything_is_created(
 def test_hyperband_is_refused_where_too_few_are_small_enough_for_its_rungs() -> None:
     given = (*SPACE, "search=hyperband", "train.epochs=3", "model.filters={tune: int, min_value: 1, max_value: 40}")
     with pytest.raises(ConfigError, match=r"begins 5 different trials, and only 4 of the 40 configurations"):
-        sweep(*given, "search.max_parameters=7000")
+        sweep_waiting(*given, "search.max_parameters=7000")
     assert not Path("mlruns").exists()
-    sweep(*given, f"search.max_parameters={count_parameters(9)}")
+    sweep_waiting(*given, f"search.max_parameters={count_parameters(9)}")
     assert max(list_filters()) <= 9
 
 
