@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 EXTRAS ?= dev,kaggle
 READY := .venv/.ready
+# Each process would compile all that it imports, TensorFlow for six seconds, where the environment forbids to keep it.
+export PYTHONDONTWRITEBYTECODE :=
 # Two processes, a file in each, the longest first (tests/support/order.py).
 TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
