@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +42,19 @@ def has_file(path: Path) -> bool:
 
 def read_recipes() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each recipe's name and content."""
-    import yaml  # late: whoever only asks for folders does without
-
     for path in sorted(find_experiments_folder().glob("*.yaml")):
-        yield path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield path.stem, deepcopy(_parse_yaml(path.read_text(encoding="utf-8")))
 
 
 def read_option(path: Path) -> Any:
     """What one option of a config group sets, by section of the config."""
-    import yaml
-
     text = path.read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = deepcopy(_parse_yaml(text))
     return content if "@package _global_" in text else {path.parent.name: content}
+
+
+@lru_cache(maxsize=256)  # more than there are files; they are asked for with each config that is composed
+def _parse_yaml(text: str) -> Any:
+    import yaml  # late: whoever only asks for folders does without
+
+    return yaml.safe_load(text)

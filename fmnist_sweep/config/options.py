@@ -221,7 +221,7 @@ def _find_own_option(override: str) -> tuple[str, str] | None:
     """The group and the option of an override GROUP.OPTION.KEY=VALUE; None for any other."""
     key = parse_override_key(override)
     group, _, rest = key.partition(".")
-    if group not in OPTION_GROUPS:
+    if group not in OPTION_GROUPS or "." not in rest:  # Hydra takes a sixtieth of a second to list options
         return None
     fits = [option for option in _list_available(group) if rest.startswith(f"{option}.")]
     return (group, max(fits, key=len)) if fits else None
