@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.files import DamagedContent, pack_arrays, unpack_arrays, write_file_atomically
+from tests.support.process import LIMIT_SECONDS
 
 VALUES = {"history": [{"loss": 0.1 + 0.2, "epoch": 1.0}], "name": "a trial", "none": None}
 ARRAYS: dict[str, NDArray[Any]] = {
@@ -101,7 +102,7 @@ except OSError as error:
 def test_a_write_that_finds_no_room_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_file_atomically(path, b"old")
-    done = subprocess.run([sys.executable, "-c", NO_ROOM, path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, path], capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert done.stdout == "OSError\n", done.stderr
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

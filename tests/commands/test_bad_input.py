@@ -20,6 +20,7 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.store import build_default_uri, open_store
 from tests.support import ROOT
 from tests.support.in_process import clean_environment, run_command, run_verb
+from tests.support.process import LIMIT_SECONDS
 
 LINE = "command line"
 # These run as processes of their own, as a user's shell starts them; the others in this process.
@@ -41,7 +42,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
 

@@ -14,6 +14,7 @@ import yaml
 
 from fmnist_sweep.config.compose import compose_job
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 
 DEPLOY = ROOT / "deploy"
 
@@ -54,7 +55,7 @@ def test_the_jobs_command_is_a_shell_script_and_its_overrides_compose() -> None:
     (container,) = spec["containers"]
     *shell, script, name = container["command"][:4]
     assert (shell, name) == (["bash", "-euc"], "sweep")
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=10)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=LIMIT_SECONDS)
     (typed,) = re.findall(r"-m fmnist_sweep (.*) \"\$@\"", script)
     config = compose_job([*typed.split(), *container["command"][4:]]).config
     assert config.executor.name == "ray"
@@ -73,8 +74,8 @@ def test_the_cluster_has_the_version_of_ray_that_is_installed() -> None:
 
 def test_bash_accepts_the_slurm_script_and_outside_a_job_it_says_so() -> None:
     script = DEPLOY / "slurm.sh"
-    subprocess.run(["bash", "-n", script], check=True, timeout=10)
+    subprocess.run(["bash", "-n", script], check=True, timeout=LIMIT_SECONDS)
     outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    done = subprocess.run([script], env=outside, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run([script], env=outside, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode != 0
     assert "sbatch deploy/slurm.sh" in done.stderr

@@ -28,6 +28,7 @@ from tests.support.faults import (
     query,
     select_figures,
 )
+from tests.support.steering import Steering
 from tests.support.zygote import Ended, Kill, Zygote
 
 pytestmark = pytest.mark.usefixtures("plain_figures")
@@ -68,7 +69,9 @@ def interrupted(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Int
     """Stopped by SIGTERM in its second trial, which has two checkpoints."""
     folder = tmp_path_factory.mktemp("interrupted") / "sweep"
     folder.mkdir()
-    with zygote.start(*THREE_TRIALS, cwd=folder) as process:
+    trials = Steering(folder.parent)
+    trials.hold(3, "0001")
+    with zygote.start(*THREE_TRIALS, cwd=folder, environment=trials.environment) as process:
         process.wait_for(lambda: find_newest_checkpoint(folder) >= 3)
         process.send_signal(signal.SIGTERM)
         assert process.end().returncode == 130

@@ -22,6 +22,8 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.aliases import AliasState, Move
 from tests.conftest import Command
 from tests.support.in_process import clean_environment, run_command, run_verb
+from tests.support.small import SMALLEST
+from tests.support.steering import Steering
 from tests.support.zygote import Zygote
 
 TINY = (
@@ -228,13 +230,13 @@ def test_the_history_names_a_version_that_was_deleted() -> None:
     assert kept == []
 
 
-LONG = ("data=drawn", "data.images=2000", "model.filters=4", "model.conv_layers=1", "model.dense_units=8", "seed=7")
-
-
 @pytest.mark.parametrize("loss", ["the file", "the folder", "the experiment"])
 def test_what_is_removed_while_a_sweep_runs_ends_it_in_a_sentence(loss: str, zygote: Zygote, tmp_path: Path) -> None:
-    words = (*LONG, "train.epochs=200", "search.max_trials=3", "executor=in_process")
-    with zygote.start(*words, cwd=tmp_path, environment={"FAULTS_PLAIN": "1"}) as running:
+    words = (*SMALLEST, "train.epochs=3", "search.max_trials=3", "executor=in_process")
+    trials = Steering(tmp_path)
+    trials.hold(1)
+    given = {"FAULTS_PLAIN": "1", **trials.environment}
+    with zygote.start(*words, cwd=tmp_path, environment=given) as running:
         running.wait_for(lambda: has_trial(tmp_path))
         if loss == "the experiment":
             MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db").delete_experiment("1")
@@ -243,7 +245,8 @@ def test_what_is_removed_while_a_sweep_runs_ends_it_in_a_sentence(loss: str, zyg
                 path.unlink()
         else:
             shutil.rmtree(tmp_path / "mlruns")
-        done = running.end(60)
+        trials.release()
+        done = running.end()
     assert done.returncode == ExitCode.STORE, done
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 
 DEPLOY = ROOT / "deploy"
 
@@ -58,7 +59,7 @@ def test_the_servers_command_is_a_shell_script_without_a_password() -> None:
     assert shell == ["sh", "-euc"]
     script = script.replace("$$", "$")
     assert "postgresql+psycopg2://mlflow@database" in script
-    subprocess.run(["sh", "-n"], input=script, text=True, check=True, timeout=10)
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True, timeout=LIMIT_SECONDS)
 
 
 def test_the_image_has_the_versions_of_the_sweeps() -> None:
@@ -76,7 +77,7 @@ def _refused(*arguments: str, python: str = sys.executable) -> str:
         env={**os.environ, "PYTHON": python},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done

@@ -26,7 +26,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.errors import ConfigError, ExitCode
 from tests.support import ROOT
-from tests.support.process import build_environment
+from tests.support.process import LIMIT_SECONDS, build_environment
 from tests.test_rooms import FOR_ALL, ROOMS
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -290,7 +290,7 @@ def run_shell(text: str, folder: Path, environment: dict[str, str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from fmnist_sweep.study.folder import list_study_folders
 from tests.support.environments import ODD
-from tests.support.process import SWEEP, VERB, Done, build_environment, run, start
+from tests.support.process import LIMIT_SECONDS, SWEEP, VERB, Done, build_environment, run, start
 from tests.support.small import SMALLEST
 
 STUDY = (*SMALLEST, "model.filters={tune: int, min_value: 2, max_value: 4}", "train.epochs=1", "search.max_trials=2")
@@ -80,7 +80,7 @@ def test_a_terminal_of_any_width_and_encoding_shows_a_sweep(columns: str, tmp_pa
         env=build_environment(given),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=200,
+        timeout=LIMIT_SECONDS,
     )
     assert done.returncode == 0, done
     assert b"Traceback" not in done.stdout

@@ -24,7 +24,7 @@ from fmnist_sweep.training import trial
 from fmnist_sweep.training.events import EpochEnd
 from tests.conftest import Command
 from tests.support import process
-from tests.support.process import Running
+from tests.support.process import LIMIT_SECONDS, Running
 from tests.support.small import DROPOUT, FILTERS, SMALLEST, TINY, spec, splits
 from tests.support.zygote import Zygote
 
@@ -127,7 +127,7 @@ def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
         while b"val_accuracy" not in seen:
             seen += os.read(terminal, 4096)
         os.close(terminal)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + LIMIT_SECONDS
         ended, status = 0, 0
         while not ended and time.monotonic() < deadline:
             time.sleep(0.1)

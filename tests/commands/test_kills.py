@@ -314,26 +314,22 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_at_any_journal_transition_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     killed_at(suite, SMALL_RANDOM, around(suite.reference(SMALL_RANDOM).ended.calls, "journal", ("after", "before")))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_around_any_call_to_the_store_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     killed_at(suite, SMALL_RANDOM, around(suite.reference(SMALL_RANDOM).ended.calls, "store", ("before", "after")))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_around_the_writing_of_any_file_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     calls = suite.reference(SMALL_RANDOM).ended.calls
     killed_at(suite, SMALL_RANDOM, (*around(calls, "file", ("before", "after")), *around(calls, "file", ("inside",))))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_at_transition_after_transition_it_still_comes_to_its_end(suite: Suite) -> None:
     commands = ORACLES | OTHERS
     for typed in commands.values():
@@ -352,7 +348,6 @@ MOMENTS = ("before", "after", "after")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> None:
     before = suite.totals.kills["moment"]
     wanted = 6  # of each oracle
@@ -379,7 +374,6 @@ def test_killed_at_random_moments_it_still_comes_to_its_end(suite: Suite) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_all_the_same(suite: Suite) -> None:
     failing, dropping = OTHERS["some failed"], OTHERS["one model kept"]
     ended = "store set_terminated"
@@ -396,14 +390,12 @@ def test_killed_while_a_failed_trial_or_an_unwanted_model_is_dealt_with_it_ends_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_killed_while_the_store_is_made_the_same_command_makes_it(suite: Suite) -> None:
     seconds = suite.reference(SMALL_RANDOM).ended.seconds
     killed_at(suite, SMALL_RANDOM, (Kill(seconds=seconds * number / 20) for number in range(1, 13, 2)), cold=True)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["store log_batch", "journal finished", "store finalize_logged_model"])
 def test_another_command_closes_what_died_and_the_first_still_continues(suite: Suite, call: str) -> None:
     other = OTHERS["two studies"]

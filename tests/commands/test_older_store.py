@@ -24,6 +24,7 @@ from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.training.environment import describe_machine
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 from tests.support.zygote import Zygote
 
 STORES = ROOT / "tests" / "support" / "stores"
@@ -41,7 +42,7 @@ class OlderStore:
 def older_store(request: pytest.FixtureRequest) -> Iterator[OlderStore]:
     """Only one run of the tests at a time may have it."""
     folder = Path(f"/tmp/fmnist-sweep-{request.param}")  # where it stood when it was made
-    with FileLock(f"{folder}.lock", timeout=600):
+    with FileLock(f"{folder}.lock", timeout=LIMIT_SECONDS):
         shutil.rmtree(folder, ignore_errors=True)
         with tarfile.open(STORES / f"{request.param}.tar.xz") as archive:
             archive.extractall(folder.parent, filter="data")

@@ -13,16 +13,17 @@ import pytest
 
 from tests.conftest import Command
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 
 
-def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: str) -> str:
+def _checked(command: list[str], cwd: Path, **environment: str) -> str:
     done = subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -30,7 +31,6 @@ def _checked(command: list[str], cwd: Path, seconds: int = 900, **environment: s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_wheel_in_a_clean_environment_sweeps_from_any_folder(tmp_path: Path) -> None:
     _checked([sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)], tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
@@ -68,7 +68,7 @@ def test_help_and_config_errors_need_neither_tensorflow_nor_mlflow(tmp_path: Pat
     )
     for argument in ("--help", "model.filters=-3"):
         done = subprocess.run(
-            [sys.executable, "-c", code, argument], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+            [sys.executable, "-c", code, argument], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
 
@@ -83,7 +83,7 @@ def test_help_of_the_verbs_needs_no_library_of_numbers_or_configs(tmp_path: Path
     )
     for words in (["--help"], ["predict", "--help"], ["studies", "--help"]):
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
 

@@ -25,10 +25,11 @@ import pytest
 
 from fmnist_sweep.errors import ExitCode
 from tests.conftest import needs_fashion_mnist
+from tests.support.process import LIMIT_SECONDS
 from tests.support.promotion_steps import SMALLEST, Found
 from tests.support.zygote import VERB, Ended, Kill, Zygote
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_fashion_mnist]
+pytestmark = [pytest.mark.slow, needs_fashion_mnist]
 
 # Nothing is learnt: whoever learns something is better.
 BAD = (*SMALLEST, "model.filters.values=[4]", "train.epochs=1", "optimizer.learning_rate=1e-6")
@@ -357,7 +358,7 @@ def _twice_at_once(of: Trained, name: str) -> None:
     before = base.zygote.look(base.folder)
     processes = [_begun(base, *PROMOTE) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        said = [output for output, _ in pool.map(lambda process: process.communicate(timeout=300), processes)]
+        said = [output for output, _ in pool.map(lambda process: process.communicate(timeout=LIMIT_SECONDS), processes)]
     codes = sorted(process.returncode for process in processes)
     assert codes in ([ExitCode.DONE, ExitCode.DONE], [ExitCode.DONE, ExitCode.LOCKED]), said
     assert not any("Traceback" in text for text in said), said

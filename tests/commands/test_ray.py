@@ -6,19 +6,21 @@ import importlib.util
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import gettempdir
 
 import pytest
 
 from fmnist_sweep.errors import ExitCode
 from tests.support import ROOT, audit
+from tests.support.faults import count_events
 from tests.support.process import SWEEP, Running, are_gone, run, start
 from tests.support.ray_nodes import Nodes
 from tests.support.small import DRAWN, DROPOUT, FILTERS, SMALLEST
+from tests.support.steering import Steering
+from tests.support.zygote import Zygote
 
 # Not imported here: what a sweep puts into the environment must be there first.
 pytestmark = [
@@ -26,42 +28,44 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'fmnist_sweep[ray]'"),
 ]
 
-EPOCHS = 8
-STUDY = (
-    *(*SMALLEST, DROPOUT, "data.images=1000", f"train.epochs={EPOCHS}", "checkpoint.every_seconds=0"),
-    "train.early_stopping=null",
-)
+EPOCHS = 7
+STUDY = (*SMALLEST, DROPOUT, f"train.epochs={EPOCHS}", "train.early_stopping=null")
 RANDOM = (*STUDY, FILTERS, "search.max_trials=4")
 LOCAL = ("executor=local", "executor.workers=1", "executor.threads=1")
 ON_RAY = ("executor=ray", "executor.threads=1")
 
 
 @contextmanager
-def begun(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """The command in a fresh interpreter that knows nothing of a Ray started by this process."""
-    folder.mkdir(exist_ok=True)
-    given = {**without_ray(), **(environment or {})}
-    with start("-u", *SWEEP, *arguments, cwd=folder, environment=given) as running:
+def begun(zygote: Zygote, folder: Path, steering: Steering, *arguments: str, **environment: str) -> Iterator[Running]:
+    """The command as a fork of the warm process, which knows nothing of Ray."""
+    given = {**without_ray(), **steering.environment, **environment}
+    with zygote.start(*arguments, cwd=folder, environment=given) as running:
         yield running
 
 
 def without_ray() -> dict[str, str | None]:
-    return {name: None for name in os.environ if name.startswith("RAY_")}
+    """Nothing of a Ray of this process; and its sockets need a short path, which a fork's own folder is not."""
+    return {name: None for name in os.environ if name.startswith("RAY_")} | {"TMPDIR": gettempdir()}
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with Nodes() as found:
+def steering(tmp_path_factory: pytest.TempPathFactory) -> Steering:
+    """What trials do, those on the nodes too."""
+    return Steering(tmp_path_factory.mktemp("steering"))
+
+
+@pytest.fixture(scope="module")
+def nodes(steering: Steering) -> Iterator[Nodes]:
+    with Nodes(steering.environment) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
+def reference(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> audit.Found:
     """The sweep, in one worker process of this machine, that nothing disturbed."""
     folder = tmp_path_factory.mktemp("reference")
-    with begun(folder, *RANDOM, *LOCAL) as running:
-        done = running.end()
-    assert done.returncode == ExitCode.DONE, done
+    ended = zygote.run(*RANDOM, *LOCAL, cwd=folder)
+    assert ended.returncode == ExitCode.DONE, ended
     return audit.look(folder)
 
 
@@ -81,85 +85,18 @@ def same_as(found: audit.Found, reference: audit.Found) -> int:
     return attempts
 
 
-Epochs = Mapping[str, int]  # of the trials that train, those that have ended
-Workers = Mapping[str, int]  # the process that each trial is in
+def are_held(running: Running, epoch: int) -> bool:
+    """Whether two trials wait after this epoch."""
+    return len(set(list_held(running, epoch))) >= 2
 
 
-def followed(
-    running: Running, *disturb: tuple[Callable[[Epochs], bool], Callable[[Workers], object]]
-) -> tuple[int, str]:
-    """Exit code and words of a sweep; it is disturbed, in this order, as soon as its trials are where they should be.
-
-    A disturbance that returns False could not be made yet.
-    """
-    workers: dict[str, int] = {}
-    epochs: dict[str, int] = {}
-    left = list(disturb)
-
-    def heard(line: str) -> None:
-        if found := re.search(r"trial (\d+): ", line):
-            epochs.pop(found[1], None)
-        elif found := re.search(r"trial (\d+) is on .*\(process (\d+)\)", line):
-            workers[found[1]] = int(found[2])
-        elif found := re.search(r"trial (\d+), epoch (\d+)/", line):
-            epochs[found[1]] = int(found[2])
-            if left and left[0][0](epochs) and left[0][1](workers) is not False:
-                left.pop(0)
-
-    lines = 0
-    while not running.has_ended:
-        said = running.stdout.splitlines(keepends=True)
-        for line in said[lines:]:
-            if line.endswith("\n"):
-                lines += 1
-                heard(line)
-        time.sleep(0.01)
-    done = running.end()
-    assert not left, done
-    return done.returncode, done.output
+def list_held(running: Running, epoch: int) -> list[str]:
+    return re.findall(rf"trial (\d+), epoch {epoch}/", running.stdout)
 
 
-def test_a_killed_worker_and_a_lost_node_cost_no_more_than_the_epochs_under_way(
-    nodes: Nodes, reference: audit.Found, tmp_path: Path
-) -> None:
-    address = f"executor.address={nodes.address}"
-    midway: list[str] = []
-
-    def is_midway(epochs: Epochs) -> bool:
-        midway[:] = [trial for trial, epoch in epochs.items() if 3 <= epoch <= EPOCHS - 3]
-        return bool(midway)
-
-    def kill(workers: Workers) -> bool:
-        alive = [workers[trial] for trial in midway if Path("/proc", str(workers[trial])).exists()]
-        for worker in alive[:1]:
-            os.kill(worker, signal.SIGKILL)
-        return bool(alive)
-
-    try:
-        with begun(tmp_path, *RANDOM, *ON_RAY, address, environment=nodes.environment) as running:
-            code, said = followed(
-                running,
-                # Both CPUs have a trial: one is on the node. First, as Ray takes seconds to replace a killed worker.
-                (
-                    lambda epochs: sum(epoch < EPOCHS - 1 for epoch in epochs.values()) == 2,
-                    lambda _: nodes.do("remove"),
-                ),
-                (is_midway, kill),
-            )
-    finally:
-        nodes.do("add")
-    assert code == ExitCode.DONE, said
-    assert "raylet" not in said  # what Ray itself reports is not for this terminal
-    assert same_as(audit.look(tmp_path), reference) == 6
-    assert said.count("its trial goes on from epoch") == 2
-    # Either may find room first.
-    lost, killed = sorted(int(epoch) for epoch in re.findall(r"trial \d+: .*, on from epoch (\d+)", said))
-    assert lost >= 1
-    assert killed >= 3
-
-
-def reached(epoch: int) -> Callable[[Epochs], bool]:
-    return lambda epochs: epoch in epochs.values()
+def list_restarts(said: str) -> list[int]:
+    """After which epochs trials went on."""
+    return sorted(int(epoch) for epoch in re.findall(r"trial \d+: .*, on from epoch (\d+)", said))
 
 
 def of_session_of(supervisor: int) -> list[int]:
@@ -175,83 +112,51 @@ def of_session_of(supervisor: int) -> list[int]:
     return [pid for pid, (_, session) in found.items() if session == keeper]
 
 
-def test_killed_with_all_of_its_ray_and_then_interrupted_the_same_command_goes_on(
-    reference: audit.Found, tmp_path: Path
+def test_killed_with_all_of_its_ray_and_then_interrupted_the_same_study_goes_on(
+    zygote: Zygote, reference: audit.Found, tmp_path: Path
 ) -> None:
-    rays: list[int] = []
-    with begun(tmp_path, *RANDOM, *ON_RAY) as running:
-        pid = running.pid
-
-        def kill(_: Workers) -> None:
-            rays.extend(of_session_of(pid))
-            os.kill(pid, signal.SIGKILL)
-
-        followed(running, (reached(3), kill))
+    trials, folder = Steering(tmp_path), tmp_path / "sweep"
+    trials.hold(2)
+    with begun(zygote, folder, trials, *RANDOM, *ON_RAY) as running:
+        running.wait_for(lambda: are_held(running, 2))
+        rays = of_session_of(running.pid)
         assert len(rays) >= 6  # Ray's own and the workers
-        assert are_gone(rays, within=15)
+        os.kill(running.pid, signal.SIGKILL)
+        running.end()
+        assert are_gone(rays)
 
-    with begun(tmp_path, *RANDOM, *ON_RAY) as running:
-        # As a terminal does it: to all processes of the group.
-        code, said = followed(running, (reached(6), lambda _: running.send_signal(signal.SIGINT, group=True)))
-    assert code == ExitCode.INTERRUPTED, said
-    assert "its trial goes on" not in said
-    assert re.findall(r"trial \d+: .*, on from epoch (\d+)", said)
+    trials.hold(4)
+    with begun(zygote, folder, trials, *RANDOM, *ON_RAY) as running:
+        running.wait_for(lambda: are_held(running, 4))
+        rays = of_session_of(running.pid)
+        running.send_signal(signal.SIGINT, group=True)  # as a terminal does it: to all processes of the group
+        done = running.end()
+        assert done.returncode == ExitCode.INTERRUPTED, done
+        assert are_gone(rays)
+    assert "its trial goes on" not in done.output
+    assert list_restarts(done.output) == [2, 2]
 
-    rays.clear()
-    with begun(tmp_path, *RANDOM, *ON_RAY) as running:
-        code, said = followed(running, (reached(7), lambda _: rays.extend(of_session_of(running.pid))))
-        assert code == ExitCode.DONE, said
-        assert are_gone(rays, within=5)
-    same_as(audit.look(tmp_path), reference)
-
-
-# In Ray's workers a trial with 2 filters kills its process, and one with 3 never ends.
-BAD_TRIALS = """
-import importlib.util, os, signal, sys, time
-
-
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name != "fmnist_sweep.training.trial" or "default_worker" not in sys.argv[0]:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        plain = spec.loader.exec_module
-
-        def exec_module(module):
-            plain(module)
-            epoch = module._Fit.train_epoch
-
-            def bad(self, history):
-                filters = self._spec.config["model"]["filters"]
-                if filters == 2:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if filters == 3:
-                    time.sleep(1000)
-                return epoch(self, history)
-
-            module._Fit.train_epoch = bad
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-sys.meta_path.insert(0, Finder())
-"""
+    done = zygote.run(*RANDOM, *LOCAL, cwd=folder)
+    assert done.returncode == ExitCode.DONE, done
+    assert list_restarts(done.output) == [5, 5]  # each had ended the epoch that was under way
+    same_as(audit.look(folder), reference)
 
 
 def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(BAD_TRIALS)
-    with begun(
-        tmp_path / "sweep",
+    trials, folder = Steering(tmp_path, {2: "dies", 3: "hangs"}), tmp_path / "sweep"
+    folder.mkdir()
+    arguments = (
         *(*STUDY, "search=grid", "model.filters={tune: choice, values: [2, 3, 4]}", "train.epochs=2", *ON_RAY),
-        *("executor.attempts=2", "search.trial_minutes=0.1"),
-        environment={"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"},
-    ) as running:
+        *("executor.attempts=2", "search.trial_minutes=30"),
+    )
+    with start("-u", *SWEEP, *arguments, cwd=folder, environment={**without_ray(), **trials.environment}) as running:
+        running.wait_for(lambda: count_events(folder, "finished", "failed") == 2)
+        rays = of_session_of(running.pid)
+        trials.let_pass(30)
         done = running.end()
-    assert done.returncode == ExitCode.SOME_FAILED, done
-    found = audit.look(tmp_path / "sweep")
+        assert done.returncode == ExitCode.SOME_FAILED, done
+        assert are_gone(rays)
+    found = audit.look(folder)
     audit.check_whole(found)
     (study,) = found["studies"].values()
     killing, hanging, sound = study["trials"].values()
@@ -264,22 +169,48 @@ def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on
 # What a user can get wrong
 
 
-def refused(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    ended = run(*SWEEP, *DRAWN, *arguments, cwd=folder, environment={**without_ray(), **(environment or {})})
+def refused(zygote: Zygote, folder: Path, *arguments: str, **environment: str) -> str:
+    ended = zygote.run(*DRAWN, *arguments, cwd=folder, environment={**without_ray(), **environment})
     assert ended.returncode == ExitCode.CONFIG, ended.stderr
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert ended.stderr.rstrip().endswith(".")
     return ended.stderr
 
 
-def test_a_trial_that_no_node_has_room_for_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+def test_without_ray_the_package_to_install_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ray'] = None\n")
+    given = {**without_ray(), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    ended = run(*SWEEP, *DRAWN, "executor=ray", cwd=tmp_path, environment=given)
+    assert (ended.returncode, ended.stderr.count("\n")) == (ExitCode.CONFIG, 1), ended
+    assert "pip install 'fmnist_sweep[ray]'" in ended.stderr
+
+
+def test_a_trial_that_no_node_has_room_for_is_refused(zygote: Zygote, nodes: Nodes, tmp_path: Path) -> None:
     where = ("executor=ray", f"executor.address={nodes.address}")
-    said: Any = refused(tmp_path, *where, "executor.threads=2", environment=nodes.environment)
+    said = refused(zygote, tmp_path, *where, "executor.threads=2", **nodes.environment)
     assert "executor.threads=2" in said
     assert "2 CPUs" in said
 
 
-def test_without_ray_the_package_to_install_is_named(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ray'] = None\n")
-    path = f"{tmp_path}:{ROOT}"
-    assert "pip install 'fmnist_sweep[ray]'" in refused(tmp_path, "executor=ray", environment={"PYTHONPATH": path})
+def test_a_killed_worker_and_a_lost_node_cost_no_more_than_the_epochs_under_way(
+    zygote: Zygote, nodes: Nodes, steering: Steering, reference: audit.Found, tmp_path: Path
+) -> None:
+    """The last test of these nodes, of which one is lost."""
+    address = f"executor.address={nodes.address}"
+    steering.hold(1)
+    with begun(zygote, tmp_path, steering, *RANDOM, *ON_RAY, address, **nodes.environment) as running:
+        running.wait_for(lambda: are_held(running, 1))  # both CPUs have a trial: one is on the node
+        nodes.do("remove")
+        running.wait_for(lambda: "its trial goes on from epoch 1" in running.output)
+        steering.hold(3)
+        running.wait_for(lambda: bool(list_held(running, 3)))
+        (trial,) = set(list_held(running, 3))
+        os.kill(int(re.findall(rf"trial {trial} is on .*\(process (\d+)\)", running.output)[-1]), signal.SIGKILL)
+        running.wait_for(lambda: "its trial goes on from epoch 3" in running.output)
+        steering.release()
+        done = running.end()
+    assert done.returncode == ExitCode.DONE, done
+    assert "raylet" not in done.output  # what Ray itself reports is not for this terminal
+    assert same_as(audit.look(tmp_path), reference) == 6
+    assert done.output.count("its trial goes on from epoch") == 2
+    assert list_restarts(done.output) == [1, 3]

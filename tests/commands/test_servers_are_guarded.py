@@ -23,6 +23,7 @@ from fmnist_sweep.tracking.store import (
     open_existing_store,
     open_store,
 )
+from tests.support.process import LIMIT_SECONDS
 from tests.support.served import Served
 from tests.support.servers import Server
 from tests.support.traps import set_traps
@@ -70,7 +71,7 @@ def test_the_ui_listens_on_this_machine_alone_and_refuses_every_other_name_for_i
         f"{root}/api/2.0/mlflow/experiments/create",
         json={"name": "theirs"},
         headers={"Origin": "http://evil.example"},
-        timeout=30,
+        timeout=LIMIT_SECONDS,
     )
     assert answer.status_code == 403
     assert empty_store.client.get_experiment_by_name("theirs") is None
@@ -89,18 +90,18 @@ def test_pages_of_this_machine_may_call_the_ui_as_docs_sharing_says(served: tupl
         "null": 403,  # a page from a file
     }.items():
         address = f"{root}/api/2.0/mlflow/experiments/search"
-        answer = requests.post(address, json=asked, headers={"Origin": origin}, timeout=30)
+        answer = requests.post(address, json=asked, headers={"Origin": origin}, timeout=LIMIT_SECONDS)
         assert answer.status_code == status, origin
 
 
 def test_the_page_of_the_ui_keeps_mlflows_assistant_closed(served: tuple[Served, str]) -> None:
     """MLflow's script opens it unless this is stored; that the browser then shows none: tests/commands/test_ui.py."""
     _, root = served
-    page = requests.get(root, timeout=30)
+    page = requests.get(root, timeout=LIMIT_SECONDS)
     scripts = re.findall(r'src="(static-files/static/js/main[^"]+)"', page.text)
     key = "mlflow.assistant.fab.autoOpenedOnFirstLoad"
     assert page.text.index(f"localStorage.setItem('{key}_v1','true')") < page.text.index("static-files/static/js/main")
-    assert key in requests.get(f"{root}/{scripts[0]}", timeout=30).text
+    assert key in requests.get(f"{root}/{scripts[0]}", timeout=LIMIT_SECONDS).text
     assert int(page.headers["Content-Length"]) == len(page.content)
 
 
@@ -116,7 +117,7 @@ def test_the_ui_is_one_process_so_that_a_kill_leaves_nothing_behind(served: tupl
 
 def _status(root: str, host: str) -> int:
     address = f"{root}/api/2.0/mlflow/experiments/get?experiment_id=1"
-    return requests.get(address, headers={"Host": host}, timeout=30).status_code
+    return requests.get(address, headers={"Host": host}, timeout=LIMIT_SECONDS).status_code
 
 
 def _listening(port: int) -> set[str]:
@@ -173,10 +174,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_guarded_server_answers_nobody_without_a_password(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"max_results": 1}
     api = ("api/2.0/mlflow/experiments/search", "ajax-api/2.0/mlflow/experiments/search", "graphql")
-    asked = [requests.post(f"{guarded}/{path}", json=body, timeout=30).status_code for path in api]
-    assert [*asked, requests.get(f"{guarded}/", timeout=30).status_code] == [401] * 4
+    asked = [requests.post(f"{guarded}/{path}", json=body, timeout=LIMIT_SECONDS).status_code for path in api]
+    assert [*asked, requests.get(f"{guarded}/", timeout=LIMIT_SECONDS).status_code] == [401] * 4
     for user in (("admin", "password1234"), ("admin", ""), ("ann", PASSWORD)):
-        assert requests.post(f"{guarded}/{api[0]}", json=body, auth=user, timeout=30).status_code == 401
+        assert requests.post(f"{guarded}/{api[0]}", json=body, auth=user, timeout=LIMIT_SECONDS).status_code == 401
     with pytest.raises(StoreError, match="MLFLOW_TRACKING_USERNAME"):
         open_store(guarded, "fashion-mnist")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")

@@ -34,12 +34,11 @@ from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.store import Store, open_existing_store, open_store, point_mlflow_at
 from tests.support import ROOT
-from tests.support.process import SWEEP, Running, start
+from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS, SWEEP, Running, start
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.small import splits as small_splits
 
 SCRIPT = ROOT / "deploy" / "tracking-server.sh"
-START_SECONDS, STOP_SECONDS, SWEEP_SECONDS = 120, 90, 480
 AS_OWNER = ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
 WORKERS = ("executor=local", "executor.workers=2", "executor.threads=1")
 SMALL_SWEEP = (*SMALLEST, FILTERS, DROPOUT)
@@ -84,7 +83,7 @@ class SharedServer:
         environment = {**os.environ, "PYTHON": sys.executable}
         with (self.folder / "said.log").open("ab") as said:
             self._script = subprocess.Popen(self.command(), env=environment, stdout=said, stderr=said)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + LIMIT_SECONDS
         while not self._answers():
             assert self._script.poll() is None, (self.folder / "said.log").read_text()
             assert time.monotonic() < deadline, "the servers did not answer in time"
@@ -92,7 +91,7 @@ class SharedServer:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.address}/health", timeout=2).status_code == 200
+            return requests.get(f"{self.address}/health", timeout=ANSWER_SECONDS).status_code == 200
         except requests.RequestException:
             return False
 
@@ -105,7 +104,7 @@ class SharedServer:
     def wait(self) -> int:
         """The exit code of a script that is about to end."""
         assert self._script is not None
-        code, self._script = self._script.wait(STOP_SECONDS), None
+        code, self._script = self._script.wait(LIMIT_SECONDS), None
         return code
 
     def kill_mlflow(self) -> None:
@@ -121,7 +120,7 @@ class SharedServer:
         """Control PostgreSQL as its owner does."""
         program = str(Path(self.postmaster[0]).with_name("pg_ctl"))
         given = (program, "-D", str(self.folder / "postgres"), "-w", "-s", "-l", os.devnull, *arguments)
-        subprocess.run([*AS_OWNER, *given], cwd="/", check=True, timeout=60, stdin=subprocess.DEVNULL)
+        subprocess.run([*AS_OWNER, *given], cwd="/", check=True, timeout=LIMIT_SECONDS, stdin=subprocess.DEVNULL)
 
     def sql(self, text: str) -> None:
         """Statements as the database's owner, then an end to every session, so that they hold for all."""
@@ -129,7 +128,9 @@ class SharedServer:
         program = str(Path(self.postmaster[0]).with_name("psql"))
         where = ("-h", str(self.folder / "postgres"), "-p", str(self.database_port), "-d", "postgres")
         given = [*AS_OWNER, program, "-qX", "-v", "ON_ERROR_STOP=1", *where]
-        subprocess.run(given, input=text, text=True, cwd="/", check=True, timeout=60, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            given, input=text, text=True, cwd="/", check=True, timeout=LIMIT_SECONDS, stdout=subprocess.DEVNULL
+        )
 
     def close(self) -> None:
         """Stop what still runs, whatever state it is in."""
@@ -162,7 +163,7 @@ class Sweep:
 
     def end(self) -> str:
         """What it said; it must have ended with 0."""
-        done = self.process.end(SWEEP_SECONDS)
+        done = self.process.end(LIMIT_SECONDS)
         assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-4000:])
         assert "Traceback" not in done.output
         return done.stdout
@@ -183,7 +184,7 @@ def begin(server: SharedServer) -> Iterator[Callable[..., Sweep]]:
 
 def _wait_for_delivered(sweeps: Sequence[Sweep]) -> None:
     """Until every sweep has a trial on the server; none has ended by then."""
-    deadline = time.monotonic() + SWEEP_SECONDS
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not all(_delivered(sweep.folder) for sweep in sweeps):
         assert not any(sweep.process.has_ended for sweep in sweeps), "a sweep ended too early"
         assert time.monotonic() < deadline, "it took too long"
@@ -286,7 +287,7 @@ def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(serv
         together = threading.Barrier(len(runs))
 
         def log(run_id: str, store: Store = store, together: threading.Barrier = together) -> None:
-            together.wait(30)
+            together.wait(LIMIT_SECONDS)
             datasets.log_datasets(store, run_id, images)
 
         with ThreadPoolExecutor(len(runs)) as pool:
@@ -324,7 +325,7 @@ def test_a_database_that_goes_away_in_mid_sweep_and_comes_back_loses_and_doubles
     options = shlex.join(server.postmaster[3:])  # after the program and -D FOLDER
     server.pg_ctl("stop", "-m", "immediate")
     time.sleep(4)
-    assert requests.get(f"{server.address}/health", timeout=10).status_code == 200  # it has not noticed
+    assert requests.get(f"{server.address}/health", timeout=LIMIT_SECONDS).status_code == 200  # it has not noticed
     server.pg_ctl("start", "-o", options)
     said = [sweep.end() for sweep in sweeps]
     assert any("the tracking store answers again" in each for each in said), said
@@ -354,7 +355,11 @@ def test_the_password_is_on_no_command_line_and_a_second_start_on_the_folder_is_
     assert any(b"postgresql+psycopg2://" in line for line in lines)
     assert not [line for line in lines if password.encode() in line]
     second = subprocess.run(
-        server.command(), env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=60
+        server.command(),
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
     )
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "another tracking-server.sh" in second.stderr
@@ -362,4 +367,4 @@ def test_the_password_is_on_no_command_line_and_a_second_start_on_the_folder_is_
 
 def test_a_request_by_another_host_name_is_refused(server: SharedServer) -> None:
     for name, status in ((f"localhost:{server.port}", 200), ("elsewhere.example.org", 403)):
-        assert requests.get(server.address, headers={"Host": name}, timeout=10).status_code == status
+        assert requests.get(server.address, headers={"Host": name}, timeout=LIMIT_SECONDS).status_code == status

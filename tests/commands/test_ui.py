@@ -17,6 +17,7 @@ from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from tests.support import ROOT
 from tests.support.browser import MARKS, Page
 from tests.support.browser import chromium as started
+from tests.support.process import LIMIT_SECONDS
 from tests.support.served import Served
 
 pytestmark = MARKS
@@ -43,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One tiny sweep of drawn images, made by the real command and served by the real one."""
     folder = tmp_path_factory.mktemp("ui")
     sweep = ["data=drawn", "data.images=300", "train.epochs=2", "search.max_trials=2", "model.dense_units=16"]
-    subprocess.run([sys.executable, "-m", "fmnist_sweep", *sweep], cwd=folder, check=True, timeout=240)
+    subprocess.run([sys.executable, "-m", "fmnist_sweep", *sweep], cwd=folder, check=True, timeout=LIMIT_SECONDS)
     store = open_existing_store(build_default_uri(folder), "fashion-mnist")
     found = store.client.search_runs([store.experiment_id], order_by=["metrics.best_val_accuracy ASC"])
     runs = {run.data.tags["fmnist.kind"]: run for run in found}  # of the trials the best
@@ -140,7 +141,10 @@ def test_the_pictures_of_the_docs_can_be_taken_and_no_page_complains(site: Site,
     """The sweep's tree, a trial, its curves and confusion matrix, the report, MLflow's comparison of trials."""
     script = ROOT / "docs" / "screenshots.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(site.folder), str(tmp_path)], capture_output=True, text=True, timeout=280
+        [sys.executable, str(script), str(site.folder), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     taken = {path.stem: path.stat().st_size for path in tmp_path.glob("*.png")}

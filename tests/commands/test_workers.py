@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.study.folder import list_study_folders
-from tests.support import ROOT, audit
+from tests.support import audit
+from tests.support.faults import count_events
 from tests.support.process import SWEEP, Running, are_gone, start
 from tests.support.servers import Server
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
+from tests.support.steering import Steering
 from tests.support.zygote import Kill, Zygote
 
 EPOCHS = 20  # of a tenth of a second
@@ -134,11 +136,11 @@ def _lose_workers_then_the_supervisor(zygote: Zygote, folder: Path) -> None:
         second = workers_of(running)
         os.kill(second[0], signal.SIGKILL)
         running.wait_for(lambda: running.output.count("its trial goes on from epoch") == 3)
-        assert are_gone([*first, second[0]], within=20)
+        assert are_gone([*first, second[0]])
         os.kill(second[1], signal.SIGSTOP)  # it cannot end of itself
         os.kill(running.pid, signal.SIGKILL)
         running.end()
-        assert are_gone(second, within=20)
+        assert are_gone(second)
 
 
 def _interrupt_twice(zygote: Zygote, folder: Path) -> None:
@@ -151,7 +153,7 @@ def _interrupt_twice(zygote: Zygote, folder: Path) -> None:
         running.wait_for(lambda: "Once more" in running.output)
         os.kill(running.pid, signal.SIGINT)
         assert ends(running, 130)
-        assert are_gone(workers_of(running), within=20)
+        assert are_gone(workers_of(running))
 
 
 def _interrupt_once(folder: Path) -> None:
@@ -162,12 +164,12 @@ def _interrupt_once(folder: Path) -> None:
         assert ends(running, 130)
         assert "The same command continues" in running.output
         assert "Traceback" not in running.output
-        assert are_gone(workers_of(running), within=20)
+        assert are_gone(workers_of(running))
 
 
 @pytest.mark.slow
 def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(zygote: Zygote, tmp_path: Path) -> None:
-    broken = {"PYTHONPATH": str(ROOT / "tests" / "support" / "broken"), "BROKEN": "dies"}
+    broken = Steering(tmp_path, {13: "dies"}).environment
     with begun(zygote, tmp_path, *FOUR, *LOCAL, "executor.attempts=2", **broken) as running:
         assert ends(running, 6)
     found = audit.look(tmp_path)
@@ -182,15 +184,17 @@ def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(zygot
 
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_after_its_minutes(zygote: Zygote, tmp_path: Path) -> None:
-    broken = {"PYTHONPATH": str(ROOT / "tests" / "support" / "broken"), "BROKEN": "hangs"}
-    with begun(zygote, tmp_path, *FOUR, *LOCAL, "search.trial_minutes=0.2", **broken) as running:
+    trials = Steering(tmp_path, {13: "hangs"})
+    with begun(zygote, tmp_path, *FOUR, *LOCAL, "search.trial_minutes=30", **trials.environment) as running:
+        running.wait_for(lambda: count_events(tmp_path, "finished") == 3)
+        trials.let_pass(30)
         assert ends(running, 6)
-        assert are_gone(workers_of(running), within=20)
+        assert are_gone(workers_of(running))
     found = audit.look(tmp_path)
     audit.check_whole(found)
     (study,) = found["studies"].values()
     (failed,) = [trial for trial in study["trials"].values() if trial["state"] == "failed"]
-    assert failed["outcome"]["reason"] == "OverTime: 1 epochs after search.trial_minutes=0.2"
+    assert failed["outcome"]["reason"] == "OverTime: 1 epochs after search.trial_minutes=30"
     assert len(failed["attempts"]) == 1
 
 
@@ -245,7 +249,7 @@ def test_two_studies_that_were_stopped_while_both_trained_end_as_one_after_the_o
         assert "\nrmsprop: 3 trials" not in running.output  # its table
         os.kill(running.pid, number)
         assert ends(running, -signal.SIGKILL if number == signal.SIGKILL else 130)
-        assert are_gone(workers_of(running), within=20)
+        assert are_gone(workers_of(running))
     assert done(zygote, tmp_path, *TWO, *LOCAL).count("on from epoch") == 2
     audit.check(audit.look(tmp_path), two_studies, in_order=False)
     assert "Nothing to do" in done(zygote, tmp_path, *TWO, *LOCAL)

@@ -16,10 +16,8 @@ from fmnist_sweep.executors.fork_server import ForkServer, WorkerProcess, can_fo
 from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart, WorkerLost
-from tests.support.process import are_gone
+from tests.support.process import LIMIT_SECONDS, are_gone
 from tests.support.small import TINY, spec
-
-LIMIT_SECONDS = 120
 
 
 @contextmanager
@@ -91,7 +89,7 @@ def test_a_lost_server_costs_the_epochs_under_way_and_another_takes_its_place() 
             lost += [event for event in [next_event()] if isinstance(event, WorkerLost)]
         assert {event.trial_id for event in lost} == {"0", "1"}
         assert all("SIGKILL" in event.reason for event in lost)
-        assert are_gone(pids, within=LIMIT_SECONDS)
+        assert are_gone(pids)
         executor.submit(spec(TINY))
         event = next_event()
         while not isinstance(event, TrialResult):

@@ -34,7 +34,7 @@ from fmnist_sweep.training.events import (
 )
 from fmnist_sweep.training.trial import read_checkpoint_history
 from tests.support import ROOT
-from tests.support.process import are_gone, run
+from tests.support.process import LIMIT_SECONDS, are_gone, run
 from tests.support.small import TINY, spec
 from tests.support.traps import set_traps
 
@@ -70,7 +70,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
 def events(executor: RayExecutor, until: Callable[[TrialEvent], bool] | None = None) -> list[TrialEvent]:
     """What the trial under way says, to its end or until something is said; None waits are left out."""
     found: list[TrialEvent] = []
-    for _ in range(120):
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
         event = executor.next_event(1.0)
         if event is not None:
             found.append(event)
@@ -145,25 +146,23 @@ def test_no_more_trials_are_taken_than_there_are_slots(here: RayExecutor) -> Non
 
 
 def test_waiting_ends_when_it_should(here: RayExecutor) -> None:
-    here.submit(spec([*TINY, "train.epochs=500"]))
-    begun = time.monotonic()
+    here.submit(spec([*TINY, "train.epochs=1000000"]))
     while here.next_event(0.0) is not None:
         pass
-    assert time.monotonic() - begun < 5
     here.abandon("0")
 
 
 def test_an_abandoned_trial_ends_at_once_and_is_not_heard_of_again(here: RayExecutor) -> None:
-    here.submit(spec([*TINY, "train.epochs=5000"]))
+    here.submit(spec([*TINY, "train.epochs=1000000"]))
     pid = pid_of(events(here, lambda event: isinstance(event, EpochEnd))[0])
     here.abandon("0")
-    assert are_gone([pid], within=5)
+    assert are_gone([pid])
     here.submit(replace(spec(TINY), trial_id="1"))
     assert {event.trial_id for event in events(here)} == {"1"}
 
 
 def test_a_killed_worker_is_a_lost_one(here: RayExecutor) -> None:
-    here.submit(spec([*TINY, "train.epochs=5000"]))
+    here.submit(spec([*TINY, "train.epochs=1000000"]))
     (started, *_) = events(here, lambda event: isinstance(event, EpochEnd))
     os.kill(pid_of(started), signal.SIGKILL)
     lost = events(here)[-1]
@@ -206,12 +205,12 @@ def test_the_token_is_this_process_own(here: RayExecutor) -> None:
 
 def test_asked_to_stop_each_trial_ends_its_epoch_with_a_checkpoint_and_none_waits_for_room(here: RayExecutor) -> None:
     """The last test of this executor, which tells its tasks once."""
-    long = replace(spec([*TINY, "train.epochs=5000"]), checkpoint_seconds=1000.0)
+    long = replace(spec([*TINY, "train.epochs=1000000"]), checkpoint_seconds=1000.0)
     for number in range(here.slots):
         here.submit(replace(long, trial_id=str(number)))
     begun: set[str] = set()
     while len(begun) < here.slots - 1:  # there is one more than the cluster has room for
-        event = here.next_event(60.0)
+        event = here.next_event(LIMIT_SECONDS)
         assert isinstance(event, TrialStart | EpochEnd)
         begun |= {event.trial_id} if isinstance(event, EpochEnd) else set()
     with STOP.defer():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import pytest
@@ -105,11 +104,9 @@ LARGE: dict[str, tuple[dict[str, Any], float]] = {
 @pytest.mark.parametrize("case", LARGE)
 def test_a_large_space_is_counted_without_listing_it(case: str) -> None:
     spec, count = LARGE[case]
-    began = time.perf_counter()
     assert space.count_combinations({"a": spec}) == count
     assert space.count_grid_trials({"a": spec, "b": {"tune": "boolean"}}) == 2 * count
     assert space.find_unlisted_tunable({"b": 1, "a": {"c": spec}}) == (("a.c", count) if count > 10_000 else None)
-    assert time.perf_counter() - began < 5  # most of it to import KerasTuner
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,10 @@ from fmnist_sweep.errors import StoreError
 from fmnist_sweep.study import journal
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from tests.support.disks import disk
-from tests.support.process import Running, start
+from tests.support.process import LIMIT_SECONDS, Running, start
 
 SMALL, LARGE = 3, 60  # events: in one page of SQLite's, in several
 PAGE = 4096
-LIMIT_SECONDS = 60
 
 
 def _body(number: int) -> dict[str, Any]:
@@ -232,15 +231,21 @@ for number in range(len(events), 1_000_000):
     print(number, flush=True)
     time.sleep(float(*sys.argv[2:]))
 """
-# The same, for the most part amid a transaction: what takes it back is written when its end begins.
-_APPENDING_SLOWLY = (
+# The same, until it stands still amid a transaction: the one that many (its second argument) come before.
+_STOPPING_AMID = (
     """
 from fmnist_sweep.study import journal as module
 
+commits = int(sys.argv.pop())
+
 class Connection(module.sqlite3.Connection):
     def execute(self, statement, *arguments):
+        global commits
         if statement == "COMMIT":
-            time.sleep(0.005)
+            commits -= 1
+            if commits < 0:
+                print("amid", flush=True)
+                time.sleep(1000)
         return super().execute(statement, *arguments)
 
 connect = module.sqlite3.connect
@@ -337,29 +342,35 @@ def test_damage_to_the_idle_file_beside_a_journal_does_no_harm(path: Path, damag
 
 
 def test_every_event_that_was_said_to_be_written_is_there_after_a_kill_at_any_moment(path: Path) -> None:
-    _kill_often(path, times=12, code=_APPENDING)
+    _kill_often(path, times=12)
 
 
 @pytest.mark.slow
 def test_every_event_that_was_said_to_be_written_is_there_after_many_kills(path: Path) -> None:
-    _kill_often(path, times=40, code=_APPENDING)
+    _kill_often(path, times=40)
 
 
-def test_every_event_that_was_said_to_be_written_is_there_after_kills_amid_a_transaction(path: Path) -> None:
-    assert _kill_often(path, times=12, code=_APPENDING_SLOWLY) > 0, "no kill fell into a transaction"
+def test_of_a_transaction_that_a_kill_breaks_off_nothing_is_there_and_all_that_was_said_before(path: Path) -> None:
+    events = _written(path, 0)
+    for commits in (1, 2, 3, 8):  # one of them ends the reading
+        with _python(_STOPPING_AMID, path, "0", str(commits)) as process:
+            process.wait_for("amid\n")
+            said = _kill(process)[:-1]
+        assert _undo(path).stat().st_size > 0
+        assert len(said) == commits - 1
+        events = events + [JournalEvent("asked", {"trial_id": line.strip(), "text": "x" * 700}) for line in said]
+        assert read_events(path) == events
 
 
-def _kill_often(path: Path, times: int, code: str) -> int:
-    """Go on with one journal and kill the process that does, again and again; how often amid a transaction."""
-    chosen, hot = random.Random(3), 0
+def _kill_often(path: Path, times: int) -> None:
+    """Go on with one journal and kill the process that does, again and again."""
+    chosen = random.Random(3)
     _written(path, 0)
     for _ in range(times):
-        said = _killed_after(chosen.uniform(0, 0.03), code, path)
-        hot += _undo(path).stat().st_size > 0
+        said = _killed_after(chosen.uniform(0, 0.03), _APPENDING, path)
         events = read_events(path)
         assert said + 1 <= len(events) <= said + 2  # the one in the making may be there
         assert [event.body["trial_id"] for event in events[1:]] == [str(number) for number in range(1, len(events))]
-    return hot
 
 
 @pytest.mark.parametrize("seed", range(4))

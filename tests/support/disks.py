@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.process import LIMIT_SECONDS
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -58,8 +60,8 @@ def disk(path: Path, megabytes: int) -> Iterator[Disk]:
     try:
         yield Disk(path)
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=30)
+        subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=LIMIT_SECONDS)
 
 
 def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True, timeout=30)
+    subprocess.run(["mount", *arguments], check=True, capture_output=True, timeout=LIMIT_SECONDS)

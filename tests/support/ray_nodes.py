@@ -7,18 +7,23 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 
 HERE = "127.0.0.1"
 
 
 class Nodes:
-    """`with Nodes() as nodes`: a head and one other node, a CPU each; environment: what reaches them needs."""
+    """`with Nodes() as nodes`: a head and one other node, a CPU each; environment: what reaches them needs.
 
-    def __init__(self) -> None:
+    given: added to the environment of the nodes and their workers.
+    """
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -28,7 +33,7 @@ class Nodes:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.ray_nodes"],
             cwd=ROOT,
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **(given or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,7 +60,7 @@ class Nodes:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(LIMIT_SECONDS)
 
 
 def main() -> None:

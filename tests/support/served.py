@@ -12,6 +12,8 @@ from pathlib import Path
 
 import requests
 
+from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS
+
 
 class Served:
     """`fmnist-sweep ui` in a folder, ended by its own process group."""
@@ -44,16 +46,16 @@ class Served:
             raise
 
     def _answering(self) -> str:
-        end = time.monotonic() + 90
+        end = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                if requests.get(f"{self._root}/health", timeout=5).ok:
+                if requests.get(f"{self._root}/health", timeout=ANSWER_SECONDS).ok:
                     lines = self._log.read_text().splitlines()
                     return next(line.split()[0] for line in lines if line.startswith(self._root))
-            except requests.ConnectionError:
-                time.sleep(0.3)
+            except requests.RequestException:
+                time.sleep(0.05)
         raise TimeoutError(f"fmnist-sweep ui did not answer:\n{self._log.read_text()}")
 
     def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(timeout=30)
+        self._process.wait(LIMIT_SECONDS)

@@ -17,7 +17,7 @@ import requests
 from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.registry import CHAMPION
 from fmnist_sweep.tracking.store import build_default_uri
-from tests.conftest import LIMIT_SECONDS
+from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def serve_champion(folder: Path) -> Iterator[str]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(LIMIT_SECONDS)
 
 
 def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -62,8 +62,8 @@ def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: 
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:
-            if requests.get(address, timeout=5).ok:
+            if requests.get(address, timeout=ANSWER_SECONDS).ok:
                 return
         except requests.RequestException:
-            time.sleep(0.5)
+            time.sleep(0.05)
     raise TimeoutError(log.read_text())

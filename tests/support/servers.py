@@ -14,7 +14,7 @@ from typing import Self
 
 import requests
 
-LIMIT_SECONDS = 90
+from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS
 
 
 class Server:
@@ -56,11 +56,11 @@ class Server:
             assert self._process is not None
             assert self._process.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server did not answer in time"
-            time.sleep(0.3)
+            time.sleep(0.05)
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.address}/health", timeout=2).status_code == 200
+            return requests.get(f"{self.address}/health", timeout=ANSWER_SECONDS).status_code == 200
         except requests.RequestException:
             return False
 
@@ -68,7 +68,7 @@ class Server:
         """End it and its workers at once."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(LIMIT_SECONDS)
             self._process = None
 
     def __enter__(self) -> Self:

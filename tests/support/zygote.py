@@ -27,10 +27,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support import ROOT, altered, replace_everywhere
+from tests.support import ROOT, altered, replace_everywhere, steering
 from tests.support.process import LIMIT_SECONDS, Done, Running, build_environment, heed_signals
 
-FORK_SECONDS = 240.0  # after which a fork is killed
+FORK_SECONDS = LIMIT_SECONDS  # after which a fork is killed
 SWEEP, VERB = "fmnist_sweep.__main__:main", "fmnist_sweep.cli.main:main"
 
 # Everything of an MlflowClient that a sweep changes a store by.
@@ -56,8 +56,9 @@ class Kill:
     """Where SIGKILL strikes: around the number-th (from 1) of some calls, or after so many seconds.
 
     call: "journal" (an event appended), "store" (a call that changes the store), "file" (a checkpoint or a result
-    written), or one sort of these ("journal asked", "store create_run", "file 0000/000002.npz"). moment: before or
-    after it; for a file also inside: it is written aside and not renamed yet.
+    written), "table" (a statement that makes or alters the store's tables, where they are not copied), or one sort of
+    these ("journal asked", "store create_run", "file 0000/000002.npz"). moment: before or after it; for a file also
+    inside: it is written aside and not renamed yet.
     """
 
     call: str = ""
@@ -163,7 +164,7 @@ class Zygote:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()  # it ends when nobody can ask it for anything any more
-        self._process.wait(60)
+        self._process.wait(LIMIT_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -332,6 +333,8 @@ def _enter(request: dict[str, Any], calls: Path) -> int:
     name, _, function = request["entry"].partition(":")
     module = importlib.import_module(name)
     altered.alter()
+    if steering.is_steered():
+        steering.steer()
     _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
     sys.argv = [str(module.__file__), *request["arguments"]]
     sys.modules["__main__"].__package__ = module.__package__  # the name that click calls it by
@@ -369,6 +372,13 @@ def _arm(kill: Kill, calls: Path) -> None:
             die_at("inside", "file", f"file {_short(target)}")
         return really_replace(path, target)
 
+    def count_table(word: str) -> None:
+        counts.update(["table"])
+        os.write(log, f"table {word}\n".encode())
+        die_at("before", "table")
+
+    if not os.environ.get("FAULTS_TABLES"):
+        _count_tables(count_table)
     really_replace = Path.replace
     Path.replace = replace  # type: ignore[method-assign, assignment]
     Journal.append = counted(Journal.append, "journal", lambda given: str(given[1]))  # type: ignore[method-assign]
@@ -377,6 +387,18 @@ def _arm(kill: Kill, calls: Path) -> None:
     for name in STORE_CALLS:
         function = getattr(mlflow.MlflowClient, name)
         setattr(mlflow.MlflowClient, name, counted(function, "store", lambda given, name=name: name))  # type: ignore[misc]
+
+
+def _count_tables(count: Callable[[str], None]) -> None:
+    """Count the statements by which MLflow makes a store's tables."""
+    from sqlalchemy import Engine, event
+
+    def hear(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        words = statement.split(maxsplit=1)
+        if words and words[0] in ("CREATE", "ALTER", "DROP"):
+            count(words[0])
+
+    event.listen(Engine, "before_cursor_execute", hear)
 
 
 def _short(path: Path) -> str:

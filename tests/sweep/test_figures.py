@@ -25,6 +25,7 @@ from fmnist_sweep.sweep import figures, supervisor
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.store import open_existing_store
 from fmnist_sweep.training.events import TrialEvent, TrialSpec, TrialStart
+from tests.support.process import LIMIT_SECONDS
 from tests.support.simulated import Simulated, simulated
 from tests.support.small import FILTERS, SMALLEST
 
@@ -51,7 +52,7 @@ def sweep(
     stop: Stop | None = None,
 ) -> str:
     """What a sweep showed whose trials only wait. until: what they wait for, by study and number."""
-    shown, deadline = io.StringIO(), time.monotonic() + 60
+    shown, deadline = io.StringIO(), time.monotonic() + LIMIT_SECONDS
     jobs = [compose_job([*TINY, *overrides, own]) for own in studies]
 
     def holds(spec: TrialSpec) -> bool:

@@ -29,6 +29,7 @@ from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import log_epochs
 from fmnist_sweep.tracking.store import open_existing_store
 from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec, TrialStart
+from tests.support.process import LIMIT_SECONDS
 from tests.support.simulated import simulated
 from tests.support.small import DRAWN, FILTERS, SMALLEST
 
@@ -401,7 +402,7 @@ def test_no_study_is_opened_or_closed_beside_trials_while_the_store_is_away(monk
     monkeypatch.setattr(delivery, "log_epochs", log_unless_away)
     monkeypatch.setattr(supervisor, "is_run_active", look_unless_away)
     monkeypatch.setattr(delivery, "_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(delivery, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(delivery, "PATIENCE_SECONDS", LIMIT_SECONDS)
     with noted() as notes:
         code, shown = sweep("search.max_trials=2", until={"1/0001": is_known_to_be_away}, heard=hear)
     assert code is ExitCode.DONE, shown

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +21,10 @@ from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.record import StudyRecord
+from fmnist_sweep.sweep import study_run
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.store import open_existing_store
-from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec, TrialStart
 from tests.support.simulated import simulated
 
 SPACE = (
@@ -158,11 +161,19 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it_and_interrupts_
     assert sorted(ended) == orders[0]
 
 
-def test_what_ended_in_time_is_not_overdue_because_it_had_to_wait_to_be_heard() -> None:
-    job = compose_job([*SPACE, "search.max_trials=8", "search.trial_minutes=0.045", "tracking.experiment=overdue"])
-    shown = io.StringIO()
-    # All end together after 2 s, the limit is 2.7 s, and to log the first of them takes a good part of a second.
-    with simulated(8, lambda spec: 2.0):
+def test_what_ended_in_time_is_not_overdue_because_it_had_to_wait_to_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = compose_job([*SPACE, "search.max_trials=8", "search.trial_minutes=30", "tracking.experiment=overdue"])
+    begun, later, shown = set[str](), [0.0], io.StringIO()
+
+    def heard(event: TrialEvent) -> None:
+        begun.update([event.trial_id] if isinstance(event, TrialStart) else [])
+        if isinstance(event, TrialResult):
+            later[0] = 3600.0  # as if it took an hour to log the first of them
+
+    clock = SimpleNamespace(**{**vars(time), "monotonic": lambda: time.monotonic() + later[0]})
+    monkeypatch.setattr(study_run, "time", clock)
+    # All end together.
+    with simulated(8, lambda spec: 0.0, heard, holds=lambda spec: len(begun) < 8):
         assert run_sweep([job], "fmnist_sweep", View(Console(file=shown), None)) is ExitCode.DONE, shown.getvalue()
 
 

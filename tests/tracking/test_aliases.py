@@ -21,6 +21,7 @@ from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION, find_aliased_version
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.store_lock import lock_registry
+from tests.support.process import LIMIT_SECONDS
 from tests.tracking.test_registry import Logged, clear, connected, forked, logged, network, register
 
 
@@ -403,4 +404,4 @@ def test_help_of_the_verbs_needs_neither_mlflow_nor_tensorflow() -> None:
         "    verb.main(['--help'], standalone_mode=False)\n"
         "assert not {'mlflow', 'tensorflow', 'keras'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=LIMIT_SECONDS, capture_output=True)

@@ -25,9 +25,8 @@ from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store, open_store, point_mlflow_at
 from fmnist_sweep.tracking.store_lock import lock_registry
 from fmnist_sweep.tracking.version_files import load_version
+from tests.support.process import LIMIT_SECONDS
 from tests.support.small import splits
-
-LIMIT_SECONDS = 180
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +64,7 @@ class _Dripping(socketserver.StreamRequestHandler):
     """Answers some requests at once, and drips its other answers: their headers, or their bodies."""
 
     drips = "body"
+    clock = 0.0
     answers: ClassVar[dict[bytes, bytes]] = {b"/health": b"OK"}
 
     def handle(self) -> None:
@@ -79,13 +81,19 @@ class _Dripping(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\nX: " if self.drips == "headers" else b"{")
             while True:
                 self.wfile.write(b" ")
-                time.sleep(0.05)
+                _Dripping.clock += 30
+                time.sleep(0.01)
+
+
+def _heed_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    paced = partial(slow_answers.PacedReader, read_clock=lambda: _Dripping.clock)
+    monkeypatch.setattr(slow_answers, "PacedReader", paced)
 
 
 @pytest.fixture(params=["body", "headers"])
 def dripping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server that drips; its answers are given up after half a second."""
-    monkeypatch.setattr(slow_answers, "GRACE_SECONDS", 0.5)
+    """The address of a server that drips: a byte every thirty seconds of a clock that moves by nothing else."""
+    _heed_its_clock(monkeypatch)
     with _serve(type("Handler", (_Dripping,), {"drips": request.param})) as address:
         yield address
 
@@ -101,7 +109,7 @@ EXPERIMENT = {
 @pytest.fixture
 def flagging(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server that drips as soon as it has said which experiment there is."""
-    monkeypatch.setattr(slow_answers, "GRACE_SECONDS", 0.5)
+    _heed_its_clock(monkeypatch)
     known = {b"/experiments/get-by-name": json.dumps({"experiment": EXPERIMENT}).encode()}
     with _serve(type("Handler", (_Dripping,), {"answers": _Dripping.answers | known})) as address:
         yield address
@@ -116,7 +124,7 @@ def _serve(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
         server.shutdown()
 
 
-ENVIRONMENT = clean_environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="1")
+ENVIRONMENT = clean_environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
 
 
 @pytest.mark.parametrize("verb", [("compare",), ("report",), ("history",), ("promote", "plan=true")])

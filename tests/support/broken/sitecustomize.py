@@ -1,36 +1,42 @@
-"""Imported by Python itself when this folder is on PYTHONPATH: worker processes in which some trials do harm.
+"""Imported by Python itself when this folder is on PYTHONPATH: changes what tests/support/steering.py steers.
 
-BROKEN: what a trial with 13 filters does in its epoch 2. dies: its process kills itself; hangs: it never comes back.
-Only workers are broken: local ones, and those of Ray.
+Only once it is imported: what a worker sets up before must come before.
 """
 
 from __future__ import annotations
 
-import os
-import signal
+import importlib.util
 import sys
-import time
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
-FILTERS = 13
+from tests.support import steering
 
 
-def _break(how: str) -> None:
-    from fmnist_sweep.training import trial
+class _Finder:
+    """Finds these modules as they are found without it, and changes each after it has run."""
 
-    sound = trial._Fit.train_epoch
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in steering.CHANGES or name in self._finding:
+            return None
+        self._finding.add(name)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.loader is not None
+        run = spec.loader.exec_module
 
-    def epoch(self: Any, history: Any) -> Any:
-        if self._spec.config["model"]["filters"] == FILTERS and len(history) == 1:
-            if how == "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(3600)
-        return sound(self, history)
+        def run_and_change(module: ModuleType) -> None:
+            run(module)
+            steering.CHANGES[name](module)
 
-    trial._Fit.train_epoch = epoch  # type: ignore[method-assign]
+        loader: Any = spec.loader
+        loader.exec_module = run_and_change
+        return spec
+
+    def __init__(self) -> None:
+        self._finding: set[str] = set()
 
 
-if "BROKEN" in os.environ and any(
-    "executors.worker" in word or "executors.fork_server" in word for word in sys.orig_argv
-):
-    _break(os.environ["BROKEN"])
+if steering.is_steered():
+    sys.meta_path.insert(0, _Finder())
