@@ -39,8 +39,9 @@ def trials(
     - `run_id`, `name`, `kind`, `sweep_id`, `study_id`, `trial_id`, `attempt`, `state` (finished, failed, running,
       killed), `data` (source and hash of the images), `precision`
     - `best_val_accuracy` (of finished trials, else NaN), `low` and `high` (its 95 % Wilson interval), `images` (how
-      many it was validated on), `best_epoch`, `last_val_loss` (of the last epoch), `parameters`, `fit_seconds`,
-      `cpu_seconds` (NaN where it was not measured), `began` and `ended` (UTC), `failure`
+      many it was validated on), `best_epoch`, `last_val_loss` (of the last epoch), `parameters`,
+      `size_bytes` (of the model's file), `ms_per_image` (of processor time, to predict one of many), `fit_seconds`,
+      `cpu_seconds` (NaN where these were not measured), `began` and `ended` (UTC), `failure`
     - every parameter under its dotted name (`model.filters`, `seed`), as the number, truth value, list or text it was;
       one that is called like a column of these is left out
     - `val_f1.<label>` for the ten labels

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.comparison import Optimism, SeedSpread
+from fmnist_sweep.analysis.fronts import CostFront, compute_fronts
 from fmnist_sweep.analysis.importance import Importance, measure_importance
 from fmnist_sweep.analysis.mistakes import Mistakes, analyse_mistakes
 from fmnist_sweep.analysis.peers import (
@@ -64,8 +65,8 @@ class Findings:
     validation images the best was scored on, None where that is unknown. is_comparable: whether the best's predictions
     are at hand. incomparable_trials: how many finished trials cannot be compared with it image by image.
     seed_spread: of one configuration's accuracy over seeds. retrained_accuracy: to expect of the best's configuration
-    with another seed. varied_settings: all with more than one value. curves: of the best trials, by run id. pictures:
-    the validation images in the order of the predictions, or None.
+    with another seed. varied_settings: all with more than one value. fronts: accuracy against each cost that differs.
+    curves: of the best trials, by run id. pictures: the validation images in the order of the predictions, or None.
     """
 
     trials: tuple[StoredTrial, ...]
@@ -80,6 +81,7 @@ class Findings:
     repeated_configurations: tuple[RepeatedConfiguration, ...]
     importance: Importance
     cost_points: tuple[CostPoint, ...]
+    fronts: tuple[CostFront, ...]
     curves: Mapping[str, list[dict[str, float]]]
     mistakes: Mistakes | None
     failures: tuple[FailureCause, ...]
@@ -155,6 +157,7 @@ def compute_findings(
             select_distinct_settings(ranking.settings), accuracies, ranking.configuration_numbers
         ),
         cost_points=_accumulate_costs(ranking.trials),
+        fronts=compute_fronts(ranking.trials),
         curves=_read_curves(ranking.trials, read_curves),
         mistakes=None
         if peers.best_predictions is None

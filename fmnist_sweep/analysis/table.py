@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORE_COLUMN = "best_val_accuracy"
-_COUNT_COLUMNS = ("attempt", "images", "best_epoch", "parameters")
+_COUNT_COLUMNS = ("attempt", "images", "best_epoch", "parameters", "size_bytes")
 
 
 def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
@@ -62,6 +62,8 @@ _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "best_epoch": lambda trial: _convert_to_int(trial.metrics.get("best_epoch")),
     "last_val_loss": lambda trial: trial.metrics.get("val_loss", math.nan),
     "parameters": lambda trial: _convert_to_int(trial.metrics.get("parameters")),
+    "size_bytes": lambda trial: _convert_to_int(trial.metrics.get("size_bytes")),
+    "ms_per_image": lambda trial: trial.metrics.get("ms_per_image", math.nan),
     "fit_seconds": lambda trial: trial.metrics.get("fit_seconds", math.nan),
     "cpu_seconds": lambda trial: trial.metrics.get("cpu_seconds", math.nan),
     "began": lambda trial: trial.began,

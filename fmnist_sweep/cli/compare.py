@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fmnist_sweep.analysis.fronts import MEASURES
 from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, DataError
-from fmnist_sweep.text import create_console, echo
+from fmnist_sweep.text import create_console, echo, quote_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ _LIST_OPTIONS = {
     "columns": "--columns",
     "limit": "--limit",
     "by_config": "--by-config",
+    "front": "--front",
     "out": "--export",
 }
 
@@ -52,6 +54,7 @@ class _Listing:
     columns: str | None
     limit: int | None
     by_config: bool
+    front: str | None
     out: Path | None
 
     @property
@@ -83,6 +86,12 @@ class _Listing:
 )
 @click.option("--by-config", is_flag=True, help="Make one row of each configuration: mean ± sd over its seeds.")
 @click.option(
+    "--front",
+    type=click.Choice(tuple(MEASURES)),
+    default=None,
+    help="List only the trials that no other beats in accuracy and in this cost, the cheapest first.",
+)
+@click.option(
     "--export",
     "out",
     type=click.Path(path_type=Path),
@@ -111,6 +120,7 @@ def compare(
     \b
     fmnist-sweep compare --where optimizer.name=adam --where 'model.filters>=48'
     fmnist-sweep compare --by-config --export table.csv
+    fmnist-sweep compare --front parameters
     fmnist-sweep compare 3f9a2c 71be04
 
     A and B: run ids or their beginnings (6 characters or more), STUDY/TRIAL, or names. Keys are those of
@@ -125,6 +135,8 @@ def compare(
     misplaced += ["--force"] if force and picture is None else []
     if two and misplaced:
         raise ConfigError(f"{misplaced[0]} is for lists, without A and B.")
+    if list_options["front"] and (list_options["by_config"] or list_options["sort"] or list_options["descending"]):
+        raise ConfigError("--front lists trials, the cheapest first: leave out --by-config, --sort and --descending.")
     if not two and picture is not None:
         raise ConfigError("--picture needs two trials, A and B.")
     store = open_existing_store(uri, experiment)
@@ -145,7 +157,11 @@ def _list_trials(store: Store, listing: _Listing, *, as_json: bool, force: bool)
     trials = select_trials(store, sweep=listing.sweep, studies=listing.studies)
     frame = filter_by_conditions(build_table(trials), conditions)
     matches = [trials[position] for position in frame.index]
-    frame = _sort_rows(group_by_configuration(matches) if listing.by_config else frame, listing)
+    if listing.front is not None:
+        places = _find_front_places(matches, listing.front)
+        frame, matches = frame.iloc[places], [matches[place] for place in places]
+    else:
+        frame = _sort_rows(group_by_configuration(matches) if listing.by_config else frame, listing)
     for name in listing.column_names:
         with name_option(f"--columns {name}"):
             check_key(frame, name)
@@ -159,6 +175,19 @@ def _list_trials(store: Store, listing: _Listing, *, as_json: bool, force: bool)
     else:
         export_table(table, listing.out, force=force)
         echo(f"{listing.out}: {len(table):,} rows, {len(table.columns)} columns")
+
+
+def _find_front_places(trials: Sequence[StoredTrial], key: str) -> list[int]:
+    """Places of the trials on a front, the cheapest first. Raises ConfigError for trials on several sets of images."""
+    from fmnist_sweep.analysis.fronts import compute_front
+
+    data = sorted({trial.data for trial in trials if trial.accuracy is not None})
+    if len(data) > 1:
+        raise ConfigError(
+            f"--front {key}: these trials were scored on different images, {quote_text(', '.join(data), 200)}: add "
+            f"--where data={quote_text(data[0])}, or name a --sweep or --study."
+        )
+    return list(compute_front(trials, MEASURES[key], data[0]).places) if data else []
 
 
 def _sort_rows(frame: pd.DataFrame, listing: _Listing) -> pd.DataFrame:
@@ -191,7 +220,10 @@ def _print_trials(
     screen.print(table)
     noun = "configurations" if listing.by_config else "trials"
     hint = "" if len(shown) == len(frame) else f"; --limit {len(frame)} shows all"
-    echo(f"{len(shown):,} of {len(frame):,} {noun}{hint}.")
+    front = (
+        "" if listing.front is None else f" that none of {trial_count:,} beats in accuracy and {listing.front} alike"
+    )
+    echo(f"{len(shown):,} of {len(frame):,} {noun}{front}{hint}.")
     if hidden_columns:
         echo(f"no room here for {', '.join(hidden_columns)}: --columns, or --export FILE.csv")
     unscored = sum(trial.accuracy is None for trial in matches)

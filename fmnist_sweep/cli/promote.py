@@ -18,6 +18,14 @@ from fmnist_sweep.errors import ConfigError, ExitCode
 @click.option("--run", "run_id", default=None, help="Promote this trial's run.")
 @click.option("--study", "study_id", default=None, help="Promote the best trial of this study.")
 @click.option("--sweep", "sweep_id", default=None, help="Promote the best trial of this sweep; default: the latest.")
+@click.option(
+    "--within",
+    "within",
+    multiple=True,
+    metavar="KEY=NUMBER",
+    help="Promote the best of what costs no more; KEY: parameters, bytes (of the model's file) or milliseconds (an "
+    "image, on one core). May be given several times.",
+)
 @DATA_DIR
 @click.option("--any-data", is_flag=True, help="Accept training files that by checksum are not the canonical ones.")
 @click.option("--open-again", is_flag=True, help="Open the test images a second time for the same decision.")
@@ -28,6 +36,7 @@ def promote(
     run_id: str | None,
     study_id: str | None,
     sweep_id: str | None,
+    within: tuple[str, ...],
     data_dir: str | None,
     any_data: bool,
     open_again: bool,
@@ -41,6 +50,7 @@ def promote(
     executor.workers=4 plan=true. Exit codes: 0 it is champion, 9 it is challenger (the evidence cannot tell whether it
     is better), 8 it is worse or was refused.
     """
+    from fmnist_sweep.analysis.fronts import parse_cost_limits
     from fmnist_sweep.config.commands import build_verb_command
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.interrupts import Stop, route_signals
@@ -53,12 +63,13 @@ def promote(
 
     refuse_together(run=run_id, study=study_id, sweep=sweep_id)
     _refuse_other_overrides(overrides)
+    limits = parse_cost_limits(within)
     base = compose_job(["search=grid", *overrides]).config
     store = open_existing_store(uri, experiment)
     name_deleted_runs(store)
     command = build_verb_command(sys.argv[1:])
     request = PromotionRequest(
-        PromotionTarget(run_id, study_id, sweep_id), base, data_dir, any_data, open_again, command
+        PromotionTarget(run_id, study_id, sweep_id, limits), base, data_dir, any_data, open_again, command
     )
     with open_view() as screen:
         stop = Stop(screen.say)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fmnist_sweep.analysis.fronts import CostLimit
 from fmnist_sweep.analysis.ranking import find_tied_trials
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking.deleted import describe_deleted_runs
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromotionTarget:
-    """What to promote: a run, or the best trial of a study or of a sweep; if none is given, of the latest sweep."""
+    """What to promote: a run, or the best trial of a study or of a sweep; if none is given, of the latest sweep.
+
+    limits: on what the models may cost; others are left out.
+    """
 
     run_id: str | None = None
     study_id: str | None = None
     sweep_id: str | None = None
+    limits: tuple[CostLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
     any_data: whether to accept training files that by checksum are not the canonical ones.
     """
     if target.run_id is not None:
-        return _find_single_candidate(store, target.run_id, any_data)
+        return _find_single_candidate(store, target, target.run_id, any_data)
     trials, scope, skipped_sweeps = _select_trials(store, target)
     if not trials:
         raise PromotionRefused(
@@ -76,6 +81,9 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
     trials = _drop_rungs(_prefer_fashion_mnist(trials))
+    trials = _select_within(trials, target.limits, scope)
+    if target.limits:
+        scope = f"{scope}, within {' '.join(map(str, target.limits))},"
     tied_trials = find_tied_trials(trials, lambda run_id: read_intact_predictions(store, run_id))
     _refuse_other_data(tied_trials[0], any_data)
     # A trial that several commands trained is one rival.
@@ -83,8 +91,21 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
     return Candidates(tuple(tied_trials[:limit]), scope, len(rivals), len(tied_trials), skipped_sweeps)
 
 
-def _find_single_candidate(store: Store, run_id: str, any_data: bool) -> Candidates:
+def _select_within(trials: list[StoredTrial], limits: Sequence[CostLimit], scope: str) -> list[StoredTrial]:
+    """The trials that keep to all limits. Raises PromotionRefused, which names the nearest, if there is none."""
+    for limit in limits:
+        admitted = [trial for trial in trials if limit.admits(trial)]
+        if not admitted:
+            raise PromotionRefused(
+                f"--within {limit}: {scope} has no finished trial of so little{limit.name_least(trials)}."
+            )
+        trials = admitted
+    return trials
+
+
+def _find_single_candidate(store: Store, target: PromotionTarget, run_id: str, any_data: bool) -> Candidates:
     trial = _read_trial(store, run_id)
+    _select_within([trial], target.limits, f"run {run_id}")
     _refuse_other_data(trial, any_data)
     if trial.includes_validation:
         raise PromotionRefused(

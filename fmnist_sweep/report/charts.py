@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.analysis.fronts import CostFront
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.analysis.proportions import compute_row_shares
 from fmnist_sweep.data import LABELS
@@ -56,6 +57,47 @@ def chart_best_so_far(findings: Findings) -> Chart:
     chart.update_axes(
         "yaxis", title={"text": "validation accuracy"}, range=_pad_range(floor, ceiling), tickformat=".3~f"
     )
+    return chart
+
+
+def chart_fronts(findings: Findings, fronts: Sequence[CostFront]) -> Chart:
+    """Chart accuracy against some costs, side by side, each with the steps of its front."""
+    chart = make_chart(380, panels=len(fronts), margin={"l": 60, "r": 16, "t": 72, "b": 48})
+    floor, ceiling = compute_accuracy_range(findings)
+    for panel, front in enumerate(fronts):
+        suffix = str(panel + 1) if panel else ""
+        for label, colour, symbol, places in _group_trials(findings):
+            shown = [place for place in front.costs if place in places]
+            chart.add_trace(
+                "scatter",
+                x=[front.costs[place] for place in shown],
+                y=[max(findings.trials[place].accuracy or 0.0, floor) for place in shown],
+                mode="markers",
+                name=label,
+                legendgroup=label,
+                showlegend=not panel and bool(shown),
+                marker={"color": colour, "symbol": symbol, "size": 10 if colour == GREEN else 7, "opacity": 0.85},
+                text=[format_hover_text(findings, place) for place in shown],
+                hovertemplate=f"%{{text}}<br>%{{x:,.4~g}} {front.measure.title}<extra></extra>",
+                xaxis=f"x{suffix}",
+                yaxis=f"y{suffix}",
+            )
+        chart.add_trace(
+            "scatter",
+            x=[front.costs[place] for place in front.places],
+            y=[max(findings.trials[place].accuracy or 0.0, floor) for place in front.places],
+            mode="lines",
+            name="beaten by none in both",
+            legendgroup="front",
+            showlegend=not panel,
+            line={"color": INK, "width": 2, "shape": "hv"},
+            hoverinfo="skip",
+            xaxis=f"x{suffix}",
+            yaxis=f"y{suffix}",
+        )
+        chart.update_axes(f"xaxis{suffix}", title={"text": front.measure.title}, type="log")
+        chart.update_axes(f"yaxis{suffix}", range=_pad_range(floor, ceiling), tickformat=".3~f")
+    chart.update_axes("yaxis", title={"text": "validation accuracy"})
     return chart
 
 

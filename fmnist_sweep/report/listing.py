@@ -49,13 +49,30 @@ def build_trial_table(frame: pd.DataFrame, trials: Sequence[StoredTrial], consol
     ]
     epoch = Column("best_epoch", "best\nepoch", lambda row: format_cell(row["best_epoch"]))
     parameters = Column("parameters", "parameters", lambda row: _format_thousands(row["parameters"]))
+    has_costs = any("size_bytes" in trial.metrics for trial in trials)  # runs of earlier versions have none
+    size = [Column("size_bytes", "bytes", lambda row: _format_thousands(row["size_bytes"]))] if has_costs else []
+    speed = (
+        [Column("ms_per_image", "ms per\nimage", lambda row: _format_digits(row["ms_per_image"]))] if has_costs else []
+    )
     cpu_time = Column("cpu_seconds", "cpu s", lambda row: _format_fixed(row["cpu_seconds"], 1))
     return _fit_columns(
         frame,
         console,
-        order=[run, trial, *data_columns, *settings, *score, epoch, parameters, cpu_time, *state_columns],
+        order=[
+            run,
+            trial,
+            *data_columns,
+            *settings,
+            *score,
+            epoch,
+            parameters,
+            *size,
+            *speed,
+            cpu_time,
+            *state_columns,
+        ],
         required=[run, *score, *state_columns],
-        optional=[*data_columns, *settings, epoch, cpu_time, parameters, trial],
+        optional=[*data_columns, *settings, epoch, cpu_time, parameters, *size, *speed, trial],
     )
 
 
@@ -148,6 +165,10 @@ def format_cell(value: Any) -> str:
 
 def _format_fixed(value: Any, digits: int) -> str:
     return "–" if is_missing(value) else f"{value:,.{digits}f}"
+
+
+def _format_digits(value: Any) -> str:
+    return "–" if is_missing(value) else f"{value:,.3g}"
 
 
 def _format_thousands(value: Any) -> str:

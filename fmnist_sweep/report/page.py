@@ -177,6 +177,21 @@ def _build_cost_section(page: _ReportPage) -> _Section | None:
     return _make_section("cost", "What it cost", chart=page.add_chart(charts.chart_best_so_far(findings)))
 
 
+def _build_size_section(page: _ReportPage) -> _Section | None:
+    findings = page.findings
+    fronts = findings.fronts
+    if not fronts:
+        return None
+    pairs = [fronts[start : start + 2] for start in range(0, len(fronts), 2)]
+    return _make_section(
+        "size",
+        "Small against good",
+        charts=[page.add_chart(charts.chart_fronts(findings, pair)) for pair in pairs],
+        table=tables.build_fronts_table(findings),
+        unknown=wording.describe_unknown_costs(findings),
+    )
+
+
 def _build_curves_section(page: _ReportPage) -> _Section | None:
     findings = page.findings
     if not findings.curves:
@@ -277,6 +292,7 @@ _SECTIONS: tuple[Callable[[_ReportPage], _Section | None], ...] = (
     _build_leaderboard_section,
     _build_settings_section,
     _build_cost_section,
+    _build_size_section,
     _build_curves_section,
     _build_labels_section,
     _build_mistakes_section,

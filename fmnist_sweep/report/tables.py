@@ -110,6 +110,32 @@ def select_columns(findings: Findings) -> list[VariedSetting]:
     )
 
 
+def build_fronts_table(findings: Findings) -> PageTable:
+    """Build the table of the trials that are on a front, the best first, with a dot at each cost that they lead in."""
+    fronts = findings.fronts
+    heads = [
+        Head("rank", kind="number"),
+        Head("accuracy", "validation", "number"),
+        Head("trial"),
+        *(Head(front.measure.key, kind="number") for front in fronts),
+        Head("run"),
+    ]
+    rows = []
+    for place in sorted({place for front in fronts for place in front.places})[:MAX_ROWS]:
+        trial = findings.trials[place]
+        costs = [
+            Cell(
+                f"{front.measure.format_cost(front.costs[place]) if place in front.costs else '–'}"
+                f"{' •' if place in front.places else ''}",
+                "number",
+            )
+            for front in fronts
+        ]
+        cells = [Cell(str(findings.rows[place].rank), "number"), Cell(f"{trial.accuracy:.4f}", "number")]
+        rows.append(PageRow([*cells, Cell(trial.name, "text long"), *costs, Cell(trial.run_id[:8], "id")]))
+    return PageTable(heads, rows, "narrow")
+
+
 def build_repeats_table(findings: Findings) -> PageTable:
     """Build the table of configurations trained with several seeds: mean ± sd (n), and each training as a dot."""
     columns = [setting for setting in select_columns(findings) if _count_values(findings, setting) > 1]

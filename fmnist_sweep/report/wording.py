@@ -108,6 +108,15 @@ def describe_tied_trials(findings: Findings) -> str:
     return describe_ties(tied, compared - tied, uncompared)
 
 
+def describe_unknown_costs(findings: Findings) -> str:
+    """Say which costs some finished trials on the best's images do not have; empty where all have them."""
+    data = findings.trials[0].data
+    total = sum(trial.accuracy is not None and trial.data == data for trial in findings.trials)
+    missing = [f"{front.measure.key} of {total - len(front.costs)}" for front in findings.fronts]
+    named = [text for text, front in zip(missing, findings.fronts, strict=True) if len(front.costs) < total]
+    return f"Not measured by the version that trained them: {', '.join(named)} of {total} trials." if named else ""
+
+
 def describe_other_images(findings: Findings) -> str:
     """Warn where trials were judged on different validation images; empty where they were not."""
     if not findings.incomparable_trials or not findings.is_comparable:

@@ -19,6 +19,7 @@ def pack_result(result: TrialResult, epochs: Sequence[Epoch]) -> bytes:
         "best_epoch": result.best_epoch,
         "parameters": result.parameters,
         "fit_seconds": result.fit_seconds,
+        "ms_per_image": result.ms_per_image,
     }
     model = np.frombuffer(result.model, np.uint8)
     return pack_arrays(values, {"probabilities": result.probabilities, "model": model})

@@ -66,8 +66,8 @@ _SHARE, _COUNT, _DURATION = (0.0, 1.0), (0.0, 1e15), (0.0, 1e12)
 _METRIC_RANGES: Mapping[str, tuple[float, float]] = {
     **{f"val_f1.{label}": _SHARE for label in LABELS},
     **dict.fromkeys(("best_val_accuracy", "test_accuracy"), _SHARE),
-    **dict.fromkeys(("best_epoch", "parameters"), _COUNT),
-    **dict.fromkeys(("fit_seconds", "cpu_seconds"), _DURATION),
+    **dict.fromkeys(("best_epoch", "parameters", "size_bytes"), _COUNT),
+    **dict.fromkeys(("fit_seconds", "cpu_seconds", "ms_per_image"), _DURATION),
 }
 
 _Entry = TypeVar("_Entry")

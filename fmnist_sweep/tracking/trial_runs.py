@@ -56,9 +56,12 @@ class FinishedTrial:
     @property
     def costs(self) -> dict[str, float]:
         """The metrics of the training itself."""
+        measured = {} if self.result.ms_per_image is None else {"ms_per_image": self.result.ms_per_image}
         return {
             "best_epoch": self.result.best_epoch,
             "parameters": self.result.parameters,
+            "size_bytes": len(self.result.model),
+            **measured,
             "fit_seconds": self.result.fit_seconds,
             "cpu_seconds": sum(row.get("epoch_cpu_seconds", 0.0) for row in self.result.history),
         }

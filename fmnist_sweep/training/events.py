@@ -68,6 +68,7 @@ class TrialResult:
 
     probabilities: (n, 10) float32, of the best epoch's model on the validation images in their order. model: the bytes
     of its .keras file. fit_seconds: of all epochs, including validation and the epochs of earlier attempts.
+    ms_per_image: of processor time, to predict an image among many; None where an earlier version measured none.
     """
 
     trial_id: str
@@ -77,6 +78,7 @@ class TrialResult:
     model: bytes
     parameters: int
     fit_seconds: float
+    ms_per_image: float | None = None
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,24 @@ def test_a_narrow_terminal_loses_columns_and_says_which(folder: Path, store: Sto
     assert len(row) <= 80
 
 
+def test_a_front_lists_what_no_trial_beats_in_both_the_cheapest_first(folder: Path, store: Store) -> None:
+    data = trial_of(store, 8).data
+    done = compare(folder, "--where", f"data={data}", "--front", "parameters", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    best_small = max(trial_of(store, 2, seed).accuracy or 0 for seed in (1, 2))
+    best_large = max(trial_of(store, 8, seed).accuracy or 0 for seed in (1, 2))
+    assert rows[0]["best_val_accuracy"] == best_small
+    assert {row["model.filters"] for row in rows} == ({2, 8} if best_large > best_small else {2})
+    assert all(row["size_bytes"] > 1000 and row["ms_per_image"] > 0 for row in rows)
+    done = compare(folder, "--where", f"data={data}", "--front", "bytes")
+    assert "trials that none of 6 beats in accuracy and bytes alike." in done.stdout
+    assert not compare(folder, "--where", "state=failed", "--front", "bytes").stdout.count("\n") > 1
+    refused = compare(folder, "--front", "bytes")
+    assert refused.exit_code == 2
+    assert f"add --where data={min(data, trial_of(store, 4).data)}" in refused.stderr
+
+
 def test_conditions_order_columns_and_limit_are_those_asked_for(folder: Path) -> None:
     done = compare(folder, "--where", "state=finished", "--sort", "-model.filters", "--columns", "model.filters,seed")
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -366,6 +384,8 @@ def test_the_picture_shows_the_images_and_replaces_no_file(folder: Path, store: 
         (("--where", "model.filter=8"), "did you mean model.filters?"),
         (("--columns", "sead"), "did you mean seed?"),
         (("--sort", "-sead"), "did you mean seed?"),
+        (("--front", "bytes", "--by-config"), "leave out --by-config"),
+        (("abcdef", "fedcba", "--front", "bytes"), "--front is for lists"),
         (("--study", "nope"), "no study nope"),
         (("--sweep", "nope"), "no sweep nope"),
     ],

@@ -123,6 +123,16 @@ def test_a_plan_says_what_would_be_trained_and_makes_nothing(planned: Step) -> N
 
 
 @needs_fashion_mnist
+def test_the_best_within_a_limit_is_what_would_be_promoted(folder: Path, planned: Step, warm_verb: Command) -> None:
+    small = min(planned.before.kind("trial"), key=lambda run: run.data.metrics["parameters"])
+    limit = f"parameters={small.data.metrics['parameters']:.0f}"
+    limited = step(folder, warm_verb, "promote", *TWO, "plan=true", "--within", limit)
+    assert limited.code == 0, limited.error
+    assert f"to train with fresh seeds: {small.info.run_name} (2 seeds)" in limited.out
+    assert nothing_changed(limited)
+
+
+@needs_fashion_mnist
 def test_other_images_than_the_trial_was_scored_on_are_noticed(other_data: Step) -> None:
     assert other_data.code == 3
     assert "--data-dir" in other_data.told
@@ -463,6 +473,8 @@ def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, dra
         (("data.dir=elsewhere",), 2, "use --data-dir instead"),
         (("promote.seeds=1",), 2, "promote.seeds=1"),
         (("--study", "0123456789ab"), 8, "has no finished trial"),
+        (("--within", "parameters=5"), 8, "has no finished trial of so little; the least is "),
+        (("--within", "filters=5"), 2, "--within filters=5: expected parameters, bytes or milliseconds"),
     ],
 )
 def test_what_cannot_be_promoted_is_refused_in_one_sentence(

@@ -96,6 +96,7 @@ def test_the_page_opens_with_the_answer_and_has_every_section(whole: str, study:
         "Leaderboard",
         "What was tried, and what mattered",
         "What it cost",
+        "Small against good",
         "Learning curves",
         "The best, label by label",
         "Confusion matrix",
@@ -258,6 +259,36 @@ def test_best_so_far_never_falls_and_ends_at_all_that_was_spent(study: Findings)
     points = sum(len(trace["x"]) for trace in traces if trace is not steps)
     assert points == len(study.trials)
     assert max(max(trace["x"]) for trace in traces) == pytest.approx(study.cpu_seconds / unit)
+
+
+def test_the_fronts_lead_from_the_cheapest_to_the_best_and_are_in_words_too() -> None:
+    simulated = simulation(24, 600, failures=2)
+    for number, each in enumerate(simulated.trials):
+        each.metrics["parameters"] = 1000.0 + 37 * (number * 7 % 24)  # type: ignore[index]
+        if number:
+            each.metrics["size_bytes"] = 5000.0 + number  # type: ignore[index]
+    study = gathered(simulated)
+    fronts = {front.measure.key: front for front in study.fronts}
+    assert list(fronts) == ["parameters", "bytes", "cpu_seconds"]
+    chart = charts.chart_fronts(study, study.fronts[:2]).build_figure()
+    lines = [trace for trace in chart["data"] if trace["mode"] == "lines"]
+    for line, front in zip(lines, study.fronts, strict=False):
+        assert line["x"] == sorted(line["x"]) == [front.costs[place] for place in front.places]
+        assert line["y"] == sorted(line["y"])
+    assert lines[0]["y"][-1] == study.best.accuracy if study.best else False
+    assert sum(len(trace["x"]) for trace in chart["data"] if trace.get("xaxis") == "x" and trace not in lines) == 22
+    outline = Outline(html(study))
+    assert outline.open == []
+    assert "Small against good" in outline.text
+    rows = {place for front in fronts.values() for place in front.places}
+    assert outline.text.count("•") == sum(len(front.places) for front in fronts.values()) + 1  # one in the legend
+    assert all(study.trials[place].run_id[:8] in outline.text for place in rows)
+    assert "Not measured by the version that trained them: bytes of 1 of 22 trials." in outline.text
+
+
+def test_equal_costs_and_a_single_trial_have_no_fronts() -> None:
+    same = [trial(number, 0.8 + number / 100) for number in range(3)]
+    assert "Small against good" not in Outline(html(gathered(Simulation(same, {})))).text
 
 
 def test_curves_of_a_diverged_trial_have_gaps() -> None:

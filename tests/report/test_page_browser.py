@@ -25,7 +25,15 @@ from tests.support.stored import pictures, simulation
 pytestmark = MARKS
 TRIALS, IMAGES = 200, 6000
 Record = Callable[[str, object], None]
-HEADINGS = ("Leaderboard", "What was tried", "What it cost", "Learning curves", "label by label", "Failures")
+HEADINGS = (
+    "Leaderboard",
+    "What was tried",
+    "What it cost",
+    "Small against good",
+    "Learning curves",
+    "label by label",
+    "Failures",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def script(opened: Page, text: str) -> Any:
 
 def test_every_chart_is_drawn_and_nothing_overflows(opened: Page, report: Path, record_property: Record) -> None:
     charts = opened.driver.find_elements(By.CSS_SELECTOR, ".chart")
-    assert len(charts) == 5
+    assert len(charts) == 6
     assert all(chart.find_elements(By.CSS_SELECTOR, "svg.main-svg") for chart in charts)
     assert script(opened, "return document.documentElement.scrollWidth <= window.innerWidth")
     milliseconds = int(str(opened.find("html").get_attribute("data-drawn")))

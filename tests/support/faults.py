@@ -16,7 +16,7 @@ EPOCHS, TRIALS = 8, 3
 THREE_TRIALS = (
     *(*SMALLEST, FILTERS, DROPOUT, f"train.epochs={EPOCHS}", f"search.max_trials={TRIALS}", "executor.threads=1"),
 )
-_TIMES = ("epoch_seconds", "epoch_cpu_seconds", "fit_seconds", "cpu_seconds")
+_TIMES = ("epoch_seconds", "epoch_cpu_seconds", "fit_seconds", "cpu_seconds", "ms_per_image", "size_bytes")
 
 
 def list_events(folder: Path) -> list[JournalEvent]:

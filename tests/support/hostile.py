@@ -60,7 +60,8 @@ COLUMNS = (
 )
 PARAMS = (*COLUMNS, "model.filters", "model.builder", "optimizer.learning_rate", "train.epochs", "seed", "a b/c:d-e")
 METRICS = (
-    *("best_val_accuracy", "best_epoch", "parameters", "fit_seconds", "cpu_seconds", "val_f1.Shirt", "val_f1.x"),
+    *("best_val_accuracy", "best_epoch", "parameters", "size_bytes", "ms_per_image", "fit_seconds", "cpu_seconds"),
+    *("val_f1.Shirt", "val_f1.x"),
     *("accuracy", "val_accuracy", "loss", "val_loss", "test_accuracy", "run_id"),
 )
 VERSION_TAGS = (

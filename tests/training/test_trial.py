@@ -115,6 +115,12 @@ def test_the_same_spec_gives_bit_identical_weights_and_figures(baseline: TrialRe
     assert untimed(again.history) == untimed(baseline.history)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_result_says_how_long_an_image_takes(epochs: int) -> None:
+    result = finished(spec([*TINY, f"train.epochs={epochs}"]), DATA)
+    assert result.ms_per_image is not None and 0 < result.ms_per_image < 1000
+
+
 def test_a_trial_between_two_equal_ones_does_not_change_the_second(baseline: TrialResult) -> None:
     finished(spec([*TINY, "seed=9", "train.precision=mixed_bfloat16"]), DATA)
     assert np.array_equal(finished(spec(TINY), DATA).probabilities, baseline.probabilities)
