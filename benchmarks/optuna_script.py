@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import mlflow
+import mlflow.keras
 import optuna
 import tensorflow as tf
 
@@ -113,7 +113,7 @@ def main() -> None:
     job = compose_job([*given.overrides, f"train.epochs={given.epochs}"])
     keras.utils.set_random_seed(given.seed)
     keras.config.set_dtype_policy(given.precision)
-    mlflow.autolog()
+    mlflow.keras.autolog()  # mlflow.autolog() logs by TensorBoard, which TensorFlow no longer installs
     splits = load_splits(job.config.data)
     study = optuna.create_study(
         direction="maximize",
