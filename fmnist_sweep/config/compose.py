@@ -46,6 +46,7 @@ from fmnist_sweep.text import quote_text
 
 VERSION_BASE = "1.3"  # of Hydra's defaults
 MAIN_CONFIG = "config"
+_stored_recipes: dict[str, dict[str, Any]] = {}
 
 
 def compose_job(overrides: Sequence[str], folder: Path | None = None) -> Job:
@@ -194,7 +195,9 @@ def prepare_hydra() -> None:
     """Limit what configs may read of the environment, and make each recipe an option of the group `experiment`."""
     guard_environment()
     for name, recipe in read_recipes():
-        ConfigStore.instance().store(group="experiment", name=name, node=recipe, package="_global_")
+        if _stored_recipes.get(name) != recipe:  # once a process: it takes as long as to read a config
+            ConfigStore.instance().store(group="experiment", name=name, node=recipe, package="_global_")
+            _stored_recipes[name] = recipe
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -48,6 +48,7 @@ def _unquote(override: str, typed: Mapping[str, str]) -> str:
     return override if parsed is None else f"{key}={parsed.value()}"
 
 
+@lru_cache(maxsize=512)  # each override is asked for four times and more until it is composed
 def parse_override(override: str) -> Override | None:
     """An override as Hydra's grammar has it; None if it refuses it. Raises ConfigError for too long a number."""
     try:
