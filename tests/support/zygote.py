@@ -9,6 +9,7 @@ the fixture `zygote`.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -450,4 +451,6 @@ def _use_once() -> None:
 
 if __name__ == "__main__":
     _import_everything()
+    gc.collect()
+    gc.freeze()  # what a fork never searches it never writes to, and need not copy
     _serve(sys.argv[1])
