@@ -13,6 +13,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def test_a_file_is_unpacked_by_what_it_is_whatever_its_name(tmp_path: Path, name
         assert file.read(100) == b"the content"
 
 
-def list_bad_archives() -> dict[str, bytes]:
+@cache
+def make_bad_archives() -> dict[str, bytes]:
     encrypted = bytearray(zipped(a=b"1"))
     encrypted[encrypted.index(b"PK\x01\x02") + 8] |= 1
     crowded = io.BytesIO()
@@ -154,9 +156,9 @@ def list_bad_archives() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("name", "content"), list_bad_archives().items(), ids=list_bad_archives())
-def test_an_archive_that_is_not_one_whole_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / "it.zip").write_bytes(content)
+@pytest.mark.parametrize("name", ["of two", "of none", "encrypted", "crowded", "zip64", "torn"])
+def test_an_archive_that_is_not_one_whole_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "it.zip").write_bytes(make_bad_archives()[name])
     with pytest.raises(UNPACKING_ERRORS), open_unpacked_file(tmp_path / "it.zip") as file:
         file.read()
 

@@ -69,6 +69,7 @@ def test_no_override_makes_hydra_import_what_it_names(words: tuple[str, ...], sw
     check_refused(sweep(*words, *QUICK, cwd=trapped), trapped)
 
 
+NAMING_CODE = ("+hydra.callbacks.x._target_=trap.Callback", "hydra.searchpath=[pkg://trap]")
 SPELLINGS = (
     *("hydra.callbacks.x._target_=a.b", "+hydra.callbacks={x:{_target_:a.b}}", "++hydra.callbacks.x={_target_: a.b}"),
     *("+hydra={callbacks:{x:{_target_:a.b}}}", "~hydra.launcher", "~hydra.sweeper=x", "hydra/launcher=joblib"),
@@ -226,7 +227,16 @@ def test_what_no_search_of_files_finds_is_refused_once_composed(
 
 
 @pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--cfg=job", "--info=config"])
-@pytest.mark.parametrize("override", ["+hydra.callbacks.x._target_=trap.Callback", "hydra.searchpath=[pkg://trap]"])
+@pytest.mark.parametrize("override", NAMING_CODE)
+def test_no_question_to_hydra_spares_an_override_its_check(flag: str, override: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(override)):
+        check([flag, override, *QUICK])
+
+
+@pytest.mark.parametrize(
+    ("flag", "override"),
+    list(zip(("--help", "--hydra-help", "--cfg=job", "--info=config"), (*NAMING_CODE, *NAMING_CODE), strict=True)),
+)
 def test_no_question_to_hydra_runs_what_it_names(flag: str, override: str, sweep: Command, trapped: Path) -> None:
     check_refused(sweep(flag, override, *QUICK, cwd=trapped), trapped)
 

@@ -184,13 +184,13 @@ def test_the_result_of_a_worker_is_that_of_a_process_with_as_many_threads(
 
 def test_two_trials_train_at_once(local: LocalExecutor) -> None:
     for number in range(2):
-        local.submit(replaced(spec([*TINY, "train.epochs=40"]), trial_id=str(number)))
-    events = [next_of(local)]
-    while sum(isinstance(event, TrialResult) for event in events) < 2:
-        events.append(next_of(local))
-    assert len({event.worker for event in events if isinstance(event, TrialStart)}) == 2
-    first_end = next(place for place, event in enumerate(events) if isinstance(event, TrialResult))
-    assert {event.trial_id for event in events[:first_end] if isinstance(event, EpochEnd)} == {"0", "1"}
+        local.submit(replaced(spec([*TINY, *FOREVER]), trial_id=str(number)))
+    workers, training = set(), set[str]()
+    while training != {"0", "1"}:  # neither ends
+        event = next_of(local)
+        workers |= {event.worker} if isinstance(event, TrialStart) else set()
+        training |= {event.trial_id} if isinstance(event, EpochEnd) else set()
+    assert len(workers) == 2
 
 
 @pytest.mark.slow

@@ -161,7 +161,7 @@ def values_of(name: str) -> list[object]:
 )
 def test_in_order_every_run_ends_at_the_same_trial(search: tuple[str, ...]) -> None:
     given = (*search, *SETTLED, *IN_ORDER, "search.max_trials=60", "model.dense_units=8")
-    for slots in (1, 2, 3):
+    for slots in (1, 3):
         sweep(f"in-order-{slots}", *given, slots=slots, seed=slots)
         assert values_of(f"in-order-{slots}") == values_of("in-order-1")
     assert LEAST_TRIALS <= len(values_of("in-order-1")) < 60

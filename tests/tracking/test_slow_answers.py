@@ -119,7 +119,7 @@ def flagging(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def _serve(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
