@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +16,14 @@ from fmnist_sweep.analysis.comparison.checks import (
     check_not_negative,
     check_same_images,
 )
-from fmnist_sweep.promotion.gate_text import describe_rule, explain_assessment, explain_verdict, format_points
+from fmnist_sweep.promotion.gate_text import (
+    describe_rule,
+    explain_assessment,
+    explain_overused_label,
+    explain_verdict,
+    format_points,
+)
+from fmnist_sweep.promotion.overused_labels import OverusedLabel
 from fmnist_sweep.text import format_interval
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
@@ -131,26 +138,29 @@ def judge(
     rule: Rule,
     *,
     openings: int = 1,
+    overused_labels: Sequence[OverusedLabel] = (),
 ) -> GateJudgement:
     """Decide whether a finalist is better than the champion, and which.
 
     All of them were scored on the same images, whose labels of shape (images,) are indices into `label_names`. A
     finalist is better if the interval of the difference (`compare_over_seeds`) lies above 0, the difference is at least
-    `rule.min_gain`, and the mean recall of no class falls by more than `rule.class_drop`. The better finalist with the
-    highest mean accuracy wins. If no finalist is better, the verdict is "worse" if the finalist with the highest mean
-    has an interval below 0, and "cannot tell" otherwise. `openings` is the number of times that the test images were
-    opened for these finalists: the error 1 - `rule.level` is divided by finalists times openings (Bonferroni). Raises
-    ValueError for no finalists, fewer than two seeds, and shapes or labels that do not fit.
+    `rule.min_gain`, and the mean recall of no class falls by more than `rule.class_drop`; the classes of
+    `overused_labels`, those of the champion, may fall. The better finalist with the highest mean accuracy wins. If no
+    finalist is better, the verdict is "worse" if the finalist with the highest mean has an interval below 0, and
+    "cannot tell" otherwise. `openings` is the number of times that the test images were opened for these finalists:
+    the error 1 - `rule.level` is divided by finalists times openings (Bonferroni). Raises ValueError for no finalists,
+    fewer than two seeds, and shapes or labels that do not fit.
     """
     _check_contenders(finalists, champion, labels, label_names, openings)
     comparisons = len(finalists) * openings
     level = 1 - (1 - rule.level) / comparisons
+    exempt_labels = {overused.label for overused in overused_labels}
     champion_assessment = None if champion is None else _assess_contender(champion, labels, label_names, rule)
     standings = tuple(_assess_contender(finalist, labels, label_names, rule) for finalist in finalists)
     if champion is not None and champion_assessment is not None:
         differences = [compare_over_seeds(finalist.correct, champion.correct, level=level) for finalist in finalists]
         standings = tuple(
-            _compare_with_champion(*pair, champion_assessment, rule)
+            _compare_with_champion(*pair, champion_assessment, rule, exempt_labels)
             for pair in zip(standings, differences, strict=True)
         )
     best_index = max(range(len(standings)), key=lambda index: standings[index].accuracy.mean)
@@ -166,6 +176,7 @@ def judge(
         level_used=level,
         reasons=(
             *(explain_assessment(standing, champion_assessment) for standing in standings),
+            *(explain_overused_label(champion.name, overused) for overused in overused_labels if champion is not None),
             explain_verdict(verdict, standings[winner]),
         ),
         rule_text=describe_rule(rule, len(finalists), openings, level),
@@ -192,7 +203,7 @@ def _assess_contender(
 
 
 def _compare_with_champion(
-    standing: Assessment, difference: Difference, champion: Assessment, rule: Rule
+    standing: Assessment, difference: Difference, champion: Assessment, rule: Rule, exempt_labels: Set[str]
 ) -> Assessment:
     unsorted_drops = (
         RecallDrop(label, recall, champion_recall, champion_recall - recall)
@@ -202,7 +213,7 @@ def _compare_with_champion(
         and champion_recall - recall > _TOLERANCE
     )
     drops = tuple(sorted(unsorted_drops, key=lambda drop: -drop.value))
-    objections = tuple(_list_objections(difference, drops, rule))
+    objections = tuple(_list_objections(difference, [drop for drop in drops if drop.label not in exempt_labels], rule))
     return replace(standing, difference=difference, drops=drops, objections=objections)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.gate import Assessment, Rule, Verdict
+    from fmnist_sweep.promotion.overused_labels import OverusedLabel
 
 
 def describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> str:
@@ -15,9 +16,10 @@ def describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> st
     return (
         f"A finalist is better if the {100 * level:.4g}% interval of its gain in test accuracy over the champion lies "
         f"above 0, the gain is at least {format_points(rule.min_gain)}, and the mean recall of no class over seeds "
-        f"falls by more than {format_points(rule.class_drop)}; of several better finalists the one with the highest "
-        "mean test accuracy wins. The interval accounts for seeds and images together (crossed random effects, degrees "
-        "of freedom after Satterthwaite, Biometrics Bulletin 2, 1946). Its level is "
+        f"falls by more than {format_points(rule.class_drop)}, except of one whose label the champion gives mostly to "
+        "images of others; of several better finalists the one with the highest mean test accuracy wins. The interval "
+        "accounts for seeds and images together (crossed random effects, degrees of freedom after Satterthwaite, "
+        "Biometrics Bulletin 2, 1946). Its level is "
         f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test "
         f"images for {'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
     )
@@ -30,6 +32,15 @@ def explain_assessment(standing: Assessment, champion: Assessment | None) -> str
         return f"{standing.name}: test accuracy {standing.accuracy}; there is no champion."
     reason = "; ".join(standing.objections) or "it is better by the rule"
     return f"{standing.name}: {standing.gain_text} over the champion {champion.name}; {reason}."
+
+
+def explain_overused_label(champion_name: str, overused: OverusedLabel) -> str:
+    """Explain why a finalist's recall of a label is not measured by the champion's."""
+    return (
+        f"{champion_name} calls {overused.share:.1%} of the images {overused.label}, and of these only "
+        f"{overused.precision:.1%} are: a fall of the recall of {overused.label}, {overused.recall:.4f}, is held "
+        "against no finalist."
+    )
 
 
 def explain_verdict(verdict: Verdict, winner: Assessment) -> str:

@@ -14,6 +14,7 @@ from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 from fmnist_sweep.promotion.opening import collect_opening_names
+from fmnist_sweep.promotion.overused_labels import find_overused_labels
 from fmnist_sweep.tracking.prediction_files import TestPredictions
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
@@ -39,6 +40,11 @@ class TestScores:
     def correct(self) -> NDArray[np.bool_]:
         """Whether each prediction is right, of shape (seeds, images)."""
         return np.stack([predictions.correct_mask for predictions in self.predictions])
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """Predicted labels, of shape (seeds, images)."""
+        return np.stack([predictions.predicted_labels for predictions in self.predictions])
 
     def has_same_images(self, other: TestScores) -> bool:
         """Whether all predictions of both are of the same images in the same order."""
@@ -77,4 +83,7 @@ def judge_confirmations(
         LABELS,
         rule,
         openings=max(1, len(collect_opening_names(finalists))),
+        overused_labels=()
+        if champion_scores is None
+        else find_overused_labels(champion_scores.predicted, champion_scores.labels, LABELS),
     )
