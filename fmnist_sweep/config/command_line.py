@@ -79,7 +79,7 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
         parts = _expand_choices(options.overrides) if is_multirun else [options.overrides]
         configs = [compose_study(part) for part in parts]
     flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
-    jobs = [replace(check_job(config, typed_overrides), flags=flags) for config in configs]
+    jobs = [replace(check_job(config, typed_overrides, of_sweep=True), flags=flags) for config in configs]
     _set_log_levels(_read_loggers(configs[-1]))
     return jobs
 

@@ -36,6 +36,7 @@ from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
+from fmnist_sweep.config.promotion_options import refuse_promotion_options
 from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.config.text_values import quote_texts, restore_typed
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
@@ -148,8 +149,11 @@ def compose_study(overrides: Sequence[str]) -> DictConfig:
     return compose_with_options(overrides, compose, _compose_option)
 
 
-def check_job(composed: DictConfig, typed_overrides: Mapping[str, str]) -> Job:
-    """The job of a composed config. Raises ConfigError. typed_overrides: of `quote_texts`."""
+def check_job(composed: DictConfig, typed_overrides: Mapping[str, str], *, of_sweep: bool = False) -> Job:
+    """The job of a composed config. Raises ConfigError.
+
+    typed_overrides: of `quote_texts`. of_sweep: whether to refuse what does nothing in a sweep.
+    """
     settings = composed.hydra
     task_overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # one may hold ${...} as text
     overrides = tuple(restore_typed(drop_clearing_overrides(task_overrides, typed_overrides), typed_overrides))
@@ -166,7 +170,10 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str]) -> Job:
         raise ConfigError(_describe_unresolved(raw, error, origins)) from error
     refuse_untyped_addresses(plain, overrides)
     try:
-        return Job(check_config(plain, origins.locate), overrides, choices)
+        config = check_config(plain, origins.locate)
+        if of_sweep:
+            refuse_promotion_options(config, origins.locate)
+        return Job(config, overrides, choices)
     except ConfigError as error:
         written: Any = OmegaConf.to_container(raw, resolve=False)
         raise ConfigError(quote_as_written(str(error), plain, written)) from None
