@@ -74,6 +74,15 @@ def refuse_folder_of_another_source(folder: Path, source: str) -> None:
         )
 
 
+def holds_other_source_only(folder: Path, source: str) -> bool:
+    """Whether a folder has files of other sources and none of this one; none of them is opened."""
+    try:
+        refuse_folder_of_another_source(folder, source)
+    except DataError:
+        return True
+    return False
+
+
 def describe_folder(folder: Path) -> str:
     """What is at the place of a folder that lacks an expected file, in words."""
     with report_unreadable(folder):

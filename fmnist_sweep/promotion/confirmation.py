@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,11 +74,16 @@ class ConfirmationSet:
     confirmations: tuple[Confirmations, ...]
 
 
-def refuse_other_images(configurations: Sequence[TrialConfiguration], data_dir: str | None) -> None:
-    """Raise DataError if the data at hand is not the data that a finalist was chosen on."""
+def refuse_other_images(
+    configurations: Sequence[TrialConfiguration], choose_folder: Callable[[str], str | None]
+) -> None:
+    """Raise DataError if the data at hand is not the data that a finalist was chosen on.
+
+    choose_folder: takes a source of images, and returns the folder to read them from.
+    """
     for configuration in configurations:
         content = {**configuration.data, "include_validation": False}
-        data = build_data_config(content, data_dir, configuration.name)
+        data = build_data_config(content, choose_folder(configuration.data_source), configuration.name)
         load_matching_splits(data, configuration.data_tag, configuration.name)
 
 

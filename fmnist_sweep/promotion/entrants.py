@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
-from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations, read_earlier_plans
+from fmnist_sweep.promotion.image_sources import choose_data_dir, refuse_unknown_order
 from fmnist_sweep.promotion.opening import refuse_more_seeds
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ def make_jobs(promotion: Promotion, entrants: Sequence[Entrant]) -> list[Job]:
     request, store = promotion.request, promotion.store
     settings = {"uri": store.uri, "experiment": store.experiment_name, "keep_models": "all"}
     base = replace(request.base, tracking=request.base.tracking.model_copy(update=settings))
-    return [
-        entrant.configuration.make_job(base, entrant.seeds, request.data_dir, request.command) for entrant in entrants
-    ]
+    jobs = []
+    for entrant in entrants:
+        data_dir = choose_data_dir(promotion, entrant.configuration.data_source)
+        jobs.append(entrant.configuration.make_job(base, entrant.seeds, data_dir, request.command))
+    return jobs
 
 
 def plan_entrants(
@@ -47,7 +49,7 @@ def plan_entrants(
 
     Errors: PromotionRefused, before anything is trained.
     """
-    _refuse_other_source(finalists, champion)
+    refuse_unknown_order(promotion, finalists, champion)
     needed_seeds = promotion.rules.seeds
     if needed_seeds is None:
         power = _compute_power(promotion.rules, len(finalists))
@@ -98,17 +100,3 @@ def _compute_power(rules: PromoteConfig, finalist_count: int) -> Power:
         comparisons=finalist_count,
         level=rules.level,
     )
-
-
-def _refuse_other_source(finalists: Sequence[TrialConfiguration], champion: Champion | None) -> None:
-    # Kaggle's files hold the same test images in another order, so they cannot be paired with those of the IDX files.
-    if champion is None:
-        return
-    champion_source = champion.configuration.data_source
-    for finalist in finalists:
-        if finalist.data_source != champion_source:
-            raise PromotionRefused(
-                f"{finalist.name} was trained on {finalist.data_source} but version {champion.number} (the champion) "
-                f"on {champion_source}, whose test images are in another order: train it again with "
-                f"data={champion_source}."
-            )

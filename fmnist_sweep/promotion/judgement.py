@@ -46,13 +46,16 @@ class TestScores:
         """Predicted labels, of shape (seeds, images)."""
         return np.stack([predictions.predicted_labels for predictions in self.predictions])
 
-    def has_same_images(self, other: TestScores) -> bool:
-        """Whether all predictions of both are of the same images in the same order."""
-        first = self.predictions[0]
-        return all(
-            np.array_equal(first.index, predictions.index) and np.array_equal(first.labels, predictions.labels)
-            for predictions in (*self.predictions, *other.predictions)
-        )
+    def reorder_as(self, reference: TestPredictions) -> TestScores:
+        """The same scores in the order of the reference's images. Errors: PromotionRefused if they are of others."""
+        reordered = [predictions.reorder_as(reference) for predictions in self.predictions]
+        present = [predictions for predictions in reordered if predictions is not None]
+        if len(present) < len(reordered):
+            raise PromotionRefused(
+                f"{self.name} was scored on other test images than the first finalist, or in another order by a "
+                "release that did not keep which image is which: the two cannot be compared."
+            )
+        return TestScores(self.name, present)
 
 
 def read_test_scores(store: Store, confirmations: Confirmations) -> TestScores:
@@ -70,12 +73,9 @@ def judge_confirmations(
     images, StoreError.
     """
     scores = [read_test_scores(store, confirmations) for confirmations in finalists]
-    champion_scores = None if champion is None else read_test_scores(store, champion)
-    for other in (*scores[1:], *([champion_scores] if champion_scores else [])):
-        if not scores[0].has_same_images(other):
-            raise PromotionRefused(
-                f"{other.name} and {scores[0].name} were scored on different test images and cannot be compared."
-            )
+    reference = scores[0].predictions[0]
+    scores = [finalist_scores.reorder_as(reference) for finalist_scores in scores]
+    champion_scores = None if champion is None else read_test_scores(store, champion).reorder_as(reference)
     return judge(
         [Contender(finalist.name, finalist.correct) for finalist in scores],
         None if champion_scores is None else Contender(champion_name, champion_scores.correct),

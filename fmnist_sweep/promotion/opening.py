@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations
+from fmnist_sweep.promotion.image_sources import choose_data_dir
 from fmnist_sweep.reading import open_regular_file
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
@@ -42,14 +43,16 @@ def score_confirmations(
     """
     if not pending_runs:
         return
-    store, request, say = promotion.store, promotion.request, promotion.view.say
+    store, say = promotion.store, promotion.view.say
     configuration = finalists[0].configuration
-    data = build_data_config(configuration.data, request.data_dir, configuration.name)
+    data_dir = choose_data_dir(promotion, configuration.data_source)
+    data = build_data_config(configuration.data, data_dir, configuration.name)
     with tempfile.TemporaryDirectory() as folder:
         models = []
         for run in pending_runs:
             say(f"{run.name}: checking that its saved model predicts what was scored")
-            models.append(fetch_confirmed_model(store, run, data.dir, Path(folder, run.run_id)).checked)
+            data_dir = choose_data_dir(promotion, run.data_source)
+            models.append(fetch_confirmed_model(store, run, data_dir, Path(folder, run.run_id)).checked)
         opening = _describe_opening(promotion, finalists, pending_runs)
         for run in pending_runs:
             if TEST_OPENING_TAG not in run.tags:

@@ -12,6 +12,7 @@ from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
 from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
 from fmnist_sweep.promotion.finalists import GateInput, score_entrants
+from fmnist_sweep.promotion.image_sources import choose_data_dir
 from fmnist_sweep.promotion.judgement import judge_confirmations
 from fmnist_sweep.promotion.opening import count_openings
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
@@ -51,7 +52,7 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
     if champion is not None and not finalists:
         reason = "the champion has this configuration: there is nothing to compare it with."
         return make_unchanged_outcome(ExitCode.DONE, CHAMPION, champion.number, reason)
-    refuse_other_images(finalists, request.data_dir)
+    refuse_other_images(finalists, lambda source: choose_data_dir(promotion, source))
     entrants = plan_entrants(promotion, finalists, champion)
     _announce_entrants(promotion, entrants)
     code = run_sweep(make_jobs(promotion, entrants), request.command, view, stop)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.errors import ExitCode, PromotionRefused
 from fmnist_sweep.promotion.champion import get_aliased_champion_number
+from fmnist_sweep.promotion.image_sources import choose_data_dir
 from fmnist_sweep.promotion.opening import fetch_confirmed_model
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.version_tags import make_version_tags
@@ -57,12 +58,16 @@ _LATENCY_ROUNDS = 30
 
 @dataclass(frozen=True)
 class Registration:
-    """A judgement to carry out in the registry. promotion_run: id of the run that keeps the evidence."""
+    """A judgement to carry out in the registry.
+
+    promotion_run: id of the run that keeps the evidence. choose_folder: takes a source of images, gives the folder to
+    read them from.
+    """
 
     store: Store
     dossier: Dossier
     promotion_run: str
-    data_dir: str | None
+    choose_folder: Callable[[str], str | None]
 
     @cached_property
     def chosen_run(self) -> StoredTrial:
@@ -79,7 +84,7 @@ def register_winner(promotion: Promotion, dossier: Dossier, promotion_run: str) 
     promotion_run: id of the run that keeps the evidence. Errors: PromotionRefused if the model is not what was scored,
     Locked if another command changed the champion.
     """
-    registration = Registration(promotion.store, dossier, promotion_run, promotion.request.data_dir)
+    registration = Registration(promotion.store, dossier, promotion_run, partial(choose_data_dir, promotion))
     for line in (*dossier.judgement.reasons, *dossier.remarks):
         promotion.view.say(line)
     if dossier.judgement.verdict == "worse":
@@ -145,7 +150,8 @@ def _register_checked_version(registration: Registration) -> RegisteredVersion:
     """Register the chosen run's model; loaded from the registry it must predict what was scored."""
     store, run = registration.store, registration.chosen_run
     with tempfile.TemporaryDirectory() as folder:
-        confirmed = fetch_confirmed_model(store, run, registration.data_dir, Path(folder, run.run_id))
+        data_dir = registration.choose_folder(run.data_source)
+        confirmed = fetch_confirmed_model(store, run, data_dir, Path(folder, run.run_id))
         checked, images, predictions = confirmed.checked, confirmed.validation.images, confirmed.predictions
         tags = make_version_tags(registration, predictions)
         tags |= {SHA256_TAG: hash_file(checked.file), SIZE_BYTES_TAG: str(checked.file.stat().st_size)}

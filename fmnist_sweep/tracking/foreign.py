@@ -246,11 +246,12 @@ def check_identity(identity: Any) -> None:
 def check_predictions(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise Misfit for arrays that are not the predictions of images.
 
-    index: (n,) not negative. labels: (n,), 0..9. probabilities: (n, 10), rows of sum 1. seen, if there: (n,) bool.
+    index: (n,) not negative. labels: (n,), 0..9. probabilities: (n, 10), rows of sum 1. Those of test images also
+    have seen: (n,) bool, and image_hashes: (n,), unsigned.
     """
     images = arrays["labels"].shape[0] if arrays["labels"].ndim else 0
-    shapes = {"index": (images,), "labels": (images,), "probabilities": (images, len(LABELS)), "seen": (images,)}
-    kinds = {"index": "iu", "labels": "iu", "probabilities": "f", "seen": "b"}
+    shapes = {name: (images, len(LABELS)) if name == "probabilities" else (images,) for name in arrays}
+    kinds = {"index": "iu", "labels": "iu", "probabilities": "f", "seen": "b", "image_hashes": "u"}
     for name, array in arrays.items():
         if array.shape != shapes[name] or array.dtype.kind not in kinds[name] or not images:
             raise Misfit(f"{name} has the shape {array.shape} and the type {array.dtype}")

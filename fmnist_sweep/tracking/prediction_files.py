@@ -44,16 +44,48 @@ class Predictions:
 class TestPredictions(Predictions):
     """What a run's saved model predicts for the test images, in the order of the test file.
 
-    twin_mask: (n,) whether the training file holds the image too, or nearly so (see data.twins).
+    twin_mask: (n,) whether the training file holds the image too, or nearly so (see data.twins). image_hashes: (n,) by
+    which an image is known in any order (data.splits.hash_images_briefly); None in files of earlier releases.
     """
 
     __test__ = False  # for pytest: this is not a class of tests
 
     twin_mask: NDArray[np.bool_]
+    image_hashes: NDArray[np.uint64] | None = None
+
+    def reorder_as(self, other: TestPredictions) -> TestPredictions | None:
+        """The same predictions in the order of others' images; None if they are of other images.
+
+        Without the hashes of both, only the same order can be told.
+        """
+        if self.image_hashes is None or other.image_hashes is None:
+            is_same = np.array_equal(self.index, other.index) and np.array_equal(self.labels, other.labels)
+            return self if is_same else None
+        own = np.lexsort((self.labels, self.image_hashes))
+        others = np.lexsort((other.labels, other.image_hashes))
+        if not np.array_equal(self.image_hashes[own], other.image_hashes[others]):
+            return None
+        if not np.array_equal(self.labels[own], other.labels[others]):
+            return None
+        order = np.empty_like(own)
+        order[others] = own
+        return TestPredictions(
+            index=self.index[order],
+            labels=self.labels[order],
+            probabilities=self.probabilities[order],
+            twin_mask=self.twin_mask[order],
+            image_hashes=self.image_hashes[order],
+        )
 
 
 # Of each array in the files.
-_DTYPES = {"index": np.int64, "labels": np.int64, "probabilities": np.float32, "seen": np.bool_}
+_DTYPES = {
+    "index": np.int64,
+    "labels": np.int64,
+    "probabilities": np.float32,
+    "seen": np.bool_,
+    "image_hashes": np.uint64,
+}
 
 
 def read_predictions(store: Store, run_id: str) -> Predictions | None:
@@ -76,12 +108,13 @@ def unpack_predictions(content: bytes) -> Predictions:
 
 def unpack_test_predictions(content: bytes) -> TestPredictions:
     """Unpack the content of a test_predictions.npz. Raises ValueError if it is something else."""
-    arrays = _unpack_arrays(content, ("index", "labels", "probabilities", "seen"))
+    arrays = _unpack_arrays(content, ("index", "labels", "probabilities", "seen"), ("image_hashes",))
     return TestPredictions(twin_mask=arrays.pop("seen"), **arrays)
 
 
-def _unpack_arrays(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _unpack_arrays(content: bytes, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     arrays = load_arrays(content, MAX_ARTIFACT_BYTES)
+    names = [*names, *(name for name in optional if name in arrays)]
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"not the content of an .npz file of predictions (without {', '.join(missing)})")

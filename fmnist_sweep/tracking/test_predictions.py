@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import DataConfig, Split, load_splits
 from fmnist_sweep.data.sources import reread_train
+from fmnist_sweep.data.splits import hash_images_briefly
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
@@ -66,7 +67,13 @@ def log_test_predictions(
         # With the penalties on the weights, as a trial's val_loss.
         "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
     }
-    content = pack_predictions(index=images.index, labels=images.labels, probabilities=probabilities, seen=twin_mask)
+    content = pack_predictions(
+        index=images.index,
+        labels=images.labels,
+        probabilities=probabilities,
+        seen=twin_mask,
+        image_hashes=hash_images_briefly(images.images),
+    )
     now = datetime.now(UTC)
     log_files(store, run_id, {TEST_PREDICTIONS_FILE: content})
     # The tag comes last, with the metrics, so that a run with the tag has the file. MLflow commits metrics before tags:
