@@ -29,7 +29,11 @@ _UNBROKEN_COLUMNS = frozenset(("version", "registered (UTC)", "move", "time (UTC
 @URI
 @EXPERIMENT
 def history(uri: str | None, experiment: str) -> None:
-    """List the registered versions, and every move of their aliases with its reason and command."""
+    """List the registered versions, every move of their aliases, and the account of the test images.
+
+    The account says how many decisions were made on them, and what is left of the error that all may make together.
+    Exit code 8: the ledger of openings was edited or shortened.
+    """
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
     from fmnist_sweep.tracking.names import MODEL_NAME
     from fmnist_sweep.tracking.registry import describe_empty_registry, list_versions, read_aliases
@@ -40,6 +44,7 @@ def history(uri: str | None, experiment: str) -> None:
     alias_moves = list_moves(store)
     if not model_versions and not alias_moves:
         echo(f"models:/{MODEL_NAME} has no version: {describe_empty_registry(store)}")
+        _print_accounts(store)
         return
     alias_states = read_alias_states(store)
     screen = create_console(highlight=False, markup=False)
@@ -51,6 +56,7 @@ def history(uri: str | None, experiment: str) -> None:
     irregularities = list_irregularities(alias_states, numbers)
     for line in (*describe_deleted_versions(alias_moves, numbers | named), *irregularities):
         screen.print(line)
+    _print_accounts(store)
 
 
 @click.command()
@@ -78,6 +84,16 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     echo(describe_alias(CHAMPION, alias_move.version, alias_move.previous))
     echo(f"  {alias_move.why}")
     echo("  its file has the registered checksum and loads")
+
+
+def _print_accounts(store: Store) -> None:
+    """Print a line for each part of test images that decisions were made on. Raises PromotionRefused (check_ledger)."""
+    from fmnist_sweep.promotion.account import describe_account, list_accounts
+    from fmnist_sweep.tracking.ledger_heads import check_ledger
+    from fmnist_sweep.tracking.store import LEDGER_FILE
+
+    for account in list_accounts(store, check_ledger(store, store.state_folder / LEDGER_FILE)):
+        echo(describe_account(account))
 
 
 def _build_version_table(

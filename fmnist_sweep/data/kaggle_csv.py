@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import os
 from collections import Counter
@@ -20,7 +19,7 @@ from fmnist_sweep.data.data_config import MAX_IMAGES
 from fmnist_sweep.data.download import call_within
 from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.idx import Part, get_other_part
-from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_images
+from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable, hash_in_any_order
 from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile
@@ -75,7 +74,7 @@ def _read_table(path: Path, part: Part) -> ImageTable:
 
 def is_canonical_table(table: ImageTable, part: Part) -> bool:
     """Whether these are the canonical images and labels, in any order."""
-    return _hash_rows(table) == CANONICAL_HASHES[part]
+    return hash_in_any_order(table) == CANONICAL_HASHES[part]
 
 
 def download_csv_files() -> Path:
@@ -108,13 +107,6 @@ def _has_credentials() -> bool:
     if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
         return True
     return (Path(os.environ.get("KAGGLE_CONFIG_DIR") or find_home() / ".kaggle") / "kaggle.json").is_file()
-
-
-def _hash_rows(table: ImageTable) -> str:
-    rows = np.concatenate(
-        [table.labels.astype(np.uint8)[:, None], table.images.reshape(-1, IMAGE_SIDE * IMAGE_SIDE)], axis=1
-    )
-    return hashlib.sha256(b"".join(sorted(hash_images(rows)))).hexdigest()
 
 
 def _refuse_swapped(path: Path, table: ImageTable, part: Part) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -13,11 +12,11 @@ from pathlib import Path
 from fmnist_sweep.data import download, sources
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.folder import resolve_folder
-from fmnist_sweep.data.splits import Origin, Split, Splits, hash_splits, split_table, take_all
+from fmnist_sweep.data.opening_ledger import append_entry
+from fmnist_sweep.data.splits import Origin, Split, Splits, hash_in_any_order, hash_splits, split_table, take_all
 from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.masking import mask_address, mask_credentials
-from fmnist_sweep.reading import refuse_irregular
 from fmnist_sweep.text import format_utc_now
 
 _load_lock = threading.Lock()
@@ -45,7 +44,7 @@ def _load(data: DataConfig, folder: Path) -> Splits:
 def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
     """The test split of the source that `load_splits` found; the ledger records the opening first.
 
-    ledger: a file of one JSON line an opening, made with its folders when missing.
+    ledger: a file of one JSON line an opening, chained (opening_ledger), made with its folders when missing.
     Errors: DataError where the test files cannot be had, or the opening cannot be recorded.
     """
     origin = load_splits(data).origin
@@ -63,10 +62,10 @@ def _record_opening(ledger: Path, reason: str, origin: Origin, split: Split) -> 
         "location": mask_credentials(_hide_home(origin.location)),
         "images": len(split.labels),
         "sha256": hash_splits(split),
+        "part": hash_in_any_order(split),
     }
     try:
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-        _append_durably(ledger, json.dumps(entry) + "\n")
+        append_entry(ledger, entry)
     except OSError as error:
         raise DataError(
             f"{ledger} cannot record that the test split is opened ({error.strerror or error}), so it stays "
@@ -78,15 +77,3 @@ def _hide_home(location: str) -> str:
     """The location without the name of the user whose machine this is."""
     home = str(find_home())
     return f"~{location.removeprefix(home)}" if location.startswith(home + os.sep) else location
-
-
-def _append_durably(path: Path, line: str) -> None:
-    """One write in append mode, so that lines of several processes do not mix; on disk when this returns."""
-    # Of a pipe, O_NONBLOCK waits for no reader.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
-    try:
-        refuse_irregular(os.fstat(descriptor), path)
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -118,6 +118,14 @@ def hash_images(images: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(images)]
 
 
+def hash_in_any_order(images: ImageTable | Split) -> str:
+    """A hash of images with their labels that is the same for the same ones in another order."""
+    rows = np.concatenate(
+        [images.labels.astype(np.uint8)[:, None], images.images.reshape(-1, IMAGE_SIDE * IMAGE_SIDE)], axis=1
+    )
+    return hashlib.sha256(b"".join(sorted(hash_images(rows)))).hexdigest()
+
+
 def hash_images_briefly(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """A number (n,) for each image by which it is known in any order; different images hardly ever share one."""
     return np.frombuffer(b"".join(key[:8] for key in hash_images(images)), "<u8").astype(np.uint64)

@@ -10,7 +10,7 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration, read_trial_configuration
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmations
 from fmnist_sweep.tracking.deleted import describe_deleted_runs
-from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG
+from fmnist_sweep.tracking.names import CONFIGURATION_TAG, FINALIST_TAG, KIND_TAG, NO_CHAMPION
 from fmnist_sweep.tracking.queries import find_run
 from fmnist_sweep.tracking.registry import CHAMPION, find_aliased_version
 from fmnist_sweep.tracking.trials import build_trials
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.tracking.registry import RegisteredVersion
     from fmnist_sweep.tracking.store import Store
 
-_NO_CHAMPION = "nobody"  # in the place of a version's number, as tags and paths of evidence have it
 _NEXT_STEP = "take the alias champion from it in the MLflow UI, or fmnist-sweep rollback to an earlier one."
 
 
@@ -38,12 +37,12 @@ class Champion:
 
 def get_champion_number(champion: Champion | None) -> str:
     """Number of the champion's version, or `nobody`."""
-    return _NO_CHAMPION if champion is None else champion.number
+    return NO_CHAMPION if champion is None else champion.number
 
 
 def get_aliased_champion_number(aliases: Mapping[str, str]) -> str:
     """Number of the version that is champion by these aliases (`read_aliases`), or `nobody`."""
-    return aliases.get(CHAMPION, _NO_CHAMPION)
+    return aliases.get(CHAMPION, NO_CHAMPION)
 
 
 def read_champion(store: Store) -> Champion | None:

@@ -33,6 +33,7 @@ class Dossier:
 
     finalists: in the order of the judgement's standings.
     rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
+    account: sentences on what the decision spends of the account of the test images, and what is left.
     """
 
     decision: str
@@ -44,6 +45,7 @@ class Dossier:
     judgement: GateJudgement
     rule: str
     remarks: Sequence[str] = ()
+    account: Sequence[str] = ()
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ class Dossier:
             "test_openings": list(self.openings),
             "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
+            "account": list(self.account),
             "finalists": [_list_confirmations(confirmations) for confirmations in self.finalists],
             "champion": None
             if self.champion is None or self.champion_confirmations is None
@@ -121,7 +124,7 @@ class Dossier:
             verdict=judgement.verdict,
             command=self.command,
             reasons=judgement.reasons,
-            remarks=self.remarks,
+            remarks=(*self.remarks, *self.account),
             rule=judgement.rule_text,
             openings=self.openings,
             standings=[

@@ -10,6 +10,7 @@ from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
 from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations, read_earlier_plans
 from fmnist_sweep.promotion.image_sources import choose_data_dir, refuse_unknown_order
 from fmnist_sweep.promotion.opening import refuse_more_seeds
+from fmnist_sweep.promotion.shares import describe_exhaustion, foresee_share
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.promotion.preparation import Promotion
+    from fmnist_sweep.promotion.spending import DecisionShare
 
 _TEST_IMAGE_COUNT = 10_000
 
@@ -51,8 +53,12 @@ def plan_entrants(
     """
     refuse_unknown_order(promotion, finalists, champion)
     needed_seeds = promotion.rules.seeds
+    share = foresee_share(promotion, champion)
+    exhaustion = describe_exhaustion(promotion, share, len(finalists), _TEST_IMAGE_COUNT)
+    if exhaustion is not None:
+        promotion.view.say(exhaustion, "yellow")
     if needed_seeds is None:
-        power = _compute_power(promotion.rules, len(finalists))
+        power = _compute_power(promotion.rules, len(finalists), share)
         promotion.view.say(power.text)
         needed_seeds = power.seeds
     drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
@@ -89,7 +95,7 @@ def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPla
     return requested_seeds or earlier_plan.seeds or draft.seeds
 
 
-def _compute_power(rules: PromoteConfig, finalist_count: int) -> Power:
+def _compute_power(rules: PromoteConfig, finalist_count: int, share: DecisionShare) -> Power:
     """The number of seeds that detects the configured gain with the configured power."""
     return count_seeds_needed(
         rules.gain,
@@ -98,5 +104,5 @@ def _compute_power(rules: PromoteConfig, finalist_count: int) -> Power:
         class_drop=rules.class_drop,
         power=rules.power,
         comparisons=finalist_count,
-        level=rules.level,
+        level=share.correct_level(rules.level),
     )

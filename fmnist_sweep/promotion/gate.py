@@ -24,6 +24,7 @@ from fmnist_sweep.promotion.gate_text import (
     format_points,
 )
 from fmnist_sweep.promotion.overused_labels import OverusedLabel
+from fmnist_sweep.promotion.spending import FIRST_SHARE, DecisionShare
 from fmnist_sweep.text import format_interval
 
 Verdict = Literal["first", "better", "cannot tell", "worse"]
@@ -139,6 +140,7 @@ def judge(
     *,
     openings: int = 1,
     overused_labels: Sequence[OverusedLabel] = (),
+    share: DecisionShare = FIRST_SHARE,
 ) -> GateJudgement:
     """Decide whether a finalist is better than the champion, and which.
 
@@ -148,12 +150,13 @@ def judge(
     `overused_labels`, those of the champion, may fall. The better finalist with the highest mean accuracy wins. If no
     finalist is better, the verdict is "worse" if the finalist with the highest mean has an interval below 0, and
     "cannot tell" otherwise. `openings` is the number of times that the test images were opened for these finalists:
-    the error 1 - `rule.level` is divided by finalists times openings (Bonferroni). Raises ValueError for no finalists,
-    fewer than two seeds, and shapes or labels that do not fit.
+    the error 1 - `rule.level` is divided by finalists times openings (Bonferroni), after `share` has corrected it for
+    the decisions before this one. Raises ValueError for no finalists, fewer than two seeds, and shapes or labels that
+    do not fit.
     """
     _check_contenders(finalists, champion, labels, label_names, openings)
     comparisons = len(finalists) * openings
-    level = 1 - (1 - rule.level) / comparisons
+    level = 1 - (1 - share.correct_level(rule.level)) / comparisons
     exempt_labels = {overused.label for overused in overused_labels}
     champion_assessment = None if champion is None else _assess_contender(champion, labels, label_names, rule)
     standings = tuple(_assess_contender(finalist, labels, label_names, rule) for finalist in finalists)
@@ -179,7 +182,7 @@ def judge(
             *(explain_overused_label(champion.name, overused) for overused in overused_labels if champion is not None),
             explain_verdict(verdict, standings[winner]),
         ),
-        rule_text=describe_rule(rule, len(finalists), openings, level),
+        rule_text=describe_rule(rule, len(finalists), openings, level, share),
     )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.gate import Assessment, Rule, Verdict
     from fmnist_sweep.promotion.overused_labels import OverusedLabel
+    from fmnist_sweep.promotion.spending import DecisionShare
 
 
-def describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> str:
+def describe_rule(rule: Rule, finalists: int, openings: int, level: float, share: DecisionShare) -> str:
     """Describe the rule with its numbers and sources. level: after correction, as a fraction of 1."""
     finalist_noun = "finalists" if finalists > 1 else "finalist"
     opening_noun = "openings" if openings > 1 else "opening"
@@ -20,8 +21,19 @@ def describe_rule(rule: Rule, finalists: int, openings: int, level: float) -> st
         "images of others; of several better finalists the one with the highest mean test accuracy wins. The interval "
         "accounts for seeds and images together (crossed random effects, degrees of freedom after Satterthwaite, "
         "Biometrics Bulletin 2, 1946). Its level is "
-        f"{100 * rule.level:.4g}% corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of the test "
-        f"images for {'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
+        f"{_describe_level(rule, share)} corrected for {finalists} {finalist_noun} and {openings} {opening_noun} of "
+        f"the test images for {'them' if finalists > 1 else 'it'} (Bonferroni; O. J. Dunn, JASA 56, 1961)."
+    )
+
+
+def _describe_level(rule: Rule, share: DecisionShare) -> str:
+    """The level of a decision before it is corrected for finalists and openings."""
+    level = share.correct_level(rule.level)
+    if level == rule.level:
+        return f"{100 * level:.4g}%"
+    return (
+        f"{100 * level:.5g}% (what the account of the test images leaves decision {share.number} on them of the "
+        f"{100 * (1 - rule.level):.3g}% error of all decisions)"
     )
 
 

@@ -15,6 +15,7 @@ from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 from fmnist_sweep.promotion.opening import collect_opening_names
 from fmnist_sweep.promotion.overused_labels import find_overused_labels
+from fmnist_sweep.promotion.spending import FIRST_SHARE, DecisionShare
 from fmnist_sweep.tracking.prediction_files import TestPredictions
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 
@@ -65,12 +66,18 @@ def read_test_scores(store: Store, confirmations: Confirmations) -> TestScores:
 
 
 def judge_confirmations(
-    store: Store, finalists: Sequence[Confirmations], champion: Confirmations | None, champion_name: str, rule: Rule
+    store: Store,
+    finalists: Sequence[Confirmations],
+    champion: Confirmations | None,
+    champion_name: str,
+    rule: Rule,
+    *,
+    share: DecisionShare = FIRST_SHARE,
 ) -> GateJudgement:
     """Judge finalists beside the champion by their test predictions.
 
-    champion_name: what sentences call the champion. Errors: PromotionRefused if they were scored on different test
-    images, StoreError.
+    champion_name: what sentences call the champion. share: what this decision may spend. Errors: PromotionRefused if
+    they were scored on different test images, StoreError.
     """
     scores = [read_test_scores(store, confirmations) for confirmations in finalists]
     reference = scores[0].predictions[0]
@@ -83,6 +90,7 @@ def judge_confirmations(
         LABELS,
         rule,
         openings=max(1, len(collect_opening_names(finalists))),
+        share=share,
         overused_labels=()
         if champion_scores is None
         else find_overused_labels(champion_scores.predicted, champion_scores.labels, LABELS),

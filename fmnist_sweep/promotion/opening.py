@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.promotion.account import enter_ledger
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.promotion.image_sources import choose_data_dir
-from fmnist_sweep.reading import open_regular_file
 from fmnist_sweep.tracking import scoring
 from fmnist_sweep.tracking.models import UnusableModel
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_OPENING_TAG
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.preparation import Promotion
     from fmnist_sweep.tracking.prediction_files import Predictions
     from fmnist_sweep.tracking.store import Store
-
-_LONGEST_LINE = 2**20
-_OPENING_NAME = re.compile(r"opening (\S+) of the test images")  # in a line of the ledger
 
 
 def score_confirmations(
@@ -65,7 +61,13 @@ def score_confirmations(
         say(f"{opening.sentence}: {subject}")
         reason = f"{opening.sentence}: runs {' '.join(run.run_id for run in pending_runs)}"
         score_on_test_images(
-            store, models, data, reason=reason, ledger=promotion.ledger, say=lambda line: say(f"  {line}")
+            store,
+            models,
+            data,
+            reason=reason,
+            ledger=promotion.ledger,
+            say=lambda line: say(f"  {line}"),
+            on_opened=lambda: enter_ledger(store, promotion.ledger),
         )
 
 
@@ -85,20 +87,10 @@ def _describe_opening(
     decision = promotion.decision
     number = 1 + sum(name.startswith(f"{decision}-") for name in collect_opening_names(finalists))
     name = min(interrupted_names) if interrupted_names else f"{decision}-{number}"
-    sentence = f"opening {name} of the test images"  # as _OPENING_NAME expects it
+    sentence = f"opening {name} of the test images"  # as account.OPENING_NAME expects it
     sentence += ", continued" if interrupted_names else ""
     sentence += ", forced" if promotion.request.open_again and not name.endswith("-1") else ""
     return _Opening(name, sentence)
-
-
-def count_openings(ledger: Path) -> int:
-    """Number of openings in a ledger. One that was interrupted and continued has several lines but counts once."""
-    if not ledger.is_file():
-        return 0
-    with open_regular_file(ledger) as file:
-        lines = iter(lambda: file.readline(_LONGEST_LINE).decode(errors="replace"), "")
-        matches = ((_OPENING_NAME.search(line), number) for number, line in enumerate(lines))
-        return len({name[1] if name else number for name, number in matches})
 
 
 def find_pending_runs(confirmations: Confirmations, include_added: bool) -> list[StoredTrial]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.promotion.account import count_openings
 from fmnist_sweep.promotion.champion import Champion, get_aliased_champion_number, get_champion_number, read_champion
 from fmnist_sweep.promotion.confirmation import refuse_other_images
 from fmnist_sweep.promotion.dossier import Dossier
@@ -14,11 +15,13 @@ from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
 from fmnist_sweep.promotion.finalists import GateInput, score_entrants
 from fmnist_sweep.promotion.image_sources import choose_data_dir
 from fmnist_sweep.promotion.judgement import judge_confirmations
-from fmnist_sweep.promotion.opening import count_openings
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
 from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.registration import register_winner
+from fmnist_sweep.promotion.shares import claim_share, describe_share
+from fmnist_sweep.promotion.spending import FIRST_SHARE
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.tracking.ledger_heads import check_ledger
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.registry import CHAMPION, read_aliases
 from fmnist_sweep.tracking.store_lock import lock_registry, lock_test_images
@@ -38,6 +41,7 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
     Errors: PromotionRefused, and everything that a sweep raises.
     """
     promotion = prepare_promotion(store, request, view, stop)
+    check_ledger(store, promotion.ledger)
     _announce_candidates(promotion)
     champion = read_champion(store)
     refuse_rolled_back(promotion)
@@ -85,12 +89,14 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         if outcome is not None:
             return outcome
     refuse_changed_champion(get_champion_number(champion), current)
+    share = claim_share(promotion, gate_input.finalists, get_champion_number(champion))
     judgement = judge_confirmations(
         promotion.store,
         gate_input.finalists,
         gate_input.champion,
         f"version {get_champion_number(champion)}",
         promotion.rule,
+        share=share or FIRST_SHARE,
     )
     dossier = Dossier(
         decision=promotion.decision,
@@ -102,15 +108,16 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         judgement=judgement,
         rule=promotion.rule_json,
         remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
+        account=() if share is None else (describe_share(share, promotion.rules.level),),
     )
     return register_winner(promotion, dossier, gate_input.run_id)
 
 
 def _list_remarks(promotion: Promotion) -> list[str]:
     """What else a reader of the evidence should know: how often the test images were opened, and known scores."""
-    ledger = promotion.ledger
+    opening_count = count_openings(check_ledger(promotion.store, promotion.ledger))
     known_names = [trial.name for trial in promotion.candidates.finalists if TEST_OPENED_TAG in trial.tags]
     return [
-        f"Openings of the test images recorded in {ledger.name}, these included: {count_openings(ledger)}.",
+        f"Openings of the test images recorded in {promotion.ledger.name}, these included: {opening_count}.",
         *(f"The test accuracy of {name} itself was known before it was chosen." for name in known_names),
     ]

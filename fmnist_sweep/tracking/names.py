@@ -49,6 +49,7 @@ SHA256_TAG: Final = "fmnist.sha256"  # of a logged model and of a registered ver
 # Test images.
 TEST_OPENED_TAG: Final = "fmnist.test_opened"  # when the run's model was scored on the test images
 TEST_OPENING_TAG: Final = "fmnist.test_opening"  # which opening of the test images was for this run
+TEST_PART_TAG: Final = "fmnist.test_part"  # which test images: a hash of them in any order
 
 # Promotions, confirmations and registered versions.
 CONFIG_HASH_TAG: Final = "fmnist.config_hash"
@@ -61,7 +62,8 @@ PROMOTION_TAG: Final = "fmnist.promotion"  # run of the promotion
 VERDICT_TAG: Final = "fmnist.verdict"
 RULE_TAG: Final = "fmnist.rule"  # JSON
 DECISION_TAG: Final = "fmnist.decision"
-AGAINST_TAG: Final = "fmnist.against"  # number of the champion's version, or nobody
+AGAINST_TAG: Final = "fmnist.against"  # number of the champion's version, or NO_CHAMPION
+NO_CHAMPION: Final = "nobody"  # in the place of that number, also in paths of evidence
 WHY_TAG: Final = "fmnist.why"
 SEED_TAG: Final = "fmnist.seed"
 SEEDS_TAG: Final = "fmnist.seeds"  # how many
@@ -92,6 +94,8 @@ DEFAULT_EXPERIMENT: Final = "fashion-mnist"
 MODEL_NAME: Final = "fashion-mnist"
 CHAMPION_ADDRESS: Final = f"models:/{MODEL_NAME}@champion"
 MOVE_TAG_PREFIX: Final = "fmnist.move."  # a move of an alias, with its number appended
+TEST_DECISION_TAG_PREFIX: Final = "fmnist.test_decision."  # a decision on test images, with its key appended
+LEDGER_TAG_PREFIX: Final = "fmnist.test_ledger."  # head of a ledger of openings, with the ledger's key appended
 
 # Artifact files of a run.
 PREDICTIONS_FILE: Final = "predictions.npz"

@@ -48,12 +48,15 @@ def score_on_test_images(
     reason: str,
     ledger: Path,
     say: Callable[[str], None],
+    on_opened: Callable[[], None] = lambda: None,
 ) -> None:
     """Open the test images once for all models, and log each model's predictions for them with its run.
 
-    reason: for the ledger. say: takes a line for each model. Raises DataError if the test images cannot be opened.
+    reason: for the ledger. say: takes a line for each model. on_opened: called when the opening is recorded, before
+    anything is scored. Raises DataError if the test images cannot be opened.
     """
     images = open_test(data, reason=reason, ledger=ledger)
+    on_opened()
     twin_mask = find_training_twins(data, images)
     for model in models:
         loss = str(model.trial.parse_value("train.loss"))

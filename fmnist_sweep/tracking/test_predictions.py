@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import DataConfig, Split, load_splits
 from fmnist_sweep.data.sources import reread_train
-from fmnist_sweep.data.splits import hash_images_briefly
+from fmnist_sweep.data.splits import hash_images_briefly, hash_in_any_order
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PREDICTIONS_FILE
+from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PART_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.prediction_files import TestPredictions, pack_predictions, unpack_test_predictions
 from fmnist_sweep.tracking.run_files import UnreadableArtifact, log_files, read_artifact
 
@@ -81,6 +81,9 @@ def log_test_predictions(
     logged_metrics = store.client.get_run(run_id).data.metrics
     timestamp = int(now.timestamp() * 1000)
     entries = [Metric(key, value, timestamp, 0) for key, value in scores.items() if logged_metrics.get(key) != value]
-    tag = RunTag(TEST_OPENED_TAG, now.isoformat(timespec="seconds"))
-    store.client.log_batch(run_id, metrics=entries, tags=[tag])
+    tags = [
+        RunTag(TEST_PART_TAG, hash_in_any_order(images)),
+        RunTag(TEST_OPENED_TAG, now.isoformat(timespec="seconds")),
+    ]
+    store.client.log_batch(run_id, metrics=entries, tags=tags)
     return scores["test_accuracy"]

@@ -428,7 +428,8 @@ def test_a_second_opening_that_was_asked_for_is_counted_and_corrected_for(
     found = json.loads(artifact(folder, place[2], f"{place[1]}/evidence.json"))
     assert len(found["test_openings"]) == 2
     assert found["judgement"]["comparisons"] == 2
-    assert found["judgement"]["level_used"] == pytest.approx(0.975)
+    # It is the second decision on these images, and the second opening for these finalists.
+    assert found["judgement"]["level_used"] == pytest.approx(1 - 2 * 0.05 / 6 / 2)
     # What the first decision rests on is still there to be read.
     before = f"promotion/{first['fmnist.decision']}/against-1"
     assert before in challenged.after.versions["2"].description

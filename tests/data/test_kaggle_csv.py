@@ -21,6 +21,7 @@ import pytest
 
 from fmnist_sweep.data import kaggle_csv, load_splits, open_test, summarize_data
 from fmnist_sweep.data.drawn import draw_images
+from fmnist_sweep.data.splits import hash_in_any_order
 from fmnist_sweep.errors import DataError
 from tests.conftest import data_config
 from tests.support.caches import clear_splits_cache
@@ -68,14 +69,14 @@ def test_csv_files_hold_the_same_images_as_they_were_written_from(folder: Path, 
 def test_the_order_of_rows_does_not_matter_to_being_canonical(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shuffled = table(60, "train").sample(frac=1, random_state=0)
     read = kaggle_csv.read_csv_part(folder, "train")
-    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "train", kaggle_csv._hash_rows(read))
+    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "train", hash_in_any_order(read))
     shuffled.to_csv(folder / "fashion-mnist_train.csv", index=False)
     assert load_splits(config(dir=str(folder))).origin.canonical
 
 
 def test_a_swapped_test_file_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = kaggle_csv.read_csv_part(folder, "train")
-    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "test", kaggle_csv._hash_rows(read))
+    monkeypatch.setitem(kaggle_csv.CANONICAL_HASHES, "test", hash_in_any_order(read))
     with pytest.raises(DataError, match="found the canonical test images"):
         load_splits(config(dir=str(folder)))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.comparison import compare_over_seeds, summarize_repeats
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
+from fmnist_sweep.promotion.spending import DecisionShare
 
 NAMES = ("Coat", "Shirt")
 LABELS = np.arange(2000, dtype=np.int64) % 2
@@ -167,6 +168,16 @@ def test_what_one_look_finds_better_many_looks_do_not() -> None:
     assert _judged(_close(), openings=20).verdict == "cannot tell"
     crowd = [_trained(f"low {index}", 890, 800) for index in range(19)]
     assert _judged(_close(), *crowd).verdict == "cannot tell"
+
+
+def test_what_the_first_decision_finds_better_a_later_one_does_not() -> None:
+    assert _judged(_close(), share=DecisionShare(1)) == _judged(_close())
+    found = _judged(_close(), share=DecisionShare(20))
+    assert found.verdict == "cannot tell"
+    assert found.level_used == pytest.approx(1 - 2 * 0.05 / 20 / 21)
+    assert "(what the account of the test images leaves decision 20 on them of the 5% error of all" in found.rule_text
+    # Neither an accuracy's own interval nor the thresholds change.
+    assert found.standings[0].accuracy == _judged(_close()).standings[0].accuracy
 
 
 def test_the_rule_is_worded_with_its_numbers_and_sources() -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from fmnist_sweep.data.opening_ledger import read_ledger
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion import opening as opening_module
+from fmnist_sweep.promotion.account import count_openings
 from fmnist_sweep.promotion.configuration import TrialConfiguration
 from fmnist_sweep.promotion.confirmation import Confirmations
 from fmnist_sweep.promotion.opening import (
     collect_opening_names,
-    count_openings,
     fetch_confirmed_model,
     find_pending_runs,
     refuse_more_seeds,
@@ -81,7 +82,7 @@ def test_newer_readings_take_the_places_of_the_runs_they_are_of() -> None:
 
 def test_an_opening_that_was_continued_counts_once(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
-    assert count_openings(ledger) == 0
+    assert count_openings(read_ledger(ledger)) == 0
     reasons = [
         "fmnist-sweep documented test: a run",
         "opening x-1 of the test images: runs a b",
@@ -90,7 +91,7 @@ def test_an_opening_that_was_continued_counts_once(tmp_path: Path) -> None:
         "opening x-2 of the test images, forced: runs c",
     ]
     ledger.write_text("".join(json.dumps({"reason": reason}) + "\n" for reason in reasons))
-    assert count_openings(ledger) == 4
+    assert count_openings(read_ledger(ledger)) == 4
 
 
 @pytest.mark.parametrize("content", [None, b"\0" * 100], ids=["gone", "damaged"])

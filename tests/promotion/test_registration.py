@@ -42,7 +42,7 @@ def register_winner(
         monkeypatch.setattr(registration, name, stand_in)
     judgement = SimpleNamespace(verdict="better", promotes=promotes, reasons=())
     dossier: Any = SimpleNamespace(
-        judgement=judgement, remarks=(), reason="a test.", command="promote", champion_number=champion
+        judgement=judgement, remarks=(), account=(), reason="a test.", command="promote", champion_number=champion
     )
     promotion: Any = SimpleNamespace(store=registry, request=SimpleNamespace(data_dir=None))
     return registration.register_winner(promotion, dossier, "a run"), reads

@@ -34,6 +34,26 @@ def promoted(folder: Path) -> str:
     os._exit(code)
 
 
+def promoted_with_a_failure(folder: Path) -> str:
+    """The verb as it is typed; every training with the seed that is asked for and 8 filters fails."""
+    from fmnist_sweep.training import trial
+    from fmnist_sweep.training.events import TrialFailure
+
+    asked = json.loads(os.environ["PROMOTION"])
+    train = trial.run_trial
+
+    def failing(spec: Any, *arguments: Any) -> Any:
+        if (spec.config["seed"], spec.config["model"]["filters"]) == (asked["seed"], 8):
+            yield TrialFailure(spec.trial_id, "a failure of this test", "", [])
+        else:
+            yield from train(spec, *arguments)
+
+    trial.run_trial = failing  # type: ignore[assignment]
+    code = _typed(folder, asked["arguments"])
+    sys.stdout.flush()
+    os._exit(code)
+
+
 def completed(folder: Path) -> str:
     """What a killed command left; then the same command again, as often as asked: what there is after each."""
     asked = json.loads(os.environ["PROMOTION"])
@@ -136,15 +156,15 @@ def _count_files(state: Path) -> None:
 
 
 def _count_ledger() -> None:
-    from fmnist_sweep.data import loading
+    from fmnist_sweep.data import opening_ledger
 
-    append = loading._append_durably
+    append = opening_ledger.append_entry
 
-    def appended(path: Path, line: str) -> None:
+    def appended(path: Path, entry: Any) -> None:
         _step("ledger")
-        append(path, line)
+        append(path, entry)
 
-    loading._append_durably = appended
+    replace_everywhere(append, appended)
 
 
 def keep_seen(folder: Path) -> str:
