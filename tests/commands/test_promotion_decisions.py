@@ -34,6 +34,7 @@ from tests.support.promotions import (
     swept,
     worst_trial,
 )
+from tests.support.zygote import Zygote
 
 
 @pytest.mark.slow
@@ -146,6 +147,38 @@ def test_finalists_trained_on_all_images_say_so_and_are_rebuilt_bit_for_bit(
     settled = step(tmp_path, warm_verb, "promote", "promote.include_validation=true", *TWO)
     assert settled.code == 0, settled.error
     assert nothing_changed(settled)
+
+
+@pytest.mark.slow
+def test_a_finalist_that_fails_with_one_seed_is_out_and_the_others_are_decided_about(
+    zygote: Zygote, warm_sweep: Command, tmp_path: Path
+) -> None:
+    data, work = idx_files(tmp_path / "data", 200, 100), tmp_path / "work"
+    work.mkdir()
+    swept(work, warm_sweep, f"data.dir={data}", "model.filters.values=[4,8]", "train.epochs=1", *SMALL)
+    arguments = ["promote", "--any-data", "--data-dir", str(data), *TWO]
+    environment = {"PROMOTION": json.dumps({"arguments": arguments, "seed": 10002})}
+    done = zygote.ask("tests.support.promotion_steps:promoted_with_a_failure", work, environment=environment)
+    assert done.code == 0, done
+    (failing,) = [run for run in look(work).kind("trial") if run.data.params["model.filters"] == "8"]
+    assert f"{failing.info.run_name} is out: its training failed with seed 10002." in done.stdout
+    state = look(work)
+    assert state.aliases == {CHAMPION: "1"}
+    assert state.runs[state.versions["1"].run_id].data.params["model.filters"] == "4"
+    scored = [run for run in state.kind("confirmation") if "fmnist.test_opened" in run.data.tags]
+    assert {run.data.params["model.filters"] for run in scored} == {"4"}
+    assert all(run.info.run_id in state.ledger[0]["reason"] for run in scored)
+    (promotion,) = state.kind("promotion")
+    place = f"promotion/{state.versions['1'].tags['fmnist.decision']}/against-nobody/evidence.json"
+    found = json.loads(artifact(work, promotion.info.run_id, place))
+    assert any("failed with seed 10002" in remark for remark in found["remarks"])
+    # Alone it leaves nothing to decide about.
+    alone = ["promote", "--run", failing.info.run_id, *arguments[1:]]
+    environment = {"PROMOTION": json.dumps({"arguments": alone, "seed": 10002})}
+    refused = zygote.ask("tests.support.promotion_steps:promoted_with_a_failure", work, environment=environment)
+    assert refused.code == 8, refused
+    assert "every finalist failed with at least one seed" in refused.stderr
+    assert look(work).ledger == state.ledger
 
 
 @pytest.mark.slow
