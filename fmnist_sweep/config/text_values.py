@@ -30,8 +30,14 @@ def quote_texts(overrides: Sequence[str], *, is_multirun: bool = False) -> dict[
 
     The value of a key that holds a text, and the name of an option, is put in quotes where the grammar refuses it
     (`data.dir=/home/my images`) or reads something else than a text (`data.dir=2026`). In a multirun commas part texts.
+    What is typed twice stands in its last place: the last override of a key counts.
     """
-    return {_quote_override(override, is_multirun): override for override in overrides}
+    typed: dict[str, str] = {}
+    for override in overrides:
+        quoted = _quote_override(override, is_multirun)
+        typed.pop(quoted, None)
+        typed[quoted] = override
+    return typed
 
 
 def restore_typed(overrides: Iterable[str], typed: Mapping[str, str]) -> list[str]:

@@ -322,6 +322,14 @@ def test_a_section_may_be_given_several_keys_at_once() -> None:
     assert compose_jobs(["train={epochs: 3, batch_size: 64}"])[0].config.settings["train"]["epochs"] == 3
 
 
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+def test_the_last_override_of_a_key_counts_also_where_it_was_typed_before(flags: tuple[str, ...]) -> None:
+    (job,) = compose_jobs([*flags, "train.epochs=4", "train.epochs=2", "train.epochs=4"])
+    assert job.config.settings["train"]["epochs"] == 4
+    (job,) = compose_jobs([*flags, "optimizer=adam", "optimizer=sgd", "optimizer=adam"])
+    assert job.config.settings["optimizer"]["name"] == "adam"
+
+
 def test_no_recipe_is_chosen_with_null() -> None:
     assert read("experiment=null") == [("experiment=null",)]
 
