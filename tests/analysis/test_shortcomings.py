@@ -69,6 +69,14 @@ def test_a_trial_was_still_improving(
     assert composes(found.override)
 
 
+@pytest.mark.parametrize(("rates", "is_said"), [((1e-3, 1e-3, 1e-3), True), ((1e-3, 2e-3, 3e-4), False)])
+def test_a_schedule_that_ends_with_the_epochs_improves_at_its_end_anyway(
+    rates: tuple[float, ...], is_said: bool
+) -> None:
+    rows = [{**row, "learning_rate": rate} for row, rate in zip(curve(0.80, 0.85, 0.88), rates, strict=True)]
+    assert (find_improvement(settings_of("train.epochs=3"), rows, 3, 6000) is not None) is is_said
+
+
 def test_tuned_epochs_are_a_range_and_the_most_epochs_are_no_less_than_all() -> None:
     tuned = settings_of("train.epochs={tune: int, min_value: 1, max_value: 3}")
     assert find_improvement(tuned, curve(0.8, 0.85, 0.88), 3, 6000) is None
