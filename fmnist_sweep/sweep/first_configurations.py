@@ -129,10 +129,10 @@ def _fit_recorded(
                 f"{source}: that trial has no {parameter.key}, which this study tunes; name a trial that has it."
             )
         given[parameter.name] = recorded_values[parameter.key]
-    values = complete_values(settings, given, source)
-    own_values = flatten_config(drop_neutral_settings(space.resolve_tunables(settings, values)))
+    # Before its values are held against the space: another optimizer says more than a rate outside of its range.
+    own_values = flatten_config(drop_neutral_settings(space.resolve_tunables(settings, given)))
     _refuse_other_settings(source, own_values, flatten_config(drop_neutral_settings(recorded)))
-    return values
+    return complete_values(settings, given, source)
 
 
 def _refuse_other_settings(source: str, own: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:

@@ -48,7 +48,12 @@ SMALL_RANDOM = Typed((*TWO_EPOCHS, FILTERS, "search.max_trials=2"))
 SMALL_HYPERBAND = Typed((*TWO_EPOCHS, FILTERS, *HYPERBAND))
 ORACLES = {
     "hyperband": Typed((*TWO_EPOCHS, FILTERS, *HYPERBAND, "train.epochs=4")),  # first: it takes the longest
-    "random": Typed((*TWO_EPOCHS, FILTERS, "search.max_trials=4")),
+    "random": Typed(  # over whole options, and with a limit that leaves draws out
+        (
+            *(*TWO_EPOCHS, FILTERS, "search.max_trials=4", "search.max_parameters=60000"),
+            "optimizer={tune: option, of: [adam, sgd]}",
+        )
+    ),
     "bayesian": Typed(
         (
             *(*TWO_EPOCHS, FILTERS, "search=bayesian", "search.initial_points=2", "search.max_trials=5"),
