@@ -10,6 +10,7 @@ _HANDLER = "fmnist_sweep"
 # What our own texts hold beyond ASCII, for terminals that cannot show it.
 _PLAIN = {
     "✓": "+",
+    "•": "*",
     "✗": "x",
     "·": "-",
     "±": "+/-",

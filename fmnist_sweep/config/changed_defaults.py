@@ -32,7 +32,7 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class _Change:
-    """A default that was another one: that of `key` was `was`.
+    """A default that was another one: that of `key` was `was`, and became `now`.
 
     where: a key and its value, in the settings that the default concerns; None for all. group: the group whose default
     option changed, so that whoever names an option means the same as ever; None where the option itself changed.
@@ -40,13 +40,67 @@ class _Change:
 
     key: str
     was: Any
+    now: Any
     where: tuple[str, str] | None = None
     group: str | None = None
 
 
+def _choice(*values: int) -> dict[str, Any]:
+    return {"tune": "choice", "values": list(values)}
+
+
+def _whole_number(low: int, high: int) -> dict[str, Any]:
+    return {"tune": "int", "min_value": low, "max_value": high}
+
+
+def _tenths(high: float) -> dict[str, Any]:
+    return {"tune": "float", "min_value": 0.0, "max_value": high, "step": 0.1}
+
+
+def _list_rate_changes() -> list[_Change]:
+    """Each optimizer's rate became one that is searched."""
+    return [
+        _Change(
+            "optimizer.learning_rate",
+            was,
+            {"tune": "float", "min_value": low, "max_value": high, "sampling": "log", "default": default},
+            ("optimizer.name", name),
+        )
+        for name, was, low, high, default in (
+            ("rmsprop", 0.001, 0.0015, 0.006, 0.003),
+            ("adam", 0.001, 0.002, 0.008, 0.004),
+            ("adamw", 0.001, 0.002, 0.008, 0.004),
+            ("sgd", 0.05, 0.02, 0.2, 0.1),
+        )
+    ]
+
+
+_CNN = ("model.builder", "cnn")
 # The defaults that changed together, the first change first. Commands from before compose what they did with these.
-_HISTORY: tuple[tuple[_Change, ...], ...] = ((_Change("train.normalization", "keras"),),)
-DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study was begun with
+_HISTORY: tuple[tuple[_Change, ...], ...] = (
+    (_Change("train.normalization", "keras", "fused"),),
+    # The default space became one that holds good models.
+    (
+        _Change("model.filters", _choice(32, 48, 64), _choice(16, 24, 32), _CNN),
+        _Change("model.conv_layers", _whole_number(1, 3), _whole_number(2, 4), _CNN),
+        _Change("model.dense_units", 128, 64, _CNN),
+        _Change("model.growth", 1.0, 2.0, _CNN),
+        _Change("model.pooling", "after_activation", "before_normalization", _CNN),
+        *_list_rate_changes(),
+        _Change("regularization.batch_normalization", False, True, group="regularization"),
+        _Change("regularization.dropout", _tenths(0.5), _tenths(0.3)),
+        _Change("train.epochs", 3, 5, group="train"),
+        _Change("train.batch_size", 128, 64, group="train"),
+        _Change(
+            "train.schedule",
+            {"name": "constant"},
+            {"name": "one_cycle", "warmup": 0.25, "over_epochs": None},
+            group="train",
+        ),
+        _Change("train.augmentation.flip", False, True, group="train"),
+    ),
+)
+DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study is begun with
 
 
 def drop_neutral_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +117,7 @@ def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]
     """The overrides with which a command composes what it did at each earlier time, the latest first.
 
     settings: what it composes now, of these overrides. Nothing for a time when it composed the same.
+    A value that is not the present default was chosen by an option or a recipe, then as now.
     """
     known: tuple[str, ...] = ()
     for first in reversed(range(len(_HISTORY))):
@@ -70,7 +125,7 @@ def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]
         earlier = tuple(
             _build_override(change)
             for change in changes
-            if _concerns(change, settings, overrides) and _find_setting(settings, change.key) != change.was
+            if _concerns(change, settings, overrides) and _find_setting(settings, change.key) == change.now
         )
         if earlier != known:
             yield earlier

@@ -13,7 +13,8 @@ from fmnist_sweep.text import quote_text
 _MAX_DEPTH, _MAX_DIGITS = 20, 300
 _LONG_NUMBER = re.compile(rf"\d{{{_MAX_DIGITS + 1},}}")
 _FORCE_PREFIX = "++"
-_TUNABLE_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*tune\s*:")
+# A tunable, or a schedule with its own settings.
+_REPLACING_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=\s*\{\s*(?:tune|name)\s*:")
 
 
 def parse_override_key(override: str) -> str:
@@ -66,7 +67,7 @@ def refuse_unbounded_override(override: str) -> None:
 
 
 def replace_tunables(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments in which a tunable replaces the value that it overrides.
+    """Command-line arguments in which a tunable, or a schedule, replaces the value that it overrides.
 
     Hydra would merge its mapping into the tunable that stands there, so that a choice could not become a range. An
     override before it therefore clears the value.
@@ -85,8 +86,8 @@ def drop_clearing_overrides(overrides: Sequence[str], typed: Iterable[str]) -> t
 
 
 def _build_clearing_override(override: str) -> list[str]:
-    """The override that clears what this one sets if it sets a tunable; else none."""
-    tunable_match = _TUNABLE_OVERRIDE.match(override)
-    if tunable_match and tunable_match.group(1) in list_groups():  # its options are searched, see `options`
+    """The override that clears what this one sets if it sets a tunable or a schedule; else none."""
+    match = _REPLACING_OVERRIDE.match(override)
+    if match and match.group(1) in list_groups():  # its options are searched, see `options`
         return []
-    return [f"{_FORCE_PREFIX}{tunable_match.group(1)}=null"] if tunable_match else []
+    return [f"{_FORCE_PREFIX}{match.group(1)}=null"] if match else []

@@ -54,7 +54,7 @@ def _check_first(value: Any) -> Any:
     is_list = isinstance(value, list) and all(isinstance(each, dict) for each in value)
     is_list = is_list and all(isinstance(key, str) for each in value for key in each)
     if value is not None and value != "default" and not is_list:
-        raise ValueError("expected default, null or a list of mappings, as in [{model.filters: 48}]")
+        raise ValueError("expected default, null or a list of mappings, as in [{model.filters: 24}]")
     return value
 
 

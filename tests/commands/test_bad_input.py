@@ -21,6 +21,7 @@ from fmnist_sweep.tracking.store import build_default_uri, open_store
 from tests.support import ROOT
 from tests.support.in_process import clean_environment, run_command, run_verb
 from tests.support.process import LIMIT_SECONDS
+from tests.support.small import DRAWN, SPACE_OF_54
 
 LINE = "command line"
 # These run as processes of their own, as a user's shell starts them; the others in this process.
@@ -96,7 +97,7 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "a choice of mixed types": (["model.filters.values=[32,abc]"], ["[32, abc]", "one type", "int and str", LINE]),
     "a choice twice": (["model.filters.values=[32,32]"], ["[32, 32]", "each value once", LINE]),
     "a choice not allowed": (["model.filters.values=[32,0]"], ["may draw 0", "from 1 to 4096", LINE]),
-    "minimum above maximum": (["model.conv_layers.min_value=5"], ["min_value 5 is above max_value 3", LINE]),
+    "minimum above maximum": (["model.conv_layers.min_value=5"], ["min_value 5 is above max_value 4", LINE]),
     "an unknown kind of tunable": (
         ["model.dense_units={tune: guess, values: [3]}"],
         ["model.dense_units={tune: guess, values: [3]}", "guess is unknown", "choice, int, float, boolean", LINE],
@@ -160,7 +161,7 @@ CONFIG_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["search.max_trials=null", "continuous", "search.max_minutes"],
     ),
     "hyperband in too small a space": (
-        ["data=drawn", "data.images=200", "search=hyperband", "train.epochs=9", "regularization=none"],
+        [*DRAWN, *SPACE_OF_54, "search=hyperband", "train.epochs=9", "regularization=none"],
         ["search=hyperband", "17 different trials", "only 9", "search=grid"],
     ),
     "asha with tuned epochs": (
@@ -212,7 +213,7 @@ def test_a_number_of_cores_that_is_none_is_refused(empty: Path, monkeypatch: pyt
 
 
 def test_a_grid_needs_no_budget(empty: Path) -> None:
-    ended = run(empty, "search=grid", "data=drawn", "data.images=200", "plan=true")
+    ended = run(empty, *SPACE_OF_54, "search=grid", "data=drawn", "data.images=200", "plan=true")
     assert (ended.returncode, ended.stderr) == (ExitCode.DONE, "")
     assert "54 trials" in ended.stdout
     assert list(empty.iterdir()) == []

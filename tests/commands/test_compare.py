@@ -36,6 +36,7 @@ from tests.conftest import Command
 
 TINY = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "model.conv_layers=1", "model.dense_units=8"),
+    *("train=default", "model.growth=1", "model.pooling=after_activation"),
     *("regularization=none", "train.precision=float32", "train.epochs=2", "train.batch_size=16", "executor=in_process"),
 )
 DIVERGES = ("optimizer=sgd", "optimizer.learning_rate=0.01,10.0", "optimizer.momentum=0.9", "regularization.l2=1.0")
@@ -46,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Pat
     """Two configurations with two seeds each; and, on other images, a finished and a failed trial."""
     made = tmp_path_factory.mktemp("compare")
     for given, code in (
-        (("model.filters=2,8", "seed=1,2"), 0),
+        (("model.filters=2,8", "seed=1,2", "optimizer.learning_rate=0.001"), 0),
         (("data.drawn_seed=1", "model.filters=4", *DIVERGES, "train.batch_size=4"), 5),
     ):
         done = warm_sweep("-m", *TINY, *given, cwd=made)

@@ -9,6 +9,7 @@ folder's own path is in the store and in the journals, so it is unpacked there.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from fmnist_sweep.config.commands import pin_changed_defaults
 from fmnist_sweep.config.identity import read_library_versions
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.study.journal import read_events
@@ -50,6 +52,16 @@ def older_store(request: pytest.FixtureRequest) -> Iterator[OlderStore]:
         shutil.rmtree(folder)
 
 
+def complete(overrides: list[str], state: Path) -> list[str]:
+    """The overrides of a command of then, with those that `fmnist-sweep studies` adds: defaults have changed since."""
+    for folder in list_study_folders(state):
+        about = folder.read_record().about
+        words = shlex.split(about["command"])[3:]
+        if set(overrides) - {"train.normalization=keras"} <= set(words):
+            return shlex.split(pin_changed_defaults(about["command"], about["identity"]["settings"]))[3:]
+    raise AssertionError(f"no study was begun with {overrides}")
+
+
 @pytest.mark.slow
 def test_a_study_of_each_oracle_that_an_older_commit_began_continues_as_it_would_have_then(
     older_store: OlderStore, tmp_path_factory: pytest.TempPathFactory
@@ -62,7 +74,7 @@ def test_a_study_of_each_oracle_that_an_older_commit_began_continues_as_it_would
     assert journals.keys() == then["studies"].keys()
     with Zygote(tmp_path_factory.mktemp("zygote") / "z") as zygote:
         for study in then["studies"].values():
-            ended = zygote.run(*study["overrides"], cwd=older_store.folder)
+            ended = zygote.run(*complete(study["overrides"], state), cwd=older_store.folder)
             assert ended.code == 0, ended.output
     assert {folder.name for folder in list_study_folders(state)} == journals.keys()
     for folder in list_study_folders(state):

@@ -197,7 +197,7 @@ def test_run_names_say_what_differs(runs: dict[str, list[Any]]) -> None:
         params = run.data.params
         assert run.info.run_name == (
             f"{mark}{params['optimizer.name']} · {params['model.conv_layers']} conv · "
-            f"{params['model.filters']} filters · "
+            f"{params['model.filters']} filters · lr {float(params['optimizer.learning_rate']):.4g} · "
             f"dropout {float(params['regularization.dropout']):.4g}"
         )
     assert len({run.info.run_name for run in runs["trial"]}) == len(runs["trial"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config import identity
-from fmnist_sweep.config.commands import build_trial_command, pin_changed_defaults
+from fmnist_sweep.config.changed_defaults import _HISTORY, _Change
+from fmnist_sweep.config.commands import build_sweep_command, build_trial_command, pin_changed_defaults
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.earlier_jobs import list_earlier_jobs
 from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.config.identity import Study, identify_study
+from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.keys import find_value, flatten_config
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import ConfigError
@@ -40,6 +43,11 @@ DOCUMENTED = {
     "simple": "4bae6a8032c3",
     "two_conv": "5ca8005c4e76",
 }
+# All that the default space changed, as it was.
+PINNED = (
+    *("train=default", "optimizer.learning_rate=0.001", "model.growth=1", "model.pooling=after_activation"),
+    *("model.filters=4", "model.conv_layers=1", "model.dense_units=8"),
+)
 NORMALIZED = {
     "regularization=dropout_bn": "bdff4e4bf21f",
     "regularization=early_stopping": "206d0bd3c5e4",
@@ -53,7 +61,10 @@ def _versions_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def named(*overrides: str, data: str = "0" * 64) -> Study:
-    job = compose_job(overrides)
+    return identified(compose_job(overrides), data)
+
+
+def identified(job: Job, data: str = "0" * 64) -> Study:
     settings = {**job.config.settings, "train": {**job.config.settings["train"], "precision": "float32"}}
     return identify_study(job, "label", settings, data)
 
@@ -71,16 +82,69 @@ def test_the_ten_documented_models_keep_their_ids_but_for_the_one_that_normalise
 
 
 @pytest.mark.parametrize("study_id", THEN["studies"])
-def test_a_stored_study_of_each_oracle_keeps_its_id(study_id: str) -> None:
+def test_a_stored_study_of_each_oracle_is_what_its_command_composed_before_and_is_continued_by_the_printed_one(
+    study_id: str,
+) -> None:
     overrides = THEN["studies"][study_id]["overrides"]
-    assert named(*overrides, data=load_splits(compose_job(overrides).config.data).sha256).id == study_id
+    job = compose_job(overrides)
+    data = load_splits(job.config.data).sha256
+    assert named(*overrides, data=data).id != study_id
+    found = {identified(earlier.job, data).id: earlier.overrides for earlier in list_earlier_jobs(job)}
+    assert named(*overrides, *found[study_id], data=data).id == study_id
+    # `studies` knows the settings alone.
+    settings = identified(compose_job([*overrides, *found[study_id]]), data).settings
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(overrides), settings))[3:]
+    assert named(*completed, data=data).id == study_id
+
+
+# What `python -m fmnist_sweep -m optimizer=...` composed before the default space changed.
+FORMER = {
+    "optimizer=rmsprop": "eabc9f9f4b2f",
+    "optimizer=adam": "d87d4c672a8c",
+    "optimizer=adamw": "7f75f9ae499e",
+    "optimizer=sgd": "9bad9ddf01ef",
+}
+
+
+@pytest.mark.parametrize("override", FORMER)
+def test_what_the_default_command_named_before_is_found_and_composed_again(override: str) -> None:
+    (earlier,) = {identified(each.job).id: each for each in list_earlier_jobs(compose_job([override]))}.values()
+    assert identified(earlier.job).id == FORMER[override] != named(override).id
+    assert named(override, *earlier.overrides).id == FORMER[override]
+
+
+@pytest.mark.parametrize("override", FORMER)
+def test_the_table_of_changes_ends_with_what_the_files_say_now(override: str) -> None:
+    settings = compose_job([override]).config.settings
+    newest = {change.key: change for change in itertools.chain(*_HISTORY) if is_concerned(change, settings)}
+    assert len(newest) == 13
+    assert {key: find_value(settings, key) for key in newest} == {key: newest[key].now for key in newest}
+    assert all(change.was != change.now for change in itertools.chain(*_HISTORY))
+
+
+def is_concerned(change: _Change, settings: Mapping[str, Any]) -> bool:
+    return change.where is None or find_value(settings, change.where[0]) == change.where[1]
+
+
+def test_whoever_named_an_option_or_a_value_then_means_the_same_now() -> None:
+    former = ("model.filters=4", "model.conv_layers=1", "model.dense_units=8", "optimizer.learning_rate=0.001")
+    named_options = ("train=default", "regularization=dropout", "model.growth=1", "model.pooling=after_activation")
+    assert list(list_earlier_jobs(compose_job([*former, *named_options]))) == []
+    (earlier,) = list_earlier_jobs(compose_job([*former, *named_options[1:]]))
+    assert {override.partition("=")[0] for override in earlier.overrides} == {
+        *("++train.epochs", "++train.batch_size", "train.schedule", "++train.augmentation.flip")
+    }
+
+
+def earlier_ids(*overrides: str) -> set[str]:
+    return {identified(earlier.job).id for earlier in list_earlier_jobs(compose_job(overrides))}
 
 
 @pytest.mark.parametrize("override", NORMALIZED)
 def test_a_study_that_may_normalise_is_another_one_by_default_and_the_former_with_keras(override: str) -> None:
-    assert named(override, KERAS).id == NORMALIZED[override]
-    assert named(override, "~train.normalization").id == NORMALIZED[override]
-    assert named(override).id != NORMALIZED[override]
+    assert NORMALIZED[override] in earlier_ids(override)
+    assert earlier_ids(override, KERAS) == earlier_ids(override, "~train.normalization") == {NORMALIZED[override]}
+    assert named(override).id != named(override, KERAS).id
 
 
 LATER = {  # with the value that a config which lacks the key has
@@ -118,8 +182,9 @@ def test_a_neutral_value_that_was_drawn_stays_among_the_parameters_of_its_trial(
 
 
 def test_a_study_that_never_normalises_is_the_same_one_with_either() -> None:
-    assert named(KERAS).id == named("train.normalization=fused").id == named("~train.normalization").id
-    assert normalization(compose_job(["train.normalization=fused"]).config.settings) is None
+    plain = "regularization=dropout"
+    assert named(plain, KERAS).id == named(plain).id == named(plain, "~train.normalization").id
+    assert normalization(compose_job([plain, "train.normalization=fused"]).config.settings) is None
 
 
 @pytest.mark.parametrize("value", ["Fused", "null", "true", "{tune: choice, values: [fused, keras]}"])
@@ -165,10 +230,11 @@ def test_a_trial_stored_before_is_repeated_with_the_arithmetic_of_then() -> None
 
 
 def test_what_a_command_named_before_is_found_unless_it_fixes_the_value_itself() -> None:
-    (earlier,) = list_earlier_jobs(compose_job(["regularization=dropout_bn"]))
+    pinned = (*PINNED, "regularization.dropout=0.2")
+    (earlier,) = list_earlier_jobs(compose_job(["regularization=dropout_bn", *pinned]))
     assert normalization(earlier.job.config.settings) is None
-    composed = compose_job(["regularization=dropout_bn", *earlier.overrides])
+    composed = compose_job(["regularization=dropout_bn", *pinned, *earlier.overrides])
     assert composed.config.settings == earlier.job.config.settings
     for fixed in (KERAS, "train.normalization=fused", "++train.normalization=fused", "regularization=none"):
         given = [fixed] if fixed.startswith("reg") else ["regularization=dropout_bn", fixed]
-        assert list(list_earlier_jobs(compose_job(given))) == []
+        assert list(list_earlier_jobs(compose_job([*given, *pinned]))) == []

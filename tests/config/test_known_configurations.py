@@ -86,7 +86,7 @@ def test_what_is_typed_is_completed_by_the_defaults(typed: str, expected: Sequen
             ["optimizer.learning_rate=0.5 is outside", "a number from 0.0001 to 0.01"],
         ),
         ("[{model.filters: 48}, {model.filters: 1}]", ["model.filters=1 is outside"]),
-        ("{model.filters: 48}", ["expected default, null or a list of mappings, as in [{model.filters: 48}]"]),
+        ("{model.filters: 48}", ["expected default, null or a list of mappings, as in [{model.filters: 24}]"]),
         ("[48]", ["search.first", "expected"]),
         ("[default]", ["search.first", "expected"]),
         ("defaults", ["search.first=defaults", "expected"]),

@@ -49,8 +49,9 @@ def test_the_defaults_list_of_an_option_is_composed_with_it() -> None:
 
 def test_a_tunable_of_an_option_is_named_by_the_option() -> None:
     assert names(MODELS, OPTIMIZERS) == [
-        *("model", "model.cnn.filters", "model.cnn.conv_layers", "optimizer", "optimizer.sgd.momentum"),
-        "regularization.dropout",
+        *("model", "model.cnn.filters", "model.cnn.conv_layers", "optimizer"),
+        *(f"optimizer.{name}.learning_rate" for name in ("rmsprop", "adam", "adamw", "sgd")),
+        *("optimizer.sgd.momentum", "regularization.dropout"),
     ]
 
 
@@ -65,10 +66,13 @@ def test_an_override_of_one_option_pins_narrows_or_tunes_it_alone() -> None:
     assert "optimizer.sgd.momentum" not in names(OPTIMIZERS, "optimizer.sgd.momentum=0.9")
     settings = compose_job([MODELS, "model.cnn.filters.values=[4, 6]", OPTIMIZERS]).config.settings
     assert settings["model"]["settings"]["cnn"]["filters"]["values"] == [4, 6]
-    tuned = "optimizer.adam.learning_rate={tune: float, min_value: 0.001, max_value: 0.1, sampling: log}"
-    assert [name for name in names(OPTIMIZERS, tuned) if name.endswith("learning_rate")] == [
-        "optimizer.adam.learning_rate"
+    tuned = "optimizer.rmsprop.momentum={tune: float, min_value: 0.1, max_value: 0.9}"
+    assert [name for name in names(OPTIMIZERS, tuned) if name.endswith("momentum")] == [
+        *("optimizer.rmsprop.momentum", "optimizer.sgd.momentum"),
     ]
+    narrowed = compose_job([OPTIMIZERS, "optimizer.adam.learning_rate.max_value=0.1"]).config.settings["optimizer"]
+    assert narrowed["settings"]["adam"]["learning_rate"]["max_value"] == 0.1
+    assert narrowed["settings"]["adamw"]["learning_rate"]["max_value"] == 0.008
 
 
 def test_an_override_of_the_groups_own_key_counts_for_all_options() -> None:
@@ -93,7 +97,8 @@ def test_options_of_ones_own_folder_are_found_and_a_recipe_may_say_which(tmp_pat
     recipe = compose_with(*folder, "experiment=both")
     assert recipe.config.settings == typed.config.settings
     assert "optimizer.mine.learning_rate" in [each.name for each in list_parameters(typed.config.settings)]
-    pinned = compose_with(*folder, "experiment=both", "optimizer=sgd", "optimizer.momentum=0.9")
+    rate = "optimizer.learning_rate=0.05"
+    pinned = compose_with(*folder, "experiment=both", "optimizer=sgd", "optimizer.momentum=0.9", rate)
     assert pinned.config.settings["optimizer"] == {
         "name": "sgd",
         "learning_rate": 0.05,
@@ -205,9 +210,9 @@ def condition(when: str, otherwise: str = "4") -> str:
 BAD_CONDITIONS = {
     "no such tunable": ([condition("{model.nothing: [1]}")], "when names model.nothing, and no tunable"),
     "misspelled": ([condition("{model.conv_layer: [1]}")], "did you mean model.conv_layers"),
-    "fixed": ([condition("{train.batch_size: [128]}")], "no tunable but fixed to 128"),
+    "fixed": ([condition("{train.batch_size: [128]}")], "no tunable but fixed to 64"),
     "pinned beside it": ([condition("{model.conv_layers: [2]}"), "model.conv_layers=2"], "fixed to 2"),
-    "never taken": ([condition("{model.conv_layers: [2, 4]}")], "model.conv_layers: 4, which it never takes"),
+    "never taken": ([condition("{model.conv_layers: [2, 5]}")], "model.conv_layers: 5, which it never takes"),
     "of another type": ([condition("{model.conv_layers: [two]}")], "conv_layers: two, which it never takes"),
     "true for 1": ([condition("{model.conv_layers: [true]}")], "conv_layers: true, which it never takes"),
     "between steps": ([condition("{regularization.dropout: [0.15]}")], "dropout: 0.15, which it never takes"),

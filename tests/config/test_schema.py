@@ -38,6 +38,7 @@ def test_the_defaults_are_checked_and_say_where_they_go() -> None:
     assert [name for name, _ in tunable.find_tunables(made.settings)] == [
         "model.filters",
         "model.conv_layers",
+        "optimizer.learning_rate",
         "regularization.dropout",
     ]
     assert made.oracle == {}
@@ -62,7 +63,7 @@ def test_the_defaults_are_checked_and_say_where_they_go() -> None:
         ["seed=2147483647"],
         ["search.max_trials=null", "search.max_minutes=0.5"],
         ["optimizer.learning_rate=10"],
-        ["+model.filters.default=48"],
+        ["+model.filters.default=24"],
     ],
     ids=lambda overrides: " ".join(overrides),
 )
@@ -96,7 +97,7 @@ def test_whole_numbers_may_stand_for_numbers_and_are_the_same_setting() -> None:
         ("tracking.experiment=", "expected a text of 1 to 256 characters"),
         ("data.validation=0", "expected a number above 0 and below 1"),
         ("regularization.dropout.step=0", "step must be above 0"),
-        ("regularization.dropout.min_value=0.6", "min_value 0.6 is above max_value 0.5"),
+        ("regularization.dropout.min_value=0.6", "min_value 0.6 is above max_value 0.3"),
         ("+regularization.dropout.default=0.6", "default"),
         ("+regularization.dropout.sampling=log", "needs a min_value above 0"),
         ("+model.filters.default=50", "the default must be one of the values"),
@@ -145,7 +146,7 @@ def origins(*overrides: str) -> ValueOrigins:
     ("overrides", "key", "place"),
     [
         ([], "model.filters", "conf/model/cnn.yaml"),
-        ([], "train.epochs", "conf/train/default.yaml"),
+        ([], "train.epochs", "conf/train/one_cycle.yaml"),
         ([], "seed", "conf/config.yaml"),
         (["model=two_conv"], "model.blocks", "conf/model/two_conv.yaml"),
         (["experiment=model_1"], "train.batch_size", "experiments/model_1.yaml"),
@@ -154,7 +155,7 @@ def origins(*overrides: str) -> ValueOrigins:
         (["experiment=model_1", "train.batch_size=3"], "train.batch_size", "command line"),
         (["regularization=early_stopping"], "train.early_stopping", "conf/regularization/early_stopping.yaml"),
         (["regularization=early_stopping"], "train.early_stopping.patience", "conf/regularization/early_stopping.yaml"),
-        (["regularization=early_stopping"], "train.batch_size", "conf/train/default.yaml"),
+        (["regularization=early_stopping"], "train.batch_size", "conf/train/one_cycle.yaml"),
         (["model.filters.values=[8]"], "model.filters", "command line"),
         (["model.filters=8"], "model.filters", "command line"),
         (["model.filters=8"], "model.dense_units", "conf/model/cnn.yaml"),

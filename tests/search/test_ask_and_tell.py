@@ -23,7 +23,7 @@ from fmnist_sweep.search.ask_and_tell import (
     count_possible_trials,
     explain_infeasible_search,
 )
-from tests.support.small import search_of
+from tests.support.small import SPACE_OF_54, search_of
 
 Score = Callable[[Mapping[str, Any]], float | None]
 ALL = tuple(ORACLES)
@@ -61,19 +61,19 @@ def key(proposal: Proposal) -> str:
 
 @pytest.mark.parametrize("name", ["random", "grid"])
 def test_random_and_grid_use_up_the_space_of_54_exactly_and_then_say_so(name: str) -> None:
-    proposals = ask_until_over(search(name))
+    proposals = ask_until_over(search(name, *SPACE_OF_54))
     assert len(proposals) == len({key(proposal) for proposal in proposals}) == 54
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_random_search_finds_the_last_combination_whatever_the_seed(seed: int) -> None:
-    assert len({key(proposal) for proposal in ask_until_over(search("random", f"seed={seed}"))}) == 54
+    assert len({key(proposal) for proposal in ask_until_over(search("random", *SPACE_OF_54, f"seed={seed}"))}) == 54
 
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_bayesian_search_never_proposes_a_trial_twice(slots: int) -> None:
     # Eighteen combinations: the process' optimum is soon a known one.
-    asked = search("bayesian", "model.filters=32")
+    asked = search("bayesian", *SPACE_OF_54, "model.filters=32")
     proposals: list[Proposal] = []
     running: list[Proposal] = []
     while len(proposals) < 18:
@@ -88,12 +88,12 @@ def test_bayesian_search_never_proposes_a_trial_twice(slots: int) -> None:
 
 
 def test_bayesian_search_ends_when_the_space_is_used_up() -> None:
-    assert len(ask_until_over(search("bayesian", "model.filters=32"))) == 18
+    assert len(ask_until_over(search("bayesian", *SPACE_OF_54, "model.filters=32"))) == 18
 
 
 @pytest.mark.slow
 def test_bayesian_search_finds_the_best_of_54_in_fewer_trials_than_there_are() -> None:
-    proposals = ask_until_over(search("bayesian"), most=27)
+    proposals = ask_until_over(search("bayesian", *SPACE_OF_54), most=27)
     best = max(quality(proposal.values) for proposal in proposals)
     assert best == pytest.approx(quality({"model.filters": 64, "model.conv_layers": 3}), abs=0.051)
 
@@ -131,7 +131,7 @@ def test_only_hyperband_and_asha_decide_the_epochs() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_values_are_named_by_their_dotted_keys_and_hold_nothing_of_the_oracle(name: str) -> None:
-    for proposal in ask_until_over(search(name, "train.epochs=2"), most=6):
+    for proposal in ask_until_over(search(name, *SPACE_OF_54, "train.epochs=2"), most=6):
         assert set(proposal.values) == {"model.filters", "model.conv_layers", "regularization.dropout"}
 
 
@@ -154,7 +154,7 @@ def test_the_same_answers_lead_to_the_same_questions(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "grid", "tpe"])
 def test_failed_trials_do_not_stop_the_search(name: str) -> None:
-    proposals = ask_until_over(search(name, "model.filters=32"), score=lambda values: None)
+    proposals = ask_until_over(search(name, *SPACE_OF_54, "model.filters=32"), score=lambda values: None)
     assert len({key(proposal) for proposal in proposals}) == 18
 
 
@@ -163,7 +163,7 @@ def test_a_failed_trial_never_comes_back_as_the_best(name: str) -> None:
     def fails_when_narrow(values: Mapping[str, Any]) -> float | None:
         return None if values["model.filters"] == 32 else quality(values)
 
-    asked = search(name, "train.epochs=3", "model.filters.values=[32,64]", "model.conv_layers=1")
+    asked = search(name, *SPACE_OF_54, "train.epochs=3", "model.filters.values=[32,64]", "model.conv_layers=1")
     proposals = ask_until_over(asked, fails_when_narrow, most=12)
     assert {proposal.values["model.filters"] for proposal in proposals} == {32, 64}
     best = asked._oracle.get_best_trials(1)[0]
@@ -175,7 +175,7 @@ def test_hyperband_promotes_no_failed_trial() -> None:
         return None if values["model.filters"] == 64 else quality(values)
 
     proposals = ask_until_over(
-        search("hyperband", "train.epochs=9", "regularization.dropout.step=null"), fails_when_wide
+        search("hyperband", *SPACE_OF_54, "train.epochs=9", "regularization.dropout.step=null"), fails_when_wide
     )
     seen: set[str] = set()
     promoted = []
@@ -190,7 +190,9 @@ def test_hyperband_promotes_no_failed_trial() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_hyperband_and_all_others_end_even_if_every_trial_fails(name: str) -> None:
-    proposals = ask_until_over(search(name, "model.filters=32", "train.epochs=2"), score=lambda values: None, most=100)
+    proposals = ask_until_over(
+        search(name, *SPACE_OF_54, "model.filters=32", "train.epochs=2"), score=lambda values: None, most=100
+    )
     assert 0 < len(proposals) < 100
 
 
@@ -209,7 +211,7 @@ def test_a_single_trial_is_announced_as_one(name: str) -> None:
 
 
 def test_several_trials_may_be_under_way_and_are_told_in_any_order() -> None:
-    asked = search("random", "model.filters=32")
+    asked = search("random", *SPACE_OF_54, "model.filters=32")
     running = []
     for _ in range(4):
         proposal = asked.ask()
@@ -236,19 +238,22 @@ def test_hyperband_waits_while_a_rung_is_under_way() -> None:
 
 def test_a_loss_is_made_small_and_an_accuracy_large() -> None:
     for objective, best in (("val_loss", 32), ("val_accuracy", 64)):
-        asked = search("grid", f"search.objective={objective}", "model.conv_layers=1", "regularization=none")
+        asked = search(
+            "grid", *SPACE_OF_54, f"search.objective={objective}", "model.conv_layers=1", "regularization=none"
+        )
         ask_until_over(asked, score=lambda values: float(values["model.filters"]))
         assert asked._oracle.get_best_trials(1)[0].hyperparameters.get("model.filters") == best
 
 
 def test_a_space_with_a_continuous_tunable_has_no_end_but_a_grid_of_it_has() -> None:
-    settings = compose_job(["regularization=l2"]).config.settings
+    known_rate = ("regularization=l2", "optimizer.learning_rate=0.001")
+    settings = compose_job(known_rate).config.settings
     assert math.isinf(count_possible_trials("random", {}, settings))
-    assert count_possible_trials("grid", {}, settings) == len(ask_until_over(search("grid", "regularization=l2")))
+    assert count_possible_trials("grid", {}, settings) == len(ask_until_over(search("grid", *known_rate)))
 
 
 def test_hyperband_refuses_a_space_smaller_than_its_first_rungs() -> None:
-    job = compose_job(["search=hyperband", "train.epochs=9", "regularization=none"])
+    job = compose_job([*SPACE_OF_54, "search=hyperband", "train.epochs=9", "regularization=none"])
     reason = explain_infeasible_search("hyperband", job.config.oracle, job.config.settings)
     assert reason is not None
     assert "17 different trials" in reason
@@ -296,10 +301,18 @@ def restored(job: Job, exchanges: Sequence[Exchange]) -> Search:
     return search
 
 
-NINE = ("regularization=none",)  # combinations
-ONE_LINE = ("regularization=none", "model.conv_layers=1", "model.filters={tune: int, min_value: 1, max_value: 512}")
-FIVE = ("regularization=none", "model.conv_layers=1", "model.filters.values=[8,16,32,64,128]")
-CONTINUOUS = ("regularization.dropout.step=null", "train.epochs=9")
+NINE = (
+    *SPACE_OF_54,
+    "regularization=none",
+)  # combinations
+ONE_LINE = (
+    *SPACE_OF_54,
+    "regularization=none",
+    "model.conv_layers=1",
+    "model.filters={tune: int, min_value: 1, max_value: 512}",
+)
+FIVE = (*SPACE_OF_54, "regularization=none", "model.conv_layers=1", "model.filters.values=[8,16,32,64,128]")
+CONTINUOUS = (*SPACE_OF_54, "regularization.dropout.step=null", "train.epochs=9")
 
 
 @pytest.mark.parametrize("slots", [1, 3])

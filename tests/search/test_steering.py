@@ -15,17 +15,23 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.search.ask_and_tell import ORACLES, Exchange, Proposal, Search, Wait, count_possible_trials
 from fmnist_sweep.search.tunable import find_tunables
+from tests.support.small import SPACE_OF_54
 
 ALL = tuple(ORACLES)
 # 9 combinations, of which `is_small` admits 6.
 SPACE = (
-    *("regularization=none", "model.filters.values=[16,32,64]"),
+    *(*SPACE_OF_54, "regularization=none", "model.filters.values=[16,32,64]"),
     "model.conv_layers={tune: int, min_value: 1, max_value: 3}",
 )
 SETTINGS = {
     "bayesian": (*SPACE, "search.initial_points=2"),
     "tpe": (*SPACE, "search.initial_points=2"),
-    "hyperband": (*SPACE[1:], "train.epochs=3", "regularization.dropout.step=null"),
+    "hyperband": (
+        *SPACE_OF_54,
+        "model.filters.values=[16,32,64]",
+        "train.epochs=3",
+        "regularization.dropout.step=null",
+    ),
 }
 FIRST = (
     {"model.filters": 64, "model.conv_layers": 1, "regularization.dropout": 0.2},

@@ -20,16 +20,38 @@ from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, Tri
 
 DRAWN = ("data=drawn", "data.images=200")
 # The smallest networks, of a few hundredths of a second an epoch, for sweeps.
-SMALLEST = (*DRAWN, "train.precision=float32", "train.batch_size=64", "model.conv_layers=1", "model.dense_units=8")
+# What a default study would normalise, mirror and search; a test that is about that says so itself.
+PLAIN = (
+    "model.growth=1",
+    "model.pooling=after_activation",
+    "optimizer.learning_rate=0.001",
+    "regularization.batch_normalization=false",
+    "train=default",
+)
+SMALLEST = (
+    *(*DRAWN, *PLAIN, "train.precision=float32", "train.batch_size=64", "train.epochs=3"),
+    *("model.conv_layers=1", "model.dense_units=8"),
+)
 FILTERS = "model.filters={tune: int, min_value: 2, max_value: 60}"  # something to search
 DROPOUT = "regularization.dropout=0.3"  # its random state is part of what must be continued
+# A space of 54 combinations.
+SPACE_OF_54 = (
+    "model.filters={tune: choice, values: [32, 48, 64]}",
+    "model.conv_layers={tune: int, min_value: 1, max_value: 3}",
+    "optimizer.learning_rate=0.001",
+    "regularization=dropout",
+)
 # The smallest network that still has each kind of layer.
 TINY = (
     *DRAWN,
     "model.filters=4",
     "model.conv_layers=1",
     "model.dense_units=8",
+    "model.growth=1",
+    "model.pooling=after_activation",
     "regularization=none",
+    "optimizer.learning_rate=0.001",
+    "train.augmentation.flip=false",
     "train.precision=float32",
     "train.batch_size=16",
     "train.epochs=1",

@@ -24,7 +24,8 @@ from fmnist_sweep.sweep.run import run_sweep
 from tests.support.simulated import simulated
 from tests.support.small import FILTERS, SMALLEST
 
-SPACE = (*SMALLEST, FILTERS, "regularization=dropout_bn", "regularization.dropout=0.1", "train.epochs=1")
+NORMALIZING = (*SMALLEST, "regularization.batch_normalization=true")
+SPACE = (*NORMALIZING, FILTERS, "regularization.dropout=0.1", "train.epochs=1")
 
 
 @pytest.fixture(autouse=True)

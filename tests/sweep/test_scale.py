@@ -30,7 +30,11 @@ from tests.support.simulated import simulated
 SPACE = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "train.precision=float32", "train.epochs=1"),
     *("model.filters={tune: int, min_value: 1, max_value: 512}", "model.conv_layers=1"),
-    *("model.dense_units={tune: int, min_value: 8, max_value: 512}", "regularization=none"),
+    *(
+        "model.dense_units={tune: int, min_value: 8, max_value: 512}",
+        "regularization=none",
+        "optimizer.learning_rate=0.001",
+    ),
 )
 HYPERBAND = ("search=hyperband", "train.epochs=9", "search.iterations=5")
 Proposed = list[tuple[str, dict[str, Any], int | None, str | None]]

@@ -204,7 +204,7 @@ def test_a_sparse_loss_is_smoothed_like_the_one_hot_one_and_validated_without() 
     [
         (["train=exponential", "train.schedule.factor=0.5"], [0.001, 0.0005, 0.00025]),
         (["train=cosine", "train.schedule.warmup_epochs=1"], [0.0005, 0.001, 0.0005]),
-        ([], [0.001, 0.001, 0.001]),
+        (["train=default"], [0.001, 0.001, 0.001]),
     ],
 )
 def test_the_schedule_sets_the_learning_rate_that_the_optimizer_uses(overrides: list[str], rates: list[float]) -> None:
