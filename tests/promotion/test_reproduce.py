@@ -32,10 +32,18 @@ from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.tracking.version_files import load_version
 from fmnist_sweep.training import backend
 from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
+from tests.support.small import PLAIN
 
 HERE = ("executor=in_process",)
 SWEEP = (
-    *("data.limit=400", "model.filters=4", "model.conv_layers=1", "model.dense_units=16", "regularization=none"),
+    *(
+        *PLAIN,
+        "data.limit=400",
+        "model.filters=4",
+        "model.conv_layers=1",
+        "model.dense_units=16",
+        "regularization=none",
+    ),
     *("train.epochs=1", "train.precision=float32", "search=grid", *HERE),
 )
 

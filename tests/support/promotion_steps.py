@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import replace_everywhere
+from tests.support.small import PLAIN
 
 SMALLEST = (
-    *("data.limit=2000", "model.conv_layers=1", "model.dense_units=16", "regularization=none", "search=grid"),
+    *(*PLAIN, "data.limit=2000", "model.conv_layers=1", "model.dense_units=16", "regularization=none", "search=grid"),
     *("train.precision=float32", "executor=in_process", "executor.threads=1"),
 )
 

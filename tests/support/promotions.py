@@ -20,10 +20,11 @@ from fmnist_sweep.tracking.models import KERAS_FILE
 from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from tests.conftest import LIMIT_SECONDS, Command
+from tests.support.small import PLAIN
 
 HERE = ("executor=in_process",)
 SMALL = (
-    *("model.conv_layers=1", "model.dense_units=16", "regularization=none", "train.precision=float32"),
+    *(*PLAIN, "model.conv_layers=1", "model.dense_units=16", "regularization=none", "train.precision=float32"),
     *("search=grid", *HERE),
 )
 SWEEP = ("data.limit=2000", "model.filters.values=[4,8]", "train.epochs=2", *SMALL)
