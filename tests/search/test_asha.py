@@ -12,9 +12,12 @@ import pytest
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait, count_possible_trials, estimate_trials
-from tests.support.small import search_of
+from tests.support.small import SPACE_OF_54, search_of
 
-SPACE = ("regularization=none", "model.conv_layers=1", "model.filters={tune: int, min_value: 1, max_value: 400}")
+SPACE = (
+    *(*SPACE_OF_54, "regularization=none", "model.conv_layers=1"),
+    "model.filters={tune: int, min_value: 1, max_value: 400}",
+)
 Score = Callable[[Proposal], float | None]
 
 

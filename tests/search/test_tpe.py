@@ -15,7 +15,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.search import oracles
 from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait
-from tests.support.small import search_of
+from tests.support.small import SPACE_OF_54, search_of
 
 # A tunable of each kind, of each way of sampling, with and without steps.
 SPACE = (
@@ -33,7 +33,7 @@ SEARCHES = {
     "tpe": ("search=tpe", *SPACE),
     "asha": ("search=asha", "search.proposer=tpe", "train.epochs=4", "search.factor=2", *SPACE),
 }
-NINE = ("regularization=none", "search.initial_points=2")  # combinations
+NINE = (*SPACE_OF_54, "regularization=none", "search.initial_points=2")  # combinations
 
 
 @cache
