@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.executors import Placement
-from fmnist_sweep.search.ask_and_tell import estimate_epochs
+from fmnist_sweep.search.estimates import estimate_epochs
 from fmnist_sweep.sweep.forecast import Forecast, StudyWork, forecast_study, sum_forecasts
 from fmnist_sweep.sweep.measurements import Measurements
 from fmnist_sweep.sweep.plan import PlannedStudy

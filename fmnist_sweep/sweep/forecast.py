@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.search.ask_and_tell import (
+from fmnist_sweep.search.estimates import (
     compute_hyperband_rungs,
     continues_beyond_budget,
     find_max_epochs,

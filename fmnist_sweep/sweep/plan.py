@@ -17,7 +17,7 @@ from fmnist_sweep.errors import ConfigError, Locked, StoreError
 from fmnist_sweep.files import is_same_path
 from fmnist_sweep.masking import mask_address
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import (
+from fmnist_sweep.search.estimates import (
     continues_beyond_budget,
     count_possible_trials,
     estimate_trials,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from fmnist_sweep.garbage import pause_while_importing
-from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait, continues_beyond_budget
+from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait
+from fmnist_sweep.search.estimates import continues_beyond_budget
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
 from fmnist_sweep.sweep.plan import has_trials_left, may_go_on

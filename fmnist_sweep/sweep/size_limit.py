@@ -10,7 +10,8 @@ from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.overrides import format_override_value
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import count_first_rung_trials, list_samples
+from fmnist_sweep.search.ask_and_tell import list_samples
+from fmnist_sweep.search.estimates import count_first_rung_trials
 from fmnist_sweep.sweep.model_sizes import ModelSizes
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training import backend

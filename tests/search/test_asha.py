@@ -11,7 +11,8 @@ import pytest
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait, count_possible_trials, estimate_trials
+from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait
+from fmnist_sweep.search.estimates import count_possible_trials, estimate_trials
 from tests.support.small import SPACE_OF_54, search_of
 
 SPACE = (

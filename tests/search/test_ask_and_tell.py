@@ -14,15 +14,8 @@ import pytest
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import (
-    ORACLES,
-    Proposal,
-    ReplayMismatch,
-    Search,
-    Wait,
-    count_possible_trials,
-    explain_infeasible_search,
-)
+from fmnist_sweep.search.ask_and_tell import ORACLES, Proposal, ReplayMismatch, Search, Wait
+from fmnist_sweep.search.estimates import count_possible_trials, explain_infeasible_search
 from tests.support.small import SPACE_OF_54, search_of
 
 Score = Callable[[Mapping[str, Any]], float | None]

@@ -13,7 +13,8 @@ import pytest
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.search.ask_and_tell import ORACLES, Exchange, Proposal, Search, Wait, count_possible_trials
+from fmnist_sweep.search.ask_and_tell import ORACLES, Exchange, Proposal, Search, Wait
+from fmnist_sweep.search.estimates import count_possible_trials
 from fmnist_sweep.search.tunable import find_tunables
 from tests.support.small import SPACE_OF_54
 

@@ -20,7 +20,8 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
-from fmnist_sweep.search.ask_and_tell import Proposal, count_possible_trials
+from fmnist_sweep.search.ask_and_tell import Proposal
+from fmnist_sweep.search.estimates import count_possible_trials
 from fmnist_sweep.sweep.forecast import (
     Forecast,
     StudyWork,
