@@ -21,6 +21,7 @@ WORDS = (
         "model.cnn.dense_units=4",
     ),
     *("optimizer={tune: option, of: [adam, sgd]}", "optimizer.sgd.momentum.values=[0.5,0.9]"),
+    "optimizer.learning_rate=0.001",
     "regularization.dropout={tune: choice, values: [0.1, 0.2], when: {optimizer: [sgd]}, otherwise: 0.0}",
 )
 

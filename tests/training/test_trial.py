@@ -72,7 +72,7 @@ MATTERS = {
     "flip": ["train.augmentation.flip=true"],
     "shift": ["train.augmentation.shift=2"],
     "cosine": ["train=cosine", "train.schedule.warmup_epochs=1"],
-    "one_cycle": ["train=one_cycle"],
+    "constant rate": ["train=default"],
     "warmup of one_cycle": ["train=one_cycle", "train.schedule.warmup=0.5"],
     "label_smoothing": ["train.label_smoothing=0.1"],
     "growth": ["model.conv_layers=2", "model.growth=2.0"],
