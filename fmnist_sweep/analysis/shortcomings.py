@@ -13,6 +13,7 @@ from fmnist_sweep.config.check import is_allowed
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import format_override_value
 from fmnist_sweep.search.tunable import is_tunable
+from fmnist_sweep.training.optimization import compute_learning_rate
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -21,7 +22,7 @@ Curve = Sequence[Mapping[str, float]]
 GAP = 0.03
 _GAP_ERRORS = 3  # standard errors of the validation accuracy that a gap must have, too
 POOR = 0.85  # a linear model reaches 0.84 on Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv:1708.07747, 2017)
-_ANNEALED = 0.25  # of the highest rate: the last epochs of a schedule that ends gain whatever their number
+_ANNEALED = 0.25  # of the base rate: the last epochs of a schedule that ends gain whatever their number
 _OVERTIME = re.compile(r"OverTime: .*search\.trial_minutes=([0-9.e+]+)$")
 
 
@@ -70,8 +71,9 @@ def find_improvement(settings: Mapping[str, Any], curve: Curve, best_epoch: int,
     gain = last - curve[-1 - max(1, epochs // 4)]["val_accuracy"]
     if gain <= _compute_error(last, images) or not is_allowed(settings, "train.epochs", 2 * epochs):
         return None
-    rates = [row["learning_rate"] for row in curve if "learning_rate" in row]
-    if rates and rates[-1] < _ANNEALED * max(rates):
+    schedule = settings["train"]["schedule"]
+    is_known = not any(map(is_tunable, schedule.values()))
+    if is_known and compute_learning_rate(schedule, 1.0, epochs, list(curve)) < _ANNEALED:
         return None
     return StillImproving(epochs, gain, f"train.epochs={2 * epochs}")
 

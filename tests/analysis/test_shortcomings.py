@@ -59,7 +59,9 @@ def curve(*accuracies: float) -> list[dict[str, float]]:
 def test_a_trial_was_still_improving(
     epochs: int, accuracies: tuple[float, ...], best_epoch: int, images: int, gain: float | None
 ) -> None:
-    found = find_improvement(settings_of(f"train.epochs={epochs}"), curve(*accuracies), best_epoch, images)
+    found = find_improvement(
+        settings_of("train=default", f"train.epochs={epochs}"), curve(*accuracies), best_epoch, images
+    )
     if gain is None:
         assert found is None
         return
@@ -69,12 +71,21 @@ def test_a_trial_was_still_improving(
     assert composes(found.override)
 
 
-@pytest.mark.parametrize(("rates", "is_said"), [((1e-3, 1e-3, 1e-3), True), ((1e-3, 2e-3, 3e-4), False)])
-def test_a_schedule_that_ends_with_the_epochs_improves_at_its_end_anyway(
-    rates: tuple[float, ...], is_said: bool
-) -> None:
-    rows = [{**row, "learning_rate": rate} for row, rate in zip(curve(0.80, 0.85, 0.88), rates, strict=True)]
-    assert (find_improvement(settings_of("train.epochs=3"), rows, 3, 6000) is not None) is is_said
+@pytest.mark.parametrize(
+    ("overrides", "is_said"),
+    [
+        (["train=default"], True),
+        (["train=exponential", "train.schedule.factor=0.9"], True),
+        (["train=plateau"], True),
+        (["train=cosine", "train.schedule.over_epochs=6"], True),
+        (["train=cosine"], False),
+        (["train=one_cycle"], False),
+        (["train=exponential", "train.schedule.factor=0.5"], False),
+    ],
+)
+def test_a_schedule_that_ends_with_the_epochs_improves_at_its_end_anyway(overrides: list[str], is_said: bool) -> None:
+    settings = compose_job([*overrides, "train.epochs=3"]).config.settings
+    assert (find_improvement(settings, curve(0.80, 0.85, 0.88), 3, 6000) is not None) is is_said
 
 
 def test_tuned_epochs_are_a_range_and_the_most_epochs_are_no_less_than_all() -> None:
