@@ -85,17 +85,22 @@ def test_a_report_of_trials_that_were_reported_before_trains_and_draws_nothing(
 ) -> None:
     store = write_trials(tmp_path, "fashion-mnist", 8)
     words = ("report", "--study", "5", "--uri", store.uri)
-    first = run_verb(*words, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    page = Path(first.stdout.splitlines()[-1])
-    before = page.read_bytes()
-    assert b"model.filters" in before
     code = (
         "import sys\nfrom fmnist_sweep.cli.main import main\n"
         f"main({words!r}, standalone_mode=False)\nprint(sorted(set({UNUSED}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+    def report() -> tuple[Path, str, list[str]]:
+        """The page, what was imported for it, and the parts that are kept. Each is a command of its own."""
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        *_, page, imported = done.stdout.splitlines()
+        return Path(page), imported, sorted(path.name for path in tmp_path.glob("mlruns/report_parts/*"))
+
+    page, imported, kept = report()
+    assert imported != "[]" and kept
+    before = page.read_bytes()
+    assert b"model.filters" in before
+    assert report() == (page, "[]", kept)
     assert page.read_bytes() == before
 
 
