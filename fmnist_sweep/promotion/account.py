@@ -51,7 +51,7 @@ class Account:
 
     @property
     def earlier_count(self) -> int:
-        """Number of decisions that were made before there was an account, or that are still to come."""
+        """Number of openings without a known decision: from before there was an account, or undecided yet."""
         return sum(decision.against is None for decision in self.decisions)
 
     @property
@@ -60,7 +60,7 @@ class Account:
         return DecisionShare(self.count + 1)
 
     @property
-    def left(self) -> float:
+    def remainder(self) -> float:
         """The fraction of the error that is left for all that follow."""
         return 1 / (self.count + 1)
 
@@ -125,7 +125,7 @@ def describe_account(account: Account) -> str:
     error = 1 - DEFAULT_LEVEL
     return (
         f"account of {name}: {account.count} {noun}{aside}; of the {100 * error:.3g}% error that all may make together "
-        f"{100 * error * account.left:.3g}% is left, and the next is decided at "
+        f"{100 * error * account.remainder:.3g}% is left, and the next is decided at "
         f"{100 * share.correct_level(DEFAULT_LEVEL):.5g}%"
     )
 

@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.analysis.comparison import Power, count_seeds_needed
 from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations, read_earlier_plans
 from fmnist_sweep.promotion.image_sources import choose_data_dir, refuse_unknown_order
 from fmnist_sweep.promotion.opening import refuse_more_seeds
-from fmnist_sweep.promotion.shares import describe_exhaustion, foresee_share
+from fmnist_sweep.promotion.shares import compute_power, describe_exhaustion, foresee_share
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
-    from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.promotion.preparation import Promotion
-    from fmnist_sweep.promotion.spending import DecisionShare
 
 _TEST_IMAGE_COUNT = 10_000
 
@@ -58,7 +55,7 @@ def plan_entrants(
     if exhaustion is not None:
         promotion.view.say(exhaustion, "yellow")
     if needed_seeds is None:
-        power = _compute_power(promotion.rules, len(finalists), share)
+        power = compute_power(promotion.rules, promotion.rules.gain, len(finalists), share, _TEST_IMAGE_COUNT)
         promotion.view.say(power.text)
         needed_seeds = power.seeds
     drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
@@ -93,16 +90,3 @@ def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPla
     if confirmations.scored_runs:
         return len(confirmations.opened_runs)
     return requested_seeds or earlier_plan.seeds or draft.seeds
-
-
-def _compute_power(rules: PromoteConfig, finalist_count: int, share: DecisionShare) -> Power:
-    """The number of seeds that detects the configured gain with the configured power."""
-    return count_seeds_needed(
-        rules.gain,
-        images=_TEST_IMAGE_COUNT,
-        min_gain=rules.min_gain,
-        class_drop=rules.class_drop,
-        power=rules.power,
-        comparisons=finalist_count,
-        level=share.correct_level(rules.level),
-    )

@@ -21,6 +21,7 @@ from fmnist_sweep.tracking.test_decisions import (
 )
 
 if TYPE_CHECKING:
+    from fmnist_sweep.config.schema import PromoteConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.promotion.preparation import Promotion
@@ -84,29 +85,31 @@ def describe_share(share: DecisionShare, level: float) -> str:
     return (
         f"This is decision {share.number} on these test images: of the {100 * (1 - level):.3g}% error that all "
         f"decisions on them may make it spends {100 * share.compute_error(level):.2g}%, and "
-        f"{100 * (1 - level) * share.left:.2g}% is left for those after it."
+        f"{100 * (1 - level) * share.remainder:.2g}% is left for those after it."
+    )
+
+
+def compute_power(rules: PromoteConfig, gain: float, finalist_count: int, share: DecisionShare, images: int) -> Power:
+    """The number of seeds that detects a gain with the configured power, at the level of a decision with this share."""
+    return count_seeds_needed(
+        gain,
+        images=images,
+        min_gain=rules.min_gain,
+        class_drop=rules.class_drop,
+        power=rules.power,
+        comparisons=finalist_count,
+        level=share.correct_level(rules.level),
     )
 
 
 def describe_exhaustion(promotion: Promotion, share: DecisionShare, finalist_count: int, images: int) -> str | None:
     """Say that the account does not allow to find promote.gain any more, and what remains; None if it does."""
     rules = promotion.rules
-
-    def plan(gain: float) -> Power:
-        return count_seeds_needed(
-            gain,
-            images=images,
-            min_gain=rules.min_gain,
-            class_drop=rules.class_drop,
-            power=rules.power,
-            comparisons=finalist_count,
-            level=share.correct_level(rules.level),
-        )
-
-    asked = plan(rules.gain)
+    asked = compute_power(rules, rules.gain, finalist_count, share, images)
     if asked.is_sufficient or share.number == 1:
         return None
-    remaining = next((power for gain in _GAINS if gain > rules.gain and (power := plan(gain)).is_sufficient), None)
+    higher = (compute_power(rules, gain, finalist_count, share, images) for gain in _GAINS if gain > rules.gain)
+    remaining = next((power for power in higher if power.is_sufficient), None)
     remains = "test images that nothing was decided on"
     if remaining is not None:
         gain = f"promote.gain={remaining.gain:g}"

@@ -28,7 +28,7 @@ class DecisionShare:
         return 1 / (self.number * (self.number + 1))
 
     @property
-    def left(self) -> float:
+    def remainder(self) -> float:
         """The fraction that is left after it for all that follow."""
         return 1 / (self.number + 1)
 

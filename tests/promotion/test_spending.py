@@ -18,6 +18,6 @@ def test_all_decisions_together_never_spend_more_than_the_error_of_the_history(l
     for number in range(1, 2000):
         share = DecisionShare(number)
         spent += share.compute_error(level)
-        assert spent + (1 - level) * share.left == pytest.approx(1 - level)
+        assert spent + (1 - level) * share.remainder == pytest.approx(1 - level)
         # Of the two sides of its interval one does harm.
         assert (1 - share.correct_level(level)) / 2 == pytest.approx(share.compute_error(level))
