@@ -152,6 +152,7 @@ class PromoteConfig(BaseModel):
     model_config = STRICT
     finalists: Annotated[int, Field(ge=1, le=20)]
     seeds: Annotated[int, Field(ge=2, le=100)] | None
+    first_seeds: Annotated[int, Field(ge=2, le=100)] = 5  # absent from options of the group that were written before it
     gain: Annotated[float, Field(gt=0, lt=1)]
     power: Annotated[float, Field(gt=0, lt=1)]
     min_gain: Annotated[float, Field(ge=0, lt=1)]

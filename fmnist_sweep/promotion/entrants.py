@@ -49,19 +49,11 @@ def plan_entrants(
     Errors: PromotionRefused, before anything is trained.
     """
     refuse_unknown_order(promotion, finalists, champion)
-    needed_seeds = promotion.rules.seeds
-    share = foresee_share(promotion, champion)
-    exhaustion = describe_exhaustion(promotion, share, len(finalists), _TEST_IMAGE_COUNT)
-    if exhaustion is not None:
-        promotion.view.say(exhaustion, "yellow")
-    if needed_seeds is None:
-        power = compute_power(promotion.rules, promotion.rules.gain, len(finalists), share, _TEST_IMAGE_COUNT)
-        promotion.view.say(power.text)
-        needed_seeds = power.seeds
+    needed_seeds = _count_needed_seeds(promotion, finalists, champion)
     drafts = [Entrant(configuration, needed_seeds) for configuration in finalists]
     earlier_plans = read_earlier_plans(make_jobs(promotion, drafts), promotion.view)
     entrants = [
-        replace(draft, seeds=_choose_seeds(promotion, draft, earlier_plan))
+        replace(draft, seeds=choose_seeds(promotion, draft, earlier_plan, champion))
         for draft, earlier_plan in zip(drafts, earlier_plans, strict=True)
     ]
     if champion is None:
@@ -77,8 +69,31 @@ def plan_entrants(
     return [*entrants, Entrant(champion.configuration, max_seeds, is_champion=True)]
 
 
-def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPlan) -> int:
-    """Number of seeds for a finalist.
+def _count_needed_seeds(
+    promotion: Promotion, finalists: Sequence[TrialConfiguration], champion: Champion | None
+) -> int:
+    """Number of seeds that a promotion needs, and say why: those typed, a first champion's, or for the power wanted."""
+    rules, say = promotion.rules, promotion.view.say
+    if champion is None:
+        if rules.seeds is None:
+            say(
+                f"there is no champion to beat, and no gain over it to find: {rules.first_seeds} fresh seeds each "
+                "(promote.first_seeds)"
+            )
+        return rules.seeds or rules.first_seeds
+    share = foresee_share(promotion, champion)
+    exhaustion = describe_exhaustion(promotion, share, len(finalists), _TEST_IMAGE_COUNT)
+    if exhaustion is not None:
+        say(exhaustion, "yellow")
+    if rules.seeds is not None:
+        return rules.seeds
+    power = compute_power(rules, rules.gain, len(finalists), share, _TEST_IMAGE_COUNT)
+    say(power.text)
+    return power.seeds
+
+
+def choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPlan, champion: Champion | None) -> int:
+    """Choose the number of seeds for a finalist.
 
     Once test scores were seen, the number stays: changing it would be trying one's luck again.
     """
@@ -89,4 +104,7 @@ def _choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPla
     refuse_more_seeds(confirmations, requested_seeds)
     if confirmations.scored_runs:
         return len(confirmations.opened_runs)
-    return requested_seeds or earlier_plan.seeds or draft.seeds
+    # Begun when there was nobody to beat and continued when there is, it would find nothing with so few.
+    began_as_first = champion is not None and earlier_plan.seeds == promotion.rules.first_seeds
+    earlier_seeds = max(earlier_plan.seeds, draft.seeds) if began_as_first else earlier_plan.seeds
+    return requested_seeds or earlier_seeds or draft.seeds

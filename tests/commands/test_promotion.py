@@ -61,7 +61,15 @@ def planned(folder: Path, warm_verb: Command) -> Step:
 
 
 @pytest.fixture(scope="module")
-def other_data(folder: Path, planned: Step, warm_verb: Command, tmp_path_factory: pytest.TempPathFactory) -> Step:
+def planned_by_default(folder: Path, planned: Step, warm_verb: Command) -> Step:
+    """The plan of the first champion, when nobody says how many seeds."""
+    return step(folder, warm_verb, "promote", *HERE, "plan=true")
+
+
+@pytest.fixture(scope="module")
+def other_data(
+    folder: Path, planned_by_default: Step, warm_verb: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Step:
     place = idx_files(tmp_path_factory.mktemp("other"), 2000, 100)
     return step(folder, warm_verb, "promote", *TWO, "--data-dir", str(place))
 
@@ -120,6 +128,15 @@ def test_a_plan_says_what_would_be_trained_and_makes_nothing(planned: Step) -> N
     assert nothing_changed(planned)
     assert not planned.after.aliases
     assert not planned.after.kind("promotion")
+
+
+@needs_fashion_mnist
+def test_the_first_champion_has_nobody_to_beat_and_takes_few_seeds(planned_by_default: Step) -> None:
+    assert planned_by_default.code == 0, planned_by_default.error
+    assert "there is no champion to beat, and no gain over it to find: 5 fresh seeds each" in planned_by_default.out
+    best = best_trial(planned_by_default.before).info.run_name
+    assert f"to train with fresh seeds: {best} (5 seeds)" in planned_by_default.out
+    assert nothing_changed(planned_by_default)
 
 
 @needs_fashion_mnist
