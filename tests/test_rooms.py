@@ -36,6 +36,7 @@ FOR_ALL = {
     "interpreter",
     "interrupts",
     "masking",
+    "plugins",
     "reading",
     "streams",
     "text",

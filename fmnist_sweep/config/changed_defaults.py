@@ -25,7 +25,7 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
         f"model.{parameter.name}": parameter.default
         for builder in BUILDERS.values()
         for parameter in inspect.signature(builder).parameters.values()
-        if parameter.default is not parameter.empty
+        if parameter.default is not parameter.empty and parameter.name not in BUILDERS.handed
     },
 }
 
@@ -107,10 +107,18 @@ def drop_neutral_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A study's or a trial's settings without the keys that have their neutral value, or decide nothing here."""
     kept = dict(settings)
     for key, neutral in NEUTRAL_VALUES.items():
+        if key.startswith("model.") and _has_own_builder(settings):
+            continue  # a setting of the same name may mean something else there
         values = list_values_at(kept, *key.split(".", 1))
         if all(value == neutral for value in values) or not _is_decisive(key, kept):
             kept = _drop_key(kept, key)
     return kept
+
+
+def _has_own_builder(settings: Mapping[str, Any]) -> bool:
+    """Whether a model of the settings is none of the project's own."""
+    registrations = map(BUILDERS.find_registration, list_values_at(settings, "model", "builder"))
+    return any(each is None or each.plugin is not None for each in registrations)
 
 
 def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:

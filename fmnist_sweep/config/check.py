@@ -1,18 +1,12 @@
-"""Checks a composed config against its schema before anything is created.
-
-A group that names a function (a builder, an optimizer, an oracle, a schedule) has that function's keyword-only
-parameters as its schema, so that an argument is described in one place.
-"""
+"""Checks a composed config against its schema before anything is created."""
 
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import ValidationError
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.conditions import settle_conditions
@@ -20,27 +14,25 @@ from fmnist_sweep.config.known_configurations import complete_first
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
+from fmnist_sweep.config.regularized import is_regularized
 from fmnist_sweep.config.schema import (
     EXECUTORS,
     OPTION_GROUPS,
     ROOT_KEYS,
     SECTIONS,
-    STRICT,
     CheckpointConfig,
     Config,
     PromoteConfig,
     SearchConfig,
     TrackingConfig,
-    TrainConfig,
 )
+from fmnist_sweep.config.section_schemas import choose_schema, make_search_schema
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.search.space import list_values_at
-from fmnist_sweep.search.tunable import TUNABLE, is_option_choice, is_tunable
+from fmnist_sweep.search.tunable import is_option_choice, is_tunable
 from fmnist_sweep.text import quote_text
-from fmnist_sweep.training.models import BUILDERS, Regularization
-from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
+from fmnist_sweep.training.optimization import PLAIN_AUGMENTATION
 
 _Entry = TypeVar("_Entry")
 
@@ -55,8 +47,13 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
             reason = describe_unknown_key(name, ROOT_KEYS, suggest_keys(name))
             raise ConfigError(f"{quote_text(name)}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
-    values = {section: _check_options(section, sections[section], locate) for section in SECTIONS}
-    oracle_keys = set(_make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    values: dict[str, dict[str, Any]] = {}
+    for section in SECTIONS:
+        if section == "regularization" and not is_regularized(values["model"]):
+            values[section] = {}
+        else:
+            values[section] = _check_options(section, sections[section], locate)
+    oracle_keys = set(make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
     config = Config(
         data=DataConfig(**values["data"]),
         settings=drop_neutral_settings(
@@ -103,76 +100,10 @@ def is_allowed(settings: Mapping[str, Any], key: str, value: Any) -> bool:
         checked = _check_section(section, changed, str)
         if section == "train":
             _check_section("train.schedule", checked["schedule"], str)
+            _check_section("train.augmentation", checked["augmentation"], str)
     except ConfigError:
         return False
     return True
-
-
-@cache
-def _make_function_schema(function: Callable[..., Any], name: str | None = None) -> type[BaseModel]:
-    """A schema of the keyword-only parameters of a function, each fixed or tunable; `name`: the key that names it.
-
-    A parameter with a default came later than the function, and a config may lack it.
-    """
-    fields: dict[str, Any] = {} if name is None else {name: (str, ...)}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "regularization":
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (Annotated[parameter.annotation, TUNABLE], default)
-    return create_model(function.__name__, __config__=STRICT, **fields)
-
-
-@cache
-def _make_regularization_schema() -> type[BaseModel]:
-    hints = get_type_hints(Regularization, include_extras=True)
-    fields: dict[str, Any] = {key: (Annotated[hint, TUNABLE], ...) for key, hint in hints.items()}
-    return create_model("regularization", __config__=STRICT, **fields)
-
-
-@cache
-def _make_search_schema(name: str) -> type[BaseModel]:
-    oracle_fields = {
-        key: (field.annotation, field) for key, field in _make_function_schema(ORACLES[name]).model_fields.items()
-    }
-    common_fields = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
-    fields: dict[str, Any] = {**common_fields, **oracle_fields}
-    return create_model("search", __config__=STRICT, **fields)
-
-
-def _choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> type[BaseModel]:
-    """The schema of one section of a raw config."""
-    match section:
-        case "data":
-            return DataConfig
-        case "model":
-            return _make_function_schema(_look_up(BUILDERS, "model.builder", value.get("builder"), locate), "builder")
-        case "optimizer":
-            return _make_function_schema(_look_up(OPTIMIZERS, "optimizer.name", value.get("name"), locate), "name")
-        case "train.schedule":
-            return _make_function_schema(_look_up(SCHEDULES, "train.schedule.name", value.get("name"), locate), "name")
-        case "regularization":
-            return _make_regularization_schema()
-        case "train":
-            return TrainConfig
-        case "search":
-            _look_up(ORACLES, "search.name", value.get("name"), locate)
-            return _make_search_schema(value["name"])
-        case "promote":
-            return PromoteConfig
-        case "executor":
-            return _look_up(EXECUTORS, "executor.name", value.get("name"), locate)
-        case "checkpoint":
-            return CheckpointConfig
-        case _:
-            return TrackingConfig
-
-
-def _look_up(registry: Mapping[str, _Entry], key: str, name: Any, locate: Locator) -> _Entry:
-    """The entry that `name`, the value of a key, stands for."""
-    if not isinstance(name, str) or name not in registry:
-        allowed = ", ".join(registry)
-        raise ConfigError(f"{key}={quote_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
-    return registry[name]
 
 
 def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, Any]:
@@ -196,12 +127,16 @@ def _check_section(section: str, value: Mapping[str, Any], locate: Locator, opti
     """Check a section, or one of its inner ones; option: which of those searched it is of."""
     group, dot, inner = section.partition(".")
     name = f"{group}.{option}{dot}{inner}" if option else section
-    schema = _choose_schema(section, value, locate)
+    schema = choose_schema(section, value, locate)
     try:
         checked = schema.model_validate(dict(value)).model_dump(warnings=False)
         if section == "train":
             schedule = _check_mapping(f"{name}.schedule", checked["schedule"], locate)
             checked["schedule"] = _check_section("train.schedule", schedule, locate, option)
+            augmentation = _check_mapping(f"{name}.augmentation", checked["augmentation"], locate)
+            checked["augmentation"] = _check_section("train.augmentation", augmentation, locate, option)
+            if checked["augmentation"].get("name") == PLAIN_AUGMENTATION:
+                del checked["augmentation"]["name"]  # as it was written before there were others
         return checked
     except ValidationError as error:
         message = describe_validation_error(name, value, schema, error, locate)

@@ -37,6 +37,7 @@ from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
 from fmnist_sweep.config.promotion_options import refuse_promotion_options
+from fmnist_sweep.config.regularized import refuse_unused_regularization
 from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.config.text_values import quote_texts, restore_typed
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
@@ -171,6 +172,7 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str], *, of_sw
     refuse_untyped_addresses(plain, overrides)
     try:
         config = check_config(plain, origins.locate)
+        refuse_unused_regularization(config.settings, overrides)
         if of_sweep:
             refuse_promotion_options(config, origins.locate)
         return Job(config, overrides, choices)

@@ -25,14 +25,6 @@ class EarlyStopping(BaseModel):
     min_delta: Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 
 
-class Augmentation(BaseModel):
-    """Random changes to the training images of each epoch."""
-
-    model_config = STRICT
-    flip: Annotated[bool, TUNABLE]
-    shift: Annotated[int, Field(ge=0, le=8), TUNABLE]
-
-
 class TrainConfig(BaseModel):
     """How a trial is trained."""
 
@@ -47,7 +39,7 @@ class TrainConfig(BaseModel):
     normalization: Literal["fused", "keras"] = "keras"  # what was trained before there was a choice
     early_stopping: EarlyStopping | None
     schedule: dict[str, Any]
-    augmentation: Augmentation
+    augmentation: dict[str, Any]
 
 
 def _check_first(value: Any) -> Any:

@@ -1,22 +1,27 @@
 """Model builders: keyword arguments in, an uncompiled keras.Model out.
 
-Every model takes raw pixels, 0..255, of shape (n, 28, 28, 1) and returns ten class probabilities. A builder's
-keyword-only signature *is* the schema of its config: the annotations state what is allowed, and `config` checks it. A
-new topology takes one function here and one YAML file in conf/model/.
+Every model takes raw pixels, 0..255, of shape (n, 28, 28, 1) and returns ten class probabilities, unless the data has
+another shape or other labels. A builder's keyword-only signature *is* the schema of its config: the annotations state
+what is allowed, and `config` checks it. A new topology takes one function here and one YAML file in conf/model/.
 """
 
-# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from fmnist_sweep import plugins
 from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS
+from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.tunable import Count
 
 if TYPE_CHECKING:
     import keras
+
+BUILDERS = plugins.MODELS
+ImageShape = tuple[int, int, int]  # height, width, channels
+PLAIN_SHAPE: ImageShape = (IMAGE_SIDE, IMAGE_SIDE, 1)  # of the images that every builder is for
 
 MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 
@@ -74,15 +79,16 @@ class _Residual:
 class _Layers:
     """The layers of a model under construction; all hidden layers are regularized in the same way."""
 
-    def __init__(self, regularization: Regularization) -> None:
+    def __init__(self, regularization: Regularization, image_shape: ImageShape, labels: int) -> None:
         import keras
 
         self._keras = keras
+        self._labels = labels
         self._regularization = regularization
         self._hidden_count = 0
         self._layers: list[Any] = [
             # The input is uint8, as raw pixels are; the rescaling is part of the saved model.
-            keras.Input((IMAGE_SIDE, IMAGE_SIDE, 1), dtype="uint8", name="pixels"),
+            keras.Input(image_shape, dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
 
@@ -126,7 +132,7 @@ class _Layers:
 
     def build_classifier(self) -> "keras.Model":
         # float32 at any precision: a softmax in bfloat16 has only three significant digits.
-        output = self._keras.layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")
+        output = self._keras.layers.Dense(self._labels, activation="softmax", dtype="float32", name="probabilities")
         layers = [*self._layers, output]
         if not any(isinstance(layer, _Residual) for layer in layers):
             return self._keras.Sequential(layers)
@@ -161,6 +167,7 @@ class _Layers:
         return self._keras.regularizers.L2(self._regularization.l2) if self._regularization.l2 else None
 
 
+@plugins.model
 def cnn(
     *,
     filters: Width,
@@ -172,6 +179,8 @@ def cnn(
     residual: bool = False,
     head: Literal["flatten", "global_average"] = "flatten",
     regularization: Regularization,
+    image_shape: ImageShape = PLAIN_SHAPE,
+    labels: int = len(LABELS),
 ) -> "keras.Model":
     """Build the searchable network: convolutions, each with a pooling, a head, and a dense layer.
 
@@ -181,7 +190,7 @@ def cnn(
     last images; a global average has no weights to overfit (Lin et al., 2014). dense_units: 0 for no dense
     layer; its dropout then stands before the output.
     """
-    layers = _Layers(regularization)
+    layers = _Layers(regularization, image_shape, labels)
     for depth in range(conv_layers):
         width = min(MAX_WIDTH, round(filters * growth**depth))
         is_pooled_first = pooling == "before_normalization"
@@ -201,15 +210,18 @@ def cnn(
     return layers.build_classifier()
 
 
+@plugins.model
 def conv_stack(
     *,
     blocks: Blocks,
     kernel_size: KernelSize,
     dense_widths: Widths,
     regularization: Regularization,
+    image_shape: ImageShape = PLAIN_SHAPE,
+    labels: int = len(LABELS),
 ) -> "keras.Model":
     """Build a stack of convolutions and dense layers; each block is a list of widths and ends in a pooling."""
-    layers = _Layers(regularization)
+    layers = _Layers(regularization, image_shape, labels)
     for block in blocks:
         for filters in block:
             layers.add_conv(filters, kernel_size)
@@ -220,19 +232,50 @@ def conv_stack(
     return layers.build_classifier()
 
 
-def mlp(*, dense_widths: Widths, regularization: Regularization) -> "keras.Model":
+@plugins.model
+def mlp(
+    *,
+    dense_widths: Widths,
+    regularization: Regularization,
+    image_shape: ImageShape = PLAIN_SHAPE,
+    labels: int = len(LABELS),
+) -> "keras.Model":
     """Build a simple dense network on the flattened pixels."""
-    layers = _Layers(regularization)
+    layers = _Layers(regularization, image_shape, labels)
     layers.add_flatten()
     for units in dense_widths:
         layers.add_dense(units)
     return layers.build_classifier()
 
 
-BUILDERS: dict[str, Callable[..., "keras.Model"]] = {"cnn": cnn, "conv_stack": conv_stack, "mlp": mlp}
+def build_model(
+    model: Mapping[str, Any],
+    regularization: Mapping[str, Any],
+    image_shape: ImageShape = PLAIN_SHAPE,
+    labels: int = len(LABELS),
+) -> "keras.Model":
+    """Build the model of a trial from the `model` and `regularization` sections of its resolved config.
 
-
-def build_model(model: Mapping[str, Any], regularization: Mapping[str, Any]) -> "keras.Model":
-    """Build the model of a trial from the `model` and `regularization` sections of its resolved config."""
+    image_shape: of an image. labels: their number. Raises ConfigError for a builder that takes none of them and is for
+    others.
+    """
+    name = model["builder"]
+    handed: dict[str, Any] = {}
+    if has_regularization(name):
+        handed["regularization"] = Regularization(**regularization)
+    for parameter, given, plain in (("image_shape", image_shape, PLAIN_SHAPE), ("labels", labels, len(LABELS))):
+        if BUILDERS.takes(name, parameter):
+            handed[parameter] = given
+        elif given != plain:
+            raise ConfigError(
+                f"model.builder={name}: it takes no {parameter}, and so is for {plain} only, and the data has {given}; "
+                f"add the parameter {parameter} to the builder, or choose another one."
+            )
     arguments = {key: value for key, value in model.items() if key != "builder"}
-    return BUILDERS[model["builder"]](**arguments, regularization=Regularization(**regularization))
+    built: keras.Model = BUILDERS[name](**arguments, **handed)
+    return built
+
+
+def has_regularization(builder: str) -> bool:
+    """Whether a builder takes the settings of `regularization`."""
+    return BUILDERS.takes(builder, "regularization")

@@ -4,7 +4,6 @@ Schedules and early stopping depend on the history so far alone, and augmentatio
 history suffice to continue a training.
 """
 
-# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fmnist_sweep import plugins
 from fmnist_sweep.data.splits import LABELS
 from fmnist_sweep.search.tunable import MAX_COUNT, Count
 
 if TYPE_CHECKING:
     import keras
+
+OPTIMIZERS, SCHEDULES, AUGMENTATIONS = plugins.OPTIMIZERS, plugins.SCHEDULES, plugins.AUGMENTATIONS
+PLAIN_AUGMENTATION = "mirror_and_shift"  # what a section without a name stands for
 
 History = Sequence[Mapping[str, float]]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
@@ -26,6 +29,7 @@ WeightDecay = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
 
 
+@plugins.optimizer
 def rmsprop(*, learning_rate: LearningRate, momentum: Momentum) -> "keras.Optimizer":
     """Build RMSprop (Hinton's lecture 6e, 2012)."""
     import keras
@@ -33,6 +37,7 @@ def rmsprop(*, learning_rate: LearningRate, momentum: Momentum) -> "keras.Optimi
     return keras.optimizers.RMSprop(learning_rate=learning_rate, momentum=momentum)
 
 
+@plugins.optimizer
 def adam(*, learning_rate: LearningRate) -> "keras.Optimizer":
     """Build Adam (Kingma and Ba, 2015)."""
     import keras
@@ -40,6 +45,7 @@ def adam(*, learning_rate: LearningRate) -> "keras.Optimizer":
     return keras.optimizers.Adam(learning_rate=learning_rate)
 
 
+@plugins.optimizer
 def adamw(*, learning_rate: LearningRate, weight_decay: WeightDecay) -> "keras.Optimizer":
     """Build Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
     import keras
@@ -47,6 +53,7 @@ def adamw(*, learning_rate: LearningRate, weight_decay: WeightDecay) -> "keras.O
     return keras.optimizers.AdamW(learning_rate=learning_rate, weight_decay=weight_decay)
 
 
+@plugins.optimizer
 def sgd(*, learning_rate: LearningRate, momentum: Momentum, nesterov: bool) -> "keras.Optimizer":
     """Build stochastic gradient descent with momentum."""
     import keras
@@ -54,27 +61,24 @@ def sgd(*, learning_rate: LearningRate, momentum: Momentum, nesterov: bool) -> "
     return keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
 
 
-OPTIMIZERS: dict[str, Callable[..., "keras.Optimizer"]] = {
-    "rmsprop": rmsprop,
-    "adam": adam,
-    "adamw": adamw,
-    "sgd": sgd,
-}
-
-
 def build_optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
     """Build the optimizer of a resolved `optimizer` section."""
-    return OPTIMIZERS[section["name"]](**{key: value for key, value in section.items() if key != "name"})
+    built: keras.Optimizer = OPTIMIZERS[section["name"]](
+        **{key: value for key, value in section.items() if key != "name"}
+    )
+    return built
 
 
 # A schedule maps (base rate, finished epochs, total epochs, history, its own arguments) to the next epoch's rate.
 
 
+@plugins.schedule
 def constant(base: float, finished_epochs: int, epochs: int, history: History) -> float:
     """Return the same rate in every epoch."""
     return base
 
 
+@plugins.schedule
 def cosine(
     base: float,
     finished_epochs: int,
@@ -96,6 +100,7 @@ def cosine(
     return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+@plugins.batch_schedule
 def one_cycle(
     base: float,
     finished_epochs: float,
@@ -116,11 +121,13 @@ def one_cycle(
     return base * max(1e-3, 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
 
 
+@plugins.schedule
 def exponential(base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor) -> float:
     """Multiply the previous epoch's rate by `factor`."""
     return float(base * factor**finished_epochs)
 
 
+@plugins.schedule
 def plateau(
     base: float, finished_epochs: int, epochs: int, history: History, *, factor: Factor, patience: Count
 ) -> float:
@@ -136,22 +143,10 @@ def plateau(
     return rate
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {
-    "constant": constant,
-    "cosine": cosine,
-    "one_cycle": one_cycle,
-    "exponential": exponential,
-    "plateau": plateau,
-}
-
-
-# Those that change within an epoch; of the others every batch of an epoch has the same rate.
-_BATCH_SCHEDULES = ("one_cycle",)
-
-
 def changes_within_epochs(schedule: Mapping[str, Any]) -> bool:
     """Whether a resolved `train.schedule` section gives each batch of an epoch a rate of its own."""
-    return schedule["name"] in _BATCH_SCHEDULES
+    registration = SCHEDULES.find_registration(schedule["name"])
+    return registration is not None and registration.changes_within_epochs
 
 
 def compute_learning_rate(schedule: Mapping[str, Any], base: float, epochs: int, history: History) -> float:
@@ -170,7 +165,7 @@ def _compute_rate(
     schedule: Mapping[str, Any], base: float, finished_epochs: float, epochs: int, history: History
 ) -> float:
     arguments = {key: value for key, value in schedule.items() if key != "name"}
-    return SCHEDULES[schedule["name"]](base, finished_epochs, epochs, history, **arguments)
+    return float(SCHEDULES[schedule["name"]](base, finished_epochs, epochs, history, **arguments))
 
 
 def find_best_epoch(history: History, monitor: str) -> int:
@@ -234,7 +229,27 @@ def draw_epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, 0]).permutation(n)
 
 
-def augment_images(images: NDArray[np.uint8], *, flip: bool, shift: int, seed: int, epoch: int) -> NDArray[np.uint8]:
+def augment_images(
+    section: Mapping[str, Any], images: NDArray[np.uint8], *, seed: int, epoch: int
+) -> NDArray[np.uint8]:
+    """Change training images by a resolved `train.augmentation` section, for one epoch (from 1)."""
+    name = section.get("name", PLAIN_AUGMENTATION)
+    arguments = {key: value for key, value in section.items() if key != "name"}
+    drawn = {"seed": seed, "epoch": epoch}
+    handed = {key: value for key, value in drawn.items() if AUGMENTATIONS.takes(name, key)}
+    changed: NDArray[np.uint8] = AUGMENTATIONS[name](images, **arguments, **handed)
+    return changed
+
+
+@plugins.augmentation
+def mirror_and_shift(
+    images: NDArray[np.uint8],
+    *,
+    flip: bool,
+    shift: Annotated[int, Field(ge=0, le=8)],
+    seed: int,
+    epoch: int,
+) -> NDArray[np.uint8]:
     """Mirror images (n, 28, 28, 1) at random (flip) and move them by up to `shift` pixels, by (seed, epoch) alone."""
     if not flip and not shift:
         return images

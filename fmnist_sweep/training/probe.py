@@ -130,7 +130,7 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
 
     def fit(count: int) -> None:
         indices = order[:count]
-        images = augment_images(splits.train.images[indices], seed=config["seed"], epoch=1, **train["augmentation"])
+        images = augment_images(train["augmentation"], splits.train.images[indices], seed=config["seed"], epoch=1)
         model.fit(images, targets[indices], batch)
 
     def predict(count: int) -> None:

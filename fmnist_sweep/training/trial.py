@@ -190,7 +190,7 @@ class _Fit:
         rate = self._set_learning_rate(history)
         order = draw_epoch_order(len(self._targets), self._seed, epoch)
         images = augment_images(
-            self._splits.train.images[order], seed=self._seed, epoch=epoch, **self._train["augmentation"]
+            self._train["augmentation"], self._splits.train.images[order], seed=self._seed, epoch=epoch
         )
         metrics = self._compiled.fit(images, self._targets[order], self._train["batch_size"])
         probabilities = self._predict(self._splits.validation.images)

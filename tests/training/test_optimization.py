@@ -233,7 +233,7 @@ IMAGES = np.random.default_rng(0).integers(1, 256, (40, 28, 28, 1)).astype(np.ui
 
 
 def augmented(flip: bool, shift: int, seed: int = 1, epoch: int = 1) -> Any:
-    return augment_images(IMAGES, flip=flip, shift=shift, seed=seed, epoch=epoch)
+    return augment_images({"flip": flip, "shift": shift}, IMAGES, seed=seed, epoch=epoch)
 
 
 def test_without_augmentation_the_images_are_the_same_object() -> None:

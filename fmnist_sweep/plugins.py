@@ -1,0 +1,202 @@
+"""What a config may name: models, optimizers, schedules, augmentations and metrics, each registered by a decorator.
+
+    from fmnist_sweep.plugins import model
+
+    @model
+    def separable(*, filters: Annotated[int, Field(ge=1, le=512)]) -> keras.Model: ...
+
+The function's name is its name in a config (`model.builder=separable`). Its keyword-only parameters are the schema of
+its settings: each annotation says what is allowed, and each setting may be fixed or tunable. The project registers its
+own functions in the same way.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeVar, get_type_hints
+
+from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.text import quote_text
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RegisteredFunction:
+    """A registered function. plugin: the name of the plugin that it is of, None for the project's own."""
+
+    name: str
+    function: Callable[..., Any]
+    plugin: str | None
+    changes_within_epochs: bool = False  # of a schedule: each batch has a rate of its own
+
+
+class Registry(Mapping[str, Callable[..., Any]]):
+    """The functions of one kind, by name.
+
+    positional: the parameters that each function is called with, in their order. handed: the keyword-only parameters
+    that the project fills in, if a function has them; all others are settings.
+    """
+
+    def __init__(self, kind: str, positional: tuple[str, ...] = (), handed: tuple[str, ...] = ()) -> None:
+        self.kind, self.positional, self.handed = kind, positional, handed
+        self._registrations: dict[str, RegisteredFunction] = {}
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        return self._registrations[name].function
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._registrations)
+
+    def __len__(self) -> int:
+        return len(self._registrations)
+
+    def __hash__(self) -> int:  # as an object: a registry is one of a kind
+        return id(self)
+
+    def find_registration(self, name: object) -> RegisteredFunction | None:
+        """The registration of this name, or None."""
+        return self._registrations.get(name) if isinstance(name, str) else None
+
+    def register(self, registration: RegisteredFunction) -> None:
+        """Add a function. Raises ConfigError if its name is taken, or if its signature is no schema."""
+        self._refuse_signature(registration)
+        other = self._registrations.get(registration.name)
+        if other is not None and other.function is not registration.function:
+            owner = "the project's own" if other.plugin is None else f"one of {other.plugin}"
+            raise ConfigError(
+                f"{_describe(registration, self.kind)}: there already is {owner} with this name; rename the function."
+            )
+        self._registrations[registration.name] = registration
+
+    def drop_plugins(self) -> None:
+        """Leave only the project's own functions."""
+        self._registrations = {name: each for name, each in self._registrations.items() if each.plugin is None}
+
+    def takes(self, name: str, parameter: str) -> bool:
+        """Whether the function of this name has a parameter that the project fills in."""
+        return parameter in inspect.signature(self[name]).parameters
+
+    def _refuse_signature(self, registration: RegisteredFunction) -> None:
+        shown, parameters = _describe(registration, self.kind), inspect.signature(registration.function).parameters
+        fixed = [each for each in parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        kinds = {each.kind for each in fixed}
+        is_open = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+        if is_open or len(fixed) != len(self.positional):
+            first = f"{', '.join(self.positional)}, then " if self.positional else ""
+            raise ConfigError(
+                f"{shown}: expected the parameters {first}only keyword-only ones (after a *), found "
+                f"{inspect.signature(registration.function)}."
+            )
+        for key, (annotation, _) in read_keyword_parameters(registration.function, shown).items():
+            if annotation is inspect.Parameter.empty and key not in self.handed:
+                raise ConfigError(
+                    f"{shown}: its parameter {key} has no annotation, which is the schema of the setting {key}; write "
+                    f"one, as in {key}: int."
+                )
+
+
+def read_keyword_parameters(function: Callable[..., Any], shown: str = "") -> dict[str, tuple[Any, Any]]:
+    """The annotation and the default (inspect.Parameter.empty: none) of each keyword-only parameter.
+
+    Annotations that are texts, as with `from __future__ import annotations`, are evaluated where the function stands.
+    Raises ConfigError, which begins with `shown`, if one cannot be.
+    """
+    parameters = {
+        name: each
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    annotated = {name: each.annotation for name, each in parameters.items() if each.annotation is not each.empty}
+    hints: dict[str, Any] = {}
+    for name, annotation in annotated.items():
+        holder: Any = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
+        except Exception as error:
+            raise ConfigError(
+                f"{shown or function.__name__}: the annotation of its parameter {name} cannot be evaluated "
+                f"({quote_text(f'{type(error).__name__}: {error}', 200)}); import what it names."
+            ) from error
+    return {name: (hints.get(name, each.empty), each.default) for name, each in parameters.items()}
+
+
+MODELS = Registry("model", handed=("regularization", "image_shape", "labels"))
+OPTIMIZERS = Registry("optimizer")
+SCHEDULES = Registry("schedule", positional=("base", "finished_epochs", "epochs", "history"))
+AUGMENTATIONS = Registry("augmentation", positional=("images",), handed=("seed", "epoch"))
+METRICS = Registry("metric", positional=("labels", "probabilities"))
+REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, METRICS)
+
+_collected: list[tuple[Registry, RegisteredFunction]] | None = None  # while a plugin is imported
+_importing: str | None = None
+
+
+@contextmanager
+def collect_registrations(plugin: str) -> Iterator[list[tuple[Registry, RegisteredFunction]]]:
+    """Collect what decorators register in the block as that plugin's, instead of adding it to the registries."""
+    global _collected, _importing
+    before = (_collected, _importing)
+    _collected, _importing = [], plugin
+    try:
+        yield _collected
+    finally:
+        _collected, _importing = before
+
+
+def model(function: _Function) -> _Function:
+    """Register a builder: keyword arguments in, an uncompiled keras.Model of raw pixels out.
+
+    The project fills in `regularization`, `image_shape` and `labels` (their number) of a builder that has them. One
+    without `regularization` has no such settings; one without the other two is for 28x28x1 pixels and ten labels.
+    """
+    return _register(MODELS, function)
+
+
+def optimizer(function: _Function) -> _Function:
+    """Register an optimizer: keyword arguments, learning_rate among them, in, a keras.Optimizer out."""
+    return _register(OPTIMIZERS, function)
+
+
+def schedule(function: _Function) -> _Function:
+    """Register a schedule: (base rate, finished epochs, total epochs, history, its settings) to the next epoch's rate.
+
+    history: a mapping of metrics for each epoch so far.
+    """
+    return _register(SCHEDULES, function)
+
+
+def batch_schedule(function: _Function) -> _Function:
+    """Register a schedule that is asked for the rate of each batch, and counts parts of an epoch as finished."""
+    return _register(SCHEDULES, function, changes_within_epochs=True)
+
+
+def augmentation(function: _Function) -> _Function:
+    """Register an augmentation: training images (n, height, width, channels) uint8 in, as many of them, changed, out.
+
+    Whatever it draws at random follows from `seed` and `epoch` alone, which it takes: so a trial continues exactly.
+    """
+    return _register(AUGMENTATIONS, function)
+
+
+def metric(function: _Function) -> _Function:
+    """Register a metric: labels (n,) and probabilities (n, labels) in, a number out."""
+    return _register(METRICS, function)
+
+
+def _register(registry: Registry, function: _Function, *, changes_within_epochs: bool = False) -> _Function:
+    registration = RegisteredFunction(function.__name__, function, _importing, changes_within_epochs)
+    if _collected is None:
+        registry.register(registration)
+    else:
+        _collected.append((registry, registration))
+    return function
+
+
+def _describe(registration: RegisteredFunction, kind: str) -> str:
+    place = "" if registration.plugin is None else f"{registration.plugin}: "
+    return f"{place}the {kind} {registration.name}"
