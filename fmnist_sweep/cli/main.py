@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from fmnist_sweep import __version__
+from fmnist_sweep.cli.card import card
 from fmnist_sweep.cli.compare import compare
 from fmnist_sweep.cli.data import data
 from fmnist_sweep.cli.documented import documented
@@ -85,7 +86,22 @@ def main() -> None:
     """Browse sweeps, promote models, look at the data. The sweep itself: python -m fmnist_sweep --help"""
 
 
-for verb in (ui, report, studies, data, compare, promote, history, rollback, reproduce, predict, documented, relocate):
+_VERBS = (
+    ui,
+    report,
+    studies,
+    data,
+    compare,
+    promote,
+    history,
+    rollback,
+    reproduce,
+    card,
+    predict,
+    documented,
+    relocate,
+)
+for verb in _VERBS:
     main.add_command(verb)
 
 if __name__ == "__main__":

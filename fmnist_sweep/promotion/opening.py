@@ -125,11 +125,15 @@ def refuse_more_seeds(confirmations: Confirmations, seeds: int | None) -> None:
 
 @dataclass(frozen=True)
 class ConfirmedModel:
-    """A run's saved model, and the validation images and predictions that it was checked by."""
+    """A run's saved model, and the validation images and predictions that it was checked by.
+
+    train_count: how many images it was trained on.
+    """
 
     checked: CheckedModel
     validation: Split
     predictions: Predictions
+    train_count: int
 
 
 def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, folder: Path) -> ConfirmedModel:
@@ -137,7 +141,8 @@ def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, 
 
     Raises PromotionRefused, DataError.
     """
-    validation = load_trial_splits(store, run, data_dir).validation
+    splits = load_trial_splits(store, run, data_dir)
+    validation = splits.validation
     predictions = read_intact_predictions(store, run.run_id)
     if predictions is None:
         raise PromotionRefused(
@@ -147,4 +152,4 @@ def fetch_confirmed_model(store: Store, run: StoredTrial, data_dir: str | None, 
         checked = scoring.fetch_checked_model(store, run, run.name, validation, predictions, folder)
     except UnusableModel as error:
         raise PromotionRefused(str(error)) from None
-    return ConfirmedModel(checked, validation, predictions)
+    return ConfirmedModel(checked, validation, predictions, len(splits.train.labels))

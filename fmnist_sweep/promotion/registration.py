@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fmnist_sweep.errors import ExitCode, PromotionRefused
 from fmnist_sweep.promotion.champion import get_aliased_champion_number
 from fmnist_sweep.promotion.image_sources import choose_data_dir
+from fmnist_sweep.promotion.model_card import log_model_card
 from fmnist_sweep.promotion.opening import fetch_confirmed_model
 from fmnist_sweep.promotion.outcome import Outcome, describe_alias, refuse_changed_champion
 from fmnist_sweep.promotion.version_tags import make_version_tags
@@ -165,7 +166,9 @@ def _register_checked_version(registration: Registration) -> RegisteredVersion:
     if LATENCY_MS_TAG not in version.tags:
         tags |= {LATENCY_MS_TAG: f"{_measure_latency(model, images[:1]):.3f}"}
     tags |= {WEIGHTS_SHA256_TAG: hash_weights(model)}
-    return register_version(store, run.run_id, checked.model_id, tags=tags, description=description)
+    version = register_version(store, run.run_id, checked.model_id, tags=tags, description=description)
+    log_model_card(registration, version, confirmed)
+    return version
 
 
 def _log_dossier(registration: Registration, version_tags: Mapping[str, Any] | None) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import requests
 
+from fmnist_sweep.analysis.proportions import measure_share
 from fmnist_sweep.data import LABELS, load_splits
 from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
@@ -234,6 +235,39 @@ def test_the_evidence_is_kept_with_the_promotion_and_the_description_names_it(fo
     assert version.description.startswith(f"**{version.tags['fmnist.name']}**: first.")
     assert f"{place}/evidence.html" in version.description
     assert version.tags["fmnist.command"] in version.description
+
+
+@needs_fashion_mnist
+def test_a_version_has_a_card_which_is_shown_written_and_missed(
+    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path
+) -> None:
+    version = promoted.after.versions["1"]
+    run = promoted.after.runs[version.run_id]
+    stored = Path(run.info.artifact_uri.removeprefix("file://"), "model_card.md")
+    card = stored.read_text()
+    shown = warm_verb("card", cwd=folder)
+    assert (shown.returncode, shown.stdout) == (0, card), shown.stderr
+    test = read_test_predictions(opened(folder), run.info.run_id, run.info.run_name)
+    assert f"| test accuracy of this model | {measure_share(test.correct_mask)} | 10,000 |" in card
+    for label, name in enumerate(LABELS):
+        recall = test.correct_mask[test.labels == label].mean()
+        assert f"| {name} | 1,000 | {recall:.4f} |" in card
+    assert "1,800 images, `fashion_mnist:" in card
+    assert f"    {version.tags['fmnist.command']}\n" in card
+    out = tmp_path / "card.md"
+    assert warm_verb("card", "1", "--out", str(out), cwd=folder).returncode == 0
+    assert out.read_text() == card
+    refused = warm_verb("card", "1", "--out", str(out), cwd=folder)
+    assert refused.returncode == 2
+    assert "there is a file already" in refused.stderr
+    stored.unlink()  # as a release left it that wrote no cards
+    try:
+        missed = warm_verb("card", cwd=folder)
+    finally:
+        stored.write_text(card)
+    assert missed.returncode == 4
+    assert missed.stderr.count("\n") == 1
+    assert "version 1 of models:/fashion-mnist has no model card" in missed.stderr
 
 
 @needs_fashion_mnist
