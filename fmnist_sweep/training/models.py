@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BUILDERS = plugins.MODELS
 ImageShape = tuple[int, int, int]  # height, width, channels
 PLAIN_SHAPE: ImageShape = (IMAGE_SIDE, IMAGE_SIDE, 1)  # of the images that every builder is for
-
+OUTPUT_LAYER = "probabilities"  # its name in every model
 MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 
 
@@ -132,7 +132,7 @@ class _Layers:
 
     def build_classifier(self) -> "keras.Model":
         # float32 at any precision: a softmax in bfloat16 has only three significant digits.
-        output = self._keras.layers.Dense(self._labels, activation="softmax", dtype="float32", name="probabilities")
+        output = self._keras.layers.Dense(self._labels, activation="softmax", dtype="float32", name=OUTPUT_LAYER)
         layers = [*self._layers, output]
         if not any(isinstance(layer, _Residual) for layer in layers):
             return self._keras.Sequential(layers)

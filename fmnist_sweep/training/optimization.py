@@ -15,6 +15,7 @@ from pydantic import Field
 from fmnist_sweep import plugins
 from fmnist_sweep.data.splits import LABELS
 from fmnist_sweep.search.tunable import MAX_COUNT, Count
+from fmnist_sweep.training.models import OUTPUT_LAYER
 
 if TYPE_CHECKING:
     import keras
@@ -59,6 +60,25 @@ def sgd(*, learning_rate: LearningRate, momentum: Momentum, nesterov: bool) -> "
     import keras
 
     return keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+@plugins.optimizer
+def muon(
+    *, learning_rate: LearningRate, weight_decay: WeightDecay, other_rate: Annotated[float, Field(gt=0, le=100)]
+) -> "keras.Optimizer":
+    """Build Muon (Jordan et al., 2024) for all kernels but the output's, and AdamW for everything else.
+
+    other_rate: AdamW's learning rate, as a multiple of Muon's.
+    """
+    from fmnist_sweep.training.muon import KernelMuon
+
+    return KernelMuon(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay,
+        adam_lr_ratio=other_rate,
+        exclude_layers=[OUTPUT_LAYER],
+    )
 
 
 def build_optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":

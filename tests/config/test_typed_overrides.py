@@ -49,7 +49,7 @@ ODD = [
     ("seed=[]", "seed takes one value, not a list; name one value."),
     ("seed=foo(1,2)", "there is no function foo; there are bool, choice,"),
     # Functions that stand for numbers, where an option's name is meant.
-    ("optimizer=range(1,3)", "optimizer takes the name of one option; choose one of adam, adamw, rmsprop, sgd."),
+    ("optimizer=range(1,3)", "optimizer takes the name of one option; choose one of adam, adamw, muon, rmsprop, sgd."),
     ("optimizer=interval(1,3)", "optimizer takes the name of one option; choose one of adam"),
     ("experiment=range(1,3)", "experiment takes the name of one option"),
 ]
@@ -76,7 +76,8 @@ def test_a_pattern_that_matches_no_option_is_refused_with_the_options(pattern: s
     with pytest.raises(ConfigError) as refused:
         compose_jobs(["-m", f"optimizer={pattern}"])
     assert str(refused.value) == (
-        f"optimizer={pattern} (command line): no option of optimizer matches; choose some of adam, adamw, rmsprop, sgd."
+        f"optimizer={pattern} (command line): no option of optimizer matches; "
+        "choose some of adam, adamw, muon, rmsprop, sgd."
     )
 
 

@@ -61,6 +61,7 @@ FITS = {
         *("train=one_cycle", "optimizer=adam", "model.residual=true", "model.pooling=before_normalization"),
         *("model.head=global_average", "model.dense_units=0", "train.label_smoothing=0.1"),
     ],
+    "muon": ["optimizer=muon", "optimizer.learning_rate=0.005"],
     "sgd, stopping": ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", STOPPING],
 }
 
@@ -83,7 +84,10 @@ def fit(overrides: Sequence[str], data: Splits = UNLEARNABLE) -> Fit:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow) if name.startswith(("adamw", "sgd")) else name for name in FITS],
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith(("adamw", "muon", "sgd")) else name
+        for name in FITS
+    ],
 )
 def whole(request: pytest.FixtureRequest) -> Fit:
     precision = "mixed_bfloat16" if "bfloat16" in request.param else "float32"

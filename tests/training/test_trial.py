@@ -62,6 +62,8 @@ MATTERS = {
     "adamw": ["optimizer=adamw"],
     "adamw weight_decay": ["optimizer=adamw", "optimizer.weight_decay=0.5"],
     "adamw learning_rate": ["optimizer=adamw", "optimizer.learning_rate=0.01"],
+    "muon": ["optimizer=muon"],
+    "muon other_rate": ["optimizer=muon", "optimizer.other_rate=1.0"],
     "sgd": ["optimizer=sgd", "optimizer.momentum=0.0"],
     "sgd learning_rate": ["optimizer=sgd", "optimizer.momentum=0.0", "optimizer.learning_rate=0.01"],
     "sgd momentum": ["optimizer=sgd", "optimizer.momentum=0.9"],
