@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_experiments_folder
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.compilation import compile_model
 from fmnist_sweep.training.models import build_model
@@ -97,7 +98,7 @@ def measure_model(model: str, rounds: int, seconds: float, threads: int) -> dict
     for precision, policy in PRECISIONS.items():
         calls[f"limit {precision}"] = make_multiplication(precision)
         trained = {**config, "train": {**config["train"], "precision": policy}}
-        calls[f"ours {precision}"] = make_fit(compile_model(trained).fit, config, seconds)
+        calls[f"ours {precision}"] = make_fit(compile_model(trained, FASHION_MNIST).fit, config, seconds)
         calls[f"plain {precision}"] = make_fit(build_plain(trained), config, seconds)
     measured: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
@@ -177,7 +178,7 @@ def draw_images(count: int, loss: str) -> tuple[np.ndarray[Any, Any], np.ndarray
 
     generator = np.random.default_rng(count)
     images = generator.integers(0, 256, (count, 28, 28, 1)).astype(np.uint8)
-    return images, encode_targets(loss, generator.integers(0, 10, count))
+    return images, encode_targets(loss, generator.integers(0, 10, count), 10)
 
 
 if __name__ == "__main__":

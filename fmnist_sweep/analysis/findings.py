@@ -129,9 +129,9 @@ def compute_findings(
 ) -> Findings:
     """Compute all that a report says of these trials.
 
-    read_predictions, read_curves: read those of one trial, by its run id. validation_images: (n, 28, 28, 1), in the
-    order of the predictions; None where the data is not at hand. Images of another number than the predictions' are
-    left out. twins: mask (n,) of those that have a near twin among the training images (see data.twins).
+    read_predictions, read_curves: read those of one trial, by its run id. validation_images: (n, height, width,
+    channels), in the order of the predictions; None where the data is not at hand. Images of another number than the
+    predictions' are left out. twins: mask (n,) of those that have a near twin among the training images (data.twins).
     measure_importance: what ranks the settings.
     """
     ranking = rank_trials(trials)
@@ -161,7 +161,12 @@ def compute_findings(
         curves=_read_curves(ranking.trials, read_curves),
         mistakes=None
         if peers.best_predictions is None
-        else analyse_mistakes(peers.best_predictions, good_predictions, None if pictures is None else twins),
+        else analyse_mistakes(
+            peers.best_predictions,
+            good_predictions,
+            None if pictures is None else twins,
+            ranking.trials[0].description,
+        ),
         failures=_group_failures(ranking.trials),
         pictures=pictures,
     )

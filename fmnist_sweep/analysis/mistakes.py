@@ -18,12 +18,10 @@ from fmnist_sweep.analysis.confidence import Calibration, measure_calibration
 from fmnist_sweep.analysis.labelling import Suspects, find_suspects
 from fmnist_sweep.analysis.probability_checks import check_probabilities
 from fmnist_sweep.analysis.proportions import Proportion, measure_share
-from fmnist_sweep.data import LABELS
+from fmnist_sweep.data import DataDescription
 from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.training.array_checks import check_confusion
 from fmnist_sweep.training.evaluation import count_confusion, find_most_confused
-
-UPPER_BODY = ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,13 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class LabelGroup:
-    """The scores of a group of labels; the model still chose among all labels.
+    """The scores of a group of labels, called `name`; the model still chose among all labels.
 
     images: how many have a label of the group; accuracy: of these; mistakes_inside: the share of all mistakes
     whose true and predicted label both belong to the group; outside_accuracy: of all other images.
     """
 
+    name: str
     labels: tuple[str, ...]
     images: int
     accuracy: Proportion
@@ -80,15 +79,19 @@ def score_classes(confusion: NDArray[np.int64], names: Sequence[str]) -> list[Cl
     return [_score_class(confusion, place, name) for place, name in enumerate(names)]
 
 
-def score_upper_body(confusion: NDArray[np.int64], names: Sequence[str]) -> LabelGroup:
-    """The five labels worn on the upper body, which look most alike, against all others."""
+def score_similar_labels(confusion: NDArray[np.int64], description: DataDescription) -> LabelGroup | None:
+    """The labels that look most alike, against all others; None if the data has no such labels."""
+    names, group = description.labels, description.similar_labels
     check_confusion(confusion, names)
-    indices = _find_label_indices(UPPER_BODY, names)
+    if not group:
+        return None
+    indices = _find_label_indices(group, names)
     total, correct = int(confusion.sum()), int(confusion.trace())
     images, group_correct = int(confusion[indices].sum()), int(confusion[indices, indices].sum())
     said_inside = int(confusion[np.ix_(indices, indices)].sum())
     return LabelGroup(
-        labels=UPPER_BODY,
+        name=description.similar_name,
+        labels=group,
         images=images,
         accuracy=Proportion.from_counts(group_correct, images),
         mistakes_inside=Proportion.from_counts(said_inside - group_correct, total - correct),
@@ -96,9 +99,7 @@ def score_upper_body(confusion: NDArray[np.int64], names: Sequence[str]) -> Labe
     )
 
 
-def score_merged_labels(
-    confusion: NDArray[np.int64], names: Sequence[str], group: Sequence[str] = ("T-shirt/top", "Shirt")
-) -> Proportion:
+def score_merged_labels(confusion: NDArray[np.int64], names: Sequence[str], group: Sequence[str]) -> Proportion:
     """The accuracy if the labels in `group` were one: what telling them apart costs."""
     check_confusion(confusion, names)
     indices = _find_label_indices(group, names)
@@ -174,16 +175,20 @@ def _find_label_indices(labels: Sequence[str], names: Sequence[str]) -> list[int
 class Mistakes:
     """The best trial's predictions judged label by label.
 
-    confusion: rows true, columns predicted, in the order of LABELS. merged_accuracy: with Shirt and T-shirt/top as one
-    label. suspects: over all good trials. twins, accuracy_without_twins: how many validation images have a near twin
-    among the training images, and the accuracy without these; None where that was not looked up.
+    labels: the names of all. confusion: rows true, columns predicted, in the order of the labels. similar_labels: the
+    scores of those that look most alike. merged_labels, merged_accuracy: two of them, and the accuracy with these as
+    one label; empty and None for data of which no such labels are known. suspects: over all good trials. twins,
+    accuracy_without_twins: how many validation images have a near twin among the training images, and the accuracy
+    without these; None where that was not looked up.
     """
 
+    labels: tuple[str, ...]
     predictions: Predictions
     confusion: list[list[int]]
     scores: tuple[ClassScore, ...]
-    upper_body: LabelGroup
-    merged_accuracy: Proportion
+    similar_labels: LabelGroup | None
+    merged_labels: tuple[str, ...]
+    merged_accuracy: Proportion | None
     pairs: tuple[ConfusedPair, ...]
     suspects: Suspects
     calibration: Calibration
@@ -197,23 +202,32 @@ class Mistakes:
 
 
 def analyse_mistakes(
-    best: Predictions, good_predictions: Sequence[Predictions], twins: NDArray[np.bool_] | None
+    best: Predictions,
+    good_predictions: Sequence[Predictions],
+    twins: NDArray[np.bool_] | None,
+    description: DataDescription,
 ) -> Mistakes:
-    """Analyse the best's predictions, and those of all good trials on the same images (the best's included)."""
+    """Analyse the best's predictions, and those of all good trials on the same images (the best's included).
+
+    description: of the data.
+    """
+    names, merged_labels = description.labels, description.merged_labels
     labels, predicted = best.labels, best.predicted_labels
-    confusion = count_confusion(labels, predicted, LABELS)
+    confusion = count_confusion(labels, predicted, names)
     return Mistakes(
+        labels=names,
         predictions=best,
         confusion=confusion.tolist(),
-        scores=tuple(score_classes(confusion, LABELS)),
-        upper_body=score_upper_body(confusion, LABELS),
-        merged_accuracy=score_merged_labels(confusion, LABELS),
-        pairs=tuple(find_confused_pairs(confusion, labels, best.probabilities, LABELS)),
+        scores=tuple(score_classes(confusion, names)),
+        similar_labels=score_similar_labels(confusion, description),
+        merged_labels=merged_labels,
+        merged_accuracy=score_merged_labels(confusion, names, merged_labels) if merged_labels else None,
+        pairs=tuple(find_confused_pairs(confusion, labels, best.probabilities, names)),
         suspects=find_suspects(
             labels,
             np.stack([predictions.predicted_labels for predictions in good_predictions]),
             np.stack([predictions.probabilities for predictions in good_predictions]),
-            LABELS,
+            names,
         ),
         calibration=measure_calibration(labels, best.probabilities),
         twins=None if twins is None else int(twins.sum()),

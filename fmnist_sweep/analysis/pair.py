@@ -15,7 +15,6 @@ from fmnist_sweep.analysis.mistakes import ClassScore, score_classes
 from fmnist_sweep.analysis.peers import PredictionReader
 from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, number_configurations
 from fmnist_sweep.analysis.table import compute_interval
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.prediction_files import Predictions
 from fmnist_sweep.tracking.trial_search import TrialRecord
 from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images
@@ -146,8 +145,8 @@ def compare_trials(a: TrialRecord, b: TrialRecord, read_predictions: PredictionR
             candidate_a = _Candidate(a.trial, a.predictions, seeds_a)
             candidate_b = _Candidate(b.trial, b.predictions, () if number_a == number_b else seeds_b)
             verdicts = _decide_verdicts(candidate_a, candidate_b, read_predictions)
-            labels = _compare_labels(a.predictions, b.predictions)
-            disagreement = _count_disagreement(a.predictions, b.predictions)
+            labels = _compare_labels(a.predictions, b.predictions, a.trial.description.labels)
+            disagreement = _count_disagreement(a.predictions, b.predictions, a.trial.description.labels)
         else:
             no_comparison_reason = (
                 f"they were scored on different validation images ({a.trial.data}, "
@@ -231,10 +230,10 @@ def _stack_correct(candidate: _Candidate, read_predictions: PredictionReader) ->
     return np.stack(rows)
 
 
-def _compare_labels(a: Predictions, b: Predictions) -> tuple[LabelComparison, ...]:
+def _compare_labels(a: Predictions, b: Predictions, names: Sequence[str]) -> tuple[LabelComparison, ...]:
     scores = zip(
-        score_classes(count_confusion(a.labels, a.predicted_labels, LABELS), LABELS),
-        score_classes(count_confusion(b.labels, b.predicted_labels, LABELS), LABELS),
+        score_classes(count_confusion(a.labels, a.predicted_labels, names), names),
+        score_classes(count_confusion(b.labels, b.predicted_labels, names), names),
         strict=True,
     )
     comparisons = []
@@ -243,13 +242,13 @@ def _compare_labels(a: Predictions, b: Predictions) -> tuple[LabelComparison, ..
         difference = None
         if has_label.any():
             difference = comparison.compare_models(
-                a.correct_mask[has_label], b.correct_mask[has_label], comparisons=len(LABELS)
+                a.correct_mask[has_label], b.correct_mask[has_label], comparisons=len(names)
             )
         comparisons.append(LabelComparison(score_a, score_b, difference))
     return tuple(comparisons)
 
 
-def _count_disagreement(a: Predictions, b: Predictions) -> Disagreement:
+def _count_disagreement(a: Predictions, b: Predictions, names: Sequence[str]) -> Disagreement:
     confidence_a, confidence_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
 
     def select_examples(is_chosen: NDArray[np.bool_], confidence: NDArray[np.float32]) -> tuple[Example, ...]:
@@ -259,10 +258,10 @@ def _count_disagreement(a: Predictions, b: Predictions) -> Disagreement:
             Example(
                 position=int(a.index[row]),
                 row=int(row),
-                label=LABELS[a.labels[row]],
-                a=LABELS[a.predicted_labels[row]],
+                label=names[a.labels[row]],
+                a=names[a.predicted_labels[row]],
                 a_confidence=float(confidence_a[row]),
-                b=LABELS[b.predicted_labels[row]],
+                b=names[b.predicted_labels[row]],
                 b_confidence=float(confidence_b[row]),
             )
             for row in rows.tolist()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.tracking.names import DATA_TAG
 from fmnist_sweep.tracking.prediction_files import Predictions
-from fmnist_sweep.tracking.trials import StoredTrial, has_same_validation_images
+from fmnist_sweep.tracking.trials import StoredTrial, has_fitting_labels, has_same_validation_images
 from fmnist_sweep.training.evaluation import compute_wilson_interval
 
 PredictionReader = Callable[[str], Predictions | None]  # by run id
@@ -46,7 +46,7 @@ def read_peers(trials: Sequence[StoredTrial], read_predictions: PredictionReader
     """
     finished = [place for place, trial in enumerate(trials) if trial.accuracy is not None]
     best = read_predictions(trials[0].run_id) if finished else None
-    if best is None or not _matches_accuracy(best, trials[0]):
+    if best is None or not (has_fitting_labels(trials[0], best) and _matches_accuracy(best, trials[0])):
         return Peers(trials)
     image_counts: dict[str, int | None] = {_get_data_tag(trials[0]): len(best.labels)}
     is_comparable = {_get_data_tag(trials[0]): True}

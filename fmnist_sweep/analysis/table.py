@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.analysis import comparison
 from fmnist_sweep.analysis.proportions import compute_accuracy_interval
 from fmnist_sweep.analysis.settings import find_varied_settings, group_by_seed, is_number, number_configurations
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import ATTEMPT_TAG, DATA_TAG, KIND_TAG, PRECISION_TAG, SWEEP_ID_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
@@ -37,9 +36,11 @@ def build_table(trials: Sequence[StoredTrial]) -> pd.DataFrame:
     columns["low"], columns["high"] = [low for low, _ in intervals], [high for _, high in intervals]
     first = (*_FIRST_COLUMNS, "low", "high")  # the interval stands beside its accuracy
     sorted_columns = {name: columns[name] for name in (*first, *(name for name in columns if name not in first))}
-    f1_columns = [key for key in _F1_COLUMNS if any(key in trial.metrics for trial in trials)]
+    labels = dict.fromkeys(label for trial in trials for label in trial.description.labels)
+    f1_keys = [f"val_f1.{label}" for label in labels]
+    f1_columns = [key for key in f1_keys if any(key in trial.metrics for trial in trials)]
     for key in dict.fromkeys(key for trial in trials for key in trial.params):
-        if key not in sorted_columns and key not in _F1_COLUMNS:  # anybody can log a parameter called run_id
+        if key not in sorted_columns and key not in f1_keys:  # anybody can log a parameter called run_id
             sorted_columns[key] = [trial.parse_value(key) for trial in trials]
     for key in f1_columns:
         sorted_columns[key] = [trial.metrics.get(key, math.nan) for trial in trials]
@@ -70,7 +71,6 @@ _COLUMNS: dict[str, Callable[[StoredTrial], Any]] = {
     "ended": lambda trial: trial.ended,
     "failure": lambda trial: trial.failure,
 }
-_F1_COLUMNS = tuple(f"val_f1.{label}" for label in LABELS)
 _FIRST_COLUMNS = tuple(_COLUMNS)[: tuple(_COLUMNS).index(SCORE_COLUMN) + 1]
 
 

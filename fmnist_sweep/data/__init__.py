@@ -5,14 +5,17 @@ records that it was opened.
 """
 
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.description import FASHION_MNIST, IMAGE_SIDE, LABELS, DataDescription
 from fmnist_sweep.data.loading import load_splits, open_test
-from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, Origin, Split, Splits
+from fmnist_sweep.data.splits import Origin, Split, Splits
 from fmnist_sweep.data.summary import DataSummary, format_fallback_banner, summarize_data
 
 __all__ = [
+    "FASHION_MNIST",
     "IMAGE_SIDE",
     "LABELS",
     "DataConfig",
+    "DataDescription",
     "DataSummary",
     "Origin",
     "Split",

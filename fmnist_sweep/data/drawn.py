@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data.description import IMAGE_SIDE
 from fmnist_sweep.data.shapes import Dice, make_grid
 from fmnist_sweep.data.silhouettes import GARMENTS
-from fmnist_sweep.data.splits import IMAGE_SIDE
 
 # Raised with every change that changes a pixel.
 VERSION = 1

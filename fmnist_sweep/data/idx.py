@@ -12,13 +12,14 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from fmnist_sweep.data.data_config import MAX_IMAGES
+from fmnist_sweep.data.description import IMAGE_SIDE, LABELS
 from fmnist_sweep.data.folder import (
     describe_folder,
     read_first_whole,
     refuse_folder_of_another_source,
     report_unreadable,
 )
-from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS, ImageTable
+from fmnist_sweep.data.splits import ImageTable
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile, describe_content, open_unpacked_file, read_stream
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import IMAGE_SIDE
+from fmnist_sweep.data.description import IMAGE_SIDE
 
 # Values: one for each image, (m, 1, 1). Map: broadcasts to (m, 28, 28). Both are float32, but NumPy's stubs lose that
 # in arithmetic with Python numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,29 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data.data_config import DataConfig, Source
+from fmnist_sweep.data.description import FASHION_MNIST, DataDescription
 from fmnist_sweep.errors import DataError
-
-LABELS: tuple[str, ...] = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-
-IMAGE_SIDE = 28  # pixels of an image, across and down
 
 # Every label needs one image to train on and one to validate with.
 SMALLEST_LABEL = 2
 
 
 class ImageTable(NamedTuple):
-    """All images of one source file pair: images (n, 28, 28, 1) uint8, labels (n,) int64."""
+    """All images of one part of a source: images (n, height, width, channels) uint8, labels (n,) int64."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -42,8 +29,8 @@ class ImageTable(NamedTuple):
 class Split:
     """Some images of a source, in its order; all three arrays are read-only.
 
-    images: (n, 28, 28, 1) uint8, 0..255; labels: (n,) int64, 0..9; index: (n,) int64, the position of each
-    image in its source file, from 0.
+    images: (n, height, width, channels) uint8, 0..255; labels: (n,) int64, from 0; index: (n,) int64, the position of
+    each image in its source file, from 0.
     """
 
     images: NDArray[np.uint8]
@@ -76,7 +63,8 @@ class Splits:
     """What a run sees: a train and a validation split that share no image, unless that was asked for.
 
     sha256: of the bytes of train.images, train.labels, validation.images, validation.labels, in this order,
-    labels as little-endian int64; removed_duplicates: train images dropped as they equal a validation image.
+    labels as little-endian int64; removed_duplicates: train images dropped as they equal a validation image;
+    description: what the images are, whatever was asked for.
     """
 
     train: Split
@@ -84,6 +72,7 @@ class Splits:
     origin: Origin
     sha256: str
     removed_duplicates: int
+    description: DataDescription = FASHION_MNIST
 
     @property
     def tag(self) -> str:
@@ -121,7 +110,7 @@ def hash_images(images: NDArray[np.uint8]) -> list[bytes]:
 def hash_in_any_order(images: ImageTable | Split) -> str:
     """A hash of images with their labels that is the same for the same ones in another order."""
     rows = np.concatenate(
-        [images.labels.astype(np.uint8)[:, None], images.images.reshape(-1, IMAGE_SIDE * IMAGE_SIDE)], axis=1
+        [images.labels.astype(np.uint8)[:, None], images.images.reshape(len(images.images), -1)], axis=1
     )
     return hashlib.sha256(b"".join(sorted(hash_images(rows)))).hexdigest()
 
@@ -131,17 +120,19 @@ def hash_images_briefly(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(key[:8] for key in hash_images(images)), "<u8").astype(np.uint64)
 
 
-def split_table(table: ImageTable, data: DataConfig, origin: Origin) -> Splits:
+def split_table(
+    table: ImageTable, data: DataConfig, origin: Origin, description: DataDescription = FASHION_MNIST
+) -> Splits:
     """Cut a table into train and validation, stratified and seeded.
 
     Errors: DataError where a label has too few images, or there are fewer images than `limit`.
     """
-    generator = np.random.default_rng(data.split_seed)
-    positions = [generator.permutation(np.flatnonzero(table.labels == label)) for label in range(len(LABELS))]
+    generator, labels = np.random.default_rng(data.split_seed), description.labels
+    positions = [generator.permutation(np.flatnonzero(table.labels == label)) for label in range(len(labels))]
     if data.limit is not None:
         counts = _share_limit([len(p) for p in positions], data.limit, origin)
         positions = [p[:count] for p, count in zip(positions, counts, strict=True)]
-    _refuse_small(positions, origin)
+    _refuse_small(positions, origin, labels)
     validation_positions = [p[: _count_held_out(len(p), data.validation)] for p in positions]
     train_positions = [p[_count_held_out(len(p), data.validation) :] for p in positions]
     validation = take_images(table, np.sort(np.concatenate(validation_positions)).astype(np.int64))
@@ -151,13 +142,14 @@ def split_table(table: ImageTable, data: DataConfig, origin: Origin) -> Splits:
         train, removed = _remove_duplicates(
             table, np.sort(np.concatenate(train_positions)).astype(np.int64), validation
         )
-    _refuse_untrained(train, origin)
+    _refuse_untrained(train, origin, labels)
     return Splits(
         train=train,
         validation=validation,
         origin=origin,
         sha256=hash_splits(train, validation),
         removed_duplicates=removed,
+        description=description,
     )
 
 
@@ -181,13 +173,13 @@ def _share_limit(counts: list[int], limit: int, origin: Origin) -> list[int]:
     return shares
 
 
-def _refuse_small(positions: list[NDArray[np.int64]], origin: Origin) -> None:
+def _refuse_small(positions: list[NDArray[np.int64]], origin: Origin, labels: Sequence[str]) -> None:
     for label, members in enumerate(positions):
         if len(members) < SMALLEST_LABEL:
             raise DataError(
                 f"{origin.location} cannot be split into train and validation: expected at least "
                 f"{SMALLEST_LABEL} training images of each label, found {len(members)} of label {label} "
-                f"({LABELS[label]}); give more data or raise data.limit."
+                f"({labels[label]}); give more data or raise data.limit."
             )
 
 
@@ -198,11 +190,11 @@ def _remove_duplicates(table: ImageTable, index: NDArray[np.int64], validation: 
     return take_images(table, index[is_new]), int((~is_new).sum())
 
 
-def _refuse_untrained(train: Split, origin: Origin) -> None:
-    present = np.bincount(train.labels, minlength=len(LABELS))
-    for label in np.flatnonzero(present == 0):
+def _refuse_untrained(train: Split, origin: Origin, labels: Sequence[str]) -> None:
+    present = np.bincount(train.labels, minlength=len(labels))
+    for label in np.flatnonzero(present == 0).tolist():
         raise DataError(
             f"{origin.location} cannot be split into train and validation: expected different images of "
-            f"label {label} ({LABELS[label]}), found that every one left to train on equals a validation "
+            f"label {label} ({labels[label]}), found that every one left to train on equals a validation "
             "image; give data with more distinct images."
         )

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fmnist_sweep.data import sources
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.description import DataDescription
 from fmnist_sweep.data.loading import load_splits, open_test
-from fmnist_sweep.data.splits import LABELS, Origin, hash_images
+from fmnist_sweep.data.splits import Origin, hash_images
 
 REASON = "fmnist-sweep data"
 MISSING_NOTES = {
@@ -23,7 +24,7 @@ MISSING_NOTES = {
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The data behind a config. Tables are (rows, columns) in the CSV form: a label and 784 pixels an image.
+    """The data behind a config. Tables are (rows, columns) in the CSV form: a label and the pixels of an image.
 
     images: images per label of the training file, the train and validation split, and the test file.
     train_duplicates, test_duplicates: images equal to an earlier one of the same file; test_in_train: test
@@ -31,6 +32,7 @@ class DataSummary:
     """
 
     origin: Origin
+    description: DataDescription
     tag: str
     sha256: str
     train_table: tuple[int, int]
@@ -64,6 +66,7 @@ def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
     }
     return DataSummary(
         origin=splits.origin,
+        description=splits.description,
         tag=splits.tag,
         sha256=splits.sha256,
         train_table=_measure_table(table.images),
@@ -74,7 +77,7 @@ def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
             int(min(table.images.min(), test.images.min())),
             int(max(table.images.max(), test.images.max())),
         ),
-        images={name: _count_per_label(values) for name, values in labels.items()},
+        images={name: _count_per_label(values, len(splits.description.labels)) for name, values in labels.items()},
         train_duplicates=len(file_keys) - len(unique_file_keys),
         test_duplicates=len(test_keys) - len(set(test_keys)),
         test_in_train=sum(key in unique_file_keys for key in test_keys),
@@ -103,5 +106,5 @@ def _measure_table(images: NDArray[np.uint8]) -> tuple[int, int]:
     return len(images), 1 + int(np.prod(images.shape[1:]))
 
 
-def _count_per_label(labels: NDArray[np.int64]) -> tuple[int, ...]:
-    return tuple(int(count) for count in np.bincount(labels, minlength=len(LABELS)))
+def _count_per_label(labels: NDArray[np.int64], label_count: int) -> tuple[int, ...]:
+    return tuple(int(count) for count in np.bincount(labels, minlength=label_count))

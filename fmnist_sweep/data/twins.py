@@ -19,7 +19,8 @@ def find_near_twins(
 ) -> NDArray[np.bool_]:
     """Mask (n,) of the images that lie within `distance` of some image of `reference`.
 
-    images: (n, 28, 28, 1), reference: (m, 28, 28, 1), both 0..255; distance: Euclidean, in grey levels over all pixels.
+    images: (n, height, width, channels), reference: (m, ...) of the same, both 0..255; distance: Euclidean, in grey
+    levels over all pixels.
     Exact: sums over blocks of pixels, divided by the block's side, lie no further apart than the images do (Cauchy and
     Schwarz), so only pairs that are near in these are compared pixel by pixel. About 1 s of processor time for 6,000
     images against 54,000.

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import Origin, Split, Splits
+from fmnist_sweep.data import DataDescription, Origin, Split, Splits
 
 _FIELDS = ("images", "labels", "index")
 
@@ -29,6 +29,7 @@ class Layout:
     origin: Origin
     sha256: str
     removed_duplicates: int
+    description: DataDescription
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def share_images(splits: Splits) -> Iterator[SharedImages]:
             file.write(bytes(-file.tell() % 64))  # so that each array begins where a cache line does
             arrays.append((start, array.dtype.str, array.shape))
         file.flush()
-        yield SharedImages(Layout(tuple(arrays), splits.origin, splits.sha256, splits.removed_duplicates), file)
+        about = (splits.origin, splits.sha256, splits.removed_duplicates, splits.description)
+        yield SharedImages(Layout(tuple(arrays), *about), file)
 
 
 def _list_arrays(splits: Splits) -> Iterator[NDArray[Any]]:
@@ -69,4 +71,4 @@ def attach_images(layout: Layout, descriptor: int) -> Splits:
         for start, dtype, shape in layout.arrays
     ]
     train, validation = Split(*arrays[: len(_FIELDS)]), Split(*arrays[len(_FIELDS) :])
-    return Splits(train, validation, layout.origin, layout.sha256, layout.removed_duplicates)
+    return Splits(train, validation, layout.origin, layout.sha256, layout.removed_duplicates, layout.description)

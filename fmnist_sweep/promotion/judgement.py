@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
 from fmnist_sweep.promotion.opening import collect_opening_names
@@ -83,15 +82,16 @@ def judge_confirmations(
     reference = scores[0].predictions[0]
     scores = [finalist_scores.reorder_as(reference) for finalist_scores in scores]
     champion_scores = None if champion is None else read_test_scores(store, champion).reorder_as(reference)
+    label_names = finalists[0].scored_runs[0].description.labels
     return judge(
         [Contender(finalist.name, finalist.correct) for finalist in scores],
         None if champion_scores is None else Contender(champion_name, champion_scores.correct),
         scores[0].labels,
-        LABELS,
+        label_names,
         rule,
         openings=max(1, len(collect_opening_names(finalists))),
         share=share,
         overused_labels=()
         if champion_scores is None
-        else find_overused_labels(champion_scores.predicted, champion_scores.labels, LABELS),
+        else find_overused_labels(champion_scores.predicted, champion_scores.labels, label_names),
     )

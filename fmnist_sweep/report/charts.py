@@ -13,7 +13,6 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.fronts import CostFront
 from fmnist_sweep.analysis.importance import Importance
 from fmnist_sweep.analysis.proportions import compute_row_shares
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.figures.canvas import BLUE, FAINT, GREEN, INK, MUTED, VERMILLION
 from fmnist_sweep.report.plotly_chart import Chart
@@ -176,16 +175,19 @@ def _add_curves(chart: Chart, findings: Findings, group: _CurveGroup, key: str, 
     )
 
 
-def chart_confusion(matrix: Sequence[Sequence[int]]) -> Chart:
-    """Chart counts of true (down) against predicted (across) labels; the colour follows the root of the row's share."""
+def chart_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
+    """Chart counts of true (down) against predicted (across) labels; the colour follows the root of the row's share.
+
+    names: of the labels, in the order of the matrix.
+    """
     counts = np.asarray(matrix, dtype=np.int64)
     share = compute_row_shares(counts)
     chart = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
     chart.add_trace(
         "heatmap",
         z=np.sqrt(share).round(4).tolist(),
-        x=list(LABELS),
-        y=list(LABELS),
+        x=list(names),
+        y=list(names),
         text=[["" if count == 0 else str(count) for count in row] for row in counts.tolist()],
         customdata=(100 * share).round(1).tolist(),
         texttemplate="%{text}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.data import LABELS, DataSummary, format_fallback_banner
+from fmnist_sweep.data import DataSummary, format_fallback_banner
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,7 +61,7 @@ def _build_labels_table(summary: DataSummary) -> RenderableType:
     table.add_column("label")
     for name in summary.images:
         table.add_column(name, justify="right")
-    for label, name in enumerate(LABELS):
+    for label, name in enumerate(summary.description.labels):
         table.add_row(f"{label} {name}", *(f"{counts[label]:,}" for counts in summary.images.values()))
     table.add_row("all", *(f"{sum(counts):,}" for counts in summary.images.values()))
     return table

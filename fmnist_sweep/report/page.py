@@ -14,7 +14,6 @@ from markupsafe import Markup
 from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.peers import MOST_READ
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.advice import Advice
 from fmnist_sweep.report.figures import galleries, plots
@@ -215,7 +214,8 @@ def _build_labels_section(page: _ReportPage) -> _Section | None:
         "The best, label by label",
         scores=tables.build_label_table(mistakes),
         accuracies=wording.list_accuracies(mistakes),
-        matrix=page.add_chart(charts.chart_confusion(mistakes.confusion)),
+        similar_name="" if mistakes.similar_labels is None else mistakes.similar_labels.name,
+        matrix=page.add_chart(charts.chart_confusion(mistakes.confusion, mistakes.labels)),
     )
 
 
@@ -262,7 +262,7 @@ def _draw_occasional_errors(page: _ReportPage, mistakes: Mistakes) -> str | None
         best.labels[rows],
         best.predicted_labels[rows],
         best.probabilities[rows].max(axis=1),
-        LABELS,
+        mistakes.labels,
         "Wrong in the best trial, right in another good one: the most confident",
         16,
     )

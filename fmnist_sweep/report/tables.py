@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fmnist_sweep.analysis.findings import Findings
-from fmnist_sweep.analysis.mistakes import UPPER_BODY, Mistakes
+from fmnist_sweep.analysis.mistakes import Mistakes
 from fmnist_sweep.analysis.ranking import RepeatedConfiguration
 from fmnist_sweep.analysis.settings import VariedSetting, format_value
 from fmnist_sweep.report.drawings import Drawing, draw_dots, draw_interval, make_interval_drawer
@@ -158,7 +158,7 @@ def build_repeats_table(findings: Findings) -> PageTable:
 
 
 def build_label_table(mistakes: Mistakes) -> PageTable:
-    """Build the table of each label's precision, recall and F1: the upper body first, the hardest on top."""
+    """Build the table of each label's precision, recall and F1: those most alike first, the hardest on top."""
     heads = [
         Head("label"),
         *(Head(name, kind="number") for name in ("images", "precision", "recall")),
@@ -166,12 +166,13 @@ def build_label_table(mistakes: Mistakes) -> PageTable:
         Head(""),
         Head("F1", kind="number"),
     ]
-    ordered = sorted(mistakes.scores, key=lambda score: (score.label not in UPPER_BODY, score.recall))
+    similar_labels = () if mistakes.similar_labels is None else mistakes.similar_labels.labels
+    ordered = sorted(mistakes.scores, key=lambda score: (score.label not in similar_labels, score.recall))
     low = min(score.recall_low for score in ordered)
     rows = []
     for place, score in enumerate(ordered):
-        is_upper = score.label in UPPER_BODY
-        is_last_upper = is_upper and (place + 1 == len(ordered) or ordered[place + 1].label not in UPPER_BODY)
+        is_similar = score.label in similar_labels
+        is_last_similar = is_similar and (place + 1 == len(ordered) or ordered[place + 1].label not in similar_labels)
         interval = (score.recall_low, score.recall, score.recall_high)
         cells = [
             Cell(score.label),
@@ -179,10 +180,10 @@ def build_label_table(mistakes: Mistakes) -> PageTable:
             Cell(f"{score.precision:.3f}", "number"),
             Cell(f"{score.recall:.3f}", "number"),
             Cell(format_interval(score.recall_low, score.recall_high, decimals=3), "number"),
-            Cell(drawing=draw_interval(interval, (low, 1.0), VERMILLION if is_upper else BLUE)),
+            Cell(drawing=draw_interval(interval, (low, 1.0), VERMILLION if is_similar else BLUE)),
             Cell(f"{score.f1:.3f}", "number"),
         ]
-        rows.append(PageRow(cells, "apart" if is_last_upper else ""))
+        rows.append(PageRow(cells, "apart" if is_last_similar else ""))
     return PageTable(heads, rows, "narrow")
 
 

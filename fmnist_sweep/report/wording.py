@@ -163,16 +163,19 @@ def describe_importance(findings: Findings) -> str:
 
 def list_accuracies(mistakes: Mistakes) -> list[tuple[str, str]]:
     """List accuracies over other groups of images or labels, as (name, value)."""
-    block = mistakes.upper_body
-    wrong = block.mistakes_inside
-    inside = f"{wrong.value:.1%} of {wrong.n:,}" if wrong.n else "no mistakes at all"
-    facts = [
-        ("all images", f"{mistakes.accuracy} of {mistakes.accuracy.n:,}"),
-        ("upper body", f"{block.accuracy} of {block.images:,} ({', '.join(block.labels)})"),
-        ("all other labels", f"{block.outside_accuracy} of {block.outside_accuracy.n:,}"),
-        ("mistakes inside the upper body", inside),
-        ("Shirt and T-shirt/top as one label", f"{mistakes.merged_accuracy} of {mistakes.merged_accuracy.n:,}"),
-    ]
+    facts = [("all images", f"{mistakes.accuracy} of {mistakes.accuracy.n:,}")]
+    block = mistakes.similar_labels
+    if block is not None:
+        wrong = block.mistakes_inside
+        inside = f"{wrong.value:.1%} of {wrong.n:,}" if wrong.n else "no mistakes at all"
+        facts += [
+            (block.name, f"{block.accuracy} of {block.images:,} ({', '.join(block.labels)})"),
+            ("all other labels", f"{block.outside_accuracy} of {block.outside_accuracy.n:,}"),
+            (f"mistakes inside the {block.name}", inside),
+        ]
+    merged = mistakes.merged_accuracy
+    if merged is not None:
+        facts.append((f"{' and '.join(reversed(mistakes.merged_labels))} as one label", f"{merged} of {merged.n:,}"))
     if mistakes.accuracy_without_twins is not None:
         facts.append(
             ("without near twins", "the same: no validation image is nearly one of the training images")

@@ -9,7 +9,7 @@ from typing import Any
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import RunKinds
 from fmnist_sweep.config.schema import Config
-from fmnist_sweep.data import LABELS, Split, Splits
+from fmnist_sweep.data import DataDescription, Split, Splits
 from fmnist_sweep.executors import Executor, Placement
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.page import ReportBody
@@ -103,10 +103,15 @@ class StudyContext:
         return self.sweep.delivery
 
     @property
+    def description(self) -> DataDescription:
+        """What the images are."""
+        return self.planned.splits.description
+
+    @property
     def validation(self) -> Split:
         """The images that trials are scored on."""
         return self.planned.splits.validation
 
     def evaluate(self, result: TrialResult) -> Evaluation:
         """Score a result on the validation images."""
-        return evaluate_predictions(self.validation.labels, result.probabilities, LABELS)
+        return evaluate_predictions(self.validation.labels, result.probabilities, self.description.labels)

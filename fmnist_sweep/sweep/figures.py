@@ -57,12 +57,15 @@ def log_figures(study: StudyContext, history: TrialHistory) -> None:
         return
     name, best_epoch = format_trial_name(history, study.record.about), (history.outcome or {}).get("best_epoch") or 0
     predictions, curves = read_intact_predictions(store, run_id), read_curves(store, run_id)
-    if predictions is None or len(predictions.labels) != len(study.validation.labels):
+    expected_shape = (len(study.validation.labels), len(study.description.labels))
+    if predictions is None or predictions.probabilities.shape != expected_shape:
         _report_missing(study, name, run_id, "its predictions.npz is gone or damaged")
     elif not curves or best_epoch > len(curves):
         _report_missing(study, name, run_id, f"it has the metrics of {len(curves)} epochs")
     else:
-        figures = draw_trial_figures(name, curves, best_epoch, predictions.probabilities, study.validation)
+        figures = draw_trial_figures(
+            name, curves, best_epoch, predictions.probabilities, study.validation, study.description
+        )
         log_files(store, run_id, figures)
 
 

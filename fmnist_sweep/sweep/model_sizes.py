@@ -9,13 +9,16 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.identity import hash_content, read_library_versions
 from fmnist_sweep.files import LockHeld, hold_lock_file, write_file_atomically
 from fmnist_sweep.reading import parse_json, read_file
 from fmnist_sweep.sweep.measurements import hash_training_code, locate_measurements
 from fmnist_sweep.training.model_size import count_parameters, describe_architecture
+
+if TYPE_CHECKING:
+    from fmnist_sweep.data import DataDescription
 
 _FORMAT = 1
 _MAX_BYTES = 2**20
@@ -33,11 +36,14 @@ class ModelSizes:
         self._sizes = _read_sizes(self.path, self._conditions)
         self._new_sizes: dict[str, int] = {}
 
-    def count(self, config: Mapping[str, Any]) -> int | None:
-        """The parameters of a resolved config's model; None if it cannot be built. TensorFlow has to be imported."""
-        name = hash_content(describe_architecture(config))
+    def count(self, config: Mapping[str, Any], description: DataDescription) -> int | None:
+        """The parameters of a resolved config's model; None if it cannot be built. TensorFlow has to be imported.
+
+        description: of the data.
+        """
+        name = hash_content(describe_architecture(config, description))
         if name not in self._sizes:
-            size = count_parameters(config)
+            size = count_parameters(config, description)
             if size is None:
                 return None
             self._sizes[name] = self._new_sizes[name] = size

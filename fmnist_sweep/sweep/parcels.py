@@ -98,10 +98,10 @@ class StudyParcels:
 
         def close_run(run_id: str, is_retry: bool) -> None:
             trained = result if result is not None else self._read_result(history)[0]
-            files = make_trial_artifacts(trained, evaluation, study.validation)
+            files = make_trial_artifacts(trained, evaluation, study.validation, study.description)
             self._models.admit(history)
             keep_model = self._models.keeps(history)
-            trial = FinishedTrial(trained, evaluation, files, study.validation, keep_model)
+            trial = FinishedTrial(trained, evaluation, files, study.validation, keep_model, study.description)
             finish_trial(study.store, run_id, trial, RunEnd(end_time, is_retry))
             if not keep_model and not history.is_model_dropped:
                 self._opened.append_event("model_dropped", trial_id=history.trial_id)

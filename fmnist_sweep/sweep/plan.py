@@ -175,7 +175,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
     plan = [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
     for planned in plan:
         if planned.record is None:  # else it has passed
-            refuse_unmet_limit(planned.study)
+            refuse_unmet_limit(planned.study, planned.splits.description)
     return plan
 
 

@@ -35,7 +35,7 @@ class Proposals:
         self._config, self._opened, self._record = config, study.opened, study.record
         self._count_seconds = count_seconds
         self._study = study.study
-        self._limit = None if config.search.max_parameters is None else SizeLimit(study.study)
+        self._limit = None if config.search.max_parameters is None else SizeLimit(study.study, study.description)
         self._earlier_exchanges: list[Exchange] = []
         self._lookahead = config.search.lookahead
         self._queue: deque[TrialHistory] = deque()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.config.commands import build_trial_command
+from fmnist_sweep.data.description import DataDescription, format_description
 from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.folder import OpenStudy
 from fmnist_sweep.study.record import Attempt, TrialHistory
@@ -18,6 +19,7 @@ from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     CONTINUES_TAG,
     DATA_TAG,
+    DESCRIPTION_TAG,
     EXECUTOR_TAG,
     GIT_TAG,
     IDENTITY_TAG,
@@ -75,6 +77,7 @@ def describe_study_run(study: StudyContext, sweep_id: str, sweep_run_id: str | N
             STUDY_ID_TAG: study.id,
             PRECISION_TAG: study.study.precision,
             IDENTITY_TAG: _format_identity(study.identity),
+            **_build_description_tag(study.description),
         },
         command=study.sweep.command,
         parent=sweep_run_id,
@@ -98,6 +101,7 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
             TRIAL_ID_TAG: history.trial_id,
             ATTEMPT_TAG: str(history.attempts[-1].number),
             CANONICAL_TAG: str(origin.canonical).lower(),
+            **_build_description_tag(study.description),
             PRECISION_TAG: config["train"]["precision"],
             EXECUTOR_TAG: str(placement),
             THREADS_TAG: str(placement.threads),
@@ -157,6 +161,11 @@ def _list_journal_tags(opened: OpenStudy) -> dict[str, str]:
 
 def _format_identity(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True)[:_MAX_IDENTITY_LENGTH]
+
+
+def _build_description_tag(description: DataDescription) -> dict[str, str]:
+    """What a run says of its images beside their hash; nothing of Fashion-MNIST's, which everybody knows."""
+    return {} if description.is_fashion_mnist else {DESCRIPTION_TAG: format_description(description)}
 
 
 def _build_common_tags(*, sweep_id: str, journal: str, data: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.overrides import format_override_value
+from fmnist_sweep.data import DataDescription
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import list_samples
@@ -22,10 +23,10 @@ _MAX_SAMPLES = 1000
 class SizeLimit:
     """The limit of a study on the parameters of its models, which has to have one. Its sizes are counted once."""
 
-    def __init__(self, study: Study, sizes: ModelSizes | None = None) -> None:
+    def __init__(self, study: Study, description: DataDescription, sizes: ModelSizes | None = None) -> None:
         limit = study.job.config.search.max_parameters
         assert limit is not None
-        self._limit, self._settings = limit, study.settings
+        self._limit, self._settings, self._description = limit, study.settings, description
         self._sizes = ModelSizes() if sizes is None else sizes
 
     def admits(self, values: Mapping[str, Any]) -> bool:
@@ -35,20 +36,23 @@ class SizeLimit:
 
     def count(self, values: Mapping[str, Any]) -> int | None:
         """The parameters of the model of these values; None if it cannot be built."""
-        return self._sizes.count(space.resolve_tunables(self._settings, values))
+        return self._sizes.count(space.resolve_tunables(self._settings, values), self._description)
 
     def keep_sizes(self) -> None:
         """Keep what was counted for later sweeps."""
         self._sizes.keep()
 
 
-def refuse_unmet_limit(study: Study) -> None:
-    """Raise ConfigError for a limit that nothing meets, or not enough does for the oracle, or not what comes first."""
+def refuse_unmet_limit(study: Study, description: DataDescription) -> None:
+    """Raise ConfigError for a limit that nothing meets, or not enough does for the oracle, or not what comes first.
+
+    description: of the data.
+    """
     search = study.job.config.search
     if search.max_parameters is None:
         return
     backend.import_tensorflow()  # KerasTuner imports it, too, with its start-up notes
-    limit = SizeLimit(study)
+    limit = SizeLimit(study, description)
     try:
         _check_first(study, limit)
         _check_samples(study, limit, list_samples(search.name, study.settings, _MAX_SAMPLES))

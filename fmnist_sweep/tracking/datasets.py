@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist_sweep.data import IMAGE_SIDE
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.tracking.foreign import parse_image_count
 
@@ -76,16 +75,16 @@ def _build_input(splits: Splits, part: Split, context: str, input_tag: Any) -> A
         source=json.dumps(
             {"location": mask_credentials(origin.location), "canonical": origin.canonical, "sha256": splits.sha256}
         ),
-        schema=_build_schema(),
+        schema=_build_schema(splits.description.image_shape),
         profile=json.dumps({"images": len(part.labels), "shape": list(part.images.shape)}),
     )
     return DatasetInput(dataset, tags=[input_tag("mlflow.data.context", context)])
 
 
-def _build_schema() -> str:
+def _build_schema(image_shape: tuple[int, int, int]) -> str:
     from mlflow.data.schema import TensorDatasetSchema
     from mlflow.types import Schema, TensorSpec
 
-    features = Schema([TensorSpec(np.dtype("uint8"), (-1, IMAGE_SIDE, IMAGE_SIDE, 1), "pixels")])
+    features = Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape), "pixels")])
     targets = Schema([TensorSpec(np.dtype("int64"), (-1,), "label")])
     return json.dumps({"mlflow_tensorspec": TensorDatasetSchema(features, targets).to_dict()})

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import LABELS
+from fmnist_sweep.data.description import MAX_LABELS, parse_description
 from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import echo, quote_text
 from fmnist_sweep.tracking.names import (
     ATTEMPT_TAG,
     CONTINUES_TAG,
     DATA_TAG,
+    DESCRIPTION_TAG,
     FOLLOWED_BY_TAG,
     FOLLOWS_TAG,
     JOURNAL_TAG,
@@ -64,7 +65,6 @@ _VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 _SHARE, _COUNT, _DURATION = (0.0, 1.0), (0.0, 1e15), (0.0, 1e12)
 _METRIC_RANGES: Mapping[str, tuple[float, float]] = {
-    **{f"val_f1.{label}": _SHARE for label in LABELS},
     **dict.fromkeys(("best_val_accuracy", "test_accuracy"), _SHARE),
     **dict.fromkeys(("best_epoch", "parameters", "size_bytes"), _COUNT),
     **dict.fromkeys(("fit_seconds", "cpu_seconds", "ms_per_image"), _DURATION),
@@ -134,9 +134,10 @@ def check_run(run: StoredRun) -> None:
     is_finished_trial = run.status == "FINISHED" and run.tags.get(KIND_TAG) in ("trial", "confirmation")
     if is_finished_trial and "best_val_accuracy" not in run.metrics:
         raise Misfit("it is finished and has no best_val_accuracy")
-    for key, bounds in _METRIC_RANGES.items():
-        if key in run.metrics:
-            _check_number(key, run.metrics[key], bounds, is_whole=bounds is _COUNT)
+    for key, value in run.metrics.items():
+        bounds = _SHARE if key.startswith("val_f1.") else _METRIC_RANGES.get(key)
+        if bounds is not None:
+            _check_number(key, value, bounds, is_whole=bounds is _COUNT)
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
@@ -150,6 +151,11 @@ def _check_tags(tags: Mapping[str, str]) -> None:
         _check_text(JOURNALS_TAG, journal, _ID)
     if ATTEMPT_TAG in tags:
         _check_text(ATTEMPT_TAG, tags[ATTEMPT_TAG], _ATTEMPT)
+    if DESCRIPTION_TAG in tags:
+        try:
+            parse_description(tags[DESCRIPTION_TAG])
+        except ValueError as error:
+            raise Misfit(f"{DESCRIPTION_TAG} is {quote_text(tags[DESCRIPTION_TAG])}: {error}") from None
 
 
 def _check_texts(entries: Mapping[str, str]) -> None:
@@ -246,16 +252,19 @@ def check_identity(identity: Any) -> None:
 def check_predictions(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise Misfit for arrays that are not the predictions of images.
 
-    index: (n,) not negative. labels: (n,), 0..9. probabilities: (n, 10), rows of sum 1. Those of test images also
-    have seen: (n,) bool, and image_hashes: (n,), unsigned.
+    index: (n,) not negative. labels: (n,), from 0. probabilities: (n, number of labels), rows of sum 1. Those of test
+    images also have seen: (n,) bool, and image_hashes: (n,), unsigned.
     """
     images = arrays["labels"].shape[0] if arrays["labels"].ndim else 0
-    shapes = {name: (images, len(LABELS)) if name == "probabilities" else (images,) for name in arrays}
+    label_count = arrays["probabilities"].shape[-1] if arrays["probabilities"].ndim else 0
+    if not 2 <= label_count <= MAX_LABELS:
+        raise Misfit(f"probabilities has the shape {arrays['probabilities'].shape}")
+    shapes = {name: (images, label_count) if name == "probabilities" else (images,) for name in arrays}
     kinds = {"index": "iu", "labels": "iu", "probabilities": "f", "seen": "b", "image_hashes": "u"}
     for name, array in arrays.items():
         if array.shape != shapes[name] or array.dtype.kind not in kinds[name] or not images:
             raise Misfit(f"{name} has the shape {array.shape} and the type {array.dtype}")
-    if arrays["index"].min() < 0 or arrays["labels"].min() < 0 or arrays["labels"].max() >= len(LABELS):
+    if arrays["index"].min() < 0 or arrays["labels"].min() < 0 or arrays["labels"].max() >= label_count:
         raise Misfit("its positions or labels are out of range")
     rows = np.asarray(arrays["probabilities"], np.float64)
     if not (rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() <= _SUM_TOLERANCE):  # so that NaN does not pass

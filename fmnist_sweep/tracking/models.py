@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import IMAGE_SIDE, LABELS
 from fmnist_sweep.reading import open_regular_file
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.tracking.connection import explain_outage
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities import LoggedModel, Run
 
-    from fmnist_sweep.data import Split
+    from fmnist_sweep.data import DataDescription, Split
     from fmnist_sweep.tracking.store import Store
 
 LOGGED_MODEL_NAME = "model"
@@ -210,7 +209,7 @@ class _KerasFile:
         Path(path).write_bytes(self._content)
 
 
-def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedModel:
+def log_model(store: Store, run: Run, content: bytes, example: Split, description: DataDescription) -> LoggedModel:
     """Log a model that takes raw pixels. It is READY only once all of its files are in place.
 
     This uses the client's calls instead of MLflow's `log_model`, which would load the model to infer its requirements,
@@ -242,7 +241,7 @@ def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedM
                 model_uuid=model.model_id,
                 model_id=model.model_id,
             ),
-            signature=_build_signature(),
+            signature=_build_signature(description),
             input_example=example.images[:1],
             pip_requirements=list_requirements(),
         )
@@ -251,13 +250,13 @@ def log_model(store: Store, run: Run, content: bytes, example: Split) -> LoggedM
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def _build_signature() -> Any:
+def _build_signature(description: DataDescription) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, IMAGE_SIDE, IMAGE_SIDE, 1))]),
-        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(LABELS)))]),
+        inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *description.image_shape))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(description.labels)))]),
     )
 
 

@@ -28,6 +28,7 @@ ID_TAGS: Final = {"sweep": SWEEP_ID_TAG, "study": STUDY_ID_TAG, "trial": TRIAL_I
 
 # What it was trained on, and where.
 DATA_TAG: Final = "fmnist.data"  # source and a short sha256 of the images
+DESCRIPTION_TAG: Final = "fmnist.description"  # of other data than Fashion-MNIST: its name, shape and labels, JSON
 CANONICAL_TAG: Final = "fmnist.canonical"  # true or false
 PRECISION_TAG: Final = "fmnist.precision"
 EXECUTOR_TAG: Final = "fmnist.executor"

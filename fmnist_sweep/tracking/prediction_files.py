@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Predictions:
     """What a trial predicts for the validation images.
 
-    index: (n,) positions of the images in the training file. labels: (n,), 0..9. probabilities: (n, 10) float32.
+    index: (n,) positions of the images in the training file. labels: (n,), from 0. probabilities: (n, number of labels)
+    float32.
     """
 
     index: NDArray[np.int64]

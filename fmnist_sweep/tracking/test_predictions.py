@@ -61,7 +61,7 @@ def log_test_predictions(
     from fmnist_sweep.training.optimization import encode_targets
 
     probabilities = np.asarray(model.predict(images.images, batch_size=_BATCH_SIZE, verbose=0), np.float32)
-    per_image = keras.losses.get(loss)(encode_targets(loss, images.labels), probabilities)
+    per_image = keras.losses.get(loss)(encode_targets(loss, images.labels, probabilities.shape[1]), probabilities)
     scores = {
         "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),
         # With the penalties on the weights, as a trial's val_loss.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.models import delete_model, fail_pending_models, find_ready_model, log_model
@@ -18,7 +17,7 @@ from fmnist_sweep.training.evaluation import find_most_confused
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from fmnist_sweep.data import Split
+    from fmnist_sweep.data import DataDescription, Split
     from fmnist_sweep.tracking.store import Store
     from fmnist_sweep.training.evaluation import Evaluation
     from fmnist_sweep.training.events import TrialResult
@@ -37,6 +36,7 @@ class FinishedTrial:
     """What the run of a finished trial holds in the end.
 
     files: by their path among the run's artifacts. validation: its first image becomes the model's input example.
+    description: of the data.
     """
 
     result: TrialResult
@@ -44,6 +44,7 @@ class FinishedTrial:
     files: Mapping[str, bytes]
     validation: Split
     keep_model: bool
+    description: DataDescription
 
     @property
     def scores(self) -> dict[str, float]:
@@ -80,7 +81,7 @@ def finish_trial(store: Store, run_id: str, trial: FinishedTrial, end: RunEnd) -
         *build_metrics(trial.scores, end.ended, model_id=model_id, dataset=datasets.find_validation_dataset(run)),
         *build_metrics(trial.costs, end.ended, model_id=model_id),
     ]
-    tags = [RunTag(NOTE_TAG, _compose_trial_note(trial.result, trial.evaluation))]
+    tags = [RunTag(NOTE_TAG, _compose_trial_note(trial))]
     if not trial.keep_model:
         tags.append(RunTag(MODEL_TAG, MODEL_NOT_KEPT))
     store.client.log_batch(run_id, metrics=metrics, tags=tags)
@@ -94,17 +95,20 @@ def _settle_model(store: Store, run: Run, trial: FinishedTrial, end: RunEnd) -> 
         fail_pending_models(store, run.info.run_id)
         existing_model = find_ready_model(store, run)
     if trial.keep_model:
-        return str((existing_model or log_model(store, run, trial.result.model, trial.validation)).model_id)
+        return str(
+            (existing_model or log_model(store, run, trial.result.model, trial.validation, trial.description)).model_id
+        )
     if existing_model is not None:
         delete_model(store, run.info.run_id)
     return None
 
 
-def _compose_trial_note(result: TrialResult, evaluation: Evaluation) -> str:
+def _compose_trial_note(trial: FinishedTrial) -> str:
+    result, evaluation = trial.result, trial.evaluation
     hardest = min(evaluation.f1, key=lambda label: evaluation.f1[label])
     confusions = [
         f"{true} taken for {predicted} ({count})"
-        for true, predicted, count in find_most_confused(evaluation.confusion, LABELS)
+        for true, predicted, count in find_most_confused(evaluation.confusion, trial.description.labels)
     ]
     return (
         f"Validation accuracy **{evaluation.accuracy:.4f}** after epoch {result.best_epoch} of {len(result.history)}, "

@@ -17,6 +17,7 @@ from fmnist_sweep.tracking.trials import (
     find_similar_trials,
     find_trials_by_name,
     find_trials_by_run_id,
+    has_fitting_labels,
     read_curves,
     read_trials,
 )
@@ -159,5 +160,7 @@ def read_predictions_or_reason(store: Store, trial: StoredTrial) -> Predictions 
     try:
         predictions = read_predictions(store, trial.run_id)
     except ValueError:
+        return "has a damaged predictions.npz"
+    if predictions is not None and not has_fitting_labels(trial, predictions):
         return "has a damaged predictions.npz"
     return predictions or "has no predictions.npz any more"

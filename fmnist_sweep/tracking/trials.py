@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmnist_sweep.data.description import FASHION_MNIST, DataDescription, parse_description
 from fmnist_sweep.garbage import pause_garbage_collection
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.foreign import is_curve_point, parse_parameter
@@ -15,6 +16,7 @@ from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     CONTINUES_TAG,
     DATA_TAG,
+    DESCRIPTION_TAG,
     FAILURE_TAG,
     FOLLOWED_BY_TAG,
     JOURNAL_TAG,
@@ -61,6 +63,12 @@ class StoredTrial:
     def data(self) -> str:
         """The data that it was trained and scored on: source and a short checksum."""
         return self.tags.get(DATA_TAG, "unknown data")
+
+    @property
+    def description(self) -> DataDescription:
+        """What the images are that it was trained and scored on."""
+        text = self.tags.get(DESCRIPTION_TAG)
+        return FASHION_MNIST if text is None else parse_description(text)
 
     @property
     def accuracy(self) -> float | None:
@@ -168,6 +176,11 @@ def read_curves(store: Store, run_id: str) -> list[dict[str, float]]:
     return [values for step, values in points.items() if is_curve_point(step, values)]
 
 
+def has_fitting_labels(trial: StoredTrial, predictions: Predictions) -> bool:
+    """Whether predictions are among the labels of the trial's data, of which anybody may have altered either."""
+    return bool(predictions.probabilities.shape[1] == len(trial.description.labels))
+
+
 def has_same_validation_images(
     a: StoredTrial, predictions_a: Predictions, b: StoredTrial, predictions_b: Predictions
 ) -> bool:
@@ -176,6 +189,8 @@ def has_same_validation_images(
     canonical = all(trial.tags.get(CANONICAL_TAG) == "true" for trial in (a, b))
     return (
         (canonical or a.tags.get(DATA_TAG) == b.tags.get(DATA_TAG))
+        and has_fitting_labels(a, predictions_a)
+        and has_fitting_labels(b, predictions_b)
         and np.array_equal(predictions_a.index, predictions_b.index)
         and np.array_equal(predictions_a.labels, predictions_b.labels)
     )

@@ -15,6 +15,8 @@ from fmnist_sweep.training.optimization import build_loss, build_optimizer, make
 if TYPE_CHECKING:
     import keras
 
+    from fmnist_sweep.data import DataDescription
+
 PREDICTION_BATCH = 512  # images predicted at once, at most: a matter of speed and memory alone
 
 
@@ -43,20 +45,22 @@ class CompiledModel:
         return {name: float(values[-1]) for name, values in history.items()}
 
 
-def compile_model(config: Mapping[str, Any]) -> CompiledModel:
-    """Build and compile the model of a trial's config; its precision is resolved, never `auto`."""
+def compile_model(config: Mapping[str, Any], description: DataDescription) -> CompiledModel:
+    """Build and compile the model of a trial's config for data; its precision is resolved, never `auto`."""
     import keras
 
     train, previous_policy = config["train"], keras.config.dtype_policy()
     keras.config.set_dtype_policy(train["precision"])
     try:
-        model = models.build_model(config["model"], config["regularization"])
+        model = models.build_model(
+            config["model"], config["regularization"], description.image_shape, len(description.labels)
+        )
         trainer = _build_trainer(model, train)
     finally:
         keras.config.set_dtype_policy(previous_policy)
     trainer.compile(
         optimizer=build_optimizer(config["optimizer"]),
-        loss=build_loss(train["loss"], train.get("label_smoothing", 0.0)),
+        loss=build_loss(train["loss"], len(description.labels), train.get("label_smoothing", 0.0)),
         metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,  # XLA takes two to three times longer on a CPU
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fmnist_sweep import plugins
-from fmnist_sweep.data.splits import IMAGE_SIDE, LABELS
+from fmnist_sweep.data.description import IMAGE_SIDE, LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.tunable import Count
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fmnist_sweep import plugins
-from fmnist_sweep.data.splits import LABELS
 from fmnist_sweep.search.tunable import MAX_COUNT, Count
 from fmnist_sweep.training.models import OUTPUT_LAYER
 
@@ -206,14 +205,14 @@ def should_stop(history: History, monitor: str, patience: int, min_delta: float)
     return stale_epochs >= patience
 
 
-def encode_targets(loss: str, labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Encode labels as the loss takes them: integers for the sparse loss, one-hot rows (n, 10) for the others."""
+def encode_targets(loss: str, labels: NDArray[np.int64], label_count: int) -> NDArray[Any]:
+    """Encode labels as the loss takes them: integers for the sparse loss, one-hot rows (n, label_count) for others."""
     if loss == "sparse_categorical_crossentropy":
         return labels
-    return np.eye(len(LABELS), dtype=np.float32)[labels]
+    return np.eye(label_count, dtype=np.float32)[labels]
 
 
-def build_loss(name: str, label_smoothing: float = 0.0) -> str | Callable[[Any, Any], Any]:
+def build_loss(name: str, label_count: int, label_smoothing: float = 0.0) -> str | Callable[[Any, Any], Any]:
     """Build what is minimised: the loss of this name, of targets that share `label_smoothing` of their weight.
 
     That part is spread evenly over all labels (Szegedy et al., 2016).
@@ -225,7 +224,7 @@ def build_loss(name: str, label_smoothing: float = 0.0) -> str | Callable[[Any, 
         import keras
 
         if name == "sparse_categorical_crossentropy":
-            targets = keras.ops.one_hot(keras.ops.reshape(targets, (-1,)), len(LABELS))
+            targets = keras.ops.one_hot(keras.ops.reshape(targets, (-1,)), label_count)
         return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
 
     return compute_smoothed
@@ -270,17 +269,20 @@ def mirror_and_shift(
     seed: int,
     epoch: int,
 ) -> NDArray[np.uint8]:
-    """Mirror images (n, 28, 28, 1) at random (flip) and move them by up to `shift` pixels, by (seed, epoch) alone."""
+    """Mirror images at random (flip) and move them by up to `shift` pixels, by (seed, epoch) alone.
+
+    images: (n, height, width, channels).
+    """
     if not flip and not shift:
         return images
     generator = np.random.default_rng([seed, epoch, 1])
-    n, size = len(images), images.shape[1]
+    n, (height, width) = len(images), images.shape[1:3]
     if flip:
         flip_mask = generator.random(n) < 0.5
         images = np.where(flip_mask[:, None, None, None], images[:, :, ::-1], images)
     if shift:
         padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+        windows: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
         rows, columns = generator.integers(0, 2 * shift + 1, (2, n))
-        images = windows[np.arange(n), rows, columns, 0][..., None]
+        images = np.moveaxis(windows[np.arange(n), rows, columns], 1, 3)  # the channels last again
     return images

@@ -17,7 +17,7 @@ from fmnist_sweep.training.model_size import count_parameters
 from fmnist_sweep.training.optimization import augment_images, draw_epoch_order, encode_targets
 
 if TYPE_CHECKING:
-    from fmnist_sweep.data import Splits
+    from fmnist_sweep.data import DataDescription, Splits
 
 
 # About how long training and predicting are timed, and with how many batches their speed is estimated first.
@@ -50,7 +50,7 @@ def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> Traini
 
     state = random.getstate()  # Keras draws its seeds from it
     try:
-        parameters = _count_max_parameters(settings)
+        parameters = _count_max_parameters(settings, splits.description)
         start_seconds, epoch_seconds = _try_epoch_timing(_resolve_middle(settings), splits)
     finally:
         backend.clear_session()
@@ -77,9 +77,10 @@ def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tu
             return middle if parameter.sampling == "log" else low + high - middle
 
 
-def _count_max_parameters(settings: Mapping[str, Any]) -> int:
+def _count_max_parameters(settings: Mapping[str, Any], description: DataDescription) -> int:
     """Parameters of the largest model at the corners of the space, the highest values first."""
-    return max(count_parameters(space.resolve_tunables(settings, corner)) or 0 for corner in _list_corners(settings))
+    corners = (space.resolve_tunables(settings, corner) for corner in _list_corners(settings))
+    return max(count_parameters(corner, description) or 0 for corner in corners)
 
 
 def _list_corners(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -125,8 +126,8 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
     train = config["train"]
     batch = min(train["batch_size"], _LARGEST_BATCH)
     order = draw_epoch_order(len(splits.train.labels), config["seed"], 1)
-    targets = encode_targets(train["loss"], splits.train.labels)
-    model = compile_model(config)
+    targets = encode_targets(train["loss"], splits.train.labels, len(splits.description.labels))
+    model = compile_model(config, splits.description)
 
     def fit(count: int) -> None:
         indices = order[:count]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.training import backend, snapshot
@@ -112,10 +111,11 @@ class _Fit:
         self._seed: int = spec.config["seed"]
         self._splits = splits
         loss = self._train["loss"]
-        self._targets = encode_targets(loss, splits.train.labels)
-        self._validation_targets = encode_targets(loss, splits.validation.labels)
+        label_count = len(splits.description.labels)
+        self._targets = encode_targets(loss, splits.train.labels, label_count)
+        self._validation_targets = encode_targets(loss, splits.validation.labels, label_count)
         self._best_weights: list[NDArray[Any]] = []
-        self._best_probabilities = np.empty((0, len(LABELS)), np.float32)
+        self._best_probabilities = np.empty((0, label_count), np.float32)
         self._predicting_seconds: list[
             float
         ] = []  # of processor time an image, of each pass over the validation images
@@ -123,7 +123,7 @@ class _Fit:
         backend.clear_session()
         keras.utils.set_random_seed(self._seed)
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
-        self._compiled = compile_model(spec.config)
+        self._compiled = compile_model(spec.config, splits.description)
         self._model, self._trainer = self._compiled.plain, self._compiled.trainer
         self._batch_rates = self._make_batch_rates()
         self._trainer.optimizer.build(self._trainer.trainable_variables)  # its variables are there to be restored
@@ -204,7 +204,7 @@ class _Fit:
         return metrics
 
     def _predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (n, 10); how long an image took is kept."""
+        """Probabilities (n, labels); how long an image took is kept."""
         start, batch_size = time.process_time(), _choose_batch_size(len(self._splits.validation.images))
         probabilities: NDArray[np.float32] = self._model.predict(images, batch_size=batch_size, verbose=0)
         self._predicting_seconds.append((time.process_time() - start) / len(images))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,15 @@ from numpy.typing import NDArray
 from fmnist_sweep.analysis.confidence import measure_calibration
 from fmnist_sweep.analysis.labelling import find_suspects
 from fmnist_sweep.analysis.mistakes import (
-    UPPER_BODY,
     ConfusedPair,
     find_confused_pairs,
     score_classes,
     score_merged_labels,
-    score_upper_body,
+    score_similar_labels,
     score_without_images,
 )
 from fmnist_sweep.analysis.proportions import Proportion
-from fmnist_sweep.data import LABELS
+from fmnist_sweep.data import FASHION_MNIST, LABELS
 from fmnist_sweep.report.wording import describe_suspects
 from fmnist_sweep.training.evaluation import compute_wilson_interval, count_confusion, evaluate_predictions
 
@@ -105,21 +105,25 @@ def test_scores_are_those_of_the_classification_report() -> None:
 
 
 def test_the_upper_body_is_counted_as_by_hand() -> None:
-    block = score_upper_body(CONFUSION, LABELS)
-    assert (block.labels, block.images) == (UPPER_BODY, 7)
+    block = score_similar_labels(CONFUSION, FASHION_MNIST)
+    assert block is not None
+    assert (block.name, block.images) == ("upper body", 7)
+    assert block.labels == ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt")
     assert (block.accuracy.successes, block.accuracy.n) == (4, 7)
     assert (block.mistakes_inside.successes, block.mistakes_inside.n) == (2, 4)
     assert (block.outside_accuracy.successes, block.outside_accuracy.n) == (2, 3)
 
 
 def test_a_block_of_a_model_without_mistakes_has_no_share_of_them() -> None:
-    block = score_upper_body(count_confusion(TRUE, TRUE, LABELS), LABELS)
+    block = score_similar_labels(count_confusion(TRUE, TRUE, LABELS), FASHION_MNIST)
+    assert block is not None
     assert block.accuracy.value == block.outside_accuracy.value == 1
     assert block.mistakes_inside.n == 0
 
 
 def test_merging_two_labels_forgives_mistakes_between_them_only() -> None:
-    assert score_merged_labels(CONFUSION, LABELS).successes == np.sum(TRUE == SAID) + 1
+    merged = FASHION_MNIST.merged_labels
+    assert score_merged_labels(CONFUSION, LABELS, merged).successes == np.sum(TRUE == SAID) + 1
     assert (
         score_merged_labels(CONFUSION, LABELS, group=("Pullover", "Shirt", "Bag")).successes == np.sum(TRUE == SAID) + 3
     )
@@ -130,7 +134,7 @@ def test_a_label_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\['Hat'\] are not among"):
         score_merged_labels(CONFUSION, LABELS, group=("Hat", "Shirt"))
     with pytest.raises(ValueError, match="'T-shirt/top'"):
-        score_upper_body(np.eye(2, dtype=int), ("a", "b"))
+        score_similar_labels(np.eye(2, dtype=int), replace(FASHION_MNIST, labels=("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -150,9 +154,18 @@ def test_labels_that_do_not_fit_are_refused(labels: NDArray[Any], predicted: NDA
 
 
 def test_a_confusion_matrix_of_other_labels_is_refused() -> None:
-    for judge in (score_classes, score_upper_body, score_merged_labels):
+    matrix = np.eye(2, dtype=int)
+    for judge in (
+        lambda: score_classes(matrix, LABELS),
+        lambda: score_similar_labels(matrix, FASHION_MNIST),
+        lambda: score_merged_labels(matrix, LABELS, ()),
+    ):
         with pytest.raises(ValueError, match=r"10 labels cannot have the shape \(2, 2\)"):
-            judge(np.eye(2, dtype=int), LABELS)
+            judge()
+
+
+def test_data_without_labels_that_look_alike_has_no_such_block() -> None:
+    assert score_similar_labels(CONFUSION, replace(FASHION_MNIST, similar_labels=())) is None
 
 
 # --- excluded images

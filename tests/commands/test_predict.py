@@ -19,7 +19,7 @@ from PIL import Image
 
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.cli.predict import predict, predict_probabilities
-from fmnist_sweep.data import LABELS
+from fmnist_sweep.data import FASHION_MNIST, LABELS
 from fmnist_sweep.data.pictures.photographs import Photograph, read_photograph
 from fmnist_sweep.errors import ExitCode, StoreError
 from fmnist_sweep.report.figures.canvas import encode_png
@@ -52,7 +52,7 @@ def _network() -> Any:
 
 def _register(store: Store, content: bytes, **tags: str) -> str:
     made = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = log_model(store, made, content, splits().validation)
+    model = log_model(store, made, content, splits().validation, FASHION_MNIST)
     tags = {SHA256_TAG: hashlib.sha256(content).hexdigest(), **tags}
     with lock_registry(store):
         version = versions.register_version(store, made.info.run_id, model.model_id, tags=tags, description="a test")

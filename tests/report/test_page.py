@@ -12,6 +12,7 @@ import pytest
 
 from fmnist_sweep.analysis import findings
 from fmnist_sweep.analysis.findings import Findings
+from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, page, tables
 from fmnist_sweep.report.kept_parts import KeptParts
 from tests.support.stored import Simulation, pictures, simulation, trial
@@ -245,7 +246,7 @@ def test_a_trial_without_accuracy_is_called_what_it_is(state: str) -> None:
 def test_the_confusion_chart_counts_true_down_and_predicted_across() -> None:
     matrix = [[0] * 10 for _ in range(10)]
     matrix[6][0] = 7
-    heatmap = charts.chart_confusion(matrix).build_figure()["data"][0]
+    heatmap = charts.chart_confusion(matrix, LABELS).build_figure()["data"][0]
     assert heatmap["text"][6][0] == "7" and heatmap["text"][0][6] == ""
     assert (heatmap["y"][6], heatmap["x"][0]) == ("Shirt", "T-shirt/top")
 

@@ -32,7 +32,7 @@ def test_plotly_knows_every_property_of_every_chart_and_would_write_the_same(fin
     for chart in (
         charts.chart_best_so_far(findings),
         charts.chart_curves(findings),
-        charts.chart_confusion(findings.mistakes.confusion),
+        charts.chart_confusion(findings.mistakes.confusion, findings.mistakes.labels),
         charts.chart_importance(findings.importance),
         coordinates.chart_parallel_coordinates(findings, KeptParts()),
     ):

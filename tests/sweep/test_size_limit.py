@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
@@ -59,7 +60,7 @@ def test_what_is_larger_is_no_trial_and_its_number_is_said_once(oracle: str) -> 
 
 def test_the_size_that_is_limited_is_the_one_that_a_trial_reports() -> None:
     job = compose_job([*SPACE, "model.filters=2"])
-    assert ModelSizes(Path("sizes.json")).count(job.config.settings) == count_parameters(2)
+    assert ModelSizes(Path("sizes.json")).count(job.config.settings, FASHION_MNIST) == count_parameters(2)
     code = run_sweep([job], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None))
     assert code is ExitCode.DONE
     (run,) = search_runs(open_existing_store(None, "fashion-mnist"), {"fmnist.kind": "trial"})
@@ -137,26 +138,26 @@ def test_a_limit_that_is_no_number_of_parameters_is_refused(value: str) -> None:
 def test_each_model_is_counted_once_and_kept_for_later_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose_job([*SPACE, "model.filters=4"]).config.settings
     sizes = ModelSizes(Path("cache/sizes.json"))
-    assert [sizes.count(config), sizes.count(config)] == [count_parameters(4)] * 2
+    assert [sizes.count(config, FASHION_MNIST), sizes.count(config, FASHION_MNIST)] == [count_parameters(4)] * 2
     sizes.keep()
 
     def count_again(config: Any) -> int:
         raise AssertionError("counted again")
 
     monkeypatch.setattr(model_sizes, "count_parameters", count_again)
-    assert ModelSizes(Path("cache/sizes.json")).count(config) == count_parameters(4)
+    assert ModelSizes(Path("cache/sizes.json")).count(config, FASHION_MNIST) == count_parameters(4)
     kept = Path("cache/sizes.json")
     for damaged in (b"", b"[]", b'{"format": 1}', kept.read_bytes().replace(b"6410", b"-1"), b"\xff" * 100):
         kept.write_bytes(damaged)
         with pytest.raises(AssertionError):
-            ModelSizes(kept).count(config)
+            ModelSizes(kept).count(config, FASHION_MNIST)
 
 
 def test_the_file_of_sizes_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_sizes, "_MAX_ENTRIES", 2)
     for filters in (1, 2, 3):
         sizes = ModelSizes(Path("sizes.json"))
-        sizes.count(compose_job([*SPACE, f"model.filters={filters}"]).config.settings)
+        sizes.count(compose_job([*SPACE, f"model.filters={filters}"]).config.settings, FASHION_MNIST)
         sizes.keep()
     assert sorted(json.loads(Path("sizes.json").read_text())["sizes"].values()) == [
         count_parameters(2),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.errors import Locked, PromotionRefused, StoreError
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking import store_lock
@@ -56,7 +57,7 @@ def network(folder: Path, bias: int) -> bytes:
 def logged(store: Store, content: bytes) -> Logged:
     """A new finished run with this model, logged as a sweep logs it."""
     run = store.client.create_run(store.experiment_id, run_name="filters 4")
-    model = log_model(store, run, content, splits().validation)
+    model = log_model(store, run, content, splits().validation, FASHION_MNIST)
     store.client.set_terminated(run.info.run_id, "FINISHED")
     return Logged(run.info.run_id, model.model_id, content)
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.training import compilation
 from fmnist_sweep.training.compilation import CompiledModel, compile_model
 from tests.support.small import TINY, spec, splits
@@ -21,7 +22,7 @@ def fitted(steps: int, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compilation, "_STEPS_PER_CALL", steps)
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
-    compiled = compile_model(config)
+    compiled = compile_model(config, FASHION_MNIST)
     images, targets = DATA.train.images, DATA.train.labels
     return compiled, [compiled.fit(images, targets, config["train"]["batch_size"]) for _ in range(2)]
 

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.training.compilation import compile_model
 from fmnist_sweep.training.events import TrialResult
 from fmnist_sweep.training.fused_normalization import FusedBatchNormalization
@@ -70,7 +71,7 @@ def test_predicting_is_left_to_the_plain_layer() -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_trainer_has_the_very_weights_of_the_plain_model(precision: str) -> None:
     config = spec([*NORMALIZED, f"train.precision={precision}"]).config
-    compiled = compile_model(config)
+    compiled = compile_model(config, FASHION_MNIST)
     assert [type(layer).__module__.partition(".")[0] for layer in compiled.plain.layers] == ["keras"] * len(
         compiled.plain.layers
     )
@@ -85,7 +86,7 @@ def test_the_trainer_has_the_very_weights_of_the_plain_model(precision: str) -> 
 
 @pytest.mark.parametrize("override", ["regularization.batch_normalization=false", "train.normalization=keras"])
 def test_without_it_the_plain_model_is_trained_itself(override: str) -> None:
-    compiled = compile_model(spec([*NORMALIZED, override]).config)
+    compiled = compile_model(spec([*NORMALIZED, override]).config, FASHION_MNIST)
     assert compiled.trainer is compiled.plain
 
 

@@ -136,17 +136,17 @@ def test_smoothed_labels_share_a_part_of_their_weight_evenly(loss: str) -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(10), 5).astype(np.float32)
     labels = np.array([3, 0, 9, 3, 1])
-    compute = build_loss(loss, 0.2)
+    compute = build_loss(loss, 10, 0.2)
     assert callable(compute)
     weights = 0.8 * np.eye(10)[labels] + 0.02
     expected = -(weights * np.log(probabilities)).sum(axis=1)
-    targets = encode_targets(loss, labels)
+    targets = encode_targets(loss, labels, 10)
     np.testing.assert_allclose(np.asarray(compute(targets, probabilities)), expected, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(compute(targets.reshape(5, -1), probabilities)), expected, rtol=1e-5)
 
 
 def test_labels_that_are_not_smoothed_have_the_loss_of_keras() -> None:
-    assert build_loss("sparse_categorical_crossentropy", 0.0) == "sparse_categorical_crossentropy"
+    assert build_loss("sparse_categorical_crossentropy", 10, 0.0) == "sparse_categorical_crossentropy"
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_the_best_epoch_counts_from_one_and_the_first_of_equals_wins() -> None:
 
 def test_targets_are_integers_for_the_sparse_loss_and_rows_of_one_for_the_others() -> None:
     labels = np.array([3, 0])
-    assert encode_targets("sparse_categorical_crossentropy", labels) is labels
+    assert encode_targets("sparse_categorical_crossentropy", labels, 10) is labels
     for loss in ("categorical_crossentropy", "binary_crossentropy"):
-        rows = encode_targets(loss, labels)
+        rows = encode_targets(loss, labels, 10)
         assert rows.shape == (2, 10)
         assert rows.argmax(axis=1).tolist() == [3, 0]
         assert rows.sum() == 2
@@ -285,7 +285,7 @@ def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:
     probabilities[:, 4] = 0.4  # below a half: every bit of the second row but one is right
     for loss in ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"):
         metric = make_accuracy_metric(loss)
-        metric.update_state(encode_targets(loss, np.array([4, 5])), probabilities)
+        metric.update_state(encode_targets(loss, np.array([4, 5]), 10), probabilities)
         assert float(metric.result()) == 0.5
         assert metric.name == "accuracy"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fmnist_sweep.data import FASHION_MNIST
 from fmnist_sweep.training import quick_dropout
 from fmnist_sweep.training.compilation import compile_model
 from fmnist_sweep.training.events import TrialResult
@@ -70,7 +71,7 @@ def train(overrides: list[str]) -> TrialResult:
 def test_a_trial_is_bit_for_bit_the_one_without_it(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = train(overrides)
     monkeypatch.setattr(quick_dropout, "MIN_UNITS", 1)
-    trainer = compile_model(spec([*DROPPING, *overrides]).config).trainer
+    trainer = compile_model(spec([*DROPPING, *overrides]).config, FASHION_MNIST).trainer
     assert any(isinstance(layer, QuickDropout) for layer in trainer.layers)
     quick = train(overrides)
     assert np.array_equal(quick.probabilities, plain.probabilities)
@@ -83,7 +84,7 @@ def test_a_trial_is_bit_for_bit_the_one_without_it(overrides: list[str], monkeyp
 @pytest.mark.usefixtures("_quick")
 def test_its_checkpoints_are_those_of_the_plain_model() -> None:
     """The same variables in the same order, so that a trial begun without it continues with it."""
-    compiled = compile_model(spec(DROPPING).config)
+    compiled = compile_model(spec(DROPPING).config, FASHION_MNIST)
     assert compiled.trainer is not compiled.plain
     for kind in ("variables", "trainable_variables"):
         ours, theirs = (getattr(model, kind) for model in (compiled.trainer, compiled.plain))
@@ -91,7 +92,7 @@ def test_its_checkpoints_are_those_of_the_plain_model() -> None:
 
 
 def test_a_small_batch_is_left_to_keras() -> None:
-    compiled = compile_model(spec(DROPPING).config)
+    compiled = compile_model(spec(DROPPING).config, FASHION_MNIST)
     assert compiled.trainer is compiled.plain
 
 

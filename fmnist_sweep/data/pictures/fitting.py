@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.splits import IMAGE_SIDE
+from fmnist_sweep.data.description import IMAGE_SIDE
 
 Values = NDArray[np.float64]
 

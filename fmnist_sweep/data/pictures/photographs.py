@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_sweep.data.description import IMAGE_SIDE
 from fmnist_sweep.data.pictures.backgrounds import Background, find_background
 from fmnist_sweep.data.pictures.false_colours import decode_false_colours
 from fmnist_sweep.data.pictures.fitting import CutGarment, fit_garment
@@ -36,7 +37,6 @@ from fmnist_sweep.data.pictures.picture_colours import (
 )
 from fmnist_sweep.data.pictures.picture_files import open_picture
 from fmnist_sweep.data.pictures.thin_lines import remove_lines
-from fmnist_sweep.data.splits import IMAGE_SIDE
 from fmnist_sweep.errors import DataError
 
 if TYPE_CHECKING:

@@ -173,7 +173,10 @@ def _trace_text(text: str, size: float, align: float) -> Path:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A row of a gallery: up to eight images (n, 28, 28, 1), the lines beneath each, a heading and a remark above."""
+    """A row of a gallery: up to eight images, the lines beneath each, a heading and a remark above.
+
+    images: (n, height, width, channels), 0..255.
+    """
 
     images: NDArray[np.uint8]
     captions: Sequence[Sequence[str]] = ()
@@ -185,18 +188,17 @@ def draw_gallery(rows: Sequence[GalleryRow], room: int, title: str) -> Figure:
     """Draw rows of images with texts. room: image pixels beneath each row, for captions and the next heading."""
     top_margin = _HEADING_HEIGHT if any(row.heading for row in rows) else 0
     cell_height = IMAGE_SIDE + room
-    tiles = np.zeros((len(rows), GALLERY_COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
+    tiles, scale = _make_tiles(rows)
     headings, remarks, captions = list[TextLine](), list[TextLine](), list[TextLine]()
     for place, row in enumerate(rows):
-        tiles[place, : len(row.images)] = row.images[..., 0]
         top = TITLE_HEIGHT + top_margin + place * cell_height * ZOOM
         headings.append((_GALLERY_LEFT + 14.0, top - 7, row.heading))
         remarks.append((PAGE_WIDTH - 20.0, top - 7, row.remark))
         for column, lines in enumerate(row.captions):
             x = _GALLERY_LEFT + (column + 0.5) * _CELL_WIDTH * ZOOM
             captions += [(x, top + IMAGE_SIDE * ZOOM + 13 + 14 * number, line) for number, line in enumerate(lines)]
-    mosaic = _tile_images(tiles, cell_height, _CELL_WIDTH)
-    height, width = (ZOOM * pixels for pixels in mosaic.shape)
+    mosaic = _tile_images(tiles, cell_height * scale, _CELL_WIDTH * scale)
+    height, width = (ZOOM * pixels // scale for pixels in mosaic.shape[:2])
     figure = make_page(PAGE_WIDTH, TITLE_HEIGHT + top_margin + height, title)
     draw_image(figure, mosaic, IMAGE_COLORMAP, 255, (_GALLERY_LEFT, TITLE_HEIGHT + top_margin, width, height))
     draw_texts(figure, headings, size=11, colour=INK, align=0)
@@ -206,9 +208,9 @@ def draw_gallery(rows: Sequence[GalleryRow], room: int, title: str) -> Figure:
 
 
 def select_images(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.uint8]:
-    """Select the images (n, 28, 28, 1) at these rows. Raises ValueError for a missing row and for other shapes."""
-    if images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE, 1):
-        raise ValueError(f"images must have shape (n, {IMAGE_SIDE}, {IMAGE_SIDE}, 1), but have {images.shape}")
+    """Select the images (n, height, width, channels) at these rows. Raises ValueError for a missing row or shape."""
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images must have shape (n, height, width, 1 or 3), but have {images.shape}")
     last_row = max(rows, default=-1)
     if last_row >= len(images):
         raise ValueError(f"the examples reach to row {last_row}, but there are {len(images)} images")
@@ -220,13 +222,49 @@ def cut_rows(items: Sequence[Item]) -> list[Sequence[Item]]:
     return [items[start : start + GALLERY_COLUMNS] for start in range(0, len(items), GALLERY_COLUMNS)]
 
 
+def _make_tiles(rows: Sequence[GalleryRow]) -> tuple[NDArray[np.uint8], int]:
+    """The images of a gallery in squares, and how many pixels of a square stand for one of Fashion-MNIST's.
+
+    Images of Fashion-MNIST's shape are (rows, columns, 28, 28), of one pixel each. Others are fitted into squares of as
+    many pixels as the screen has there, in their own colours: (rows, columns, side, side, 3).
+    """
+    if all(row.images.shape[1:] in ((IMAGE_SIDE, IMAGE_SIDE, 1), (0,)) for row in rows):
+        tiles = np.zeros((len(rows), GALLERY_COLUMNS, IMAGE_SIDE, IMAGE_SIDE), np.uint8)
+        for place, row in enumerate(rows):
+            tiles[place, : len(row.images)] = row.images[..., 0]
+        return tiles, 1
+    side = IMAGE_SIDE * ZOOM
+    tiles = np.full((len(rows), GALLERY_COLUMNS, side, side, 3), 255, np.uint8)
+    for place, row in enumerate(rows):
+        for column, image in enumerate(row.images):
+            fitted = _fit_into_square(image, side)
+            top, left = ((side - length) // 2 for length in fitted.shape[:2])
+            tiles[place, column, top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return tiles, ZOOM
+
+
+def _fit_into_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """An image (height, width, channels) as large as it fits into a square, (height, width, 3)."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    size = (max(1, round(width * side / max(height, width))), max(1, round(height * side / max(height, width))))
+    picture = Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image).convert("RGB")
+    # Few pixels are shown as they are, many are averaged.
+    method = Image.Resampling.NEAREST if max(height, width) <= side else Image.Resampling.BOX
+    return np.asarray(picture.resize(size, method), np.uint8)
+
+
 def _tile_images(tiles: NDArray[np.uint8], cell_height: int, cell_width: int) -> NDArray[np.uint8]:
-    """Join `tiles`, (rows, columns, 28, 28), to one image: one Axes draws it many times faster than one each."""
-    rows, columns = tiles.shape[:2]
-    left = (cell_width - IMAGE_SIDE) // 2
-    mosaic = np.zeros((rows, cell_height, columns, cell_width), np.uint8)
-    mosaic[:, :IMAGE_SIDE, :, left : left + IMAGE_SIDE] = tiles.swapaxes(1, 2)
-    return mosaic.reshape(rows * cell_height, columns * cell_width)
+    """Join `tiles`, (rows, columns, side, side, ...), to one image: one Axes draws it many times faster than one each.
+
+    What lies between them is white: 0 where the colour map is reversed, 255 in colour.
+    """
+    rows, columns, side, _, *channels = tiles.shape
+    left = (cell_width - side) // 2
+    mosaic = np.full((rows, cell_height, columns, cell_width, *channels), 255 if channels else 0, np.uint8)
+    mosaic[:, :side, :, left : left + side] = tiles.swapaxes(1, 2)
+    return mosaic.reshape(rows * cell_height, columns * cell_width, *channels)
 
 
 def style_axes(axes: Axes) -> None:
