@@ -10,7 +10,6 @@ import yaml
 from fmnist_sweep.analysis.confidence import measure_calibration
 from fmnist_sweep.analysis.mistakes import find_confused_pairs, score_classes, score_without_images
 from fmnist_sweep.analysis.proportions import measure_share
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.report.model_card import (
     MODEL_CARD_FILE,
     CardFigures,
@@ -82,7 +81,7 @@ def _describe_data(registration: Registration, confirmed: ConfirmedModel, test: 
         source=run.data,
         canonical=run.tags.get(names.CANONICAL_TAG) == "true",
         image_shape=confirmed.validation.images.shape[1:],
-        labels=LABELS,
+        labels=run.description.labels,
         train_count=confirmed.train_count,
         validation_count=len(confirmed.validation.labels),
         test_count=len(test.labels),
@@ -95,7 +94,8 @@ def _measure(registration: Registration, confirmed: ConfirmedModel, test: TestPr
     judgement = registration.dossier.judgement
     over_seeds = judgement.standings[judgement.winner].accuracy
     calibration = measure_calibration(test.labels, test.probabilities)
-    confusion = np.asarray(count_confusion(test.labels, test.predicted_labels, LABELS))
+    labels = registration.chosen_run.description.labels
+    confusion = np.asarray(count_confusion(test.labels, test.predicted_labels, labels))
     return CardFigures(
         test=measure_share(test.correct_mask),
         without_twins=score_without_images(test.labels, test.predicted_labels, test.twin_mask),
@@ -107,6 +107,6 @@ def _measure(registration: Registration, confirmed: ConfirmedModel, test: TestPr
         ece_if_calibrated=calibration.ece_if_calibrated,
         ece_if_calibrated_sd=calibration.ece_if_calibrated_sd,
         overconfidence=calibration.overconfidence,
-        scores=score_classes(confusion, LABELS),
-        pairs=find_confused_pairs(confusion, test.labels, test.probabilities, LABELS, most=_MOST_PAIRS),
+        scores=score_classes(confusion, labels),
+        pairs=find_confused_pairs(confusion, test.labels, test.probabilities, labels, most=_MOST_PAIRS),
     )

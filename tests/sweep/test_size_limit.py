@@ -141,7 +141,7 @@ def test_each_model_is_counted_once_and_kept_for_later_sweeps(monkeypatch: pytes
     assert [sizes.count(config, FASHION_MNIST), sizes.count(config, FASHION_MNIST)] == [count_parameters(4)] * 2
     sizes.keep()
 
-    def count_again(config: Any) -> int:
+    def count_again(*_arguments: Any) -> int:
         raise AssertionError("counted again")
 
     monkeypatch.setattr(model_sizes, "count_parameters", count_again)
