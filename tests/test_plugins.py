@@ -15,8 +15,8 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.plugins import RegisteredFunction, Registry
 from fmnist_sweep.search.space import list_values_at
+from fmnist_sweep.training.augmentation import augment_images
 from fmnist_sweep.training.models import build_model
-from fmnist_sweep.training.optimization import augment_images
 from tests.support.small import finished, spec, splits
 
 TINY = ("data=drawn", "train.epochs=1", "train.precision=float32", "train=default", "optimizer.learning_rate=0.01")
@@ -77,7 +77,9 @@ def test_an_augmentation_of_ones_own_gets_what_it_asks_for(own: Any) -> None:
     assert (augment_images(section, np.full((1, 2, 2, 1), 100, np.uint8), seed=0, epoch=2) == 20).all()
     with pytest.raises(ConfigError, match=r"train.augmentation.by=300 .*expected a whole number from 0 to 200"):
         compose_job([*TINY, "train.augmentation={name: darken, by: 300}"])
-    with pytest.raises(ConfigError, match=r"train.augmentation.name=dark .*allowed: mirror_and_shift, darken"):
+    with pytest.raises(
+        ConfigError, match=r"train.augmentation.name=dark .*allowed: mirror_and_shift, alternate_and_erase, darken"
+    ):
         compose_job([*TINY, "train.augmentation={name: dark}"])
 
 
@@ -134,8 +136,8 @@ def test_two_plugins_with_one_name_are_refused(own: Any) -> None:
 
 def test_the_projects_own_are_registered_as_a_plugins_are() -> None:
     assert list(plugins.MODELS) == ["cnn", "conv_stack", "mlp"]
-    assert list(plugins.OPTIMIZERS) == ["rmsprop", "adam", "adamw", "sgd"]
-    assert list(plugins.AUGMENTATIONS) == ["mirror_and_shift"]
+    assert list(plugins.OPTIMIZERS) == ["rmsprop", "adam", "adamw", "sgd", "muon"]
+    assert list(plugins.AUGMENTATIONS) == ["mirror_and_shift", "alternate_and_erase"]
     assert [name for name in plugins.SCHEDULES if plugins.SCHEDULES.find_registration(name).changes_within_epochs] == [  # type: ignore[union-attr]
         "one_cycle"
     ]

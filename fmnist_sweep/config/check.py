@@ -32,7 +32,7 @@ from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.search.tunable import is_option_choice, is_tunable
 from fmnist_sweep.text import quote_text
-from fmnist_sweep.training.optimization import PLAIN_AUGMENTATION
+from fmnist_sweep.training.augmentation import PLAIN_AUGMENTATION
 
 _Entry = TypeVar("_Entry")
 

@@ -29,8 +29,9 @@ from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.plugins import Registry, read_keyword_parameters
 from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.search.tunable import TUNABLE
+from fmnist_sweep.training.augmentation import AUGMENTATIONS, PLAIN_AUGMENTATION
 from fmnist_sweep.training.models import BUILDERS, Regularization
-from fmnist_sweep.training.optimization import AUGMENTATIONS, OPTIMIZERS, PLAIN_AUGMENTATION, SCHEDULES
+from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
 
 _Entry = TypeVar("_Entry")
 

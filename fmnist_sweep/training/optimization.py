@@ -1,7 +1,6 @@
-"""The parts of a fit: optimizers, losses, schedules, augmentation, early stopping.
+"""The parts of a fit: optimizers, losses, schedules, early stopping.
 
-Schedules and early stopping depend on the history so far alone, and augmentation on (seed, epoch), so weights and
-history suffice to continue a training.
+Schedules and early stopping depend on the history so far alone, so weights and history suffice to continue a training.
 """
 
 import math
@@ -19,8 +18,7 @@ from fmnist_sweep.training.models import OUTPUT_LAYER
 if TYPE_CHECKING:
     import keras
 
-OPTIMIZERS, SCHEDULES, AUGMENTATIONS = plugins.OPTIMIZERS, plugins.SCHEDULES, plugins.AUGMENTATIONS
-PLAIN_AUGMENTATION = "mirror_and_shift"  # what a section without a name stands for
+OPTIMIZERS, SCHEDULES = plugins.OPTIMIZERS, plugins.SCHEDULES
 
 History = Sequence[Mapping[str, float]]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
@@ -241,48 +239,3 @@ def make_accuracy_metric(loss: str) -> "keras.Metric":
     if loss == "sparse_categorical_crossentropy":
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     return keras.metrics.CategoricalAccuracy(name="accuracy")
-
-
-def draw_epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Draw the order in which an epoch (from 1) sees n images; it depends on (seed, epoch) alone."""
-    return np.random.default_rng([seed, epoch, 0]).permutation(n)
-
-
-def augment_images(
-    section: Mapping[str, Any], images: NDArray[np.uint8], *, seed: int, epoch: int
-) -> NDArray[np.uint8]:
-    """Change training images by a resolved `train.augmentation` section, for one epoch (from 1)."""
-    name = section.get("name", PLAIN_AUGMENTATION)
-    arguments = {key: value for key, value in section.items() if key != "name"}
-    drawn = {"seed": seed, "epoch": epoch}
-    handed = {key: value for key, value in drawn.items() if AUGMENTATIONS.takes(name, key)}
-    changed: NDArray[np.uint8] = AUGMENTATIONS[name](images, **arguments, **handed)
-    return changed
-
-
-@plugins.augmentation
-def mirror_and_shift(
-    images: NDArray[np.uint8],
-    *,
-    flip: bool,
-    shift: Annotated[int, Field(ge=0, le=8)],
-    seed: int,
-    epoch: int,
-) -> NDArray[np.uint8]:
-    """Mirror images at random (flip) and move them by up to `shift` pixels, by (seed, epoch) alone.
-
-    images: (n, height, width, channels).
-    """
-    if not flip and not shift:
-        return images
-    generator = np.random.default_rng([seed, epoch, 1])
-    n, (height, width) = len(images), images.shape[1:3]
-    if flip:
-        flip_mask = generator.random(n) < 0.5
-        images = np.where(flip_mask[:, None, None, None], images[:, :, ::-1], images)
-    if shift:
-        padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
-        windows: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-        rows, columns = generator.integers(0, 2 * shift + 1, (2, n))
-        images = np.moveaxis(windows[np.arange(n), rows, columns], 1, 3)  # the channels last again
-    return images

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.augmentation import augment_images, draw_epoch_order
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.model_size import count_parameters
-from fmnist_sweep.training.optimization import augment_images, draw_epoch_order, encode_targets
+from fmnist_sweep.training.optimization import encode_targets
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import DataDescription, Splits

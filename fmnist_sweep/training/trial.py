@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from fmnist_sweep.errors import DISK_ERRORS
 from fmnist_sweep.files import DamagedContent
 from fmnist_sweep.training import backend, snapshot
+from fmnist_sweep.training.augmentation import augment_images, draw_epoch_order
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 from fmnist_sweep.training.optimization import (
     History,
-    augment_images,
     changes_within_epochs,
     compute_batch_rates,
     compute_learning_rate,
-    draw_epoch_order,
     encode_targets,
     find_best_epoch,
     should_stop,

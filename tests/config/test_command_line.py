@@ -93,7 +93,7 @@ MISMEANT = [
     ("optimizer=1", ["optimizer=1", "no such option", "adam, adamw, muon, rmsprop, sgd"]),
     ("optimizer=true", ["optimizer=true", "no such option"]),
     ("-m optimizer=1,2", ["optimizer=1", "no such option"]),
-    ("train=null", ["train=null", "cannot be null", "augmented, cosine"]),
+    ("train=null", ["train=null", "cannot be null", "alternating, augmented, cosine"]),
     ("-m model=cnn,null", ["model=cnn,null", "cannot be null"]),
     ("optimizer={adam:1}", ["optimizer={adam:1}", "unknown key", "name, learning_rate"]),
     ("-m optimizer.name=adam,sgd", ["optimizer.name=adam,sgd", "write optimizer=adam,sgd."]),

@@ -1,4 +1,4 @@
-"""What a fit is made of: schedules, early stopping, targets, augmentation, optimizers."""
+"""What a fit is made of: schedules, early stopping, targets, optimizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training.optimization import (
     SCHEDULES,
-    augment_images,
     build_loss,
     build_optimizer,
     compute_batch_rates,
@@ -227,57 +226,6 @@ def test_targets_are_integers_for_the_sparse_loss_and_rows_of_one_for_the_others
         assert rows.shape == (2, 10)
         assert rows.argmax(axis=1).tolist() == [3, 0]
         assert rows.sum() == 2
-
-
-IMAGES = np.random.default_rng(0).integers(1, 256, (40, 28, 28, 1)).astype(np.uint8)
-
-
-def augmented(flip: bool, shift: int, seed: int = 1, epoch: int = 1) -> Any:
-    return augment_images({"flip": flip, "shift": shift}, IMAGES, seed=seed, epoch=epoch)
-
-
-def test_without_augmentation_the_images_are_the_same_object() -> None:
-    assert augmented(False, 0) is IMAGES
-
-
-def test_about_half_of_the_images_are_mirrored_and_the_others_left() -> None:
-    found = augmented(True, 0)
-    mirrored = [np.array_equal(image, original[:, ::-1]) for image, original in zip(found, IMAGES, strict=True)]
-    left = [np.array_equal(image, original) for image, original in zip(found, IMAGES, strict=True)]
-    assert all(one != other for one, other in zip(mirrored, left, strict=True))
-    assert 8 < sum(mirrored) < 32
-
-
-@pytest.mark.parametrize("shift", [1, 3])
-def test_images_are_moved_by_at_most_the_shift_and_filled_with_black(shift: int) -> None:
-    found = augmented(False, shift)
-    moves = set()
-    for image, original in zip(found, IMAGES, strict=True):
-        padded = np.pad(original[..., 0], shift)
-        fits = [
-            (row, column)
-            for row in range(2 * shift + 1)
-            for column in range(2 * shift + 1)
-            if np.array_equal(padded[row : row + 28, column : column + 28], image[..., 0])
-        ]
-        assert len(fits) == 1
-        moves.add(fits[0])
-    assert max(row for row, _ in moves) == 2 * shift
-    assert min(column for _, column in moves) == 0
-    assert found.shape == IMAGES.shape
-    assert found.dtype == np.uint8
-
-
-def test_augmentation_is_drawn_from_seed_and_epoch_alone() -> None:
-    assert np.array_equal(augmented(True, 2), augmented(True, 2))
-    assert not np.array_equal(augmented(True, 2), augmented(True, 2, epoch=2))
-    assert not np.array_equal(augmented(True, 2), augmented(True, 2, seed=2))
-
-
-def test_the_original_images_are_left_alone() -> None:
-    before = IMAGES.copy()
-    augmented(True, 4)
-    assert np.array_equal(IMAGES, before)
 
 
 def test_the_accuracy_metric_counts_labels_and_not_bits() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from fmnist_sweep.data import Splits
 from fmnist_sweep.training import backend, trial
+from fmnist_sweep.training.augmentation import draw_epoch_order
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, TrialResult
-from fmnist_sweep.training.optimization import draw_epoch_order
 from tests.support.small import TINY, events, failed, finished, spec, splits
 
 DATA = splits()
