@@ -141,7 +141,7 @@ def count_seeds_needed(
     check_not_negative("class_drop", class_drop or 0.0)
     check_level(level)
     check_fraction("power", power)
-    components = _VarianceComponents.derive(assumptions, images)
+    components = VarianceComponents.derive(assumptions, images)
     error = (1 - level) / comparisons
 
     def compute_power(seeds: int) -> float:
@@ -150,7 +150,7 @@ def count_seeds_needed(
         gain_power = _compute_gain_power(gain, min_gain, variance, freedom, error)
         if class_drop is None:
             return gain_power
-        return gain_power * _compute_recall_power(gain + class_drop, assumptions.recall_sds, counts)
+        return gain_power * compute_recall_power(gain + class_drop, assumptions.recall_sds, counts)
 
     seeds = next((count for count in range(2, most) if compute_power(count) >= power), most)
     return Power(
@@ -171,7 +171,7 @@ def count_seeds_needed(
 
 
 @dataclass(frozen=True)
-class _VarianceComponents:
+class VarianceComponents:
     """The parts of a difference's variance: per training, by its seed and by single images, and per configuration."""
 
     by_seed: float
@@ -180,7 +180,7 @@ class _VarianceComponents:
     images: int
 
     @classmethod
-    def derive(cls, assumptions: SpreadAssumptions, images: int) -> _VarianceComponents:
+    def derive(cls, assumptions: SpreadAssumptions, images: int) -> VarianceComponents:
         """Derive the parts of a difference's variance on so many images."""
         by_image = assumptions.disagreement / 2 / images
         return cls(assumptions.net_sd**2, by_image, assumptions.interaction / images, images)
@@ -220,8 +220,8 @@ def _compute_gain_power(gain: float, min_gain: float, variance: float, freedom: 
     return float(ndtr((gain - bounds) / math.sqrt(variance)).mean())
 
 
-def _compute_recall_power(fall: float, recall_sds: Sequence[float], counts: tuple[int, int]) -> float:
-    """The probability that no recall comes out lower by `fall` or more than it truly is, beside the champion's."""
+def compute_recall_power(fall: float, recall_sds: Sequence[float], counts: tuple[int, int]) -> float:
+    """Compute the probability that no recall comes out lower by `fall` than it truly is, beside the champion's."""
     from scipy.special import ndtr
 
     scale = math.sqrt(_sum_reciprocals(counts))
