@@ -21,6 +21,7 @@ from fmnist_sweep.training.models import BUILDERS
 NEUTRAL_VALUES: Mapping[str, Any] = {
     "train.normalization": "keras",
     "train.label_smoothing": 0.0,
+    "train.averaging": 0.0,
     **{
         f"model.{parameter.name}": parameter.default
         for builder in BUILDERS.values()

@@ -35,6 +35,7 @@ class TrainConfig(BaseModel):
         Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
     ]
     label_smoothing: Annotated[float, Field(ge=0, lt=1), TUNABLE] = 0.0
+    averaging: Annotated[float, Field(ge=0, lt=1), TUNABLE] = 0.0
     precision: Literal["float32", "mixed_bfloat16", "auto"]
     normalization: Literal["fused", "keras"] = "keras"  # what was trained before there was a choice
     early_stopping: EarlyStopping | None

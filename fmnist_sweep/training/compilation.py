@@ -59,7 +59,7 @@ def compile_model(config: Mapping[str, Any], description: DataDescription) -> Co
     finally:
         keras.config.set_dtype_policy(previous_policy)
     trainer.compile(
-        optimizer=build_optimizer(config["optimizer"]),
+        optimizer=build_optimizer(config["optimizer"], train.get("averaging", 0.0)),
         loss=build_loss(train["loss"], len(description.labels), train.get("label_smoothing", 0.0)),
         metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,  # XLA takes two to three times longer on a CPU

@@ -78,11 +78,16 @@ def muon(
     )
 
 
-def build_optimizer(section: Mapping[str, Any]) -> "keras.Optimizer":
-    """Build the optimizer of a resolved `optimizer` section."""
+def build_optimizer(section: Mapping[str, Any], averaging: float = 0.0) -> "keras.Optimizer":
+    """Build the optimizer of a resolved `optimizer` section.
+
+    averaging: share of itself that the running average of the weights keeps at each batch. At the end of each epoch
+    the weights become their average (Polyak and Juditsky, 1992), with which the next one goes on. 0 for none.
+    """
     built: keras.Optimizer = OPTIMIZERS[section["name"]](
         **{key: value for key, value in section.items() if key != "name"}
     )
+    built.use_ema, built.ema_momentum = averaging > 0, averaging
     return built
 
 

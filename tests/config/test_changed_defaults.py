@@ -153,6 +153,7 @@ LATER = {  # with the value that a config which lacks the key has
     "model.residual": "false",
     "model.head": "flatten",
     "train.label_smoothing": "0.0",
+    "train.averaging": "0.0",
 }
 
 
@@ -163,7 +164,7 @@ def test_a_key_that_came_later_is_left_out_with_its_neutral_value_and_decides_wi
     assert not set(LATER) & flatten_config(named(*pinned).settings).keys()
     others = [
         *("model.growth=2", "model.pooling=before_normalization", "model.residual=true"),
-        *("model.head=global_average", "train.label_smoothing=0.1"),
+        *("model.head=global_average", "train.label_smoothing=0.1", "train.averaging=0.9"),
     ]
     ids = {named(*[word for word in pinned if word.partition("=")[0] not in other], other).id for other in others}
     assert len(ids) == len(others) and named(*pinned).id not in ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -249,3 +250,16 @@ def test_a_rate_is_finite_for_any_history() -> None:
         ("plateau", {"factor": 0.5, "patience": 1}),
     ):
         assert all(math.isfinite(rate) and rate > 0 for rate in rates({"name": name, **arguments}, 30))
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.5])
+def test_the_weights_of_an_epochs_end_are_their_running_average(averaging: float) -> None:
+    optimizer = build_optimizer({"name": "sgd", "learning_rate": 1.0, "momentum": 0.0, "nesterov": False}, averaging)
+    weight = keras.Variable(0.0)
+    optimizer.build([weight])
+    average = 0.0
+    for step in range(1, 5):  # each moves the weight by -1
+        optimizer.apply([np.float32(1)])
+        average = averaging * average - (1 - averaging) * step if step > 1 else -1.0
+    optimizer.finalize_variable_values([weight])  # as Keras' fit does when it ends
+    assert float(weight) == pytest.approx(average)

@@ -76,6 +76,7 @@ MATTERS = {
     "cosine": ["train=cosine", "train.schedule.warmup_epochs=1"],
     "constant rate": ["train=default"],
     "warmup of one_cycle": ["train=one_cycle", "train.schedule.warmup=0.5"],
+    "averaging": ["train.averaging=0.9"],
     "label_smoothing": ["train.label_smoothing=0.1"],
     "growth": ["model.conv_layers=2", "model.growth=2.0"],
     "pooling first": ["model.pooling=before_normalization", "regularization.batch_normalization=true"],
