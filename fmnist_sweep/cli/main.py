@@ -16,6 +16,7 @@ from fmnist_sweep.cli.card import card
 from fmnist_sweep.cli.compare import compare
 from fmnist_sweep.cli.data import data
 from fmnist_sweep.cli.documented import documented
+from fmnist_sweep.cli.export import export
 from fmnist_sweep.cli.predict import predict
 from fmnist_sweep.cli.promote import promote
 from fmnist_sweep.cli.registry import history, rollback
@@ -86,22 +87,9 @@ def main() -> None:
     """Browse sweeps, promote models, look at the data. The sweep itself: python -m fmnist_sweep --help"""
 
 
-_VERBS = (
-    ui,
-    report,
-    studies,
-    data,
-    compare,
-    promote,
-    history,
-    rollback,
-    reproduce,
-    card,
-    predict,
-    documented,
-    relocate,
-)
-for verb in _VERBS:
+_READING_VERBS = (ui, report, studies, data, compare, history, card, predict, export)
+_WORKING_VERBS = (promote, rollback, reproduce, documented, relocate)
+for verb in (*_READING_VERBS, *_WORKING_VERBS):
     main.add_command(verb)
 
 if __name__ == "__main__":
