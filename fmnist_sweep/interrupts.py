@@ -81,18 +81,31 @@ def route_signals(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def end_at_signals() -> Iterator[None]:
-    """Let each signal that ends a process end the block with KeyboardInterrupt, so that what it began is cleaned up."""
+def end_at_signals() -> Iterator[Callable[[], None]]:
+    """Let each signal that ends a process end the block with KeyboardInterrupt, so that what it began is cleaned up.
+
+    Gives a function to call before the block keeps anything: a library may have swallowed the interrupt, and it raises
+    it again.
+    """
+    ended: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        ended.append(number)
         raise KeyboardInterrupt
+
+    def raise_if_ended() -> None:
+        if ended:
+            raise KeyboardInterrupt
 
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
-        yield
+        yield raise_if_ended
+    except Exception:
+        raise_if_ended()  # it is what came of the interrupt
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -51,8 +51,10 @@ def export(
     version = resolve_version(store, model)
     folder = folder or Path(f"{MODEL_NAME}-{version.number}")
     try:
-        with end_at_signals():
-            exported = export_version(store, version, chosen, folder, data_dir, lambda line: echo(line, err=True))
+        with end_at_signals() as raise_if_ended:
+            exported = export_version(
+                store, version, chosen, folder, data_dir, lambda line: echo(line, err=True), raise_if_ended
+            )
     except KeyboardInterrupt:
         echo("Interrupted: nothing was kept.", err=True)
         sys.exit(ExitCode.INTERRUPTED)

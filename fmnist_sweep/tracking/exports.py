@@ -107,10 +107,12 @@ def export_version(
     folder: Path,
     data_dir: str | None,
     say: Callable[[str], None],
+    raise_if_ended: Callable[[], None] = lambda: None,
 ) -> VersionExport:
     """Export a version into a new folder, which appears once every file gave the stored predictions.
 
-    data_dir: the folder of the data, if a sweep would not find it by itself. Errors: ConfigError if the folder is there
+    data_dir: the folder of the data, if a sweep would not find it by itself. raise_if_ended: raises KeyboardInterrupt
+    if the command was to end meanwhile (interrupts.end_at_signals). Errors: ConfigError if the folder is there
     already, DataError without the data, StoreError without the predictions, PromotionRefused for an export that cannot
     be written, loaded or does not give them.
     """
@@ -124,6 +126,7 @@ def export_version(
         for export_format in formats:
             say(f"{export_format.name}: exporting, then loading it in {export_format.runtime} in a fresh process ...")
             files.append(_export(copy, export_format, stage, images, predictions, tolerance))
+            raise_if_ended()
         accuracy = float(predictions.correct_mask.mean())
         exported = VersionExport(folder, tuple(files), len(images), accuracy, tolerance)
         (stage / EXPORT_FILE).write_text(json.dumps(_describe(version, model, exported), indent=1), encoding="utf-8")
