@@ -39,11 +39,18 @@ class Registry(Mapping[str, Callable[..., Any]]):
     """The functions of one kind, by name.
 
     positional: the parameters that each function is called with, in their order. handed: the keyword-only parameters
-    that the project fills in, if a function has them; all others are settings.
+    that the project fills in, if a function has them; all others are settings. reserved: names that no function may
+    have.
     """
 
-    def __init__(self, kind: str, positional: tuple[str, ...] = (), handed: tuple[str, ...] = ()) -> None:
-        self.kind, self.positional, self.handed = kind, positional, handed
+    def __init__(
+        self,
+        kind: str,
+        positional: tuple[str, ...] = (),
+        handed: tuple[str, ...] = (),
+        reserved: tuple[str, ...] = (),
+    ) -> None:
+        self.kind, self.positional, self.handed, self.reserved = kind, positional, handed, reserved
         self._registrations: dict[str, RegisteredFunction] = {}
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
@@ -65,6 +72,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
     def register(self, registration: RegisteredFunction) -> None:
         """Add a function. Raises ConfigError if its name is taken, or if its signature is no schema."""
         self._refuse_signature(registration)
+        if registration.name in self.reserved:
+            raise ConfigError(f"{_describe(registration, self.kind)}: this name is taken; rename the function.")
         other = self._registrations.get(registration.name)
         if other is not None and other.function is not registration.function:
             owner = "the project's own" if other.plugin is None else f"one of {other.plugin}"
@@ -129,7 +138,7 @@ MODELS = Registry("model", handed=("regularization", "image_shape", "labels"))
 OPTIMIZERS = Registry("optimizer")
 SCHEDULES = Registry("schedule", positional=("base", "finished_epochs", "epochs", "history"))
 AUGMENTATIONS = Registry("augmentation", positional=("images",), handed=("seed", "epoch"))
-METRICS = Registry("metric", positional=("labels", "probabilities"))
+METRICS = Registry("metric", positional=("labels", "probabilities"), reserved=("accuracy", "loss"))
 REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, METRICS)
 
 _collected: list[tuple[Registry, RegisteredFunction]] | None = None  # while a plugin is imported

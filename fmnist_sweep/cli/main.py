@@ -17,6 +17,7 @@ from fmnist_sweep.cli.compare import compare
 from fmnist_sweep.cli.data import data
 from fmnist_sweep.cli.documented import documented
 from fmnist_sweep.cli.export import export
+from fmnist_sweep.cli.new import new
 from fmnist_sweep.cli.predict import predict
 from fmnist_sweep.cli.promote import promote
 from fmnist_sweep.cli.registry import history, rollback
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 _READING_VERBS = (ui, report, studies, data, compare, history, card, predict, export)
-_WORKING_VERBS = (promote, rollback, reproduce, documented, relocate)
+_WORKING_VERBS = (promote, rollback, reproduce, documented, relocate, new)
 for verb in (*_READING_VERBS, *_WORKING_VERBS):
     main.add_command(verb)
 

@@ -23,6 +23,9 @@ def _check_folder(_context: click.Context, _option: click.Parameter, folder: str
     return folder
 
 
+PLUGINS = click.option(
+    "--plugins", multiple=True, metavar="FILE.py", help="Own code that the model needs. May be given several times."
+)
 _DATA_DIR_HELP = "Folder of the data files. Default: FMNIST_DATA_DIR."
 DATA_DIR = click.option(
     "--data-dir",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI, check_new_picture
+from fmnist_sweep.cli.options import EXPERIMENT, PLUGINS, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, StoreError
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, MODEL_NAME, TEST_ACCURACY_TAG
@@ -29,6 +29,7 @@ _LABEL_COUNT = 10  # the length of LABELS, whose import would slow down every --
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @URI
 @EXPERIMENT
+@PLUGINS
 @click.option("--model", "address", default=CHAMPION_ADDRESS, show_default=True, help="The version to use.")
 @click.option(
     "--top",
@@ -45,6 +46,7 @@ def predict(
     images: tuple[Path, ...],
     uri: str | None,
     experiment: str,
+    plugins: tuple[str, ...],
     address: str,
     top: int,
     picture: Path | None,
@@ -59,8 +61,10 @@ def predict(
     from fmnist_sweep.tracking.registry import resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
     from fmnist_sweep.tracking.version_files import load_version
+    from fmnist_sweep.training.own_code import activate_typed
 
     _check_picture(picture, len(images))
+    activate_typed(plugins)
     photos = [photographs.read_photograph(path) for path in images]
     store = open_existing_store(uri, experiment)
     version = resolve_version(store, address)

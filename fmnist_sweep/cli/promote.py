@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, refuse_replaced, refuse_together
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, PLUGINS, URI, refuse_replaced, refuse_together
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError, ExitCode
 
@@ -27,6 +27,7 @@ from fmnist_sweep.errors import ConfigError, ExitCode
     "image, on one core). May be given several times.",
 )
 @DATA_DIR
+@PLUGINS
 @click.option("--any-data", is_flag=True, help="Accept training files that by checksum are not the canonical ones.")
 @click.option("--open-again", is_flag=True, help="Open the test images a second time for the same decision.")
 def promote(
@@ -38,6 +39,7 @@ def promote(
     sweep_id: str | None,
     within: tuple[str, ...],
     data_dir: str | None,
+    plugins: tuple[str, ...],
     any_data: bool,
     open_again: bool,
 ) -> None:
@@ -60,7 +62,9 @@ def promote(
     from fmnist_sweep.report.terminal import open_view
     from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.training.own_code import activate_typed
 
+    activate_typed(plugins)
     refuse_together(run=run_id, study=study_id, sweep=sweep_id)
     _refuse_other_overrides(overrides)
     limits = parse_cost_limits(within)

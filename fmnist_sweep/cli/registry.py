@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fmnist_sweep.cli.options import EXPERIMENT, URI
+from fmnist_sweep.cli.options import EXPERIMENT, PLUGINS, URI
 from fmnist_sweep.text import create_console, echo
 from fmnist_sweep.tracking.names import NAME_TAG, TEST_ACCURACY_TAG, VERDICT_TAG
 
@@ -68,7 +68,8 @@ def history(uri: str | None, experiment: str) -> None:
     metavar="VERSION",
     help="Version that was champion before; default: the last one before the current champion.",
 )
-def rollback(uri: str | None, experiment: str, to: str | None) -> None:
+@PLUGINS
+def rollback(uri: str | None, experiment: str, to: str | None, plugins: tuple[str, ...]) -> None:
     """Make an earlier champion models:/fashion-mnist@champion again, after checking that its file is intact and loads.
 
     A second rollback goes back another step. fmnist-sweep history shows the steps.
@@ -78,7 +79,9 @@ def rollback(uri: str | None, experiment: str, to: str | None) -> None:
     from fmnist_sweep.tracking.aliases import roll_back_champion
     from fmnist_sweep.tracking.registry import CHAMPION
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.training.own_code import activate_typed
 
+    activate_typed(plugins)
     store = open_existing_store(uri, experiment)
     alias_move = roll_back_champion(store, to, build_verb_command(sys.argv[1:]))
     echo(describe_alias(CHAMPION, alias_move.version, alias_move.previous))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_file
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, PLUGINS, URI, check_new_file
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import CHAMPION_ADDRESS
@@ -18,10 +18,13 @@ from fmnist_sweep.tracking.names import CHAMPION_ADDRESS
 @URI
 @EXPERIMENT
 @DATA_DIR
+@PLUGINS
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="New file for the model (.keras)."
 )
-def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None, out: Path | None) -> None:
+def reproduce(
+    model: str, uri: str | None, experiment: str, data_dir: str | None, plugins: tuple[str, ...], out: Path | None
+) -> None:
     """Train MODEL, such as models:/fashion-mnist@champion, again, and compare the result with what was registered.
 
     The registry and the data are all it needs. On the same machine, with the same threads and versions, the weights are
@@ -33,8 +36,10 @@ def reproduce(model: str, uri: str | None, experiment: str, data_dir: str | None
     from fmnist_sweep.promotion.reproduction import read_version_record, reproduce_version
     from fmnist_sweep.tracking.registry import resolve_version
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.training.own_code import activate_typed
 
     check_new_file("--out", out)
+    activate_typed(plugins)
     store = open_existing_store(uri, experiment)
     version = resolve_version(store, model)
     record = read_version_record(version)

@@ -45,6 +45,8 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
         name = quote_override_value(key)  # as YAML has it: 1 and false are keys too
         if name not in ROOT_KEYS:
             reason = describe_unknown_key(name, ROOT_KEYS, suggest_keys(name))
+            if name == "plugins":
+                reason = "a config names no code; type plugins=FILE.py on the command line, and remove it here"
             raise ConfigError(f"{quote_text(name)}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values: dict[str, dict[str, Any]] = {}

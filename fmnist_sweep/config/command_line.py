@@ -42,6 +42,7 @@ from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.options import read_choice
 from fmnist_sweep.config.overrides import is_override_of, quote_override_value, replace_tunables
+from fmnist_sweep.config.plugin_words import split_plugins
 from fmnist_sweep.config.sweep_size import refuse_large_sweep
 from fmnist_sweep.config.text_values import parse_override, quote_texts
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
@@ -49,6 +50,7 @@ from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.text import quote_text
+from fmnist_sweep.training.own_code import activate_typed
 
 _QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # that Hydra answers instead of running jobs
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of them
@@ -60,6 +62,8 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
     Raises ConfigError, which names the first mistake, and SystemExit after some of Hydra's answers.
     """
     parsed = parse_arguments(arguments)
+    plugin_files, overrides = split_plugins(parsed.overrides)
+    parsed = replace(parsed, overrides=overrides)
     folder, options = check_arguments(parsed), parsed.options
     _refuse_conflicting_options(options)
     is_multirun = options.multirun or _is_multirun_mode(parsed.overrides)
@@ -75,10 +79,13 @@ def compose_jobs(arguments: Sequence[str]) -> list[Job]:
     if any(getattr(options, question) for question in _QUESTIONS):
         _answer_question(options, folder)
         return []
+    activate_typed(plugin_files)
     with search_configs(folder):
         parts = _expand_choices(options.overrides) if is_multirun else [options.overrides]
         configs = [compose_study(part) for part in parts]
-    flags = () if folder is None else ("--config-dir", str(folder))  # for the command that repeats a trial
+    flags: tuple[str, ...] = (
+        () if folder is None else ("--config-dir", str(folder))
+    )  # for the command that repeats a trial
     jobs = [replace(check_job(config, typed_overrides, of_sweep=True), flags=flags) for config in configs]
     _set_log_levels(_read_loggers(configs[-1]))
     return jobs

@@ -69,7 +69,7 @@ def build_trial_command(
     overrides += _list_needed_pins(study.job, config, [*overrides, *(f"{key}=" for key in pinned_keys)])
     # A key that is both tuned and pinned is given once, where it stands first.
     pinned = [f"{key}={format_override_value(find_value(config, key))}" for key in dict.fromkeys(pinned_keys)]
-    return build_sweep_command([*study.job.flags, *overrides, *pinned])
+    return build_sweep_command([*study.job.words, *overrides, *pinned])
 
 
 def _list_needed_pins(job: Job, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
@@ -110,7 +110,7 @@ def build_study_command(study: Study) -> str:
     if study.like is not None:
         overrides = drop_overrides(overrides, "search.like", "search.first")
         overrides.append(f"search.first={format_override_value([dict(values) for values in study.first])}")
-    return build_sweep_command([*job.flags, *overrides])
+    return build_sweep_command([*job.words, *overrides])
 
 
 def pin_changed_defaults(command: str, settings: Mapping[str, Any], version: int = 0) -> str:

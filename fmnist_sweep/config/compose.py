@@ -36,6 +36,7 @@ from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
+from fmnist_sweep.config.plugin_words import find_used_plugins
 from fmnist_sweep.config.promotion_options import refuse_promotion_options
 from fmnist_sweep.config.regularized import refuse_unused_regularization
 from fmnist_sweep.config.schema import OPTION_GROUPS
@@ -175,7 +176,7 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str], *, of_sw
         refuse_unused_regularization(config.settings, overrides)
         if of_sweep:
             refuse_promotion_options(config, origins.locate)
-        return Job(config, overrides, choices)
+        return Job(config, overrides, choices, plugins=find_used_plugins(config))
     except ConfigError as error:
         written: Any = OmegaConf.to_container(raw, resolve=False)
         raise ConfigError(quote_as_written(str(error), plain, written)) from None

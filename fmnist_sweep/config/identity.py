@@ -13,6 +13,7 @@ from typing import Any
 
 from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.overrides import parse_override_key
+from fmnist_sweep.config.plugin_words import describe_plugins
 from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.search import tunable
 from fmnist_sweep.search.ask_and_tell import needs_optuna
@@ -77,6 +78,7 @@ def identify_study(
             **({"optuna": version("optuna")} if needs_optuna(job.config.search.name, job.config.oracle) else {}),
         },
         **({} if job.kinds is SEARCH else {"kind": job.kinds.study}),
+        **({"plugins": describe_plugins(job.plugins)} if job.plugins else {}),
     }
     return Study(hash_content(identity), label, job, settings, identity, tuple(first))
 

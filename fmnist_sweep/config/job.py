@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fmnist_sweep.config.schema import Config
+from fmnist_sweep.training.own_code import PluginSource
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Job:
 
     overrides: as typed, for this job alone. choices: the option of each config group. flags: options of Hydra that
     composing it takes. label: its name, if that is not to be made of its overrides. command: continues it, if it is
-    not a plain sweep. extra_tags: of its trials' runs, beside the usual ones.
+    not a plain sweep. extra_tags: of its trials' runs, beside the usual ones. plugins: own code that it uses.
     """
 
     config: Config
@@ -39,3 +40,9 @@ class Job:
     label: str | None = None
     command: str | None = None
     extra_tags: Mapping[str, str] = field(default_factory=dict)
+    plugins: tuple[PluginSource, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What any command that composes it begins with: the options of Hydra, and the files of plugins."""
+        return (*self.flags, *(word for plugin in self.plugins for word in plugin.words))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.masking import mask_credentials
+from fmnist_sweep.plugins import METRICS
 from fmnist_sweep.search.tunable import TUNABLE, Count
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -51,6 +52,13 @@ def _check_first(value: Any) -> Any:
     return value
 
 
+def _check_objective(objective: str) -> str:
+    allowed = ["val_accuracy", "val_loss", *(f"val_{name}" for name in METRICS)]
+    if objective not in allowed:
+        raise ValueError(f"expected {', '.join(allowed[:-1])} or {allowed[-1]}")
+    return objective
+
+
 class SearchConfig(BaseModel):
     """What every search has; the arguments of its oracle are in `Config.oracle`."""
 
@@ -60,7 +68,7 @@ class SearchConfig(BaseModel):
     max_minutes: Minutes | None
     trial_minutes: Minutes | None
     until: Literal["settled"] | None = None
-    objective: Literal["val_accuracy", "val_loss"]
+    objective: Annotated[str, AfterValidator(_check_objective)]
     fail_fast: bool
     synchronous: bool
     ahead: Count

@@ -39,6 +39,7 @@ from fmnist_sweep.executors.messages import (
 from fmnist_sweep.executors.shared_images import SharedImages, share_images
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
+from fmnist_sweep.training.own_code import PluginSource
 from fmnist_sweep.training.probe import TrainingCost
 
 _SEND_TIMEOUT_SECONDS = 60  # after which a worker that reads nothing is given up
@@ -129,7 +130,9 @@ class LocalExecutor(ConcurrentExecutor):
         for worker in [worker for worker in self._workers if worker.trial_id == trial_id]:
             self._replace_worker(worker)
 
-    def measure(self, settings: Mapping[str, Any], data: DataConfig) -> list[TrainingCost]:
+    def measure(
+        self, settings: Mapping[str, Any], data: DataConfig, plugins: tuple[PluginSource, ...] = ()
+    ) -> list[TrainingCost]:
         """Time a little training in all workers at once, and return the cost in each. No worker may have a trial."""
         splits = load_splits(data)
         asked_workers: set[_Worker] = set()
@@ -140,7 +143,7 @@ class LocalExecutor(ConcurrentExecutor):
                 if worker not in asked_workers:
                     asked_workers.add(worker)
                     self._send_images(worker, splits)
-                    self._send(worker, MeasureRequest(settings, splits.sha256))
+                    self._send(worker, MeasureRequest(settings, splits.sha256, plugins))
             sender, message = self._await_message()
             if isinstance(message, TrainingCost):
                 costs[sender] = message

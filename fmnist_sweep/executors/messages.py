@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist_sweep.executors.shared_images import Layout
 from fmnist_sweep.training.events import TrialSpec
+from fmnist_sweep.training.own_code import PluginSource
 
 DESCRIPTOR_BYTE = b"\0"  # the one byte of data that a descriptor has to be sent with
 
@@ -33,6 +34,7 @@ class MeasureRequest:
 
     settings: Mapping[str, Any]
     images_sha256: str
+    plugins: tuple[PluginSource, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fmnist_sweep.executors.messages import (
 )
 from fmnist_sweep.executors.shared_images import attach_images
 from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.training.own_code import ensure_active
 from fmnist_sweep.training.probe import measure_training_cost
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def serve_requests(connection: Connection[Any, Any], threads: int) -> None:
                 case TrainRequest(spec):
                     for event in trial.run_trial(spec, splits, inbox.is_stopping):
                         connection.send(event)
-                case MeasureRequest(settings):
+                case MeasureRequest(settings=settings, plugins=plugins):
+                    ensure_active(plugins)
                     connection.send(measure_training_cost(settings, splits))
         except Exception as error:  # the supervisor raises it again
             connection.send(ErrorMessage(_make_portable(error), traceback.format_exc()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.config.overrides import is_override_of
+from fmnist_sweep.config.plugin_words import PLUGINS_KEY
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.reading import parse_json, parse_yaml
@@ -26,6 +27,7 @@ from fmnist_sweep.tracking.names import (
 )
 from fmnist_sweep.tracking.queries import read_run_params
 from fmnist_sweep.tracking.run_files import read_artifact
+from fmnist_sweep.training.own_code import list_active, refuse_other_plugins
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.store import Store
@@ -42,7 +44,7 @@ class TrialConfiguration:
     settings: resolved model, optimizer, regularization and train, without the seed. data: the data section of a trial's
     config (DataConfig.describe_content). data_tag: tag of the images that the trial was trained and validated on.
     objective: metric that chooses the best epoch. seed: the trial's own seed. overrides, flags: those of the command
-    that trains it. trial_run: id of the trial's run.
+    that trains it. trial_run: id of the trial's run. plugins: fingerprints of the own code that it needs, by name.
     """
 
     name: str
@@ -54,12 +56,14 @@ class TrialConfiguration:
     overrides: tuple[str, ...]
     flags: tuple[str, ...] = ()
     trial_run: str = ""
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
         """A hash that trainings share if they differ in nothing but their seed."""
         settings = {section: self.settings[section] for section in ("model", "optimizer", "regularization", "train")}
-        return hash_content([settings, self.includes_validation, self.data_tag, self.objective])
+        own_code = [dict(self.plugins)] if self.plugins else []
+        return hash_content([settings, self.includes_validation, self.data_tag, self.objective, *own_code])
 
     @property
     def data_source(self) -> str:
@@ -101,6 +105,7 @@ class TrialConfiguration:
         base: a composed config, which says where the job runs and what its store is. command: the one that continues
         the job.
         """
+        refuse_other_plugins(self.plugins, f"the configuration of {self.name}")
         data = {"include_validation": False, **self.data, "dir": data_dir, "download": True, "fallback": None}
         neutral = dict.fromkeys(("until", "max_parameters", "first", "like"))
         search = {**neutral, "objective": self.objective, "max_trials": seeds}
@@ -118,6 +123,7 @@ class TrialConfiguration:
             label=self.name,
             command=command,
             extra_tags={CONFIG_HASH_TAG: self.key},
+            plugins=tuple(source for source in list_active() if source.name in self.plugins),
         )
 
 
@@ -126,7 +132,7 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
     try:
         settings = parse_yaml(_read_artifact(store, trial, CONFIG_FILE))
         flags, overrides = parse_repeat_command(_read_artifact(store, trial, OVERRIDES_FILE))
-        data, seed = settings.pop("data"), settings.pop("seed")
+        data, seed, plugins = settings.pop("data"), settings.pop("seed"), settings.pop(PLUGINS_KEY, {})
         parent_params = read_run_params(store, trial.tags[PARENT_RUN_TAG])
         objective = parent_params.get("search.objective", "val_accuracy")
         configuration = TrialConfiguration(
@@ -139,6 +145,7 @@ def read_trial_configuration(store: Store, trial: StoredTrial) -> TrialConfigura
             overrides=overrides,
             flags=flags,
             trial_run=trial.run_id,
+            plugins={str(name): str(fingerprint) for name, fingerprint in plugins.items()},
         )
         _ = configuration.key  # raises if anything is missing
         return configuration
@@ -161,7 +168,7 @@ def parse_repeat_command(command: str) -> tuple[tuple[str, ...], tuple[str, ...]
     words = shlex.split(command)
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for previous_word, word in pairwise(("", *words)) if "--config-dir" in (previous_word, word)]
-    excluded_keys = ("executor", "tracking", "promote", "fresh", "plan", "seed")
+    excluded_keys = (PLUGINS_KEY, "executor", "tracking", "promote", "fresh", "plan", "seed")
     return tuple(flags), tuple(word for word in overrides if not is_override_of(word, excluded_keys))
 
 
@@ -171,6 +178,8 @@ def serialize_configuration(configuration: TrialConfiguration) -> str:
         key: getattr(configuration, key)
         for key in ("name", "settings", "data", "data_tag", "objective", "seed", "overrides", "flags", "trial_run")
     }
+    if configuration.plugins:
+        content["plugins"] = dict(configuration.plugins)
     return json.dumps(content, sort_keys=True)
 
 

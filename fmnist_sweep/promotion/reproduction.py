@@ -132,13 +132,16 @@ def reproduce_version(
 
     base: any complete composed config; everything that matters is taken from the record.
     """
-    config = record.configuration.make_job(base, 2, data_dir, "").config
+    job = record.configuration.make_job(base, 2, data_dir, "")
+    config = job.config
     splits = load_matching_splits(config.data, record.data_tag, "the version", "trained")
     backend.import_tensorflow()
     threads = min(record.threads, backend.count_usable_cores())
     backend.set_threads(threads)
     settings = {**config.settings, "seed": record.seed}
-    spec = TrialSpec(record.configuration.key, settings, record.configuration.objective, config.data)
+    spec = TrialSpec(
+        record.configuration.key, settings, record.configuration.objective, config.data, plugins=job.plugins
+    )
     result = _train_version(spec, splits, say)
     correct = result.probabilities.argmax(axis=1) == splits.validation.labels
     return Reproduction(

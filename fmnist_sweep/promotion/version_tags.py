@@ -79,6 +79,7 @@ def _find_source_trial(dossier: Dossier) -> StoredTrial:
 def _make_training_tags(registration: Registration) -> dict[str, str]:
     """Tags from which the model can be trained again."""
     store, winner, run = registration.store, registration.dossier.winner, registration.chosen_run
+    plugins = winner.configuration.plugins
     try:
         identity = read_artifact(store, run.tags[names.PARENT_RUN_TAG], names.IDENTITY_FILE)
         command = read_artifact(store, run.run_id, names.OVERRIDES_FILE)
@@ -95,6 +96,7 @@ def _make_training_tags(registration: Registration) -> dict[str, str]:
         names.SEEDS_TAG: str(len(winner.scored_runs)),
         names.VERSIONS_TAG: json.dumps(versions, sort_keys=True),
         names.COMMAND_TAG: (command or b"").decode().strip(),
+        **({names.PLUGINS_TAG: json.dumps(dict(plugins), sort_keys=True)} if plugins else {}),
     }
 
 

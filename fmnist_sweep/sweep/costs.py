@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.identity import hash_content
+from fmnist_sweep.config.plugin_words import describe_plugins
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.search.estimates import estimate_epochs
 from fmnist_sweep.sweep.forecast import Forecast, StudyWork, forecast_study, sum_forecasts
@@ -28,7 +29,9 @@ def hash_workload(planned: PlannedStudy) -> str:
     settings, splits = planned.study.settings, planned.splits
     train = {key: value for key, value in settings["train"].items() if key not in _ENDS}
     image_counts = [len(splits.train.labels), len(splits.validation.labels)]
-    return hash_content([settings["model"], settings["regularization"], train, image_counts])
+    plugins = describe_plugins(planned.study.job.plugins)
+    own_code = [plugins] if plugins else []
+    return hash_content([settings["model"], settings["regularization"], train, image_counts, *own_code])
 
 
 def find_known_costs(plan: Sequence[PlannedStudy], placement: Placement, measurements: Measurements) -> Costs | None:
@@ -57,7 +60,7 @@ def measure_in_workers(
 
 def _measure_study_in_workers(executor: LocalExecutor, planned: PlannedStudy) -> TrainingCost:
     """The mean time of an epoch and the longest start among the workers."""
-    costs = executor.measure(planned.study.settings, planned.config.data)
+    costs = executor.measure(planned.study.settings, planned.config.data, planned.study.job.plugins)
     mean_epoch_seconds = sum(cost.epoch_seconds for cost in costs) / len(costs)
     return TrainingCost(mean_epoch_seconds, costs[0].parameters, max(cost.start_seconds for cost in costs))
 

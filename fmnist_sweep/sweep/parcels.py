@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fmnist_sweep.config.plugin_words import PLUGINS_KEY, describe_plugins
 from fmnist_sweep.files import DamagedContent, read_packed_file
 from fmnist_sweep.report.artifacts import make_trial_artifacts
 from fmnist_sweep.study.folder import OpenStudy
@@ -51,6 +52,9 @@ class StudyParcels:
         ids = {"trial_id": history.trial_id, "attempt": attempt.number}
         info = describe_trial_run(self._study, history, config)
         described_config = {**config, "data": self._study.config.data.describe_content()}
+        plugins = describe_plugins(self._study.study.job.plugins)
+        if plugins:
+            described_config[PLUGINS_KEY] = dict(plugins)
         config_yaml = yaml.safe_dump(described_config, sort_keys=False)
 
         def on_delivered() -> None:

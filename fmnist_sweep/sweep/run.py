@@ -23,7 +23,7 @@ from fmnist_sweep.sweep.delivery import Delivery
 from fmnist_sweep.sweep.earlier_defaults import announce_earlier_studies
 from fmnist_sweep.sweep.earlier_runs import find_deleted
 from fmnist_sweep.sweep.placement import make_idle_executor, open_executor
-from fmnist_sweep.sweep.plan import compute_sweep_id, plan_studies
+from fmnist_sweep.sweep.plan import PlannedStudy, compute_sweep_id, plan_studies
 from fmnist_sweep.sweep.session import lock_session, run_studies
 from fmnist_sweep.tracking.store import locate_state_folder, open_store, refuse_moved_store
 
@@ -64,6 +64,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
             announce_costs(expected, config.tracking.uri, state_folder, view)
         if config.plan:
             return ExitCode.DONE
+        _rehearse_own_code(plan, view)
         store = open_store(config.tracking.uri, config.tracking.experiment)
         # Memory is collected between trials. What is imported by now stays, and need not be looked through each time.
         gc.freeze()
@@ -96,6 +97,19 @@ def find_sweep_run(jobs: Sequence[Job], say: Callable[[str, str], None]) -> Swee
     if run_id is None or len(tokens) < len(jobs):
         raise StoreError(f"{state_folder} does not know of these studies: type the command again.")
     return SweepRun(run_id, tuple(tokens))
+
+
+def _rehearse_own_code(plan: Sequence[PlannedStudy], view: View) -> None:
+    """Rehearse the studies that begin with own code. Raises ConfigError for what fails in it."""
+    begun = [planned for planned in plan if planned.study.job.plugins and planned.record is None]
+    if begun:
+        from fmnist_sweep.training import backend
+        from fmnist_sweep.training.rehearsal import rehearse_study
+
+        view.say("rehearsing own code: build, train on one batch, save, load, predict ...")
+        backend.import_tensorflow()
+    for planned in begun:
+        rehearse_study(planned.study.settings, planned.splits, planned.study.job.plugins)
 
 
 def _refuse_several_stores(jobs: Sequence[Job]) -> None:

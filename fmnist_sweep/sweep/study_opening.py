@@ -56,8 +56,9 @@ def open_study_run(study: StudyContext) -> None:
 def _describe_study(study: StudyContext) -> None:
     search_params = {f"search.{key}": value for key, value in _list_search_params(study.study).items()}
     identity = {IDENTITY_FILE: json.dumps(study.identity, indent=1, sort_keys=True).encode()}
+    sources = {f"plugins/{path}": content for plugin in study.study.job.plugins for path, content in plugin.files}
     params = {**flatten_config(study.settings), **search_params}
-    describe_run(study.store, str(study.record.run_id), params, study.splits, identity)
+    describe_run(study.store, str(study.record.run_id), params, study.splits, {**identity, **sources})
 
 
 def _list_search_params(study: Study) -> dict[str, Any]:

@@ -55,6 +55,7 @@ TEST_PART_TAG: Final = "fmnist.test_part"  # which test images: a hash of them i
 # Promotions, confirmations and registered versions.
 CONFIG_HASH_TAG: Final = "fmnist.config_hash"
 CONFIGURATION_TAG: Final = "fmnist.configuration"  # JSON
+PLUGINS_TAG: Final = "fmnist.plugins"
 FINALIST_TAG: Final = "fmnist.finalist"  # token of the journal of the fresh trainings
 NAME_TAG: Final = "fmnist.name"
 COMMAND_TAG: Final = "fmnist.command"  # that trains the model again

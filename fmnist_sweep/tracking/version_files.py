@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.errors import PromotionRefused, StoreError
-from fmnist_sweep.reading import parse_yaml, read_file
+from fmnist_sweep.reading import parse_json, parse_yaml, read_file
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.connection import explain_outage
 from fmnist_sweep.tracking.models import (
@@ -19,9 +19,10 @@ from fmnist_sweep.tracking.models import (
     hash_file,
     load_keras_file,
 )
-from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
+from fmnist_sweep.tracking.names import MODEL_NAME, PLUGINS_TAG, SHA256_TAG
 from fmnist_sweep.tracking.registry import RegisteredVersion
 from fmnist_sweep.tracking.run_files import UnreadableArtifact
+from fmnist_sweep.training.own_code import refuse_other_plugins
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +34,11 @@ _PICKLE_NAME = re.compile(r"pickle|\.(pkl|joblib|dill)$", re.IGNORECASE)
 
 
 def load_version(store: Store, version: RegisteredVersion) -> keras.Model:
-    """Load a version's model in Keras' safe mode, from the file that was registered. Raises PromotionRefused."""
+    """Load a version's model in Keras' safe mode, from the file that was registered. Raises PromotionRefused.
+
+    Raises ConfigError if a plugin that it was trained with is missing or differs.
+    """
+    refuse_other_plugins(_read_plugins(version), version.full_name)
     with tempfile.TemporaryDirectory() as folder:
         file = download_verified_file(store, version, Path(folder))
         try:
@@ -43,6 +48,17 @@ def load_version(store: Store, version: RegisteredVersion) -> keras.Model:
                 f"{version.full_name} cannot be loaded safely ({shorten_text(str(error), 300)}): name another "
                 "version, or train it again."
             ) from None
+
+
+def _read_plugins(version: RegisteredVersion) -> Mapping[str, str]:
+    """The fingerprints of the plugins that a version was trained with, by name."""
+    try:
+        plugins = parse_json(version.tags.get(PLUGINS_TAG, "{}"))
+        return {str(name): str(fingerprint) for name, fingerprint in plugins.items()}
+    except (ValueError, AttributeError):
+        raise PromotionRefused(
+            f"the tag {PLUGINS_TAG} of {version.full_name} was altered: name another version, or train it again."
+        ) from None
 
 
 def download_verified_file(store: Store, version: RegisteredVersion, folder: Path) -> Path:

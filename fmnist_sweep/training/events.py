@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.training.own_code import PluginSource
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class TrialSpec:
     trial_id: what the trial's events are marked with, unlike those of any other trial of the sweep. config: resolved
     model, optimizer, regularization, train and seed. objective: the metric that picks the best epoch. resume: the
     checkpoint to continue from. checkpoint_seconds: the least time between two checkpoints; 0 for one after every
-    epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case.
+    epoch, None for none. keep_final: whether the last epoch gets a checkpoint in any case. plugins: own code that the
+    worker needs.
     """
 
     trial_id: str
@@ -38,6 +40,7 @@ class TrialSpec:
     resume: bytes | None = field(default=None, repr=False)
     checkpoint_seconds: float | None = None
     keep_final: bool = False
+    plugins: tuple[PluginSource, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.training import models
+from fmnist_sweep.training.own_code import find_plugin
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import DataDescription
@@ -38,6 +39,9 @@ def count_parameters(config: Mapping[str, Any], description: DataDescription) ->
 def describe_architecture(config: Mapping[str, Any], description: DataDescription) -> dict[str, Any]:
     """All that decides how many parameters the model of a resolved config has."""
     architecture = strip_shapeless_settings(config)
+    plugin = find_plugin(models.BUILDERS, config["model"]["builder"])
+    if plugin is not None:
+        architecture["plugin"] = plugin.fingerprint
     if description.is_fashion_mnist:  # as architectures were described before there was other data
         return architecture
     return {**architecture, "image_shape": list(description.image_shape), "labels": len(description.labels)}

@@ -272,7 +272,26 @@ def build_model(
                 f"add the parameter {parameter} to the builder, or choose another one."
             )
     arguments = {key: value for key, value in model.items() if key != "builder"}
-    built: keras.Model = BUILDERS[name](**arguments, **handed)
+    return _check_model(BUILDERS[name](**arguments, **handed), name, image_shape, labels)
+
+
+def _check_model(built: Any, name: str, image_shape: ImageShape, labels: int) -> "keras.Model":
+    """What a builder returned. Raises ConfigError unless it is a model of these images and labels."""
+    import keras
+
+    if not isinstance(built, keras.Model):
+        raise ConfigError(f"model.builder={name}: it returned a {type(built).__name__}; expected a keras.Model.")
+    try:
+        shapes = {"takes": (built.input_shape, (None, *image_shape)), "gives": (built.output_shape, (None, labels))}
+    except AttributeError:  # of a subclass that was never called
+        raise ConfigError(
+            f"model.builder={name}: its model has no shapes yet; call it once, or give it inputs."
+        ) from None
+    for verb, (found, expected) in shapes.items():
+        if found != expected:
+            raise ConfigError(
+                f"model.builder={name}: its model {verb} {found}; expected {expected}, None for any number."
+            )
     return built
 
 

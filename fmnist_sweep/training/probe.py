@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
@@ -52,16 +53,17 @@ def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> Traini
     state = random.getstate()  # Keras draws its seeds from it
     try:
         parameters = _count_max_parameters(settings, splits.description)
-        start_seconds, epoch_seconds = _try_epoch_timing(_resolve_middle(settings), splits)
+        start_seconds, epoch_seconds = _try_epoch_timing(resolve_middle(settings), splits)
     finally:
         backend.clear_session()
         random.setstate(state)
     return TrainingCost(epoch_seconds, parameters, start_seconds)
 
 
-def _resolve_middle(settings: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_middle(settings: Mapping[str, Any], options: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """The middle configuration of a study, with these options of the groups that are searched."""
     values = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in tunable.find_tunables(settings)}
-    return space.resolve_tunables(settings, values)
+    return space.resolve_tunables(settings, {**values, **options})
 
 
 def _compute_middle(parameter: tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean) -> Any:

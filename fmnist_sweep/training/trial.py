@@ -28,6 +28,8 @@ from fmnist_sweep.training.optimization import (
     find_best_epoch,
     should_stop,
 )
+from fmnist_sweep.training.own_code import ensure_active
+from fmnist_sweep.training.own_metrics import compute_metrics, list_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -62,6 +64,7 @@ def _train_epochs(spec: TrialSpec, splits: Splits, is_stopping: Callable[[], boo
             f"the checkpoint is of epoch {len(history)}, and the trial has {spec.config['train']['epochs']}"
         )
     try:
+        ensure_active(spec.plugins)
         fit = _Fit(spec, splits)
         if checkpoint is not None:
             fit.restore(checkpoint)
@@ -121,6 +124,7 @@ class _Fit:
         # A fresh graph each time: names and seeds do not depend on the trials before, and memory does not grow.
         backend.clear_session()
         keras.utils.set_random_seed(self._seed)
+        self._metrics = list_metrics(spec.plugins)
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._compiled = compile_model(spec.config, splits.description)
         self._model, self._trainer = self._compiled.plain, self._compiled.trainer
@@ -241,6 +245,7 @@ class _Fit:
         return {
             "val_loss": float(loss) + float(sum(self._model.losses)),
             "val_accuracy": float(correct.mean()),
+            **compute_metrics(self._metrics, self._splits.validation.labels, probabilities),
         }
 
     def finish(self, history: list[dict[str, float]]) -> TrialResult:

@@ -22,9 +22,11 @@ from click.testing import CliRunner
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fmnist_sweep.cli.main import main
+from fmnist_sweep.config.command_line import compose_jobs
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.folders import find_conf_folder
 from fmnist_sweep.errors import ConfigError, ExitCode
+from fmnist_sweep.training.own_code import activate_plugins
 from tests.support import ROOT
 from tests.support.process import LIMIT_SECONDS, build_environment
 from tests.test_rooms import FOR_ALL, ROOMS
@@ -184,11 +186,16 @@ def test_every_command_is_of_a_kind_that_is_checked_here_or_named_as_one_that_ca
     assert reasons - {None} == set(NEITHER), "a name in the list that no page needs"
 
 
-def test_every_documented_sweep_composes() -> None:
+def test_every_documented_sweep_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     sweeps = select_commands("python", "-m", "fmnist_sweep")
     assert len(sweeps) > 20
     for block, words in sweeps:
         if "--help" in words:
+            continue
+        if "plugins=my_models.py" in words:  # in the project that `fmnist-sweep new` writes
+            monkeypatch.chdir(ROOT / "fmnist_sweep/assets/project")
+            assert compose_jobs(words)
+            activate_plugins([])
             continue
         for overrides in expand_jobs(words):
             try:

@@ -1,0 +1,221 @@
+"""Own code through the real commands: the project that docs/own-code.md shows, and what is refused of other plugins."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.study.folder import list_study_folders
+from fmnist_sweep.tracking.store import build_default_uri, locate_state_folder, open_existing_store
+from fmnist_sweep.training import own_code
+from tests.support import ROOT
+from tests.support.in_process import run_command, run_verb
+
+TEMPLATE = ROOT / "fmnist_sweep/assets/project"
+TINY = (
+    *("data=drawn", "data.images=200", "train=default", "train.epochs=2", "train.precision=float32"),
+    *("optimizer.learning_rate=0.01", "model.filters=4", "model.blocks=1", "executor=in_process"),
+)
+OWN = ("--config-dir", "conf", "plugins=my_models.py", "model=separable", *TINY)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What `fmnist-sweep new` writes."""
+    written = run_verb("new", "project", cwd=tmp_path)
+    assert written.returncode == ExitCode.DONE, written.stderr
+    return tmp_path / "project"
+
+
+def test_new_prints_commands_that_can_be_pasted_and_writes_over_nothing(tmp_path: Path) -> None:
+    written = run_verb("new", "a project", cwd=tmp_path)
+    first, *sweeps = [line.strip() for line in written.stdout.splitlines() if line.startswith("  ")]
+    assert first == "cd 'a project'"
+    for line in sweeps:
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "fmnist_sweep"]
+        shown = run_command(*words[3:], "data=drawn", "data.limit=200", "plan=true", cwd=tmp_path / "a project")
+        assert shown.returncode == ExitCode.DONE, shown.stderr
+    written_files = {path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*") if "__pycache__" not in path.parts}
+    assert written_files == {path.relative_to(tmp_path / "a project") for path in (tmp_path / "a project").rglob("*")}
+    refused = run_verb("new", "a project", cwd=tmp_path)
+    assert refused.returncode == ExitCode.CONFIG
+    assert "there is something already; name a folder that is new or empty" in refused.stderr
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    own_code.activate_plugins([])
+
+
+def test_a_model_of_ones_own_is_trained_and_is_another_study_once_its_code_changes(project: Path) -> None:
+    first = run_command(*OWN, cwd=project)
+    assert first.returncode == ExitCode.DONE, first.stderr + first.stdout
+    again = run_command(*OWN, cwd=project)
+    assert "nothing" in again.stdout or "done" in again.stdout
+    (study,) = list_study_folders(locate_state_folder(build_default_uri(project)))
+    words = shlex.split(study.read_record().about["command"])
+    assert f"plugins={project.resolve()}/my_models.py" in words, words
+    source = project / "my_models.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    changed = run_command(*OWN, "plan=true", cwd=project)
+    assert changed.returncode == ExitCode.DONE, changed.stderr
+    assert study.name not in changed.stdout
+
+
+REFUSED = {
+    "missing": (None, "plugins=mine.py: this file cannot be read (No such file or directory); name another."),
+    "syntax": ("def f(:\n", "the plugin mine.py, line 1 cannot be imported (SyntaxError: "),
+    "raises": ("x = 1\nraise OSError('no disk')\n", "the plugin mine.py, line 2 cannot be imported (OSError: no disk)"),
+    "neighbour": ("import other\n", "a file may not import its neighbours: put both into one file, or make a package"),
+    "exit": ("import sys\nsys.exit(3)\n", "the plugin mine.py, line 2 cannot be imported (SystemExit: 3)"),
+    "no annotation": (
+        "from fmnist_sweep.plugins import model\n@model\ndef net(*, width): ...\n",
+        "mine.py: the model net: its parameter width has no annotation",
+    ),
+    "taken": (
+        "from fmnist_sweep.plugins import optimizer\n@optimizer\ndef sgd(*, learning_rate: float): ...\n",
+        "mine.py: the optimizer sgd: there already is the project's own with this name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_plugin_that_cannot_be_used_is_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
+    source, words = REFUSED[case]
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
+    (tmp_path / "other.py").write_text("")
+    before = set(tmp_path.iterdir())
+    ended = run_command("plugins=mine.py", "data=drawn", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG, ended.stderr
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("plugins=mine.txt", "expected the name of a Python file, as in plugins=my_models.py"),
+        ("+plugins=mine.py", "expected plugins=FILE.py, or plugins=[A.py,B.py]"),
+        ("plugins=a.py,b.py", "expected plugins=FILE.py, or plugins=[A.py,B.py]"),
+        ("plugins.first=a.py", "expected plugins=FILE.py, or plugins=[A.py,B.py]"),
+    ],
+)
+def test_a_word_that_names_no_plugin_is_refused(override: str, words: str, tmp_path: Path) -> None:
+    ended = run_command(override, "data=drawn", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert words in ended.stderr
+
+
+def test_no_file_of_configs_names_a_plugin(tmp_path: Path) -> None:
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/sly.yaml").write_text("# @package _global_\nplugins: mine.py\n")
+    (tmp_path / "mine.py").write_text("raise AssertionError('it was imported')\n")
+    ended = run_command("--config-dir", "conf", "experiment=sly", "data=drawn", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert "a config names no code; type plugins=FILE.py on the command line" in ended.stderr
+
+
+NET = """\
+import keras
+from typing import Annotated, Literal
+from pydantic import Field
+from fmnist_sweep.plugins import metric, model
+
+
+@keras.saving.register_keras_serializable()
+class Doubling(keras.layers.Layer):
+    def __init__(self, by=2, **options):
+        super().__init__(**options)
+        self.by = by
+
+    def call(self, values):
+        return values * self.by
+
+    def get_config(self):
+        return {**super().get_config(), "by": self.by}
+
+
+@model
+def net(*, units: Annotated[int, Field(ge=1)], bad: Literal["no", "yes"] = "no") -> keras.Model:
+    if bad == "yes":
+        raise ArithmeticError("a bad one")
+    pixels = keras.Input((28, 28, 1), dtype="uint8")
+    values = Doubling(3)(keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(pixels)))
+    return keras.Model(pixels, keras.layers.Dense(10, activation="softmax", dtype="float32")(values))
+
+
+@metric
+def top_two(labels, probabilities):
+    return (probabilities.argsort(axis=1)[:, -2:] == labels[:, None]).any(axis=1).mean()
+"""
+NET_WORDS = ("--config-dir", "conf", "plugins=mine.py", "model=net", *TINY[:6], "executor=in_process")
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/net.yaml").write_text("builder: net\nunits: 4\n")
+    return tmp_path
+
+
+FAULTS = {
+    "no model": ("return keras.Model(", "(", "model.builder=net: it returned a NoneType; expected a keras.Model"),
+    "wrong output": ("Dense(10", "Dense(7", "model.builder=net: its model gives (None, 7); expected (None, 10)"),
+    "wrong input": ("(28, 28, 1)", "(28, 28, 3)", "model.builder=net: its model takes (None, 28, 28, 3); expected"),
+    "raises": ('bad == "yes"', "bad", "it cannot be built (ArithmeticError: a bad one) at mine.py, line 23"),
+    "not registered": (
+        "@keras.saving.register_keras_serializable()",
+        "",
+        "it cannot be loaded once it is saved (Type",
+    ),
+    "half a config": (', "by": self.by', "", "loaded, it predicts something else: get_config must return all"),
+    "a metric of no number": (
+        ".any(axis=1).mean()",
+        "",
+        "it cannot compute its metrics (ValueError: the metric top",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_rehearsal_shows_what_is_wrong_before_anything_is_created(case: str, net: Path) -> None:
+    right, wrong, words = FAULTS[case]
+    assert right in NET
+    (net / "mine.py").write_text(NET.replace(right, wrong))
+    before = set(net.iterdir())
+    ended = run_command(*NET_WORDS, cwd=net)
+    assert ended.returncode == ExitCode.CONFIG, ended.stderr + ended.stdout
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert set(net.iterdir()) == before
+
+
+def test_a_metric_of_ones_own_is_logged_and_searched_for_and_an_exception_is_its_trials_failure(net: Path) -> None:
+    (net / "mine.py").write_text(NET)
+    words = ("search=grid", "search.objective=val_top_two", '+model.bad={tune: choice, values: ["yes", "no"]}')
+    (net / "mine.py").write_text(NET.replace('bad == "yes"', 'bad == "no"'))  # the rehearsal takes the later one
+    ended = run_command(*NET_WORDS, *words, cwd=net)
+    assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr + ended.stdout
+    store = open_existing_store(build_default_uri(net), "fashion-mnist")
+    runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
+    (finished,) = [run for run in runs if run.info.status == "FINISHED"]
+    (failed,) = [run for run in runs if run.info.status == "FAILED"]
+    history = store.client.get_metric_history(finished.info.run_id, "val_top_two")
+    assert [row.step for row in history] == [1, 2]
+    assert all(0 < row.value <= 1 for row in history)
+    (study,) = list_study_folders(locate_state_folder(build_default_uri(net)))
+    outcomes = [trial.outcome or {} for trial in study.read_record().trials.values()]
+    (scored,) = [outcome for outcome in outcomes if outcome.get("score") is not None]
+    assert scored["score"] == max(row.value for row in history)
+    (trace,) = [outcome["traceback"] for outcome in outcomes if outcome.get("traceback")]
+    assert 'raise ArithmeticError("a bad one")' in trace
+    assert f"{net.resolve()}/mine.py" in trace
+    assert failed.data.params["plugins.mine.py"] == finished.data.params["plugins.mine.py"]
+    refused = run_command(*NET_WORDS, "search.objective=val_top_three", cwd=net)
+    assert "expected val_accuracy, val_loss or val_top_two" in refused.stderr
