@@ -220,10 +220,9 @@ def _print_trials(
     screen.print(table)
     noun = "configurations" if listing.by_config else "trials"
     hint = "" if len(shown) == len(frame) else f"; --limit {len(frame)} shows all"
-    front = (
-        "" if listing.front is None else f" that none of {trial_count:,} beats in accuracy and {listing.front} alike"
-    )
-    echo(f"{len(shown):,} of {len(frame):,} {noun}{front}{hint}.")
+    if listing.front is not None:
+        echo(f"no other of {trial_count:,} trials beats these in accuracy and {listing.front} alike.")
+    echo(f"{len(shown):,} of {len(frame):,} {noun}{hint}.")
     if hidden_columns:
         echo(f"no room here for {', '.join(hidden_columns)}: --columns, or --export FILE.csv")
     unscored = sum(trial.accuracy is None for trial in matches)
