@@ -14,6 +14,7 @@ from fmnist_sweep.tracking.trials import StoredTrial
 
 # Where files lie and how trials run. The seed is luck, and is shown as that.
 _BOOKKEEPING = ("data.dir", "data.download", "data.fallback", "executor", "tracking", "checkpoint", "seed")
+_NAMING = (".name", ".builder")  # the end of a key that names what the other keys of its section are for
 # Beyond this ratio of the greatest to the smallest value an axis is read by factors, not by differences.
 _LOG_RATIO = 20
 _GREATEST = 1e38  # float32, in which a forest computes, has no numbers beyond about this
@@ -58,10 +59,15 @@ def find_varied_settings(trials: Sequence[StoredTrial]) -> list[VariedSetting]:
 
 
 def select_distinct_settings(settings: Sequence[VariedSetting]) -> list[VariedSetting]:
-    """The settings without those that change together with an earlier one, which names them in same_as."""
+    """One setting of each kind: of those that change together the first, which names the others in same_as.
+
+    What names an option comes before the settings of that option: an optimizer before its learning rate.
+    """
     kinds: dict[tuple[int, ...], list[VariedSetting]] = defaultdict(list)
     for setting in settings:
         kinds[_partition(setting.values)].append(setting)
+    for kind in kinds.values():
+        kind.sort(key=lambda setting: not setting.key.endswith(_NAMING))
     return [
         VariedSetting(first.key, first.values, first.log, tuple(other.key for other in others))
         for first, *others in kinds.values()

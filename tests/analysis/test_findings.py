@@ -89,6 +89,15 @@ def test_settings_that_changed_together_are_one() -> None:
     assert (first.key, first.same_as, second.key) == ("builder", ("epochs",), "x")
 
 
+def test_a_name_stands_for_the_settings_that_changed_with_it() -> None:
+    settings: list[dict[str, Any]] = [
+        {"optimizer.learning_rate": rate, "optimizer.name": name, "optimizer.momentum": momentum}
+        for rate, name, momentum in ((0.01, "adam", None), (0.02, "sgd", 0.9))
+    ]
+    (only,) = select_distinct_settings(find_varied_settings([trial(n, 0.9, **each) for n, each in enumerate(settings)]))
+    assert (only.key, only.same_as) == ("optimizer.name", ("optimizer.learning_rate", "optimizer.momentum"))
+
+
 def test_trials_that_differ_in_their_seed_alone_are_one_configuration() -> None:
     seeds = [trial(n, a, filters=f, seed=s) for n, a, f, s in ((1, 0.9, 32, 1), (2, 0.92, 32, 2), (3, 0.8, 64, 1))]
     again = trial(4, 0.92, filters=32, seed=2)
