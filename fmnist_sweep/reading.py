@@ -16,7 +16,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError  # NumPy's reader of headers raises it
@@ -194,10 +194,10 @@ def _find_only_entry(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     raise zipfile.BadZipFile(f"it holds {len(entries)} files, not one")
 
 
-def load_arrays(content: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
+def load_arrays(content: bytes, max_bytes: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file's bytes, together at most `max_bytes` in memory; nothing in it is unpickled.
 
-    Raises ValueError if it is no such file, or holds more.
+    names: of those that are read; None: all. Raises ValueError if it is no such file, or holds more.
     """
     import numpy as np
 
@@ -205,8 +205,17 @@ def load_arrays(content: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
         with open_zip(io.BytesIO(content)) as archive:
             _refuse_large_arrays(archive, max_bytes)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: arrays[name] for name in arrays.files if names is None or name in names}
     except (*UNPACKING_ERRORS, SyntaxError, TokenError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not an .npz file ({type(error).__name__}: {error})") from None
+
+
+def list_arrays(content: bytes) -> list[str]:
+    """The names of the arrays in an .npz file's bytes, none of which is read. Raises ValueError for another file."""
+    try:
+        with open_zip(io.BytesIO(content)) as archive:
+            return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+    except UNPACKING_ERRORS as error:
         raise ValueError(f"not an .npz file ({type(error).__name__}: {error})") from None
 
 

@@ -17,7 +17,7 @@ from fmnist_sweep.text import create_console, echo
     "--picture", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file to draw examples in."
 )
 def data(overrides: tuple[str, ...], data_dir: str | None, picture: Path | None) -> None:
-    """Check the data: shapes, values, labels, duplicates, a picture of the ten labels.
+    """Check the data: shapes, values, labels, duplicates, a picture of each label.
 
     OVERRIDES are those of a sweep: data=kaggle_csv data.limit=5000. The test images are opened only to
     be counted, and the opening is recorded in mlruns/test_openings.jsonl.
@@ -39,4 +39,5 @@ def data(overrides: tuple[str, ...], data_dir: str | None, picture: Path | None)
     screen.print(render_summary(summarize_data(config, locate_ledger())))
     path = picture or locate_ledger().parent / f"examples-{splits.tag.replace(':', '-')}.png"
     write_file_atomically(path, encode_png(draw_examples(splits)))
-    echo(f"examples of the ten labels: {path}")
+    labels = "the ten labels" if splits.description.is_fashion_mnist else "each label"
+    echo(f"examples of {labels}: {path}")

@@ -27,7 +27,8 @@ from fmnist_sweep.config.schema import (
     TrackingConfig,
 )
 from fmnist_sweep.config.section_schemas import choose_schema, make_search_schema
-from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig, choose_data_schema
+from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.search.tunable import is_option_choice, is_tunable
@@ -56,8 +57,9 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
         else:
             values[section] = _check_options(section, sections[section], locate)
     oracle_keys = set(make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
+    data = choose_data_schema(values["data"]["source"])(**values["data"])
     config = Config(
-        data=DataConfig(**values["data"]),
+        data=data,
         settings=drop_neutral_settings(
             settle_conditions(
                 {
@@ -73,7 +75,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
         search=SearchConfig(**values["search"]),
         oracle={key: values["search"][key] for key in sorted(oracle_keys)},
         executor=EXECUTORS[values["executor"]["name"]](**values["executor"]),
-        tracking=TrackingConfig(**values["tracking"]),
+        tracking=_name_experiment(TrackingConfig(**values["tracking"]), data),
         checkpoint=CheckpointConfig(**values["checkpoint"]),
         promote=PromoteConfig(**values["promote"]),
         fresh=_check_flag("fresh", raw.get("fresh"), locate),
@@ -84,6 +86,13 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_smoothed_bits(config, locate)
     complete_first(config.settings, config.search.first, f"search.first ({locate('search.first')})")
     return config
+
+
+def _name_experiment(tracking: TrackingConfig, data: DataConfig) -> TrackingConfig:
+    """Where the default experiment is named, that of own images is called after them."""
+    if not isinstance(data, OwnDataConfig) or data.name is None or tracking.experiment != FASHION_MNIST.name:
+        return tracking
+    return tracking.model_copy(update={"experiment": data.name})
 
 
 def is_allowed(settings: Mapping[str, Any], key: str, value: Any) -> bool:

@@ -24,7 +24,7 @@ from fmnist_sweep.config.schema import (
     TrackingConfig,
     TrainConfig,
 )
-from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.plugins import Registry, read_keyword_parameters
 from fmnist_sweep.search.ask_and_tell import ORACLES
@@ -80,7 +80,7 @@ def choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> ty
     """The schema of one section of a raw config. Raises ConfigError if what it names is unknown."""
     match section:
         case "data":
-            return DataConfig
+            return choose_data_schema(value.get("source"))
         case "model":
             return _make_registered_schema(BUILDERS, "model.builder", value.get("builder"), locate)
         case "optimizer":

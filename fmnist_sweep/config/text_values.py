@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.schema import EXECUTORS, TrackingConfig
-from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
 
@@ -110,7 +110,7 @@ def _quote(text: str) -> str:
 def list_text_keys() -> frozenset[str]:
     """The dotted keys whose values are any text."""
     schemas: dict[str, list[type[BaseModel]]] = {
-        "data": [DataConfig],
+        "data": [DataConfig, OwnDataConfig],
         "tracking": [TrackingConfig],
         "executor": list(EXECUTORS.values()),
     }

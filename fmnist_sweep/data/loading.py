@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fmnist_sweep.data import download, sources
-from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig
 from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.opening_ledger import append_entry
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_in_any_order, hash_splits, split_table, take_all
@@ -29,6 +29,10 @@ def load_splits(data: DataConfig) -> Splits:
     be split.
     """
     # The same config means other files where the working directory or the Keras cache is another.
+    if data.dir is None and isinstance(data, OwnDataConfig):
+        raise DataError(
+            f"data={data.source} reads a folder of yours, and none is named: add data.dir=FOLDER, or --data-dir FOLDER."
+        )
     folder = download.get_cache_folder() if data.dir is None else resolve_folder(data.dir)
     with _load_lock:  # lru_cache alone would let two threads read the same files at once
         return _load(data, folder)
@@ -37,8 +41,8 @@ def load_splits(data: DataConfig) -> Splits:
 @lru_cache(maxsize=4)
 def _load(data: DataConfig, folder: Path) -> Splits:
     del folder  # only part of the key
-    table, origin = sources.read_train(data)
-    return split_table(table, data, origin)
+    table, origin, description = sources.read_train(data)
+    return split_table(table, data, origin, description)
 
 
 def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
@@ -47,8 +51,9 @@ def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
     ledger: a file of one JSON line an opening, chained (opening_ledger), made with its folders when missing.
     Errors: DataError where the test files cannot be had, or the opening cannot be recorded.
     """
-    origin = load_splits(data).origin
-    split = take_all(sources.read_test(data, origin))
+    splits = load_splits(data)
+    origin = splits.origin
+    split = take_all(sources.read_test(data, origin, splits.description))
     _record_opening(ledger, reason, origin, split)
     return split
 

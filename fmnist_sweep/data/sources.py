@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_sweep.data import download, drawn, idx, kaggle_csv
-from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig
+from fmnist_sweep.data.description import FASHION_MNIST, DataDescription
 from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.idx import Part
 from fmnist_sweep.data.splits import ImageTable, Origin
@@ -21,32 +22,44 @@ class UnavailableError(DataError):
     """Fashion-MNIST cannot be had on this machine, through no damage of files the user named."""
 
 
-def read_train(data: DataConfig) -> tuple[ImageTable, Origin]:
-    """All training images of the source, or of what stands in for it; no test file is opened.
+def read_train(data: DataConfig) -> tuple[ImageTable, Origin, DataDescription]:
+    """All training images of the source, or of what stands in for it, and what they are; no test file is opened.
 
     Errors: DataError where files the user named are missing or damaged (never a fallback), or where the
     source cannot be had and `data.fallback` is null.
     """
+    if isinstance(data, OwnDataConfig):
+        from fmnist_sweep.data.own.reading import read_own_train
+
+        return read_own_train(data)
     if data.source == "drawn":
-        return _draw_table(data, "train"), _make_drawn_origin(data, None)
+        return _draw_table(data, "train"), _make_drawn_origin(data, None), FASHION_MNIST
     try:
-        return _read_part(data, "train")
+        return *_read_part(data, "train"), FASHION_MNIST
     except UnavailableError as error:
         if data.fallback is None:
             raise
-        return _draw_table(data, "train"), _make_drawn_origin(data, str(error))
+        return _draw_table(data, "train"), _make_drawn_origin(data, str(error)), FASHION_MNIST
 
 
 def reread_train(data: DataConfig, origin: Origin) -> ImageTable:
     """The training images that `read_train` found, without another try for what was missing then."""
+    if isinstance(data, OwnDataConfig):
+        return read_train(data)[0]
     return _read_from_origin(data, "train", origin)
 
 
-def read_test(data: DataConfig, origin: Origin) -> ImageTable:
+def read_test(data: DataConfig, origin: Origin, description: DataDescription) -> ImageTable:
     """All test images, from the same source as the training images turned out to be.
+
+    description: of the training images.
 
     Errors: DataError where they cannot be had; drawn test images never join real training images.
     """
+    if isinstance(data, OwnDataConfig):
+        from fmnist_sweep.data.own.reading import read_own_test
+
+        return read_own_test(data, description)
     return _read_from_origin(data, "test", origin)
 
 

@@ -19,6 +19,9 @@ MISSING_NOTES = {
     "fashion_mnist": "none by construction: an IDX file has a byte for every pixel and label",
     "kaggle_csv": "every cell was checked: a file with an empty one is refused",
     "drawn": "none by construction: every pixel is drawn",
+    "idx": "none by construction: an IDX file has a byte for every pixel and label",
+    "npz": "none by construction: an array has a number for every pixel and label",
+    "folder": "every picture was read: one that cannot be is refused",
 }
 
 

@@ -32,7 +32,7 @@ def _build_facts_table(summary: DataSummary) -> RenderableType:
     origin = summary.origin
     for name, value in {
         "source": origin.source,
-        "canonical Fashion-MNIST, by checksum": "yes" if origin.canonical else "no",
+        **_name_data(summary),
         "from": origin.location,
         "train and validation sha256": summary.sha256,
         "tag": summary.tag,
@@ -48,6 +48,15 @@ def _build_facts_table(summary: DataSummary) -> RenderableType:
     }.items():
         table.add_row(name, value)
     return table
+
+
+def _name_data(summary: DataSummary) -> dict[str, str]:
+    """Whether the images are Fashion-MNIST's own, or what other images are called and are."""
+    description = summary.description
+    if description.is_fashion_mnist:
+        return {"canonical Fashion-MNIST, by checksum": "yes" if summary.origin.canonical else "no"}
+    height, width, channels = description.image_shape
+    return {"name": description.name, "images": f"{height}x{width}, {'colour' if channels == 3 else 'grey'}"}
 
 
 def _format_shape(shape: tuple[int, int]) -> str:

@@ -32,7 +32,13 @@ def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
             f"data: {splits.tag} from {splits.origin.location}; {len(splits.train.labels)} train, "
             f"{len(splits.validation.labels)} validation images"
         )
-        if not splits.origin.is_drawn and not splits.origin.canonical:
+        if not splits.description.is_fashion_mnist:
+            height, width, channels = splits.description.image_shape
+            view.say(
+                f"  {splits.description.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}; "
+                f"{len(splits.description.labels)} labels"
+            )
+        elif not splits.origin.is_drawn and not splits.origin.canonical:
             view.say("  their checksum is not that of the canonical Fashion-MNIST images", "yellow")
     for planned in plan:
         _announce_study(planned, view)

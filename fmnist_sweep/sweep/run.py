@@ -13,6 +13,8 @@ from pathlib import Path
 from fmnist_sweep.config.commands import build_continuing_command
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.config.overrides import is_override_of
+from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig
+from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
@@ -65,7 +67,7 @@ def run_sweep(jobs: Sequence[Job], command: str, view: View, stop: Stop | None =
         if config.plan:
             return ExitCode.DONE
         _rehearse_own_code(plan, view)
-        store = open_store(config.tracking.uri, config.tracking.experiment)
+        store = open_store(config.tracking.uri, config.tracking.experiment, plan[0].splits.description.name)
         # Memory is collected between trials. What is imported by now stays, and need not be looked through each time.
         gc.freeze()
         delivery = Delivery(store, view.say, stop.sleep)
@@ -112,7 +114,18 @@ def _rehearse_own_code(plan: Sequence[PlannedStudy], view: View) -> None:
         rehearse_study(planned.study.settings, planned.splits, planned.study.job.plugins)
 
 
+def _name_data(data: DataConfig) -> str:
+    """What images are called, after which their experiment and registered model are."""
+    return str(data.name) if isinstance(data, OwnDataConfig) else FASHION_MNIST.name
+
+
 def _refuse_several_stores(jobs: Sequence[Job]) -> None:
+    names = list(dict.fromkeys(_name_data(job.config.data) for job in jobs))
+    if len(names) > 1:
+        raise ConfigError(
+            f"data.name: the studies of one command go to one experiment, and these images are called "
+            f"{' and '.join(names)}: type a command for each."
+        )
     for job in jobs:
         if (job.config.tracking, job.config.executor) == (jobs[0].config.tracking, jobs[0].config.executor):
             continue

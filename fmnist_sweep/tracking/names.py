@@ -89,6 +89,10 @@ SOURCE_TYPE_TAG: Final = "mlflow.source.type"
 USER_TAG: Final = "mlflow.user"
 NOTE_TAG: Final = "mlflow.note.content"
 
+# Of an experiment: what the images are called that its trials are trained on, if it is not Fashion-MNIST. The
+# registered model has that name.
+DATA_NAME_TAG: Final = "fmnist.data_name"
+
 # The experiment of a store unless another is named.
 DEFAULT_EXPERIMENT: Final = "fashion-mnist"
 

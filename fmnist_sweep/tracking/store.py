@@ -25,9 +25,11 @@ from fmnist_sweep.tracking.connection import (
     create_client,
     quiet_mlflow,
 )
+from fmnist_sweep.tracking.data_names import build_data_name_tags, read_data_name, refuse_other_name
 from fmnist_sweep.tracking.deleted import refuse_deleted_experiment
 from fmnist_sweep.tracking.foreign_settings import name_unused_settings, refuse_unfit_settings
 from fmnist_sweep.tracking.moved_artifacts import find_moved_folders, open_store_file
+from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.ui_pages import build_experiment_tags
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ class MissingExperiment(StoreError):
 class Store:
     """An open store: its address, a client for it, and one of its experiments.
 
-    left_out: what was named as left out since it was opened.
+    left_out: what was named as left out since it was opened. model_name: of the registered model, which is called after
+    the data of the experiment.
     """
 
     uri: str = field(repr=False)  # with the user and password that it needs
@@ -93,6 +96,7 @@ class Store:
     experiment_id: str
     experiment_name: str
     left_out: set[tuple[str, ...]] = field(default_factory=set, compare=False, repr=False)
+    model_name: str = MODEL_NAME
     file_id: tuple[int, int] | None = None  # device and inode of a SQLite file as it was opened
 
     @property
@@ -187,8 +191,11 @@ def format_relocate_command(uri: str) -> str:
     return f"fmnist-sweep relocate{'' if uri == build_default_uri() else f' --uri {shlex.quote(uri)}'}"
 
 
-def open_store(uri: str | None, experiment: str) -> Store:
-    """Open a store to write to, creating it if it does not exist. Raises StoreError if that is not possible."""
+def open_store(uri: str | None, experiment: str, data_name: str = MODEL_NAME) -> Store:
+    """Open a store to write to, creating it if it does not exist. Raises StoreError if that is not possible.
+
+    data_name: what the images are called whose trials the experiment is for.
+    """
     typed_uri, uri = uri, resolve_store_uri(uri)
     refuse_moved_store(uri, experiment)
     quiet_mlflow()
@@ -199,8 +206,8 @@ def open_store(uri: str | None, experiment: str) -> Store:
         client, artifacts = connect_to_sqlite(locate_store_file(uri), uri)
     else:
         client, artifacts = connect_to_server(uri), None
-    experiment_id = _ensure_experiment(client, uri, experiment, artifacts)
-    return Store(uri, client, experiment_id, experiment, file_id=_read_file_id(uri))
+    experiment_id = _ensure_experiment(client, uri, experiment, artifacts, data_name)
+    return Store(uri, client, experiment_id, experiment, model_name=data_name, file_id=_read_file_id(uri))
 
 
 def open_existing_store(uri: str | None, experiment: str) -> Store:
@@ -221,7 +228,8 @@ def open_existing_store(uri: str | None, experiment: str) -> Store:
         raise MissingExperiment(f"{mask_address(uri)} has no experiment {experiment}: name another with --experiment.")
     refuse_deleted_experiment(uri, stored_experiment)
     _refuse_local_artifacts(uri, stored_experiment)
-    return Store(uri, client, stored_experiment.experiment_id, experiment)
+    name = read_data_name(stored_experiment)
+    return Store(uri, client, stored_experiment.experiment_id, experiment, model_name=name)
 
 
 def _read_file_id(uri: str) -> tuple[int, int] | None:
@@ -247,13 +255,14 @@ def refuse_replaced_file(store: Store) -> None:
         )
 
 
-def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None) -> str:
+def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str | None, data_name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     experiment = call_store(uri, lambda: client.get_experiment_by_name(name))
     if experiment is None:
         try:
-            experiment_id = client.create_experiment(name, artifact_location=artifacts, tags=build_experiment_tags())
+            tags = build_experiment_tags() | build_data_name_tags(data_name)
+            experiment_id = client.create_experiment(name, artifact_location=artifacts, tags=tags)
             experiment = call_store(uri, lambda: client.get_experiment(experiment_id))
         except MlflowException:  # another process has created it in between
             experiment = call_store(uri, lambda: client.get_experiment_by_name(name))
@@ -261,6 +270,7 @@ def _ensure_experiment(client: MlflowClient, uri: str, name: str, artifacts: str
         raise StoreError(f"{mask_address(uri)} has lost the experiment {name}: name another.")
     refuse_deleted_experiment(uri, experiment)
     _refuse_local_artifacts(uri, experiment)
+    refuse_other_name(experiment, data_name)
     return str(experiment.experiment_id)
 
 

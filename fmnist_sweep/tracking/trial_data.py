@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
+from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import parse_yaml
 from fmnist_sweep.text import quote_text
@@ -77,7 +78,8 @@ def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_na
         if key in section:
             raise _build_altered_config_error(owner_name, f"found the key {key}, which a trial does not keep")
     try:
-        config = DataConfig.model_validate({"include_validation": False, **section, **location})
+        schema = choose_data_schema(section.get("source"))
+        config = schema.model_validate({"include_validation": False, **section, **location})
     except ValidationError as error:
         mistake = error.errors()[0]
         field = ".".join(map(str, mistake["loc"]))

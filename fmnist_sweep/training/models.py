@@ -84,6 +84,7 @@ class _Layers:
 
         self._keras = keras
         self._labels = labels
+        self._sides = image_shape[:2]
         self._regularization = regularization
         self._hidden_count = 0
         self._layers: list[Any] = [
@@ -118,6 +119,10 @@ class _Layers:
         self._layers[start:] = [_Residual(self._layers[start:])]
 
     def add_pooling(self) -> None:
+        """Halve the image; one of a single pixel, down or across, stays as it is."""
+        if min(self._sides) < 2:
+            return
+        self._sides = (self._sides[0] // 2, self._sides[1] // 2)
         self._layers.append(self._keras.layers.MaxPooling2D(2))
 
     def add_dropout(self) -> None:

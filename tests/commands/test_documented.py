@@ -80,10 +80,10 @@ def test_the_page_says_what_the_store_holds(trained: Path) -> None:
 @needs_fashion_mnist
 def test_the_test_accuracy_is_that_of_the_saved_model_on_the_test_images(trained: Path) -> None:
     config = data_config(dir=os.environ["FMNIST_DATA_DIR"])
-    train, origin = read_train(config)
+    train, origin, description = read_train(config)
     from fmnist_sweep.data.sources import read_test
 
-    test = read_test(config, origin)
+    test = read_test(config, origin, description)
     run = trials(trained)[0]
     (output,) = connected(trained).client.get_run(run.run_id).outputs.model_outputs
     (place,) = (trained / "mlruns" / "artifacts" / "models").glob(f"{output.model_id}/**/*.keras")

@@ -1,0 +1,112 @@
+"""A user's own images through the whole path: swept, reported, in a store and an experiment called after them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fmnist_sweep.data.description import parse_description
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.tracking.names import CONFIG_FILE, DESCRIPTION_TAG
+from fmnist_sweep.tracking.run_files import read_artifact
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
+from fmnist_sweep.tracking.trials import StoredTrial, read_trials
+from tests.support.in_process import run_command
+from tests.support.own_images import SHAPES, write_idx, write_npz, write_pictures
+
+SMALL = (
+    *("model.filters=4", "model.dense_units=8", "model.conv_layers=4", "optimizer.learning_rate=0.003"),
+    *("regularization=none", "train=default", "train.batch_size=16", "train.precision=float32"),
+    *("search=grid", "executor=in_process", "train.epochs=2"),
+)
+
+
+def opened(folder: Path, experiment: str) -> Store:
+    return open_existing_store(build_default_uri(folder), experiment)
+
+
+def read_only_trial(folder: Path, experiment: str) -> tuple[Store, StoredTrial]:
+    store = opened(folder, experiment)
+    (trial,) = read_trials(store, {})
+    return store, trial
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with MNIST-like files of 12x16 pixels and three labels, and a sweep of them."""
+    folder = tmp_path_factory.mktemp("bars")
+    write_idx(folder / "bars")
+    ended = run_command(*SMALL, "data=idx", "data.dir=bars", f"data.labels=[{','.join(SHAPES)}]", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "bars: 12x16 pixels, grey; 3 labels" in ended.stdout
+    assert "canonical" not in ended.stdout
+    return folder
+
+
+def test_a_trial_of_own_images_says_what_they_were(bars: Path) -> None:
+    store, trial = read_only_trial(bars, "bars")
+    assert store.model_name == "bars"
+    assert trial.data_source == "idx"
+    description = parse_description(trial.tags[DESCRIPTION_TAG])
+    assert (description.name, description.image_shape, description.labels) == ("bars", (12, 16, 1), SHAPES)
+    assert {key for key in trial.metrics if key.startswith("val_f1.")} == {f"val_f1.{label}" for label in SHAPES}
+    content = read_artifact(store, trial.run_id, CONFIG_FILE)
+    data = yaml.safe_load(content or b"")["data"]
+    assert (data["name"], data["labels"]) == ("bars", list(SHAPES))
+    assert not {"dir", "images", "drawn_seed", "download"} & set(data)
+    confusion = json.loads(read_artifact(store, trial.run_id, "confusion_matrix.json") or b"")
+    assert confusion["labels"] == list(SHAPES)
+    assert len(confusion["matrix"]) == 3
+    files = {file.path for file in store.client.list_artifacts(trial.run_id)}
+    assert {"misclassified.png", "confusion_matrix.png"} <= files
+    assert "misclassified_shirt.png" not in files
+
+
+def test_their_model_takes_their_pixels_and_gives_a_probability_a_label(bars: Path) -> None:
+    store, trial = read_only_trial(bars, "bars")
+    run = store.client.get_run(trial.run_id)
+    (output,) = run.outputs.model_outputs
+    text = next(Path(bars, "mlruns").rglob(f"{output.model_id}/**/MLmodel")).read_text()
+    signature = yaml.safe_load(text)["signature"]
+    assert json.loads(signature["inputs"])[0]["tensor-spec"] == {"dtype": "uint8", "shape": [-1, 12, 16, 1]}
+    assert json.loads(signature["outputs"])[0]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 3]}
+
+
+def test_their_report_has_their_labels_and_no_garments(bars: Path) -> None:
+    page = next((bars / "mlruns" / "reports").glob("sweep-*.html")).read_text()
+    assert all(label in page for label in SHAPES)
+    assert not any(word in page for word in ("Shirt", "upper body", "Sneaker"))
+
+
+def test_an_experiment_is_for_images_of_one_name(bars: Path) -> None:
+    ended = run_command(*SMALL, "data=drawn", "data.images=200", "tracking.experiment=bars", cwd=bars)
+    assert ended.returncode == ExitCode.STORE
+    assert "tracking.experiment=bars holds trials of bars, and these images are called fashion-mnist" in ended.stderr
+    ended = run_command(*SMALL, "-m", "data=idx", "data.dir=bars", "data.name=one,two", cwd=bars)
+    assert ended.returncode == ExitCode.CONFIG
+    assert "these images are called one and two: type a command for each" in ended.stderr
+
+
+@pytest.mark.parametrize("source", ["npz", "folder"])
+def test_colour_images_are_swept_as_well(tmp_path: Path, source: str) -> None:
+    write_npz(tmp_path / "shapes.npz", test=0)
+    write_pictures(tmp_path / "shapes", 60)
+    given = {"npz": ("data.dir=shapes.npz",), "folder": ("data.dir=shapes", "data.size=[10,10]")}[source]
+    options = (f"data={source}", *given, "train.epochs=1", "train.augmentation.shift=1", "train.augmentation.flip=true")
+    ended = run_command(*SMALL, *options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    _, trial = read_only_trial(tmp_path, "shapes")
+    assert trial.state == "finished"
+    assert trial.description.image_shape == (10, 10, 3)
+    assert ("resized" in ended.stderr) == (source == "folder")
+
+
+def test_without_a_folder_nothing_is_created(tmp_path: Path) -> None:
+    ended = run_command("data=folder", cwd=tmp_path)
+    assert ended.returncode == ExitCode.DATA
+    assert ended.stderr.count("\n") == 1
+    assert "none is named: add data.dir=FOLDER" in ended.stderr
+    assert not list(tmp_path.iterdir())
