@@ -34,6 +34,11 @@ class Champion:
     def number(self) -> str:
         return self.version.number
 
+    @property
+    def seeds(self) -> int:
+        """Number of its trainings that were scored on the test images."""
+        return 0 if self.confirmations is None else len(self.confirmations.scored_runs)
+
 
 def get_champion_number(champion: Champion | None) -> str:
     """Number of the champion's version, or `nobody`."""

@@ -89,17 +89,26 @@ def refuse_other_images(
 
 @dataclass(frozen=True)
 class EarlierPlan:
-    """An earlier command's plan for a finalist. seeds: 0 if there was none. journal: token of its runs."""
+    """An earlier command's plan for a finalist. seeds: 0 if there was none. journal: token of its runs.
+
+    study: id of the study that trains it. validation_images: number of images that it is validated on.
+    """
 
     seeds: int = 0
     journal: str | None = None
+    study: str = ""
+    validation_images: int = 0
 
 
 def read_earlier_plans(jobs: Sequence[Job], view: View) -> list[EarlierPlan]:
     """Earlier commands' plans, one for each finalist's job."""
     plan = plan_studies(jobs, locate_state_folder(jobs[0].config.tracking.uri), view.say)
-    descriptions = [planned.record.about if planned.record else {} for planned in plan]
-    return [EarlierPlan(int(description.get("planned") or 0), description.get("token")) for description in descriptions]
+    plans = []
+    for planned in plan:
+        description = planned.record.about if planned.record else {}
+        seeds, images = int(description.get("planned") or 0), len(planned.splits.validation.labels)
+        plans.append(EarlierPlan(seeds, description.get("token"), planned.study.id, images))
+    return plans
 
 
 def read_confirmation_set(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.promotion.gate import Assessment, GateJudgement
+    from fmnist_sweep.promotion.look_journal import RecordedLook
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Dossier:
     finalists: in the order of the judgement's standings.
     rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
     account: sentences on what the decision spends of the account of the test images, and what is left.
+    looks: at the validation images, while the finalists were trained.
     """
 
     decision: str
@@ -46,6 +48,7 @@ class Dossier:
     rule: str
     remarks: Sequence[str] = ()
     account: Sequence[str] = ()
+    looks: Sequence[RecordedLook] = ()
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -88,6 +91,7 @@ class Dossier:
             "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
             "account": list(self.account),
+            "looks": [recorded.as_body() for recorded in self.looks],
             "finalists": [_list_confirmations(confirmations) for confirmations in self.finalists],
             "champion": None
             if self.champion is None or self.champion_confirmations is None

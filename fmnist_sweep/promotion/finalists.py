@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmation_set
-from fmnist_sweep.promotion.entrants import Entrant, make_jobs
+from fmnist_sweep.promotion.entrants import Entrant, describe_failure, make_jobs
 from fmnist_sweep.promotion.opening import find_pending_runs, score_confirmations
 from fmnist_sweep.tracking.queries import read_run
 from fmnist_sweep.tracking.trials import StoredTrial, build_trials
@@ -76,6 +76,9 @@ def _select_finalists(
     for entrant, confirmations in zip(entrants, trainings, strict=True):
         if entrant.is_champion:
             continue
+        if entrant.drop:
+            exclusions.append(entrant.drop)
+            continue
         name = confirmations.configuration.name
         if len(confirmations.runs) < entrant.seeds:
             raise PromotionRefused(
@@ -83,8 +86,7 @@ def _select_finalists(
                 "these runs: restore the others (mlflow runs restore); none may be left out."
             )
         if confirmations.failed_runs:
-            seeds = ", ".join(run.params["seed"] for run in confirmations.failed_runs)
-            exclusions.append(f"{name} is out: its training failed with seed {seeds}.")
+            exclusions.append(describe_failure(confirmations))
         else:
             finalists.append(confirmations)
     return finalists, exclusions

@@ -22,7 +22,7 @@ from fmnist_sweep.promotion.looks import LookRule, find_quantile, take_look
 Floats = NDArray[np.float64]
 Stop = Literal["all seeds", "enough", "futile"]
 _SWEEP_SIZE = 20  # trials that a finalist is the best of
-_FORESEEN_DECISIONS = 400
+_FORESEEN_DECISIONS = 200
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def judge(
     openings: int = 1,
     overused_labels: Sequence[OverusedLabel] = (),
     share: DecisionShare = FIRST_SHARE,
+    entered: int = 1,
 ) -> GateJudgement:
     """Decide whether a finalist is better than the champion, and which.
 
@@ -151,11 +152,13 @@ def judge(
     finalist is better, the verdict is "worse" if the finalist with the highest mean has an interval below 0, and
     "cannot tell" otherwise. `openings` is the number of times that the test images were opened for these finalists:
     the error 1 - `rule.level` is divided by finalists times openings (Bonferroni), after `share` has corrected it for
-    the decisions before this one. Raises ValueError for no finalists, fewer than two seeds, and shapes or labels that
+    the decisions before this one. `entered` is the number of finalists before looks dropped some, who count as long as
+    they are more. Raises ValueError for no finalists, fewer than two seeds, and shapes or labels that
     do not fit.
     """
     _check_contenders(finalists, champion, labels, label_names, openings)
-    comparisons = len(finalists) * openings
+    entered = max(entered, len(finalists))
+    comparisons = entered * openings
     level = 1 - (1 - share.correct_level(rule.level)) / comparisons
     exempt_labels = {overused.label for overused in overused_labels}
     champion_assessment = None if champion is None else _assess_contender(champion, labels, label_names, rule)
@@ -182,7 +185,7 @@ def judge(
             *(explain_overused_label(champion.name, overused) for overused in overused_labels if champion is not None),
             explain_verdict(verdict, standings[winner]),
         ),
-        rule_text=describe_rule(rule, len(finalists), openings, level, share),
+        rule_text=describe_rule(rule, entered, openings, level, share),
     )
 
 

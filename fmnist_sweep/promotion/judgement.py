@@ -72,10 +72,12 @@ def judge_confirmations(
     rule: Rule,
     *,
     share: DecisionShare = FIRST_SHARE,
+    entered: int = 1,
 ) -> GateJudgement:
     """Judge finalists beside the champion by their test predictions.
 
-    champion_name: what sentences call the champion. share: what this decision may spend. Errors: PromotionRefused if
+    champion_name: what sentences call the champion. share: what this decision may spend. entered: number
+    of finalists before looks dropped some. Errors: PromotionRefused if
     they were scored on different test images, StoreError.
     """
     scores = [read_test_scores(store, confirmations) for confirmations in finalists]
@@ -91,6 +93,7 @@ def judge_confirmations(
         rule,
         openings=max(1, len(collect_opening_names(finalists))),
         share=share,
+        entered=entered,
         overused_labels=()
         if champion_scores is None
         else find_overused_labels(champion_scores.predicted, champion_scores.labels, label_names),

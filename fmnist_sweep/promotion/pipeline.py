@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import ExitCode
@@ -11,8 +10,10 @@ from fmnist_sweep.promotion.champion import Champion, get_aliased_champion_numbe
 from fmnist_sweep.promotion.confirmation import refuse_other_images
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
-from fmnist_sweep.promotion.entrants import Entrant, make_jobs, plan_entrants
+from fmnist_sweep.promotion.entrants import EntrantPlan, plan_entrants
 from fmnist_sweep.promotion.finalists import GateInput, score_entrants
+from fmnist_sweep.promotion.futility import end_without_test
+from fmnist_sweep.promotion.groups import Training, train_entrants
 from fmnist_sweep.promotion.image_sources import choose_data_dir
 from fmnist_sweep.promotion.judgement import judge_confirmations
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
@@ -20,7 +21,6 @@ from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prep
 from fmnist_sweep.promotion.registration import register_winner
 from fmnist_sweep.promotion.shares import claim_share, describe_share
 from fmnist_sweep.promotion.spending import FIRST_SHARE
-from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.ledger_heads import check_ledger
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.registry import CHAMPION, read_aliases
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from fmnist_sweep.interrupts import Stop
     from fmnist_sweep.report.terminal import View
     from fmnist_sweep.tracking.store import Store
-
-# Exit codes of a sweep that trained everything it could.
-_TRAINED_CODES = (ExitCode.DONE, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)
 
 
 def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Stop) -> Outcome:
@@ -57,15 +54,17 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
         reason = "the champion has this configuration: there is nothing to compare it with."
         return make_unchanged_outcome(ExitCode.DONE, CHAMPION, champion.number, reason)
     refuse_other_images(finalists, lambda source: choose_data_dir(promotion, source))
-    entrants = plan_entrants(promotion, finalists, champion)
-    _announce_entrants(promotion, entrants)
-    code = run_sweep(make_jobs(promotion, entrants), request.command, view, stop)
-    if code not in _TRAINED_CODES or request.base.plan:
-        return Outcome(code)
+    plan = plan_entrants(promotion, finalists, champion)
+    _announce_entrants(promotion, plan)
+    training = train_entrants(promotion, plan, champion)
+    if not training.is_complete:
+        return Outcome(training.code)
+    if plan.groups is not None and not training.has_finalists:
+        return end_without_test(promotion, training, get_champion_number(champion), plan.groups.rule.most)
     with lock_test_images(store):
-        gate_input = score_entrants(promotion, entrants, champion)
+        gate_input = score_entrants(promotion, training.entrants, champion)
     with lock_registry(store):
-        return _decide(promotion, gate_input, champion)
+        return _decide(promotion, gate_input, champion, training)
 
 
 def _announce_candidates(promotion: Promotion) -> None:
@@ -76,12 +75,13 @@ def _announce_candidates(promotion: Promotion) -> None:
         promotion.view.say(candidates.describe_ties())
 
 
-def _announce_entrants(promotion: Promotion, entrants: Sequence[Entrant]) -> None:
-    names = ", ".join(f"{entrant.configuration.name} ({entrant.seeds} seeds)" for entrant in entrants)
+def _announce_entrants(promotion: Promotion, plan: EntrantPlan) -> None:
+    most = "" if plan.groups is None else "up to "
+    names = ", ".join(f"{entrant.configuration.name} ({most}{entrant.seeds} seeds)" for entrant in plan.entrants)
     promotion.view.say(f"to train with fresh seeds: {names}")
 
 
-def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | None) -> Outcome:
+def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | None, training: Training) -> Outcome:
     """Judge the finalists and register the winner; the caller holds the lock of the registry."""
     current = get_aliased_champion_number(read_aliases(promotion.store))
     if current != get_champion_number(champion):
@@ -97,6 +97,7 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         f"version {get_champion_number(champion)}",
         promotion.rule,
         share=share or FIRST_SHARE,
+        entered=sum(not entrant.is_champion for entrant in training.entrants) if training.looks else 1,
     )
     dossier = Dossier(
         decision=promotion.decision,
@@ -108,6 +109,7 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         judgement=judgement,
         rule=promotion.rule_json,
         remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
+        looks=training.looks,
         account=() if share is None else (describe_share(share, promotion.rules.level),),
     )
     return register_winner(promotion, dossier, gate_input.run_id)

@@ -60,6 +60,10 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
@@ -75,6 +79,8 @@ _ATTEMPT: Mapping[str, Check] = {**_TRIAL, "attempt": _is_ordinal}
 _NEEDED: Mapping[str, Mapping[str, Check]] = {
     "study": {"id": _is_id, "label": _is_text, "mark": _is_text, "command": _is_text, **_LOCATION},
     "sweep": {"id": _is_id, "studies": _is_id_list, "journals": _is_id_list, **_LOCATION},
+    "promotion": {"id": _is_id, "studies": _is_id_list, "rule": _is_mapping},
+    "look": {"after": _is_ordinal, "finalists": _is_list, "is_enough": _is_flag, "failed": _is_mapping},
     "run": {"run_id": _is_id},
     "asked": {"proposal": _is_proposal},
     "known": {**_TRIAL, "same_as": _is_id, "score": _or_none(_is_score)},
@@ -116,7 +122,7 @@ _FIELDS: Mapping[str, Check] = {
 
 
 def check_first_event(path: Path, event: JournalEvent, kind: str) -> None:
-    """Raise JournalDamaged for a journal in `path` whose first event is not that of a study or sweep. kind: of it."""
+    """Raise JournalDamaged for a journal in `path` whose first event is not that of a study, sweep or promotion."""
     try:
         if event.kind != kind:
             raise ValueError(f"it begins with an event {quote_text(event.kind)}, not {kind}")
@@ -148,7 +154,7 @@ def sum_events(
 ) -> _Record:
     """The sum of the events of the journal in `path`. Raises JournalDamaged for events that no study or sweep writes.
 
-    kind: study or sweep. begin: makes the record of the first event.
+    kind: study, sweep or promotion. begin: makes the record of the first event.
     """
     first, *others = events
     check_first_event(path, first, kind)

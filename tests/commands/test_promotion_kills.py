@@ -90,7 +90,7 @@ class Base:
         return (self.folder / "steps.txt").read_text().splitlines()
 
 
-def _made(zygote: Strikes, folder: Path) -> Base:
+def make_base(zygote: Strikes, folder: Path) -> Base:
     """An old champion that learnt nothing, registered in spite of two kills; "sweep": and the sweep that is better."""
     base = Base(zygote, folder)
     folder.mkdir()
@@ -123,7 +123,7 @@ def bases(zygote: Strikes, tmp_path_factory: pytest.TempPathFactory) -> list[Bas
     """Two alike: MLflow keeps absolute paths, so that a store can be put back but not moved."""
     folder = tmp_path_factory.mktemp("promotions")
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda number: _made(zygote, folder / f"base {number}"), range(2)))
+        return list(pool.map(lambda number: make_base(zygote, folder / f"base {number}"), range(2)))
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,11 @@ def _audit(before: Found, after: Found) -> None:
     assert (version["status"], after["aliases"]) == ("READY", {"champion": new})
     assert after["loaded"] == version["tags"]["fmnist.weights_sha256"]
     assert after["by_hand"] == []
-    _unbroken(after)
+    check_moves(after)
     *_, move = after["moves"]
     assert (move["version"], move["previous"], move["kind"], move["completed"]) == (new, old, "promoted", True)
     assert len(after["moves"]) == len(before["moves"]) + 1
-    mine = _mine(before, after)
+    mine = find_own(before, after)
     assert version["run"] in mine
     assert {each["seed"] for each in mine.values()} == {"10001", "10002"}
     assert len(mine) == SEEDS * len({each["journal"] for each in mine.values()})
@@ -193,7 +193,7 @@ def _audit(before: Found, after: Found) -> None:
     assert all(evidence["whole"].values()), evidence
 
 
-def _unbroken(found: Found) -> None:
+def check_moves(found: Found) -> None:
     """Each move of the champion leads from where the one before it led to; the last to where the alias is."""
     moves = [move for move in found["moves"] if move["alias"] == "champion"]
     assert [move["previous"] for move in moves] == [None, *(move["version"] for move in moves[:-1])]
@@ -201,7 +201,7 @@ def _unbroken(found: Found) -> None:
     assert all(move["completed"] for move in moves)
 
 
-def _mine(before: Found, after: Found) -> Found:
+def find_own(before: Found, after: Found) -> Found:
     """The confirmations of the promotion that came after the first."""
     old = {each["journal"] for each in before["confirmations"].values() if each["scored"]}
     found = {run: each for run, each in after["confirmations"].items() if each["journal"] not in old}
@@ -280,7 +280,7 @@ def _scored_once(before: Found, killed: Found, done: Found) -> None:
     """What had been scored when the process was killed is not shown the test images again."""
     scored = {run for run, each in killed["confirmations"].items() if each["scored"]}
     lines = done["ledger"][len(killed["ledger"]) :]
-    mine = set(_mine(before, done))
+    mine = set(find_own(before, done))
     assert [set(_runs(line["reason"])) for line in lines] == ([mine - scored] if mine - scored else [])
     begun = any(each["opening"] for run, each in killed["confirmations"].items() if run in mine)
     assert [", continued" in line["reason"] for line in lines] == [begun] * len(lines)
@@ -290,7 +290,7 @@ def _scored_once(before: Found, killed: Found, done: Found) -> None:
 # The command as a process of its own.
 
 
-def _begun(base: Base, *arguments: str) -> subprocess.Popen[str]:
+def begin(base: Base, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "fmnist_sweep.cli.main", *arguments],
         cwd=base.folder,
@@ -333,12 +333,12 @@ def test_killed_at_random_moments_of_training_and_judging_it_still_comes_to_its_
     assert codes == [ExitCode.DONE, ExitCode.DONE]
     assert again == done
     _audit(before, done)
-    assert _by_seed(_mine(before, done)) == _by_seed(_mine(trained[0].before, trained[0].after))
+    assert order_by_seed(find_own(before, done)) == order_by_seed(find_own(trained[0].before, trained[0].after))
 
 
-def _by_seed(confirmations: Found) -> list[tuple[str, str, list[float]]]:
+def order_by_seed(confirmations: Found) -> list[tuple[str, str, list[float]]]:
     """Trained again they are other runs; what they predict is the same to the last bit."""
-    return sorted((each["seed"], each["file"], each["accuracies"]) for each in confirmations.values())
+    return sorted((each["seed"], str(each["file"]), each["accuracies"]) for each in confirmations.values())
 
 
 # Several at once.
@@ -356,7 +356,7 @@ def _twice_at_once(of: Trained, name: str) -> None:
     base = of.base
     base.restore(name)
     before = base.zygote.look(base.folder)
-    processes = [_begun(base, *PROMOTE) for _ in range(2)]
+    processes = [begin(base, *PROMOTE) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         said = [output for output, _ in pool.map(lambda process: process.communicate(timeout=LIMIT_SECONDS), processes)]
     codes = sorted(process.returncode for process in processes)
@@ -392,7 +392,7 @@ def _two_runs_at_once(base: Base) -> None:
         both = list(pool.map(lambda command: base.zygote.promote(base.folder, *command), commands))
     assert not any("Traceback" in ended.output for ended in both), both
     found = base.zygote.look(base.folder)
-    _unbroken(found)
+    check_moves(found)
     won = [command for ended, command in zip(both, commands, strict=True) if ended.code == ExitCode.DONE]
     assert won, both
     if len(won) == 1:
@@ -407,7 +407,7 @@ def _two_runs_at_once(base: Base) -> None:
         else:
             assert ended.code in (ExitCode.DONE, ExitCode.NOT_BETTER), ended
     found = base.zygote.look(base.folder)
-    _unbroken(found)
+    check_moves(found)
     assert found["by_hand"] == []
     assert len(found["versions"]) == len({version["run"] for version in found["versions"].values()}) == 3
     assert found["aliases"]["champion"] in set(found["versions"]) - {"1"}

@@ -72,6 +72,13 @@ def test_a_finalist_that_meets_the_rule_takes_the_place() -> None:
     )
 
 
+def test_finalists_that_looks_dropped_count_in_the_correction() -> None:
+    better = _trained("new", 920, 810)
+    assert _judged(better, entered=4).level_used == pytest.approx(1 - (1 - RULE.level) / 4)
+    assert "corrected for 4 finalists" in _judged(better, entered=4).rule_text
+    assert _judged(better, better).level_used == _judged(better, better, entered=2).level_used
+
+
 def test_a_finalist_below_the_champion_is_worse() -> None:
     found = _judged(_trained("new", 880, 780))
     assert (found.verdict, found.winner, found.promotes) == ("worse", 0, False)

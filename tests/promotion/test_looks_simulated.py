@@ -5,6 +5,7 @@ It prints the table of docs/promotion.md: make test ARGS="-m slow -s tests/promo
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from fmnist_sweep.promotion.looks import LookRule
 
 GAIN = 0.005
 CHAMPION_SEEDS = 5  # as the first champion has
+DECISIONS = int(os.environ.get("SIMULATED_DECISIONS", "400"))  # in a row of the table; more to be surer
 
 
 @dataclass(frozen=True)
@@ -85,4 +87,4 @@ def test_equals_stay_out_a_gain_gets_in_and_either_costs_about_half_as_much(fina
 @pytest.mark.parametrize("seed_sd", [0.0015, 0.003, 0.005])
 @pytest.mark.parametrize("finalists", [1, 2, 3, 4])
 def test_it_holds_for_one_to_four_finalists_and_little_or_much_luck(finalists: int, seed_sd: float) -> None:
-    check(finalists, seed_sd, 600, slack=0.04)
+    check(finalists, seed_sd, DECISIONS, slack=0.05)

@@ -103,6 +103,7 @@ def _count_steps(folder: Path, number: int | None, name: str | None) -> None:
     _count_commits()
     _count_files(folder / "mlruns")
     _count_ledger()
+    _count_looks()
 
 
 def _count_commits() -> None:
@@ -168,6 +169,24 @@ def _count_ledger() -> None:
     replace_everywhere(append, appended)
 
 
+def _count_looks() -> None:
+    """The journal of a promotion: before its plan or a look is on the disk, and after it."""
+    from fmnist_sweep.study.journal import Journal
+
+    append = Journal.append
+
+    def appended(journal: Any, kind: str, **body: Any) -> Any:
+        what = {"promotion": "journal plan", "look": f"journal look {body.get('after')}"}.get(kind)
+        if what is not None:
+            _step(what)
+        event = append(journal, kind, **body)
+        if what is not None:
+            _step(f"{what} kept")
+        return event
+
+    Journal.append = appended  # type: ignore[assignment,method-assign]
+
+
 def keep_seen(folder: Path) -> str:
     """Which test images stand among the training images, to a file."""
     import numpy as np
@@ -184,6 +203,7 @@ def keep_seen(folder: Path) -> str:
 
 def look(folder: Path) -> Found:
     """All that promotions left in a folder."""
+    from fmnist_sweep.study.journal import read_events
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
     from fmnist_sweep.tracking.models import hash_weights
     from fmnist_sweep.tracking.registry import (
@@ -225,6 +245,10 @@ def look(folder: Path) -> Found:
             for run in runs
             if run.data.tags.get("fmnist.kind") == "promotion"
         },
+        "looks": [
+            [{"kind": event.kind, **event.body} for event in read_events(path)]
+            for path in sorted((folder / "mlruns" / "promotions").glob("*/journal.db"))
+        ],
         "ledger": [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.is_file() else [],
     }
 
