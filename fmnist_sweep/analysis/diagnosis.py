@@ -95,6 +95,8 @@ def diagnose(findings: Findings, studies: Mapping[str, SearchedStudy]) -> Diagno
     if findings.images and 1 <= best_epoch <= len(curve):
         improvement = find_improvement(settings, curve, best_epoch, findings.images)
         fit = judge_fit(settings, _parse_values(best), curve[best_epoch - 1], findings.images)
+        if fit is not None and fit.kind == "poor" and not best.description.is_fashion_mnist:
+            fit = None  # what is poor is known of Fashion-MNIST only
     return Diagnosis(
         [replace(edge, override=_name_option(edge.override, options)) for edge in edges],
         None if improvement is None else replace(improvement, override=_name_option(improvement.override, options)),

@@ -25,13 +25,11 @@ def card(model: str, uri: str | None, experiment: str, out: Path | None) -> None
     """
     from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.report.model_card import MODEL_CARD_FILE
-    from fmnist_sweep.tracking.registry import resolve_version
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
-    from fmnist_sweep.tracking.store import open_existing_store
 
     check_new_file("--out", out)
-    store = open_existing_store(uri, experiment)
-    version = resolve_version(store, model)
+    store, version = open_version(uri, experiment, model)
     try:
         content = None if version.run_id is None else read_artifact(store, version.run_id, MODEL_CARD_FILE)
         text = None if content is None else content.decode()

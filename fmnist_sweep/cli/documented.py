@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, EXPERIMENT, URI, add_data_dir, refuse_replaced
+from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.text import echo
@@ -18,10 +19,16 @@ from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 _OPTIONS = {"seed": "--seeds", "tracking.uri": "--uri", "tracking.experiment": "--experiment", "experiment": "NUMBER"}
 
 
+_OWN_SOURCES = ("idx", "npz", "folder")  # as data.data_config has them, whose import would slow down --help
+
+
 def _split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Divide words into names of write-ups and overrides. Errors: ConfigError for what an option of the verb says."""
     overrides = [word for word in arguments if "=" in word]
     refuse_replaced(overrides, _OPTIONS)
+    for override in overrides:
+        if parse_override_key(override) == "data" and override.partition("=")[2] in _OWN_SOURCES:
+            raise ConfigError(f"{override}: the documented models are of Fashion-MNIST; sweep other images instead.")
     return [word for word in arguments if "=" not in word], overrides
 
 

@@ -42,14 +42,12 @@ def export(
     """
     from fmnist_sweep.interrupts import end_at_signals
     from fmnist_sweep.tracking.exports import export_version
-    from fmnist_sweep.tracking.registry import resolve_version
-    from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.training.export_formats import parse_formats
 
     chosen = parse_formats(formats)
-    store = open_existing_store(uri, experiment)
-    version = resolve_version(store, model)
-    folder = folder or Path(f"{MODEL_NAME}-{version.number}")
+    store, version = open_version(uri, experiment, model)
+    folder = folder or Path(f"{version.model_name}-{version.number}")
     try:
         with end_at_signals() as raise_if_ended:
             exported = export_version(

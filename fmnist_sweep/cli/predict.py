@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fmnist_sweep.cli.options import EXPERIMENT, PLUGINS, URI, check_new_picture
-from fmnist_sweep.errors import ConfigError, StoreError
+from fmnist_sweep.errors import ConfigError, StoreError, UserError
 from fmnist_sweep.text import echo
-from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, MODEL_NAME, TEST_ACCURACY_TAG
+from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, TEST_ACCURACY_TAG
 
 if TYPE_CHECKING:
     import keras
@@ -55,43 +55,60 @@ def predict(
     """Label pictures of garments with the registered model: PNG, JPEG, BMP, GIF or WEBP files of any size.
 
     Each should show one garment on a plain background. It is converted to 28x28 pixels, bright on black, like the
-    pictures of Fashion-MNIST; what was done to it is printed beneath the labels, and what was a guess above them.
+    pictures of Fashion-MNIST; what was done to it is printed beneath the labels, and what was a guess above them. A
+    model of other images gets each picture as it is, in the size of these.
     """
     from fmnist_sweep.data.pictures import photographs
-    from fmnist_sweep.tracking.registry import resolve_version
-    from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.tracking.version_files import load_version
     from fmnist_sweep.training.own_code import activate_typed
 
     _check_picture(picture, len(images))
     activate_typed(plugins)
-    photos = [photographs.read_photograph(path) for path in images]
-    store = open_existing_store(uri, experiment)
-    version = resolve_version(store, address)
-    rows = predict_probabilities(load_version(store, version), photos)
+    try:
+        store, version = open_version(uri, experiment, address)
+    except UserError:
+        for path in images:  # what is wrong with a picture is said first
+            photographs.read_photograph(path)
+        raise
+    photos = [_read_picture(path, version) for path in images]
+    labels = version.data.labels
+    rows = predict_probabilities(load_version(store, version), photos, len(labels))
     if picture is not None:
-        _draw_predictions(picture, photos, rows, _describe_model(version))
+        _draw_predictions(picture, photos, rows, _describe_model(version), labels)
     if as_json:
         echo(json.dumps(build_values(version, photos, rows, top), indent=1))
         return
     echo(_describe_model(version))
     for photograph, row in zip(photos, rows, strict=True):
-        echo("\n".join(_format_lines(photograph, row, top)))
+        echo("\n".join(_format_lines(photograph, row, labels, top)))
 
 
-def predict_probabilities(model: keras.Model, photos: Sequence[Photograph]) -> NDArray[np.float64]:
-    """Compute a model's probabilities for pictures: (n, 10), labels in Fashion-MNIST's order.
+def _read_picture(path: Path, version: RegisteredVersion) -> Photograph:
+    """A picture in the form that a version's model was trained on: of garments, or as it is."""
+    from fmnist_sweep.data.own.model_input import read_own_picture
+    from fmnist_sweep.data.pictures import photographs
 
-    model: takes (n, 28, 28, 1) uint8, 0..255. Raises StoreError if it returns something else.
+    description = version.data
+    return photographs.read_photograph(path) if description.is_fashion_mnist else read_own_picture(path, description)
+
+
+def predict_probabilities(
+    model: keras.Model, photos: Sequence[Photograph], label_count: int = _LABEL_COUNT
+) -> NDArray[np.float64]:
+    """Compute a model's probabilities for pictures: (n, label_count), in the order of the data's labels.
+
+    model: takes uint8, 0..255, of the pictures' shape. Raises StoreError if it returns something else.
     """
     import numpy as np
 
     outputs: NDArray[np.float64] = np.asarray(
         model.predict(np.stack([photograph.pixels for photograph in photos]), batch_size=256, verbose=0), np.float64
     )
-    if outputs.shape != (len(photos), _LABEL_COUNT) or not np.isfinite(outputs).all():
+    if outputs.shape != (len(photos), label_count) or not np.isfinite(outputs).all():
         raise StoreError(
-            f"the model does not label Fashion-MNIST: expected {_LABEL_COUNT} probabilities per picture, found "
+            f"the model does not label {'Fashion-MNIST' if label_count == _LABEL_COUNT else 'these images'}: expected "
+            f"{label_count} probabilities per picture, found "
             f"{outputs.shape[1:]} values, or some that are not numbers: name another version with --model."
         )
     return outputs
@@ -101,11 +118,10 @@ def build_values(
     version: RegisteredVersion, photos: Sequence[Photograph], rows: NDArray[np.float64], top: int
 ) -> dict[str, Any]:
     """Build what --json prints: the version that answered, each picture's labels, and what was done to it."""
-    from fmnist_sweep.data import LABELS
-
+    labels = version.data.labels
     return {
         "model": {
-            "name": MODEL_NAME,
+            "name": version.model_name,
             "version": version.number,
             "run_id": version.run_id,
             "test_accuracy": _read_test_accuracy(version),
@@ -113,9 +129,9 @@ def build_values(
         "images": [
             {
                 "file": photograph.name,
-                "label": LABELS[int(row.argmax())],
-                "top": [{"label": label, "probability": share} for label, share in _rank_labels(row, top)],
-                "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
+                "label": labels[int(row.argmax())],
+                "top": [{"label": label, "probability": share} for label, share in _rank_labels(row, labels, top)],
+                "probabilities": dict(zip(labels, row.tolist(), strict=True)),
                 "assumptions": photograph.assumptions,
                 "warnings": photograph.warnings,
             }
@@ -124,25 +140,25 @@ def build_values(
     }
 
 
-def _rank_labels(row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
-    """The likeliest labels and their probabilities; ties in Fashion-MNIST's order."""
-    from fmnist_sweep.data import LABELS
-
-    return [(LABELS[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
+def _rank_labels(row: NDArray[np.float64], labels: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """The likeliest labels and their probabilities; ties in the order of the labels."""
+    return [(labels[label], float(row[label])) for label in (-row).argsort(kind="stable")[:top]]
 
 
-def _format_lines(photograph: Photograph, row: NDArray[np.float64], top: int) -> list[str]:
-    labels = [f"  {label:<11} {share:6.1%}" for label, share in _rank_labels(row, top)]
+def _format_lines(photograph: Photograph, row: NDArray[np.float64], names: Sequence[str], top: int) -> list[str]:
+    width = max(11, *map(len, names)) if len(names) != _LABEL_COUNT else 11
+    labels = [f"  {label:<{width}} {share:6.1%}" for label, share in _rank_labels(row, names, top)]
     warnings = [f"  Warning: {warning}" for warning in photograph.warnings]
     return [photograph.name, *warnings, *labels, f"  ({'; '.join(photograph.assumptions) or 'taken as it is'})"]
 
 
 def _describe_model(version: RegisteredVersion) -> str:
-    name = f"models:/{MODEL_NAME}/{version.number}"
+    name = f"models:/{version.model_name}/{version.number}"
     accuracy = _read_test_accuracy(version)
     if accuracy is None:
         return f"{name}, no test accuracy recorded"
-    return f"{name}, test accuracy {accuracy:.4f} on Fashion-MNIST's own images; expect less on others"
+    owner = "Fashion-MNIST's own" if version.data.is_fashion_mnist else f"{version.model_name}'s own test"
+    return f"{name}, test accuracy {accuracy:.4f} on {owner} images; expect less on others"
 
 
 def _read_test_accuracy(version: RegisteredVersion) -> float | None:
@@ -162,12 +178,14 @@ def _check_picture(path: Path | None, count: int) -> None:
         )
 
 
-def _draw_predictions(path: Path, photos: Sequence[Photograph], rows: NDArray[np.float64], title: str) -> None:
+def _draw_predictions(
+    path: Path, photos: Sequence[Photograph], rows: NDArray[np.float64], title: str, labels: Sequence[str]
+) -> None:
     from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.report.figures.canvas import encode_png
     from fmnist_sweep.report.figures.predictions import draw_predictions
 
-    content = encode_png(draw_predictions(photos, rows, title))
+    content = encode_png(draw_predictions(photos, rows, title, labels))
     try:
         write_file_atomically(path, content)
     except OSError as error:

@@ -35,7 +35,6 @@ def history(uri: str | None, experiment: str) -> None:
     Exit code 8: the ledger of openings was edited or shortened.
     """
     from fmnist_sweep.tracking.aliases import list_moves, read_alias_states
-    from fmnist_sweep.tracking.names import MODEL_NAME
     from fmnist_sweep.tracking.registry import describe_empty_registry, list_versions, read_aliases
     from fmnist_sweep.tracking.store import open_existing_store
 
@@ -43,7 +42,7 @@ def history(uri: str | None, experiment: str) -> None:
     model_versions = list_versions(store)
     alias_moves = list_moves(store)
     if not model_versions and not alias_moves:
-        echo(f"models:/{MODEL_NAME} has no version: {describe_empty_registry(store)}")
+        echo(f"models:/{store.model_name} has no version: {describe_empty_registry(store)}")
         _print_accounts(store)
         return
     alias_states = read_alias_states(store)
@@ -84,7 +83,7 @@ def rollback(uri: str | None, experiment: str, to: str | None, plugins: tuple[st
     activate_typed(plugins)
     store = open_existing_store(uri, experiment)
     alias_move = roll_back_champion(store, to, build_verb_command(sys.argv[1:]))
-    echo(describe_alias(CHAMPION, alias_move.version, alias_move.previous))
+    echo(describe_alias(store.model_name, CHAMPION, alias_move.version, alias_move.previous))
     echo(f"  {alias_move.why}")
     echo("  its file has the registered checksum and loads")
 

@@ -34,14 +34,12 @@ def reproduce(
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.files import write_file_atomically
     from fmnist_sweep.promotion.reproduction import read_version_record, reproduce_version
-    from fmnist_sweep.tracking.registry import resolve_version
-    from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.training.own_code import activate_typed
 
     check_new_file("--out", out)
     activate_typed(plugins)
-    store = open_existing_store(uri, experiment)
-    version = resolve_version(store, model)
+    _, version = open_version(uri, experiment, model)
     record = read_version_record(version)
     echo(f"version {version.number}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
     reproduction = reproduce_version(record, compose_job(["search=grid"]).config, data_dir, echo)

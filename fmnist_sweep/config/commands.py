@@ -17,6 +17,7 @@ from fmnist_sweep.config.overrides import (
     is_override_of,
     parse_override_key,
 )
+from fmnist_sweep.data.data_config import OwnDataConfig
 from fmnist_sweep.masking import mask_address, mask_credentials
 from fmnist_sweep.search.space import find_option_groups, map_drawn_keys
 
@@ -62,7 +63,7 @@ def build_trial_command(
         overrides += ["data=drawn", f"data.images={data.images}", f"data.drawn_seed={data.drawn_seed}"]
         overrides += [f"data.validation={data.validation}", f"data.split_seed={data.split_seed}"]
         overrides += [] if data.limit is None else [f"data.limit={data.limit}"]
-    elif data.source != "drawn":
+    elif data.source != "drawn" and not isinstance(data, OwnDataConfig):
         # On a machine without the data, drawn images would be no repetition.
         overrides = [*drop_overrides(overrides, "data.fallback"), "data.fallback=null"]
     overrides += ["executor=in_process", f"executor.threads={threads}"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.fronts import CostLimit
 from fmnist_sweep.analysis.ranking import find_tied_trials
+from fmnist_sweep.data.data_config import OWN_SOURCES
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking.deleted import describe_deleted_runs
 from fmnist_sweep.tracking.names import (
@@ -80,7 +81,7 @@ def find_candidates(store: Store, target: PromotionTarget, limit: int, any_data:
             f"{scope} has no finished trial in {store.masked_uri}: look with fmnist-sweep "
             "ui, or run a sweep first (python -m fmnist_sweep -m optimizer=rmsprop,adam)."
         )
-    trials = _drop_rungs(_prefer_fashion_mnist(trials))
+    trials = _drop_rungs(_prefer_real_images(trials))
     trials = _select_within(trials, target.limits, scope)
     if target.limits:
         scope = f"{scope}, within {' '.join(map(str, target.limits))},"
@@ -115,9 +116,9 @@ def _find_single_candidate(store: Store, target: PromotionTarget, run_id: str, a
     return Candidates((trial,), f"run {run_id}", 1, 1, ())
 
 
-def _prefer_fashion_mnist(trials: Sequence[StoredTrial]) -> Sequence[StoredTrial]:
-    """The trials on Fashion-MNIST; all trials if there is none, so that they can be refused by name."""
-    return [trial for trial in trials if _is_fashion_mnist(trial)] or trials
+def _prefer_real_images(trials: Sequence[StoredTrial]) -> Sequence[StoredTrial]:
+    """The trials on real images; all trials if there is none, so that they can be refused by name."""
+    return [trial for trial in trials if _is_promotable(trial)] or trials
 
 
 def _drop_rungs(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
@@ -139,7 +140,7 @@ def _select_trials(store: Store, target: PromotionTarget) -> tuple[list[StoredTr
     scope = "the experiment"
     for sweep in list_ended_sweeps(store):
         trials = _read_sweep_trials(store, sweep)
-        if any(_is_fashion_mnist(trial) for trial in trials):
+        if any(_is_promotable(trial) for trial in trials):
             scope = sweep.name
             break
         skipped_sweeps.append(sweep.name)
@@ -170,18 +171,19 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
     return build_trials([run])[0]
 
 
-def _is_fashion_mnist(trial: StoredTrial) -> bool:
-    return trial.data_source in ("fashion_mnist", "kaggle_csv")
+def _is_promotable(trial: StoredTrial) -> bool:
+    return trial.data_source in ("fashion_mnist", "kaggle_csv", *OWN_SOURCES)
 
 
 def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
     source = trial.tags.get(DATA_TAG, "unknown")
-    if not _is_fashion_mnist(trial):
+    if not _is_promotable(trial):
         raise PromotionRefused(
             f"{trial.name} was trained on {source}, not on Fashion-MNIST, and is never promoted: run the sweep on the "
             "real data (fmnist-sweep data says whether it is there)."
         )
-    if trial.tags.get(CANONICAL_TAG) != "true" and not any_data:
+    is_own = trial.data_source in OWN_SOURCES  # whose checksum nobody knows
+    if trial.tags.get(CANONICAL_TAG) != "true" and not any_data and not is_own:
         raise PromotionRefused(
             f"{trial.name} was trained on {source}, which by checksum is not the canonical Fashion-MNIST: use those "
             "files, or say --any-data."

@@ -31,7 +31,7 @@ def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome 
     """
     if promotion.request.open_again:
         return None
-    aliases = read_aliases(promotion.store)
+    aliases, model = read_aliases(promotion.store), promotion.store.model_name
     min_seeds = promotion.rules.seeds or 0
     for version in list_versions(promotion.store):
         number, tags = version.number, version.tags
@@ -39,9 +39,9 @@ def find_earlier_outcome(promotion: Promotion, champion_number: str) -> Outcome 
         if not is_same or _count_seeds(version) < min_seeds:
             continue
         if aliases.get(CHAMPION) == number == champion_number:
-            return make_unchanged_outcome(ExitCode.DONE, CHAMPION, number, tags.get(WHY_TAG, ""))
+            return make_unchanged_outcome(ExitCode.DONE, model, CHAMPION, number, tags.get(WHY_TAG, ""))
         if aliases.get(CHALLENGER) == number and tags.get(AGAINST_TAG) == champion_number:
-            return make_unchanged_outcome(ExitCode.NOT_BETTER, CHALLENGER, number, tags.get(WHY_TAG, ""))
+            return make_unchanged_outcome(ExitCode.NOT_BETTER, model, CHALLENGER, number, tags.get(WHY_TAG, ""))
     return None
 
 

@@ -175,15 +175,30 @@ def _count_needed_seeds(
                 "(promote.first_seeds)"
             )
         return rules.seeds or rules.first_seeds
+    image_count, assumption = _assume_spread(promotion)
     share = foresee_share(promotion, champion)
-    exhaustion = describe_exhaustion(promotion, share, len(finalists), _TEST_IMAGE_COUNT)
+    exhaustion = describe_exhaustion(promotion, share, len(finalists), image_count)
     if exhaustion is not None:
         say(exhaustion, "yellow")
     if rules.seeds is not None:
         return rules.seeds
-    power = compute_power(rules, rules.gain, len(finalists), share, _TEST_IMAGE_COUNT)
+    power = compute_power(rules, rules.gain, len(finalists), share, image_count)
     say(power.text)
+    if assumption is not None:
+        say(assumption)
     return power.seeds
+
+
+def _assume_spread(promotion: Promotion) -> tuple[int, str | None]:
+    """How many test images the power is computed for, and what is assumed that was not measured on these images."""
+    trial = promotion.candidates.finalists[0]
+    if trial.description.is_fashion_mnist:
+        return _TEST_IMAGE_COUNT, None
+    count = trial.images or _TEST_IMAGE_COUNT
+    return count, (
+        f"how trainings of {trial.description.name} spread was not measured: it is taken as on Fashion-MNIST, with as "
+        f"many test images as validation images ({count:,}); promote.seeds sets another number of seeds"
+    )
 
 
 def choose_seeds(promotion: Promotion, draft: Entrant, earlier_plan: EarlierPlan, champion: Champion | None) -> int:

@@ -40,7 +40,7 @@ def log_model_card(registration: Registration, version: RegisteredVersion, confi
     dossier = registration.dossier
     card = ModelCard(
         name=version.tags[names.NAME_TAG],
-        address=f"models:/{names.MODEL_NAME}/{version.number}",
+        address=f"models:/{version.model_name}/{version.number}",
         facts=_list_facts(registration, version),
         settings=yaml.safe_dump(dict(dossier.winner.configuration.settings), sort_keys=True, allow_unicode=True),
         data=_describe_data(registration, confirmed, test),
@@ -54,7 +54,7 @@ def log_model_card(registration: Registration, version: RegisteredVersion, confi
 def _list_facts(registration: Registration, version: RegisteredVersion) -> dict[str, str]:
     tags = version.tags
     return {
-        "version": f"models:/{names.MODEL_NAME}/{version.number}",
+        "version": f"models:/{version.model_name}/{version.number}",
         "what": f"a {registration.dossier.winner.configuration.settings['model']['builder']} network (Keras) that "
         "classifies images",
         "verdict": registration.dossier.judgement.verdict,
@@ -87,6 +87,7 @@ def _describe_data(registration: Registration, confirmed: ConfirmedModel, test: 
         test_count=len(test.labels),
         twin_count=int(test.twin_mask.sum()),
         includes_validation=run.includes_validation,
+        name=run.description.name,
     )
 
 

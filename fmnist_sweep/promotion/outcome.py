@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fmnist_sweep.errors import ExitCode, Locked
-from fmnist_sweep.tracking.names import MODEL_NAME
 
 
 @dataclass(frozen=True)
@@ -21,17 +20,20 @@ class Outcome:
     version: str | None = None
 
 
-def describe_alias(alias: str, number: str, previous: str | None) -> str:
-    """Describe the version that an alias points at. previous: the version it pointed at before, None for nothing."""
-    address = f"models:/{MODEL_NAME}@{alias}"
+def describe_alias(model: str, alias: str, number: str, previous: str | None) -> str:
+    """Describe the version that an alias points at. previous: the version it pointed at before, None for nothing.
+
+    model: name of the registered model.
+    """
+    address = f"models:/{model}@{alias}"
     if previous == number:
         return f"{address} is still version {number}"
     return f"{address} is now version {number} (before: {f'version {previous}' if previous else 'nothing'})"
 
 
-def make_unchanged_outcome(code: ExitCode, alias: str, number: str, reason: str) -> Outcome:
+def make_unchanged_outcome(code: ExitCode, model: str, alias: str, number: str, reason: str) -> Outcome:
     """The outcome of a promotion that leaves an alias at the version where it is. reason: a sentence, to print."""
-    return Outcome(code, (describe_alias(alias, number, number), f"  {reason}"), number)
+    return Outcome(code, (describe_alias(model, alias, number, number), f"  {reason}"), number)
 
 
 def refuse_changed_champion(judged: str, current: str) -> None:

@@ -52,7 +52,7 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
     ]
     if champion is not None and not finalists:
         reason = "the champion has this configuration: there is nothing to compare it with."
-        return make_unchanged_outcome(ExitCode.DONE, CHAMPION, champion.number, reason)
+        return make_unchanged_outcome(ExitCode.DONE, store.model_name, CHAMPION, champion.number, reason)
     refuse_other_images(finalists, lambda source: choose_data_dir(promotion, source))
     plan = plan_entrants(promotion, finalists, champion)
     _announce_entrants(promotion, plan)

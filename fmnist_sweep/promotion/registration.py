@@ -114,7 +114,7 @@ def _move_alias(registration: Registration, number: str) -> str:
     aliases = read_aliases(store)
     refuse_changed_champion(dossier.champion_number, get_aliased_champion_number(aliases))
     move_alias(store, alias, number, kind=kind, why=dossier.reason, command=dossier.command)
-    return describe_alias(alias, number, aliases.get(alias))
+    return describe_alias(store.model_name, alias, number, aliases.get(alias))
 
 
 def _describe_version(registration: Registration, tags: Mapping[str, str]) -> list[str]:

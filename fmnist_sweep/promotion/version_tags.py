@@ -27,6 +27,7 @@ _RUN_TAGS = (
     names.MACHINE_TAG,
     names.EXECUTOR_TAG,
     names.DATA_TAG,
+    names.DESCRIPTION_TAG,
     names.CANONICAL_TAG,
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fmnist_sweep.analysis.mistakes import ClassScore, ConfusedPair
 from fmnist_sweep.analysis.proportions import Proportion
+from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.report.markdown import format_list, format_table
 from fmnist_sweep.text import format_interval
@@ -21,6 +22,7 @@ class DataFacts:
     """The images of a model. source: its name and hash; canonical: whether it is Fashion-MNIST by its checksums.
 
     train_count, validation_count, test_count: images. twin_count: test images with a near twin in the training file.
+    name: what the images are called.
     """
 
     source: str
@@ -32,6 +34,7 @@ class DataFacts:
     test_count: int
     twin_count: int
     includes_validation: bool
+    name: str = FASHION_MNIST.name
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,9 @@ def _render_evaluation_data(data: DataFacts) -> str:
 
 def _render_training_data(data: DataFacts) -> str:
     canonical = (
-        "They are Fashion-MNIST's, by their checksum (H. Xiao, K. Rasul, R. Vollgraf, 2017)."
+        f"They are a set of their own, called {data.name}."
+        if data.name != FASHION_MNIST.name
+        else "They are Fashion-MNIST's, by their checksum (H. Xiao, K. Rasul, R. Vollgraf, 2017)."
         if data.canonical
         else "They are not Fashion-MNIST's: no checksum vouches for them."
     )

@@ -135,6 +135,8 @@ def describe_tie_method(findings: Findings) -> str:
         sd_text = f"{spread.sd:.4f}, measured here on repeated seeds ({spread.freedom} degrees of freedom)"
     else:
         sd_text = f"{spread.sd:.4f}, assumed, as fewer than {LEAST_FREEDOM} repetitions with another seed are here"
+        if findings.best is not None and not findings.best.description.is_fashion_mnist:
+            sd_text += f" (measured on Fashion-MNIST, not on {findings.best.description.name})"
     return (
         "Trials are compared on the same images: only those on which two disagree count (McNemar's exact test and the "
         "interval of Bonett and Price, both at 95% for all pairs of trials together). Another seed would have given "

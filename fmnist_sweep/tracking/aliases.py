@@ -20,7 +20,7 @@ from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import format_utc_now, quote_text, shorten_text
 from fmnist_sweep.tracking.foreign import Misfit, name_left_out
-from fmnist_sweep.tracking.names import MODEL_NAME, MOVE_TAG_PREFIX
+from fmnist_sweep.tracking.names import MOVE_TAG_PREFIX
 from fmnist_sweep.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -132,7 +132,7 @@ def move_alias(store: Store, alias: str, version: str, *, kind: MoveKind, why: s
             get_user_name(),
         )
         _write_move(store, last)
-    store.client.set_registered_model_alias(MODEL_NAME, alias, version)
+    store.client.set_registered_model_alias(store.model_name, alias, version)
     return _complete_move(store, last)
 
 
@@ -143,8 +143,9 @@ def _choose_number(model: RegisteredModel | None, records: Sequence[Move]) -> in
     while number in taken:
         number += 1
     if number > _MAX_NUMBER:
+        name = "" if model is None else model.name
         raise StoreError(
-            f"the tag {MOVE_TAG_PREFIX}{_MAX_NUMBER} of models:/{MODEL_NAME} leaves no number for another move: delete "
+            f"the tag {MOVE_TAG_PREFIX}{_MAX_NUMBER} of models:/{name} leaves no number for another move: delete "
             "it in the MLflow UI."
         )
     return number
@@ -197,8 +198,8 @@ def _choose_earlier_champion(
             )
         if requested not in former_champions:
             raise PromotionRefused(
-                f"version {requested} of models:/{MODEL_NAME} was never champion, and a rollback leads to a former "
-                f"champion ({names} can be named): fmnist-sweep promote decides about the others."
+                f"version {requested} of models:/{store.model_name} was never champion, and a rollback leads to a "
+                f"former champion ({names} can be named): fmnist-sweep promote decides about the others."
             )
         return requested
     line = trace_champion_line(champion_moves, current_version)
@@ -207,7 +208,7 @@ def _choose_earlier_champion(
         earlier = f" before version {current_version}" if current_version else ""
         hint = f"name one with --to ({names} can be named), or " if former_champions else ""
         raise PromotionRefused(
-            f"there is nothing to roll back to: no version of models:/{MODEL_NAME} that is still registered was "
+            f"there is nothing to roll back to: no version of models:/{store.model_name} that is still registered was "
             f"champion{earlier}; {hint}promote another (fmnist-sweep promote)."
         )
     return candidates[-1]
@@ -265,7 +266,8 @@ def _read_records(store: Store, model: RegisteredModel | None) -> list[Move]:
             records += [_parse_move(int(match[1]), text)] if match else []
         except Misfit as error:
             misfits.append((key, str(error)))
-    name_left_out(store, "tag", f"of models:/{MODEL_NAME} and no move of an alias as fmnist-sweep writes them", misfits)
+    reason = f"of models:/{store.model_name} and no move of an alias as fmnist-sweep writes them"
+    name_left_out(store, "tag", reason, misfits)
     return sorted(records, key=lambda record: record.number)
 
 
@@ -288,7 +290,7 @@ def _write_move(store: Store, record: Move) -> None:
     text = json.dumps(content, ensure_ascii=False)
     if len(text) > _MAX_RECORD_LENGTH:  # it has characters that JSON escapes
         text = json.dumps({**content, "why": "", "command": ""}, ensure_ascii=False)
-    store.client.set_registered_model_tag(MODEL_NAME, f"{MOVE_TAG_PREFIX}{record.number:04d}", text)
+    store.client.set_registered_model_tag(store.model_name, f"{MOVE_TAG_PREFIX}{record.number:04d}", text)
 
 
 def _complete_move(store: Store, record: Move) -> Move:

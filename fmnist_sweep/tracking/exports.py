@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data import LABELS
 from fmnist_sweep.errors import ConfigError, PromotionRefused, StoreError
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.models import hash_predictions
-from fmnist_sweep.tracking.names import MODEL_NAME, PRECISION_TAG, PREDICTIONS_SHA256_TAG, SHA256_TAG
+from fmnist_sweep.tracking.names import PRECISION_TAG, PREDICTIONS_SHA256_TAG, SHA256_TAG
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import find_run
 from fmnist_sweep.tracking.trial_data import load_trial_splits
@@ -240,13 +239,13 @@ def compare_predictions(
 
 def _describe(version: RegisteredVersion, model: Any, exported: VersionExport) -> dict[str, Any]:
     """What whoever gets the files needs to know, as plain values."""
-    tolerance = exported.tolerance
+    tolerance, labels = exported.tolerance, version.data.labels
     return {
-        "model": f"models:/{MODEL_NAME}/{version.number}",
+        "model": f"models:/{version.model_name}/{version.number}",
         "run_id": version.run_id,
         "sha256_of_the_keras_file": version.tags.get(SHA256_TAG),
         "input": {"shape": ["n", *model.input_shape[1:]], "dtype": "uint8", "values": "raw pixels, 0 to 255"},
-        "output": {"shape": ["n", len(LABELS)], "dtype": "float32", "labels": list(LABELS)},
+        "output": {"shape": ["n", len(labels)], "dtype": "float32", "labels": list(labels)},
         "checked_on": {"images": exported.image_count, "validation_accuracy": exported.accuracy},
         "tolerance": {"difference": tolerance.difference, "changed": tolerance.changed, "reason": tolerance.reason},
         "formats": {each.export_format.name: each.as_dict() for each in exported.files},

@@ -19,7 +19,7 @@ from fmnist_sweep.data.opening_ledger import OpeningLedger, read_ledger
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import format_utc_now
-from fmnist_sweep.tracking.names import LEDGER_TAG_PREFIX, MODEL_NAME
+from fmnist_sweep.tracking.names import LEDGER_TAG_PREFIX
 from fmnist_sweep.tracking.registry import ensure_registered_model, get_registered_model
 from fmnist_sweep.tracking.store import is_server
 
@@ -51,7 +51,7 @@ def note_ledger_head(store: Store, path: Path) -> None:
     ledger = check_ledger(store, path)
     ensure_registered_model(store)
     head = LedgerHead(len(ledger.hashes), ledger.head, format_utc_now())
-    store.client.set_registered_model_tag(MODEL_NAME, _name_tag(store, path), json.dumps(asdict(head)))
+    store.client.set_registered_model_tag(store.model_name, _name_tag(store, path), json.dumps(asdict(head)))
 
 
 def check_ledger(store: Store, path: Path) -> OpeningLedger:
@@ -65,7 +65,8 @@ def check_ledger(store: Store, path: Path) -> OpeningLedger:
     if finding is not None:
         raise PromotionRefused(
             f"{path}, which records each opening of the test images, {finding}: put back a copy of it; to begin "
-            f"another, move it away and delete the tag {tag} of models:/{MODEL_NAME} (decisions stay counted there)."
+            f"another, move it away and delete the tag {tag} of models:/{store.model_name} (decisions stay "
+            "counted there)."
         )
     return ledger
 
@@ -86,14 +87,14 @@ def _find_change(ledger: OpeningLedger, known: LedgerHead | None) -> str | None:
 
 def _read_head(model: RegisteredModel | None, tag: str) -> LedgerHead | None:
     text = None if model is None else model.tags.get(tag)
-    if text is None:
+    if model is None or text is None:
         return None
     try:
         return _ADAPTER.validate_python(parse_json(text))
     except (ValueError, TypeError, ValidationError):
         raise PromotionRefused(
-            f"the tag {tag} of models:/{MODEL_NAME} is not what fmnist-sweep writes, so that nobody can tell whether "
-            "the ledger of openings is whole: delete it in the MLflow UI."
+            f"the tag {tag} of models:/{model.name} is not what fmnist-sweep writes, so that nobody can tell "
+            "whether the ledger of openings is whole: delete it in the MLflow UI."
         ) from None
 
 

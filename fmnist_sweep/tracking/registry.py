@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fmnist_sweep.data.description import FASHION_MNIST, DataDescription, parse_description
 from fmnist_sweep.errors import PromotionRefused, StoreError
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.text import shorten_text
 from fmnist_sweep.tracking.foreign import Misfit, check_version, select_fitting
 from fmnist_sweep.tracking.models import read_model_status
-from fmnist_sweep.tracking.names import KIND_TAG, MODEL_NAME, VERDICT_TAG
+from fmnist_sweep.tracking.names import (
+    CHAMPION_ADDRESS,
+    DEFAULT_EXPERIMENT,
+    DESCRIPTION_TAG,
+    KIND_TAG,
+    MODEL_NAME,
+    VERDICT_TAG,
+)
 from fmnist_sweep.tracking.queries import list_newest_runs, read_all_pages
-from fmnist_sweep.tracking.store import Store, point_mlflow_at
+from fmnist_sweep.tracking.store import MissingExperiment, Store, open_existing_store, point_mlflow_at
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
+_DESCRIPTION = "Fashion-MNIST classifiers: raw pixels (n, 28, 28, 1) in, ten probabilities out."
+_OWN_DESCRIPTION = "Classifiers of images: raw pixels (n, height, width, channels) in, a probability a label out."
 CHAMPION, CHALLENGER = "champion", "challenger"
 # MLflow takes 100,000 characters, MySQL's TEXT column 65,535 bytes, and a character takes up to four bytes.
 MAX_TAG_LENGTH = 16_000
@@ -44,11 +55,24 @@ class RegisteredVersion:
     tags: dict[str, str]
     description: str
     created: int
+    model_name: str = MODEL_NAME
+
+    @property
+    def data(self) -> DataDescription:
+        """What the images are that it was trained on. Raises StoreError for a tag that no promotion writes."""
+        text = self.tags.get(DESCRIPTION_TAG)
+        try:
+            return FASHION_MNIST if text is None else parse_description(text)
+        except ValueError as error:
+            raise StoreError(
+                f"the tag {DESCRIPTION_TAG} of {self.full_name} says not what it was trained on ({error}): name "
+                "another version."
+            ) from None
 
     @property
     def full_name(self) -> str:
         """What it is called in a sentence."""
-        return f"version {self.number} of models:/{MODEL_NAME}"
+        return f"version {self.number} of models:/{self.model_name}"
 
 
 def ensure_registered_model(store: Store) -> None:
@@ -57,7 +81,7 @@ def ensure_registered_model(store: Store) -> None:
 
     try:
         store.client.create_registered_model(
-            MODEL_NAME, description="Fashion-MNIST classifiers: raw pixels (n, 28, 28, 1) in, ten probabilities out."
+            store.model_name, description=_DESCRIPTION if store.model_name == MODEL_NAME else _OWN_DESCRIPTION
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -83,7 +107,7 @@ def register_version(
     # MLflow looks the model up with a client of its own, which must use this store.
     with point_mlflow_at(store):
         created_version = store.client.create_model_version(
-            MODEL_NAME, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
+            store.model_name, source=source, run_id=run_id, model_id=model_id, tags=values, description=text
         )
     return _build_version(created_version)
 
@@ -97,6 +121,7 @@ def _build_version(version: ModelVersion) -> RegisteredVersion:
         tags=version.tags,
         description=version.description or "",
         created=version.creation_timestamp,
+        model_name=str(version.name),
     )
 
 
@@ -114,10 +139,10 @@ def _update_version(
 ) -> RegisteredVersion:
     for key, value in tags.items():
         if version.tags.get(key) != value:
-            store.client.set_model_version_tag(MODEL_NAME, version.number, key, value)
+            store.client.set_model_version_tag(store.model_name, version.number, key, value)
     if version.description != description:
-        store.client.update_model_version(MODEL_NAME, version.number, description)
-    return _build_version(store.client.get_model_version(MODEL_NAME, version.number))
+        store.client.update_model_version(store.model_name, version.number, description)
+    return _build_version(store.client.get_model_version(store.model_name, version.number))
 
 
 def get_registered_model(store: Store) -> RegisteredModel | None:
@@ -125,7 +150,7 @@ def get_registered_model(store: Store) -> RegisteredModel | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return store.client.get_registered_model(MODEL_NAME)
+        return store.client.get_registered_model(store.model_name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -162,7 +187,7 @@ def was_model_deleted(store: Store) -> bool:
 
 def list_versions(store: Store) -> list[RegisteredVersion]:
     """All versions, the newest first. What is none is named and left out."""
-    name = f"name = '{MODEL_NAME}'"
+    name = f"name = '{store.model_name}'"
     versions = read_all_pages(
         lambda token: store.client.search_model_versions(name, max_results=1000, page_token=token)
     )
@@ -170,6 +195,23 @@ def list_versions(store: Store) -> list[RegisteredVersion]:
         store, "version", map(_build_version, versions), check_version, lambda version: version.number
     )
     return sorted(fitting, key=lambda version: -int(version.number))
+
+
+def open_version(uri: str | None, experiment: str, address: str) -> tuple[Store, RegisteredVersion]:
+    """Open the store that has a version, and resolve the version's address.
+
+    Where the default experiment is named, an address that begins with models:/NAME means the experiment of that name;
+    where another is named, the default address means the champion of its registered model. Raises StoreError.
+    """
+    match = _MODEL_URI.fullmatch(address)
+    store = None
+    if match is not None and experiment == DEFAULT_EXPERIMENT != match["name"]:
+        with suppress(MissingExperiment):
+            store = open_existing_store(uri, match["name"])
+    store = store or open_existing_store(uri, experiment)
+    if address == CHAMPION_ADDRESS:
+        address = f"models:/{store.model_name}@{CHAMPION}"
+    return store, resolve_version(store, address)
 
 
 def resolve_version(store: Store, uri: str) -> RegisteredVersion:
@@ -180,12 +222,14 @@ def resolve_version(store: Store, uri: str) -> RegisteredVersion:
     match = _NUMBER_OR_ALIAS.fullmatch(uri) or _MODEL_URI.fullmatch(uri)
     if match is None:
         raise StoreError(
-            f"{shorten_text(uri, 100)!r} names no version: expected models:/{MODEL_NAME}@ALIAS, "
-            f"models:/{MODEL_NAME}/NUMBER, or the ALIAS or NUMBER alone."
+            f"{shorten_text(uri, 100)!r} names no version: expected models:/{store.model_name}@ALIAS, "
+            f"models:/{store.model_name}/NUMBER, or the ALIAS or NUMBER alone."
         )
     parts = match.groupdict()
-    if parts.get("name", MODEL_NAME) != MODEL_NAME:
-        raise StoreError(f"{uri} is another registered model's: only those of models:/{MODEL_NAME} can be named here.")
+    if parts.get("name", store.model_name) != store.model_name:
+        raise StoreError(
+            f"{uri} is another registered model's: only those of models:/{store.model_name} can be named here."
+        )
     number = str(int(parts["number"])) if parts["number"] else read_aliases(store).get(parts["alias"])
     version = None if number is None else _read_version(store, number)
     if version is None:
@@ -198,7 +242,7 @@ def _read_version(store: Store, number: str) -> RegisteredVersion | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        version = _build_version(store.client.get_model_version(MODEL_NAME, number))
+        version = _build_version(store.client.get_model_version(store.model_name, number))
         check_version(version)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
@@ -214,7 +258,7 @@ def _read_version(store: Store, number: str) -> RegisteredVersion | None:
 def _describe_missing(store: Store, uri: str, number: str | None) -> str:
     """Why no version has this address, and which there are. number: that it stands for; None for no alias."""
     numbers = [version.number for version in list_versions(store)]
-    subject = f"{store.masked_uri} has no version {uri} of models:/{MODEL_NAME}"
+    subject = f"{store.masked_uri} has no version {uri} of models:/{store.model_name}"
     if not numbers:
         return f"{subject}: {describe_empty_registry(store)}"
     aliases = read_aliases(store)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.errors import Locked, StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file
-from fmnist_sweep.tracking.names import MODEL_NAME
 from fmnist_sweep.tracking.store import locate_state_folder
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ _PATIENCE_SECONDS = 60.0
 
 def lock_registry(store: Store) -> AbstractContextManager[None]:
     """Hold the registry: versions and aliases. Raises Locked if another process holds it for over a minute."""
-    return _lock(store, "registry.lock", f"models:/{MODEL_NAME}")
+    return _lock(store, "registry.lock", f"models:/{store.model_name}")
 
 
 def lock_test_images(store: Store) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.reading import parse_json
 from fmnist_sweep.text import quote_text, shorten_text
 from fmnist_sweep.tracking.foreign import name_left_out
-from fmnist_sweep.tracking.names import MODEL_NAME, TEST_DECISION_TAG_PREFIX
+from fmnist_sweep.tracking.names import TEST_DECISION_TAG_PREFIX
 from fmnist_sweep.tracking.registry import ensure_registered_model, get_registered_model
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def parse_test_decisions(store: Store, model: RegisteredModel | None) -> KeptDec
             except (ValueError, TypeError, ValidationError):
                 misfits.append((tag, f"it holds {quote_text(text)}"))
     name_left_out(
-        store, "tag", f"of models:/{MODEL_NAME} and no decision on test images, though counted as one", misfits
+        store, "tag", f"of models:/{store.model_name} and no decision on test images, though counted as one", misfits
     )
     return KeptDecisions(sorted(decisions, key=lambda decision: (decision.time, decision.key)), len(misfits))
 
@@ -103,4 +103,4 @@ def write_test_decision(store: Store, decision: TestDecision) -> None:
     if len(text) > _MAX_RECORD_LENGTH:  # it has characters that JSON escapes
         text = json.dumps({**content, "command": ""})
     ensure_registered_model(store)
-    store.client.set_registered_model_tag(MODEL_NAME, f"{TEST_DECISION_TAG_PREFIX}{decision.key}", text)
+    store.client.set_registered_model_tag(store.model_name, f"{TEST_DECISION_TAG_PREFIX}{decision.key}", text)

@@ -19,7 +19,7 @@ from fmnist_sweep.tracking.models import (
     hash_file,
     load_keras_file,
 )
-from fmnist_sweep.tracking.names import MODEL_NAME, PLUGINS_TAG, SHA256_TAG
+from fmnist_sweep.tracking.names import PLUGINS_TAG, SHA256_TAG
 from fmnist_sweep.tracking.registry import RegisteredVersion
 from fmnist_sweep.tracking.run_files import UnreadableArtifact
 from fmnist_sweep.training.own_code import refuse_other_plugins
@@ -105,7 +105,7 @@ def _download_files(store: Store, version: RegisteredVersion, folder: Path) -> P
     from mlflow.exceptions import MlflowException
 
     try:
-        return download_model_files(store, f"models:/{MODEL_NAME}/{version.number}", folder)
+        return download_model_files(store, f"models:/{store.model_name}/{version.number}", folder)
     except UnreadableArtifact as error:
         raise PromotionRefused(
             f"{version.full_name} is never loaded: {error}; name another version, or train it again."

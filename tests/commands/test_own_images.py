@@ -1,27 +1,36 @@
-"""A user's own images through the whole path: swept, reported, in a store and an experiment called after them."""
+"""A user's own images through the whole path: swept, reported, promoted, rebuilt, in a registry called after them."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from fmnist_sweep.data.description import parse_description
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.names import CONFIG_FILE, DESCRIPTION_TAG
+from fmnist_sweep.tracking.registry import list_versions
 from fmnist_sweep.tracking.run_files import read_artifact
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
 from fmnist_sweep.tracking.trials import StoredTrial, read_trials
-from tests.support.in_process import run_command
-from tests.support.own_images import SHAPES, write_idx, write_npz, write_pictures
+from tests.support.in_process import run_command, run_verb
+from tests.support.own_images import SHAPES, draw_shapes, write_idx, write_npz, write_pictures
 
 SMALL = (
     *("model.filters=4", "model.dense_units=8", "model.conv_layers=4", "optimizer.learning_rate=0.003"),
     *("regularization=none", "train=default", "train.batch_size=16", "train.precision=float32"),
     *("search=grid", "executor=in_process", "train.epochs=2"),
 )
+
+TWO = ("promote.seeds=2", "executor=in_process")
+
+
+def without_data_dir() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "FMNIST_DATA_DIR"}
 
 
 def opened(folder: Path, experiment: str) -> Store:
@@ -110,3 +119,74 @@ def test_without_a_folder_nothing_is_created(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
     assert "none is named: add data.dir=FOLDER" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def champion(bars: Path) -> Path:
+    """The same folder, with the sweep's only trial promoted to champion."""
+    ended = run_verb("promote", "--experiment", "bars", "--data-dir", "bars", *TWO, cwd=bars)
+    assert ended.returncode == 0, ended.stderr
+    assert "models:/bars@champion is now version 1" in ended.stdout
+    return bars
+
+
+@pytest.mark.slow
+def test_the_registered_model_is_called_after_the_images_and_knows_them(champion: Path) -> None:
+    store = opened(champion, "bars")
+    (version,) = list_versions(store)
+    assert (version.model_name, version.data.labels, version.data.image_shape) == ("bars", SHAPES, (12, 16, 1))
+    ended = run_verb("history", "--experiment", "bars", cwd=champion)
+    assert ended.returncode == 0
+    assert "champion" in ended.stdout
+    ledger = (champion / "mlruns" / "test_openings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["images"] for line in ledger] == [30]
+    card = run_verb("card", "models:/bars@champion", cwd=champion).stdout
+    assert "models:/bars/1" in card
+    assert "They are a set of their own, called bars." in card
+    assert all(label in card for label in SHAPES)
+
+
+@pytest.mark.slow
+def test_a_picture_is_labelled_as_the_training_pictures_were_read(champion: Path) -> None:
+    Image.fromarray(draw_shapes(3)[0][1, :, :, 0]).save(champion / "as_it_is.png")
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(champion / "red.png")
+    words = ("predict", "as_it_is.png", "red.png", "--model", "models:/bars@champion", "--picture", "seen.png")
+    ended = run_verb(*words, cwd=champion)
+    assert ended.returncode == 0, ended.stderr
+    assert "models:/bars/1, test accuracy" in ended.stdout
+    assert "on bars's own test images" in ended.stdout
+    assert "(taken as it is)" in ended.stdout
+    assert "(resized from 30x40 to 12x16 pixels (height x width); colour converted to grey" in ended.stdout
+    assert (champion / "seen.png").is_file()
+    ended = run_verb("predict", "as_it_is.png", "--experiment", "bars", "--json", cwd=champion)
+    values = json.loads(ended.stdout)
+    assert values["model"]["name"] == "bars"
+    assert list(values["images"][0]["probabilities"]) == list(SHAPES)
+
+
+@pytest.mark.slow
+def test_a_champion_of_own_images_is_rebuilt_bit_for_bit(champion: Path) -> None:
+    ended = run_verb("reproduce", "models:/bars@champion", "--data-dir", "bars", cwd=champion)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "identical bit for bit" in ended.stdout
+    ended = run_verb("reproduce", "models:/bars@champion", cwd=champion, environment=without_data_dir())
+    assert ended.returncode == ExitCode.DATA
+    assert "none is named: add data.dir=FOLDER, or --data-dir FOLDER" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_challenger_says_what_is_assumed_of_images_that_were_not_measured(champion: Path) -> None:
+    changes = ("model.filters=5", "train.epochs=1")
+    given = ("data=idx", "data.dir=bars", f"data.labels=[{','.join(SHAPES)}]")
+    assert run_command(*SMALL, *given, *changes, cwd=champion).returncode == 0
+    ended = run_verb(
+        "promote", "--experiment", "bars", "--data-dir", "bars", "plan=true", "promote.gain=0.3", cwd=champion
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "how trainings of bars spread was not measured: it is taken as on Fashion-MNIST" in ended.stdout
+
+
+def test_the_documented_models_are_those_of_fashion_mnist(tmp_path: Path) -> None:
+    ended = run_verb("documented", "run", "data=folder", "data.dir=x", cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert "the documented models are of Fashion-MNIST" in ended.stderr

@@ -137,9 +137,12 @@ def test_a_configuration_that_was_rolled_back_is_promoted_again_only_on_purpose(
 
 
 def test_an_alias_is_described_by_where_it_was_and_is() -> None:
-    assert describe_alias(CHAMPION, "2", None) == f"models:/{MODEL_NAME}@champion is now version 2 (before: nothing)"
-    assert describe_alias(CHAMPION, "2", "1").endswith("is now version 2 (before: version 1)")
-    assert describe_alias(CHAMPION, "2", "2").endswith("is still version 2")
+    assert (
+        describe_alias(MODEL_NAME, CHAMPION, "2", None)
+        == f"models:/{MODEL_NAME}@champion is now version 2 (before: nothing)"
+    )
+    assert describe_alias(MODEL_NAME, CHAMPION, "2", "1").endswith("is now version 2 (before: version 1)")
+    assert describe_alias(MODEL_NAME, CHAMPION, "2", "2").endswith("is still version 2")
 
 
 def test_a_champion_that_changed_meanwhile_ends_the_command_as_locked() -> None:

@@ -105,7 +105,7 @@ def read_pictures(
         images[place] = resize_picture(image, first_size)
     values = np.array([picture.label for picture in pictures])
     if channels is None:
-        channels = 3 if _has_colours(images) else 1
+        channels = 3 if has_colours(images) else 1
     note = None
     if resized:
         common = resized.most_common(1)[0][0]
@@ -134,13 +134,14 @@ def _make_room(path: Path, count: int, size: tuple[int, int]) -> NDArray[np.uint
     return np.empty((count, *size, 3), np.uint8)
 
 
-def _has_colours(images: NDArray[np.uint8]) -> bool:
+def has_colours(images: NDArray[np.uint8]) -> bool:
+    """Whether any pixel of images (..., 3) has a colour."""
     return bool((images[..., :1] != images[..., 1:]).any())
 
 
 def drop_colours(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The brightness of images (..., 3) as (..., 1); of those without colours exactly theirs (weights: ITU-R 601)."""
-    if not _has_colours(images):
+    if not has_colours(images):
         return np.ascontiguousarray(images[..., :1])
     weights = np.array([299, 587, 114], np.uint32)
     return np.asarray((images @ weights + 500) // 1000, np.uint8)[..., None]

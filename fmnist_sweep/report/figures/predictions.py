@@ -34,16 +34,21 @@ _LEFT, _PIXELS_LEFT = 16, 204  # of the picture and of the 28x28 pixels
 _BARS_LEFT, _BARS_WIDTH = 478, 350
 _CAPTION_HEIGHT, _ROW_HEIGHT = 50, 240  # of a picture without warnings, or with one
 _LINE_HEIGHT, _LINE_LENGTH = 13, 145
-_BAR_HEIGHT = THUMBNAIL / len(LABELS)
+MAX_BARS = 12  # more would not fit beside a picture
 
 
-def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[np.float64], title: str) -> Figure:
-    """A row for each picture: itself, its 28x28 pixels, a bar for each label's probability.
+def draw_predictions(
+    photographs: Sequence[Photograph],
+    probabilities: NDArray[np.float64],
+    title: str,
+    label_names: Sequence[str] = LABELS,
+) -> Figure:
+    """A row for each picture: itself, the pixels that the model saw, a bar for each label's probability.
 
-    `probabilities` are (n, 10), 0..1, a row for each picture. Raises ValueError for another shape, and for more than
-    100 pictures.
+    `probabilities` are (n, number of labels), 0..1, a row for each picture; of more than MAX_BARS labels the likeliest
+    are drawn. Raises ValueError for another shape, and for more than 100 pictures.
     """
-    if probabilities.shape != (len(photographs), len(LABELS)):
+    if probabilities.shape != (len(photographs), len(label_names)):
         raise ValueError(f"{len(photographs)} pictures cannot have probabilities of shape {probabilities.shape}")
     if len(photographs) > MAX_PICTURES:
         raise ValueError(f"at most {MAX_PICTURES} pictures can be drawn, but there are {len(photographs)}")
@@ -60,11 +65,13 @@ def draw_predictions(photographs: Sequence[Photograph], probabilities: NDArray[n
         remarks += [(_LEFT, row_top + 27 + _LINE_HEIGHT * line, text) for line, text in enumerate(captions[place])]
         _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
-        _draw_pixels(figure, photograph.pixels[:, :, 0], (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
-        _draw_bars(figure, row, top)
-        for label, share in enumerate(row):
-            middle = top + (label + 0.5) * _BAR_HEIGHT + 4
-            labels.append((_BARS_LEFT - 8, middle, LABELS[label]))
+        _draw_pixels(figure, photograph.pixels.squeeze(), (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
+        shown = np.arange(len(row)) if len(row) <= MAX_BARS else np.argsort(-row, kind="stable")[:MAX_BARS]
+        _draw_bars(figure, row[shown], top)
+        for bar, label in enumerate(shown.tolist()):
+            share = row[label]
+            middle = top + (bar + 0.5) * THUMBNAIL / len(shown) + 4
+            labels.append((_BARS_LEFT - 8, middle, label_names[label]))
             shares.append((_BARS_LEFT + float(share) * _BARS_WIDTH + 6, middle, f"{share:.1%}"))
     draw_texts(figure, names, size=9.5, colour=INK, align=0)
     draw_texts(figure, remarks, size=7.5, colour=MUTED, align=0)
@@ -97,8 +104,8 @@ def _draw_frame(figure: Figure) -> None:
 def _draw_bars(figure: Figure, row: NDArray[Any], top: int) -> None:
     axes = add_axes(figure, (_BARS_LEFT, top, _BARS_WIDTH, THUMBNAIL))
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(LABELS) - 0.5, -0.5)  # the first label at the top
-    axes.barh(np.arange(len(LABELS)), row, height=0.7, color=BLUE)
+    axes.set_ylim(len(row) - 0.5, -0.5)  # the first label at the top
+    axes.barh(np.arange(len(row)), row, height=0.7, color=BLUE)
     axes.axvline(0, color=MUTED, lw=1)
 
 
