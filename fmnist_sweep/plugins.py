@@ -33,6 +33,7 @@ class RegisteredFunction:
     function: Callable[..., Any]
     plugin: str | None
     changes_within_epochs: bool = False  # of a schedule: each batch has a rate of its own
+    positional: tuple[str, ...] | None = None  # where it differs from its registry's
 
 
 class Registry(Mapping[str, Callable[..., Any]]):
@@ -94,9 +95,10 @@ class Registry(Mapping[str, Callable[..., Any]]):
         shown, parameters = _describe(registration, self.kind), inspect.signature(registration.function).parameters
         fixed = [each for each in parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
         kinds = {each.kind for each in fixed}
+        positional = self.positional if registration.positional is None else registration.positional
         is_open = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
-        if is_open or len(fixed) != len(self.positional):
-            first = f"{', '.join(self.positional)}, then " if self.positional else ""
+        if is_open or len(fixed) != len(positional):
+            first = f"{', '.join(positional)}, then " if positional else ""
             raise ConfigError(
                 f"{shown}: expected the parameters {first}only keyword-only ones (after a *), found "
                 f"{inspect.signature(registration.function)}."
@@ -138,8 +140,9 @@ MODELS = Registry("model", handed=("regularization", "image_shape", "labels"))
 OPTIMIZERS = Registry("optimizer")
 SCHEDULES = Registry("schedule", positional=("base", "finished_epochs", "epochs", "history"))
 AUGMENTATIONS = Registry("augmentation", positional=("images",), handed=("seed", "epoch"))
+ORACLES = Registry("oracle", positional=("hyperparameters", "common", "epochs"), handed=("seed",))
 METRICS = Registry("metric", positional=("labels", "probabilities"), reserved=("accuracy", "loss"))
-REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, METRICS)
+REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, ORACLES, METRICS)
 
 _collected: list[tuple[Registry, RegisteredFunction]] | None = None  # while a plugin is imported
 _importing: str | None = None
@@ -192,13 +195,28 @@ def augmentation(function: _Function) -> _Function:
     return _register(AUGMENTATIONS, function)
 
 
+def oracle(function: _Function) -> _Function:
+    """Register an oracle: the space and the trials so far in, the values of the next trial, or None for an end, out.
+
+    space: the tunable of each name. trials: in their order, each with `values`, `score` (the higher, the better; None
+    where there is none) and `state` (running, finished, failed). Whatever it draws at random follows from the trials
+    and from `seed`, which it takes: it is asked again when a search continues.
+    """
+    return _register(ORACLES, function, positional=("space", "trials"))
+
+
+def keras_oracle(function: _Function) -> _Function:
+    """Register create_NAME_oracle, which creates an oracle of KerasTuner's kind, under NAME."""
+    return _register(ORACLES, function, name=function.__name__.removeprefix("create_").removesuffix("_oracle"))
+
+
 def metric(function: _Function) -> _Function:
     """Register a metric: labels (n,) and probabilities (n, labels) in, a number out."""
     return _register(METRICS, function)
 
 
-def _register(registry: Registry, function: _Function, *, changes_within_epochs: bool = False) -> _Function:
-    registration = RegisteredFunction(function.__name__, function, _importing, changes_within_epochs)
+def _register(registry: Registry, function: _Function, *, name: str = "", **traits: Any) -> _Function:
+    registration = RegisteredFunction(name or function.__name__, function, _importing, **traits)
     if _collected is None:
         registry.register(registration)
     else:

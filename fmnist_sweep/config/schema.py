@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.masking import mask_credentials
-from fmnist_sweep.plugins import METRICS
+from fmnist_sweep.plugins import METRICS, ORACLES
 from fmnist_sweep.search.tunable import TUNABLE, Count
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -83,7 +83,10 @@ class SearchConfig(BaseModel):
 
         The order matters to oracles whose proposals depend on results: not to a random search or a grid.
         """
-        return self.ahead if self.synchronous and self.name in ("bayesian", "hyperband", "asha", "tpe") else None
+        registered = ORACLES.find_registration(self.name)
+        is_own = registered is not None and registered.plugin is not None
+        goes_by_results = is_own or self.name in ("bayesian", "hyperband", "asha", "tpe")
+        return self.ahead if self.synchronous and goes_by_results else None
 
 
 class ExecutorConfig(BaseModel):

@@ -65,12 +65,10 @@ def _make_regularization_schema() -> type[BaseModel]:
     return create_model("regularization", __config__=STRICT, **fields)
 
 
-@cache
 def make_search_schema(name: str) -> type[BaseModel]:
     """The schema of the section `search`: what every search has, and the arguments of the oracle of this name."""
-    oracle_fields = {
-        key: (field.annotation, field) for key, field in _make_function_schema(ORACLES[name]).model_fields.items()
-    }
+    oracle_schema = _make_function_schema(ORACLES[name], None, ORACLES.handed)
+    oracle_fields = {key: (field.annotation, field) for key, field in oracle_schema.model_fields.items()}
     common_fields = {key: (field.annotation, field) for key, field in SearchConfig.model_fields.items()}
     fields: dict[str, Any] = {**common_fields, **oracle_fields}
     return create_model("search", __config__=STRICT, **fields)

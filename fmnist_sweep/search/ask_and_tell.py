@@ -3,14 +3,15 @@
 No oracle has a budget of trials: the owner of the search keeps it, so that raising it continues the same sequence.
 """
 
-# No `from __future__ import annotations` here: `config` reads the parameters' annotations as objects.
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from fmnist_sweep import plugins
 from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.search import rungs, space, tunable
 from fmnist_sweep.search.estimates import continues_beyond_budget
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from fmnist_sweep.search.oracles import Replayable
 
+ORACLES = plugins.ORACLES
 
+
+@plugins.keras_oracle
 def create_random_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
 ) -> "Replayable":
@@ -30,6 +34,7 @@ def create_random_oracle(
     return oracles.RandomOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
+@plugins.keras_oracle
 def create_bayesian_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
@@ -52,6 +57,7 @@ def create_bayesian_oracle(
     )
 
 
+@plugins.keras_oracle
 def create_hyperband_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
@@ -72,6 +78,7 @@ def create_hyperband_oracle(
     )
 
 
+@plugins.keras_oracle
 def create_asha_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
@@ -98,6 +105,7 @@ def create_asha_oracle(
     return tpe.AshaTpeOracle(initial_points=initial_points, **own, **common)
 
 
+@plugins.keras_oracle
 def create_tpe_oracle(
     hyperparameters: "keras_tuner.HyperParameters",
     common: dict[str, Any],
@@ -111,6 +119,7 @@ def create_tpe_oracle(
     return tpe.TpeOracle(hyperparameters=hyperparameters, initial_points=initial_points, max_trials=None, **common)
 
 
+@plugins.keras_oracle
 def create_grid_oracle(
     hyperparameters: "keras_tuner.HyperParameters", common: dict[str, Any], epochs: int
 ) -> "Replayable":
@@ -120,15 +129,31 @@ def create_grid_oracle(
     return oracles.GridOracle(hyperparameters=hyperparameters, max_trials=None, **common)
 
 
-# Each is called with the epochs of train.epochs, which Hyperband and ASHA divide among their trials.
-ORACLES: dict[str, Callable[..., "Replayable"]] = {
-    "random": create_random_oracle,
-    "bayesian": create_bayesian_oracle,
-    "hyperband": create_hyperband_oracle,
-    "asha": create_asha_oracle,
-    "tpe": create_tpe_oracle,
-    "grid": create_grid_oracle,
-}
+def _create_oracle(
+    name: str,
+    hyperparameters: "keras_tuner.HyperParameters",
+    common: dict[str, Any],
+    settings: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> "Replayable":
+    """Create the oracle of this name for a space that has tunables."""
+    registration = ORACLES.find_registration(name)
+    assert registration is not None
+    create: Callable[..., Replayable] = registration.function
+    if registration.positional is None:
+        # With the epochs of train.epochs, which Hyperband and ASHA divide among their trials.
+        return create(hyperparameters, common, space.read_epochs(settings), **arguments)
+    from fmnist_sweep.search.own_oracle import OwnOracle
+
+    handed = {"seed": common["seed"]} if ORACLES.takes(name, "seed") else {}
+    return OwnOracle(
+        name,
+        partial(registration.function, **arguments, **handed),
+        dict(tunable.find_tunables(settings)),
+        hyperparameters=hyperparameters,
+        max_trials=None,
+        **common,
+    )
 
 
 @dataclass(frozen=True)
@@ -206,7 +231,7 @@ class Search:
         # Without tunables there is one trial, whichever oracle was asked for.
         epochs = space.read_epochs(settings)
         oracle: Any = (
-            ORACLES[name](hyperparameters, common, epochs, **arguments)
+            _create_oracle(name, hyperparameters, common, settings, arguments)
             if hyperparameters.space
             else create_grid_oracle(hyperparameters, common, epochs)
         )

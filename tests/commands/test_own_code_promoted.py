@@ -1,0 +1,141 @@
+"""A model of one's own on the whole path: swept, killed and continued, promoted, reproduced, used for prediction.
+
+Once as a file that is typed, once as an installed package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.tracking.names import PLUGINS_TAG
+from tests.conftest import needs_fashion_mnist
+from tests.support import ROOT
+from tests.support.process import SWEEP, VERB, Done, run, start
+from tests.support.promotions import artifact, look
+from tests.support.steering import Steering
+
+pytestmark = [pytest.mark.slow, needs_fashion_mnist]
+
+TEMPLATE = ROOT / "fmnist_sweep/assets/project"
+WORDS = (
+    *("--config-dir", "conf", "model=separable", "data.limit=500", "train=default", "train.epochs=2"),
+    *("train.precision=float32", "optimizer.learning_rate=0.01", "model.filters=8", "model.blocks=1"),
+    *("executor=local", "executor.workers=1", "executor.threads=1", "checkpoint.every_seconds=0"),
+)
+PROMOTE = ("promote", "promote.seeds=2", "executor=in_process", "executor.threads=1")
+
+
+class Project:
+    """A folder in which own code is used. naming: the words that name it in a sweep, and in a verb."""
+
+    def __init__(self, folder: Path, naming: tuple[tuple[str, ...], tuple[str, ...]], **environment: str) -> None:
+        self.folder, self.naming, self.environment = folder, naming, environment
+
+    def verb(self, *words: str, named: bool = True, environment: Mapping[str, str] | None = None) -> Done:
+        names = self.naming[1] if named else ()
+        given = self.environment if environment is None else environment
+        return run(*VERB, *words, *names, cwd=self.folder, environment=given)
+
+
+@pytest.fixture(scope="module", params=["file", "package"])
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("own") / "project"
+    shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    if request.param == "file":
+        yield Project(folder, (("plugins=my_models.py",), ("--plugins", "my_models.py")))
+        return
+    # What installing a package leaves behind: its modules and its entry points, on the path.
+    site = folder.parent / "site"
+    (site / "my_package").mkdir(parents=True)
+    (folder / "my_models.py").rename(site / "my_package/models.py")
+    (site / "my_package/__init__.py").write_text("")
+    about = site / "my_package-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.2\n")
+    (about / "entry_points.txt").write_text("[fmnist_sweep.plugins]\nmy_package = my_package.models\n")
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    yield Project(folder, ((), ()), PYTHONPATH=path)
+
+
+@pytest.fixture(scope="module")
+def champion(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after a sweep that was killed after an epoch and continued, and its promotion."""
+    steering = Steering(tmp_path_factory.mktemp("steering"))
+    path = os.pathsep.join([steering.environment["PYTHONPATH"], project.environment.get("PYTHONPATH", "")])
+    environment = {**project.environment, **steering.environment, "PYTHONPATH": path}
+    words = (*SWEEP, *WORDS, *project.naming[0])
+    steering.hold(1)
+    with start(*words, cwd=project.folder, environment=environment) as running:
+        running.wait_for("epoch 1/2")
+        running.kill()
+    steering.release()
+    done = run(*words, cwd=project.folder, environment=environment)
+    assert done.returncode == ExitCode.DONE, done
+    assert "on from epoch" in done.stdout, done
+    promoted = project.verb(*PROMOTE)
+    assert promoted.returncode == ExitCode.DONE, promoted
+    return project
+
+
+def test_a_promoted_version_knows_its_plugin_and_the_studys_run_keeps_the_source(champion: Project) -> None:
+    state = look(champion.folder)
+    (version,) = state.versions.values()
+    ((name, fingerprint),) = json.loads(version.tags[PLUGINS_TAG]).items()
+    trial = state.kind("trial")[-1]
+    assert trial.data.params[f"plugins.{name}"] == fingerprint
+    (study,) = state.kind("study")
+    is_file = name == "my_models.py"
+    kept = artifact(champion.folder, study.info.run_id, f"plugins/{name if is_file else 'my_package/models.py'}")
+    assert kept == (TEMPLATE / "my_models.py").read_bytes()
+    assert fingerprint.startswith("1.2:") != is_file
+
+
+def test_it_is_reproduced_bit_for_bit_and_without_the_plugin_one_sentence_says_which_is_missing(
+    champion: Project,
+) -> None:
+    again = champion.verb("reproduce")
+    assert again.returncode == ExitCode.DONE, again
+    assert "identical bit for bit" in again.stdout
+    name = "my_models.py" if champion.naming[1] else "my-package"
+    missing = champion.verb("reproduce", named=False, environment={})
+    assert missing.returncode == ExitCode.CONFIG
+    assert f"needs the plugin {name}, which is missing" in missing.stderr
+    assert missing.stderr.count("\n") == 1
+
+
+def test_it_labels_pictures_and_not_without_its_plugin_or_with_another(champion: Project) -> None:
+    picture = champion.folder / "bag.png"
+    large = Image.new("L", (200, 200), 255)
+    large.paste(40, (50, 50, 150, 150))
+    large.save(picture)
+    if not champion.naming[1]:
+        return  # as with a file, of which this is known
+    labelled = champion.verb("predict", "bag.png")
+    assert labelled.returncode == ExitCode.DONE, labelled
+    missing = champion.verb("predict", "bag.png", named=False, environment={})
+    assert missing.returncode == ExitCode.CONFIG
+    assert "which is missing" in missing.stderr
+    source = champion.folder / "my_models.py"
+    (champion.folder / "other").mkdir()
+    (champion.folder / "other/my_models.py").write_text(source.read_text() + "\n# another\n")
+    differs = run(*VERB, "predict", "bag.png", "--plugins", "other/my_models.py", cwd=champion.folder)
+    assert differs.returncode == ExitCode.CONFIG
+    assert "was trained with another my_models.py" in differs.stderr
+    assert differs.stderr.count("\n") == 1
+
+
+def test_its_own_test_passes(tmp_path: Path) -> None:
+    shutil.copytree(TEMPLATE, tmp_path / "project")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    ended = subprocess.run(words, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
