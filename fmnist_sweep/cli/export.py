@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, PLUGINS, URI
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.text import create_console, echo
 from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, MODEL_NAME
@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     help=f"A new folder for the files. Default: {MODEL_NAME}-VERSION in the working directory.",
 )
 @DATA_DIR
+@PLUGINS
 def export(
-    model: str, uri: str | None, experiment: str, formats: str, folder: Path | None, data_dir: str | None
+    model: str,
+    uri: str | None,
+    experiment: str,
+    formats: str,
+    folder: Path | None,
+    data_dir: str | None,
+    plugins: tuple[str, ...],
 ) -> None:
     """Export MODEL, such as models:/fashion-mnist@champion, to ONNX, LiteRT or TensorFlow's SavedModel.
 
@@ -44,8 +51,10 @@ def export(
     from fmnist_sweep.tracking.exports import export_version
     from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.training.export_formats import parse_formats
+    from fmnist_sweep.training.own_code import activate_typed
 
     chosen = parse_formats(formats)
+    activate_typed(plugins)
     store, version = open_version(uri, experiment, model)
     folder = folder or Path(f"{version.model_name}-{version.number}")
     try:
