@@ -10,8 +10,53 @@ from typing import TYPE_CHECKING  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "trials"]
+    from fmnist_sweep.api import Promoted, Sweep
+    from fmnist_sweep.api import label_pictures as predict
+    from fmnist_sweep.api import load_registered_model as load
+    from fmnist_sweep.api import run_overrides as run
+    from fmnist_sweep.errors import ConfigError, DataError, Locked, PromotionRefused, StoreError, UserError
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Locked",
+    "Promoted",
+    "PromotionRefused",
+    "StoreError",
+    "Sweep",
+    "UserError",
+    "__version__",
+    "load",
+    "predict",
+    "run",
+    "trials",
+]
 __version__ = "0.1.0"
+# Where each name comes from, and its name there: imported when it is first asked for, so that commands begin at once.
+_LAZY = {
+    **{name: ("errors", name) for name in ("ConfigError", "DataError", "Locked", "PromotionRefused", "StoreError")},
+    "UserError": ("errors", "UserError"),
+    "Promoted": ("api", "Promoted"),
+    "Sweep": ("api", "Sweep"),
+    "load": ("api", "load_registered_model"),
+    "predict": ("api", "label_pictures"),
+    "run": ("api", "run_overrides"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    value: object = getattr(import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def trials(

@@ -41,7 +41,7 @@ FOR_ALL = {
     "streams",
     "text",
 }
-ENTRANCES = {"__init__", "__main__"}  # may import any room
+ENTRANCES = {"__init__", "__main__", "api", "guest"}  # may import any room
 ONE_DOOR = {
     "hydra": {"config"},
     "omegaconf": {"config"},

@@ -66,7 +66,7 @@ def promote(
 
     activate_typed(plugins)
     refuse_together(run=run_id, study=study_id, sweep=sweep_id)
-    _refuse_other_overrides(overrides)
+    refuse_other_overrides(overrides)
     limits = parse_cost_limits(within)
     base = compose_job(["search=grid", *overrides]).config
     store = open_existing_store(uri, experiment)
@@ -91,7 +91,8 @@ def promote(
 _ALLOWED_GROUPS = ("promote", "executor", "checkpoint", "plan")
 
 
-def _refuse_other_overrides(overrides: tuple[str, ...]) -> None:
+def refuse_other_overrides(overrides: tuple[str, ...]) -> None:
+    """Raise ConfigError for an override that a promotion does not take."""
     refuse_replaced(
         overrides, {"tracking.uri": "--uri", "tracking.experiment": "--experiment", "data.dir": "--data-dir"}
     )

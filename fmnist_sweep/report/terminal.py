@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.report.leaderboard import (
@@ -24,7 +24,7 @@ from fmnist_sweep.text import create_console, format_duration, format_trial_coun
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
     from rich.table import Table
 
 
@@ -73,13 +73,26 @@ class _TrialDisplay:
     prefix: str = ""
 
 
+class Bars(Protocol):
+    """The part of rich's Progress that a view needs: a bar for each trial under way and one for all."""
+
+    def add_task(self, description: str, *, total: float | None = ..., completed: int = ..., **fields: Any) -> Any:
+        """Add a bar, and return what names it."""
+
+    def update(self, task_id: Any, *, completed: float | None = ..., **fields: Any) -> None:
+        """Change a bar."""
+
+    def remove_task(self, task_id: Any) -> None:
+        """Take a bar away."""
+
+
 class View:
     """Progress of a sweep: on a terminal a bar for each trial under way and one for all, in a log a line an event.
 
     A trial is named by its id and its study's number in the sweep, from 1.
     """
 
-    def __init__(self, console: Console, progress: Progress | None) -> None:
+    def __init__(self, console: Console, progress: Bars | None) -> None:
         self.console = console
         self._progress = progress
         self._pace = _Pace()
