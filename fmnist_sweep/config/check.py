@@ -14,7 +14,7 @@ from fmnist_sweep.config.known_configurations import complete_first
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
-from fmnist_sweep.config.regularized import is_regularized
+from fmnist_sweep.config.regularized import is_regularized, limit_regularization
 from fmnist_sweep.config.schema import (
     EXECUTORS,
     OPTION_GROUPS,
@@ -65,7 +65,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
                 {
                     "model": values["model"],
                     "optimizer": values["optimizer"],
-                    "regularization": values["regularization"],
+                    "regularization": limit_regularization(values["model"], values["regularization"]),
                     "train": values["train"],
                     "seed": _check_seed(raw.get("seed"), locate),
                 },

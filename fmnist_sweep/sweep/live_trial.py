@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.keys import flatten_config
+from fmnist_sweep.config.regularized import drop_unused_regularization
 from fmnist_sweep.search import space
 from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.study.record import TrialHistory
@@ -45,7 +46,7 @@ class LiveTrial:
 
 def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dict[str, Any]:
     """Resolve a trial's config: without tunables, and with as many epochs as Hyperband allots."""
-    config = drop_neutral_settings(space.resolve_tunables(settings, proposal.values))
+    config = drop_unused_regularization(drop_neutral_settings(space.resolve_tunables(settings, proposal.values)))
     if proposal.epochs is not None:
         if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
             # A promoted trial continues the schedule that the rung below began.

@@ -219,3 +219,19 @@ def test_a_metric_of_ones_own_is_logged_and_searched_for_and_an_exception_is_its
     assert failed.data.params["plugins.mine.py"] == finished.data.params["plugins.mine.py"]
     refused = run_command(*NET_WORDS, "search.objective=val_top_three", cwd=net)
     assert "expected val_accuracy, val_loss or val_top_two" in refused.stderr
+
+
+def test_one_study_over_own_and_other_models_regularizes_those_that_take_it(net: Path) -> None:
+    (net / "mine.py").write_text(NET)
+    models = "model={tune: option, of: [net, simple]}"
+    words = ("regularization.dropout={tune: choice, values: [0.1, 0.2]}", "model.simple.dense_widths=[4]")
+    chosen = [word for word in NET_WORDS if word != "model=net"]
+    ended = run_command(*chosen, models, *words, "search=grid", "train.epochs=1", cwd=net)
+    assert ended.returncode == ExitCode.DONE, ended.stderr + ended.stdout
+    store = open_existing_store(build_default_uri(net), "fashion-mnist")
+    runs = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")
+    params = [run.data.params for run in runs]
+    assert sorted((each["model.builder"], each.get("regularization.dropout", "-")) for each in params) == [
+        *[("mlp", "0.1"), ("mlp", "0.2")],
+        ("net", "-"),
+    ]

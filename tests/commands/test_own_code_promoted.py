@@ -5,6 +5,7 @@ Once as a file that is typed, once as an installed package.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 from PIL import Image
@@ -132,6 +134,26 @@ def test_it_labels_pictures_and_not_without_its_plugin_or_with_another(champion:
     assert differs.returncode == ExitCode.CONFIG
     assert "was trained with another my_models.py" in differs.stderr
     assert differs.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'fmnist_sweep[ray]'")
+def test_a_file_is_shipped_to_a_ray_cluster_and_what_raises_there_is_its_trials_failure(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "my_models.py"
+    # The rehearsal takes the larger number of filters.
+    source.write_text(
+        source.read_text().replace("    pixels = ", "    if filters == 4:\n        raise OSError\n    pixels = ")
+    )
+    words = [word for word in WORDS if not word.startswith(("executor", "model.filters", "data.limit"))]
+    small = ("data=drawn", "data.images=200", "model.filters={tune: choice, values: [4, 8]}", "search=grid")
+    on_ray = ("plugins=my_models.py", "executor=ray", "executor.threads=1", "executor.workers=1")
+    environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("RAY_")}
+    environment |= {"TMPDIR": gettempdir()}  # its sockets need a short path
+    done = run(*SWEEP, *words, *small, *on_ray, cwd=folder, environment=environment)
+    assert done.returncode == ExitCode.SOME_FAILED, done
+    states = sorted(run.info.status for run in look(folder).kind("trial"))
+    assert states == ["FAILED", "FINISHED"]
 
 
 def test_its_own_test_passes(tmp_path: Path) -> None:
