@@ -174,6 +174,12 @@ def test_an_interrupted_cell_keeps_its_epoch_and_the_same_call_continues(tmp_pat
     assert [folder.name for folder in list_study_folders(tmp_path / "mlruns")] == [study.name]
 
 
+def test_bars_that_were_never_shown_leave_nothing_in_a_notebook() -> None:
+    bars = NotebookBars()
+    bars.close()
+    assert bars._handle is None
+
+
 def test_a_notebooks_bars_show_each_trial_and_their_text_is_no_markup() -> None:
     bars = NotebookBars()
     bars._handle = _Shown()

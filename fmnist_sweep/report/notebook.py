@@ -63,7 +63,8 @@ class NotebookBars:
     def close(self) -> None:
         """Take all bars away."""
         self._bars.clear()
-        self._draw()
+        if self._handle is not None:
+            self._draw()
 
     def _draw(self) -> None:
         import IPython.display
