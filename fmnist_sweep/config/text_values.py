@@ -124,6 +124,8 @@ def list_text_keys() -> frozenset[str]:
 
 
 def _takes_text(annotation: Any) -> bool:
+    if get_origin(annotation) in (list, tuple):
+        return False
     if get_origin(annotation) is Annotated:
         return _takes_text(get_args(annotation)[0])
     return annotation is str or any(_takes_text(part) for part in get_args(annotation) if not isinstance(part, str))

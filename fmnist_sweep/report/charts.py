@@ -175,6 +175,9 @@ def _add_curves(chart: Chart, findings: Findings, group: _CurveGroup, key: str, 
     )
 
 
+_MOST_COUNTED = 25  # labels: of more, no number is written into a cell
+
+
 def chart_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
     """Chart counts of true (down) against predicted (across) labels; the colour follows the root of the row's share.
 
@@ -182,7 +185,8 @@ def chart_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Ch
     """
     counts = np.asarray(matrix, dtype=np.int64)
     share = compute_row_shares(counts)
-    chart = make_chart(560, margin={"l": 96, "r": 8, "t": 64, "b": 8})
+    has_room = len(names) <= _MOST_COUNTED
+    chart = make_chart(560 if has_room else 120 + 14 * len(names), margin={"l": 96, "r": 8, "t": 64, "b": 8})
     chart.add_trace(
         "heatmap",
         z=np.sqrt(share).round(4).tolist(),
@@ -190,7 +194,7 @@ def chart_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Ch
         y=list(names),
         text=[["" if count == 0 else str(count) for count in row] for row in counts.tolist()],
         customdata=(100 * share).round(1).tolist(),
-        texttemplate="%{text}",
+        texttemplate="%{text}" if has_room else "",
         textfont={"size": 12},
         colorscale=[[0, "#FFFFFF"], [0.35, "#CFE3F1"], [0.7, "#6AAED6"], [1, "#08519C"]],
         zmin=0,
@@ -201,7 +205,13 @@ def chart_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Ch
         hovertemplate="true %{y}, predicted %{x}: %{text} (%{customdata}% of %{y})<extra></extra>",
     )
     chart.update_axes(
-        "xaxis", side="top", title={"text": "predicted"}, tickangle=0, showgrid=False, ticks="", tickfont={"size": 11}
+        "xaxis",
+        side="top",
+        title={"text": "predicted"},
+        tickangle=0 if has_room else 90,
+        showgrid=False,
+        ticks="",
+        tickfont={"size": 11},
     )
     chart.update_axes(
         "yaxis", autorange="reversed", title={"text": "true"}, showgrid=False, ticks="", tickfont={"size": 11}

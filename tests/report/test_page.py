@@ -251,6 +251,15 @@ def test_the_confusion_chart_counts_true_down_and_predicted_across() -> None:
     assert (heatmap["y"][6], heatmap["x"][0]) == ("Shirt", "T-shirt/top")
 
 
+def test_the_confusion_chart_of_many_labels_grows_and_writes_no_counts() -> None:
+    figures = [
+        charts.chart_confusion([[1] * count] * count, [f"label {number}" for number in range(count)]).build_figure()
+        for count in (20, 60)
+    ]
+    assert [figure["data"][0]["texttemplate"] for figure in figures] == ["%{text}", ""]
+    assert figures[0]["layout"]["height"] < figures[1]["layout"]["height"]
+
+
 def test_best_so_far_never_falls_and_ends_at_all_that_was_spent(study: Findings) -> None:
     traces = charts.chart_best_so_far(study).build_figure()["data"]
     steps = next(trace for trace in traces if trace["name"] == "best so far")

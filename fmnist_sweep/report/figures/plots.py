@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE = 118, 56, 640
+_LEAST_CELL = 24  # pixels: in smaller ones counts are not written, and names are smaller
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
@@ -77,8 +78,9 @@ def draw_confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[st
     cell = _MATRIX_SIDE / len(names)
     draw_image(figure, np.sqrt(share), "Blues", 1, (_MATRIX_LEFT, _MATRIX_TOP, _MATRIX_SIDE, _MATRIX_SIDE))
     dark = share > 0.4
-    draw_texts(figure, _place_counts(counts * ~dark, cell), size=10.5, colour=INK)
-    draw_texts(figure, _place_counts(counts * dark, cell), size=10.5, colour="white")
+    if cell >= _LEAST_CELL:
+        draw_texts(figure, _place_counts(counts * ~dark, cell), size=10.5, colour=INK)
+        draw_texts(figure, _place_counts(counts * dark, cell), size=10.5, colour="white")
     _write_names(figure, names, cell)
     _write_scale(figure)
     return figure
@@ -167,8 +169,9 @@ def _write_names(figure: Figure, names: Sequence[str], cell: float) -> None:
     middles = [(place + 0.5) * cell for place in range(len(names))]
     down = [(_MATRIX_LEFT - 6, _MATRIX_TOP + y + 5, name) for y, name in zip(middles, names, strict=True)]
     across = [(_MATRIX_LEFT + x + 5, bottom + 14, name) for x, name in zip(middles, names, strict=True)]
-    draw_texts(figure, down, size=10, colour=INK, align=1)
-    draw_texts(figure, across, size=10, colour=INK, align=1, angle=35)
+    size, angle = (10.0, 35) if cell >= _LEAST_CELL else (max(3.0, 0.6 * cell), 90)
+    draw_texts(figure, down, size=size, colour=INK, align=1)
+    draw_texts(figure, across, size=size, colour=INK, align=1, angle=angle)
     draw_texts(figure, [(24, _MATRIX_TOP + _MATRIX_SIDE / 2, "true")], size=11, colour=MUTED, angle=90)
     draw_texts(figure, [(_MATRIX_LEFT + _MATRIX_SIDE / 2, bottom + 88, "predicted")], size=11, colour=MUTED)
 

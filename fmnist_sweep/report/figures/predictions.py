@@ -65,7 +65,7 @@ def draw_predictions(
         remarks += [(_LEFT, row_top + 27 + _LINE_HEIGHT * line, text) for line, text in enumerate(captions[place])]
         _draw_thumbnail(figure, photograph.thumbnail, top)
         # As the model saw them: bright on black, unlike the other figures.
-        _draw_pixels(figure, photograph.pixels.squeeze(), (_PIXELS_LEFT, top, THUMBNAIL, THUMBNAIL))
+        _draw_pixels(figure, photograph.pixels.squeeze(), _fit_box(photograph.pixels, _PIXELS_LEFT, top))
         shown = np.arange(len(row)) if len(row) <= MAX_BARS else np.argsort(-row, kind="stable")[:MAX_BARS]
         _draw_bars(figure, row[shown], top)
         for bar, label in enumerate(shown.tolist()):
@@ -81,10 +81,14 @@ def draw_predictions(
 
 
 def _draw_thumbnail(figure: Figure, thumbnail: NDArray[np.uint8], top: int) -> None:
-    height, width = (side * THUMBNAIL / max(thumbnail.shape[:2]) for side in thumbnail.shape[:2])
-    box = (_LEFT + (THUMBNAIL - width) / 2, top + (THUMBNAIL - height) / 2, width, height)
-    _draw_pixels(figure, thumbnail, box)
+    _draw_pixels(figure, thumbnail, _fit_box(thumbnail, _LEFT, top))
     _draw_frame(figure)
+
+
+def _fit_box(pixels: NDArray[np.uint8], left: int, top: int) -> tuple[float, float, float, float]:
+    """The box in which pixels keep their proportions, in the middle of a square of THUMBNAIL pixels."""
+    height, width = (side * THUMBNAIL / max(pixels.shape[:2]) for side in pixels.shape[:2])
+    return left + (THUMBNAIL - width) / 2, top + (THUMBNAIL - height) / 2, width, height
 
 
 def _draw_pixels(figure: Figure, pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> None:

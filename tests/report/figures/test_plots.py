@@ -151,6 +151,24 @@ def test_a_confusion_matrix_writes_every_count_but_zeros() -> None:
     assert {"a", "b", "c", "true", "predicted"} <= set(_written(figure))
 
 
+def test_a_confusion_matrix_of_many_labels_has_their_names_and_no_counts_that_nobody_could_read() -> None:
+    names = [f"label {number}" for number in range(60)]
+    written = _written(draw_confusion_matrix(np.full((60, 60), 5).tolist(), names, "a trial"))
+    assert set(names) <= set(written)
+    assert "5" not in written
+
+
+def test_mistakes_in_colour_and_of_any_size_are_shown_as_they_are() -> None:
+    images = np.zeros((3, 10, 30, 3), np.uint8)
+    images[..., 0] = 200
+    labels, predicted = np.array([0, 1, 0]), np.array([1, 0, 1])
+    figure = draw_misclassified(images, labels, predicted, np.array([0.5, 0.9, 0.7]), ("a", "b"), "a trial")
+    (mosaic,) = _images(figure)
+    assert mosaic.ndim == 3
+    colours = {tuple(pixel) for pixel in mosaic.reshape(-1, 3).tolist()}
+    assert colours == {(200, 0, 0), (255, 255, 255)}
+
+
 def test_a_confusion_matrix_is_coloured_by_the_share_of_the_row() -> None:
     figure = draw_confusion_matrix([[9, 0], [90, 10]], ("a", "b"), "a trial")
     shares = _images(figure)[0] ** 2
