@@ -141,8 +141,13 @@ OPTIMIZERS = Registry("optimizer")
 SCHEDULES = Registry("schedule", positional=("base", "finished_epochs", "epochs", "history"))
 AUGMENTATIONS = Registry("augmentation", positional=("images",), handed=("seed", "epoch"))
 ORACLES = Registry("oracle", positional=("hyperparameters", "common", "epochs"), handed=("seed",))
+DATA_SOURCES = Registry(
+    "data source",
+    positional=("path", "part"),
+    reserved=("fashion_mnist", "kaggle_csv", "drawn", "idx", "npz", "folder"),
+)
 METRICS = Registry("metric", positional=("labels", "probabilities"), reserved=("accuracy", "loss"))
-REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, ORACLES, METRICS)
+REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, ORACLES, DATA_SOURCES, METRICS)
 
 _collected: list[tuple[Registry, RegisteredFunction]] | None = None  # while a plugin is imported
 _importing: str | None = None
@@ -193,6 +198,16 @@ def augmentation(function: _Function) -> _Function:
     Whatever it draws at random follows from `seed` and `epoch` alone, which it takes: so a trial continues exactly.
     """
     return _register(AUGMENTATIONS, function)
+
+
+def data_source(function: _Function) -> _Function:
+    """Register a source of images: a path in, images (n, height, width, channels) uint8 and labels (n,) out.
+
+    Labels are whole numbers or names. With a second parameter, `part`, which is "train" or "test", it gives that part;
+    without, a test part is cut from what it gives, and sealed.
+    """
+    has_parts = len(inspect.signature(function).parameters) != 1
+    return _register(DATA_SOURCES, function, positional=None if has_parts else ("path",))
 
 
 def oracle(function: _Function) -> _Function:

@@ -8,7 +8,7 @@ from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.config.refusals import MOST_QUOTED
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.plugins import METRICS, ORACLES, Registry
+from fmnist_sweep.plugins import DATA_SOURCES, METRICS, ORACLES, Registry
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training.augmentation import AUGMENTATIONS
@@ -60,6 +60,7 @@ def _list_names(config: Config) -> list[tuple[Registry, object]]:
         *((OPTIMIZERS, name) for name in list_values_at(settings, "optimizer", "name")),
         *((SCHEDULES, section["name"]) for section in schedules),
         *((AUGMENTATIONS, section.get("name")) for section in augmentations),
+        (DATA_SOURCES, config.data.source),
         (ORACLES, config.search.name),
         (METRICS, config.search.objective.removeprefix("val_")),
     ]

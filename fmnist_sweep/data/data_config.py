@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from fmnist_sweep.data.description import MAX_SIDE, find_label_problem, find_name_problem
+from fmnist_sweep.plugins import DATA_SOURCES
 
 # More than any set of such images has, so that neither a header nor a number typed can fill the memory: 784 MB.
 MAX_IMAGES = 1_000_000
@@ -140,8 +141,22 @@ class FolderDataConfig(OwnDataConfig):
     channels: Literal[1, 3] | None
 
 
+def _check_plugin_source(source: str) -> str:
+    if source not in DATA_SOURCES:
+        raise ValueError(f"expected one of {', '.join([*get_args(Source), *DATA_SOURCES])}")
+    return source
+
+
+class PluginDataConfig(OwnDataConfig):
+    """Images that a function of a plugin reads. source: the function's name."""
+
+    source: Annotated[str, AfterValidator(_check_plugin_source)]  # type: ignore[assignment]
+
+
 def choose_data_schema(source: Any) -> type[DataConfig]:
     """The schema of a data section with this source."""
     if source == "folder":
         return FolderDataConfig
+    if isinstance(source, str) and source in DATA_SOURCES:
+        return PluginDataConfig
     return OwnDataConfig if source in OWN_SOURCES else DataConfig

@@ -45,6 +45,12 @@ def _load(data: DataConfig, folder: Path) -> Splits:
     return split_table(table, data, origin, description)
 
 
+def forget_splits() -> None:
+    """Forget what was read: what reads it may be other code from now on."""
+    with _load_lock:
+        _load.cache_clear()
+
+
 def open_test(data: DataConfig, *, reason: str, ledger: Path) -> Split:
     """The test split of the source that `load_splits` found; the ledger records the opening first.
 

@@ -22,8 +22,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from fmnist_sweep.data import loading
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.plugins import REGISTRIES, RegisteredFunction, Registry, collect_registrations
+from fmnist_sweep.plugins import DATA_SOURCES, REGISTRIES, RegisteredFunction, Registry, collect_registrations
 from fmnist_sweep.reading import read_file
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training import backend
@@ -183,6 +184,8 @@ def refuse_other_plugins(expected: Mapping[str, str], owner: str) -> None:
 def _deactivate() -> None:
     for registry in REGISTRIES:
         registry.drop_plugins()
+    if any(registry is DATA_SOURCES for plugin in _active for registry, _ in plugin.functions):
+        loading.forget_splits()
     for plugin in _active:
         if plugin.keras_objects:
             import keras

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fmnist_sweep.data import load_splits, open_test
+from fmnist_sweep.data.data_config import PluginDataConfig
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.tracking.store import build_default_uri, locate_state_folder, open_existing_store
 from fmnist_sweep.training import own_code
+from tests.conftest import data_config
 from tests.support import ROOT
 from tests.support.in_process import run_command, run_verb
 
@@ -235,3 +238,75 @@ def test_one_study_over_own_and_other_models_regularizes_those_that_take_it(net:
         *[("mlp", "0.1"), ("mlp", "0.2")],
         ("net", "-"),
     ]
+
+
+PETS = """\
+import numpy as np
+from fmnist_sweep.plugins import data_source
+
+
+@data_source
+def pets(path, part):
+    assert part == "train", "the test part was read"
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(0).integers(0, 60, (60, 8, 9, 3)).astype(np.uint8)
+    images[np.arange(60), labels] = 220
+    return images, np.array(["cat", "dog", "emu"])[labels]
+
+
+@data_source
+def numbered(path):
+    images = np.random.default_rng(0).integers(0, 256, (90, 8, 9), dtype=np.uint8)
+    return images, np.arange(90) % 3
+"""
+PET_WORDS = (
+    *("data=npz", "data.source=pets", "data.dir=pets", "plugins=mine.py", "model=simple", "model.dense_widths=[4]"),
+    *("train=default", "train.epochs=1", "train.batch_size=16", "train.precision=float32", "executor=in_process"),
+    *("optimizer.learning_rate=0.01", "regularization=none"),
+)
+
+
+def test_images_that_a_function_of_ones_own_reads_are_trained_on_and_their_test_part_stays_closed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(PETS)
+    (tmp_path / "pets").mkdir()
+    ended = run_command(*PET_WORDS, cwd=tmp_path)
+    assert ended.returncode == ExitCode.DONE, ended.stderr + ended.stdout
+    assert "8x9 pixels" in ended.stdout
+    assert "3 labels" in ended.stdout
+    (study,) = list_study_folders(locate_state_folder(build_default_uri(tmp_path)))
+    assert list(study.read_record().about["identity"]["plugins"]) == ["mine.py"]
+    own_code.activate_typed([str(tmp_path / "mine.py")])
+    values = {"name": None, "labels": None, "test": 0.2, "test_seed": 0, "dir": str(tmp_path / "pets")}
+    data = PluginDataConfig(**{**data_config().model_dump(), "source": "numbered", **values})
+    train, test = load_splits(data), open_test(data, reason="a test", ledger=tmp_path / "ledger")
+    assert len(train.train.labels) + len(train.validation.labels) + len(test.labels) == 90
+    assert 5 < len(test.labels) < 40
+
+
+WRONG_PETS = {
+    "no pair": ("return images, np.arange(90) % 3", "return images", "it returned a ndarray; expected a pair"),
+    "wrong type": ("dtype=np.uint8", "dtype=np.int64", "images of the shape (90, 8, 9) and the type int64; expected"),
+    "too few labels": (
+        "np.arange(90) % 3",
+        "np.arange(80) % 3",
+        "labels of the shape (80,) and the type int64; exp",
+    ),
+    "raises": ("images = np.random", "raise OSError('gone')\n    images = np.random", "raised an error with"),
+    "a taken name": ("def numbered", "def npz", "mine.py: the data source npz: this name is taken"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PETS)
+def test_a_function_that_reads_no_labelled_images_is_one_sentence(case: str, tmp_path: Path) -> None:
+    right, wrong, words = WRONG_PETS[case]
+    head, numbered = PETS.split("\n\n\n@data_source\ndef numbered", 1)
+    (tmp_path / "mine.py").write_text(head + ("\n\n\n@data_source\ndef numbered" + numbered).replace(right, wrong))
+    (tmp_path / "pets").mkdir()
+    before = set(tmp_path.iterdir())
+    ended = run_command(*PET_WORDS, "data.source=numbered", cwd=tmp_path)
+    assert ended.returncode in (ExitCode.DATA, ExitCode.CONFIG)
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from fmnist_sweep.data.data_config import FolderDataConfig, OwnDataConfig
 from fmnist_sweep.data.description import DataDescription, find_label_problem
 from fmnist_sweep.data.folder import resolve_folder
-from fmnist_sweep.data.own import idx_files, npz_files, picture_folders
+from fmnist_sweep.data.own import idx_files, npz_files, picture_folders, plugin_sources
 from fmnist_sweep.data.own.parts import RawPart, Values, choose_test_mask
 from fmnist_sweep.data.splits import ImageTable, Origin, hash_images
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.plugins import DATA_SOURCES
 from fmnist_sweep.reading import read_file
 from fmnist_sweep.text import echo, quote_text
 
@@ -83,7 +84,12 @@ def _read_part(data: OwnDataConfig, folder: Path, part: Part, train: DataDescrip
     if isinstance(data, FolderDataConfig):
         return _read_pictures(data, folder, part, train)
     read: _PartReader
-    if data.source == "idx":
+    if data.source in DATA_SOURCES:
+        has_test, read = (
+            plugin_sources.has_test_part(data.source),
+            partial(plugin_sources.read_plugin_part, data.source),
+        )
+    elif data.source == "idx":
         has_test, read = idx_files.has_test_files(folder), idx_files.read_idx_files
     else:
         has_test, read = npz_files.has_test_arrays(folder), npz_files.read_npz_file
