@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.promotion.champion import get_champion_number
+from fmnist_sweep.promotion.cost import NO_COST, PromotionCost
+from fmnist_sweep.promotion.look_text import describe_look
 from fmnist_sweep.promotion.opening import collect_opening_names
 from fmnist_sweep.report.promotion_page import (
     FreshTraining,
@@ -35,7 +37,7 @@ class Dossier:
     finalists: in the order of the judgement's standings.
     rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
     account: sentences on what the decision spends of the account of the test images, and what is left.
-    looks: at the validation images, while the finalists were trained.
+    looks: at the validation images, while the finalists were trained. cost: of all trainings, dropped finalists too.
     """
 
     decision: str
@@ -49,6 +51,7 @@ class Dossier:
     remarks: Sequence[str] = ()
     account: Sequence[str] = ()
     looks: Sequence[RecordedLook] = ()
+    cost: PromotionCost = NO_COST
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ class Dossier:
             "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
             "account": list(self.account),
+            "cost": asdict(self.cost),
             "looks": [recorded.as_body() for recorded in self.looks],
             "finalists": [_list_confirmations(confirmations) for confirmations in self.finalists],
             "champion": None
@@ -128,7 +132,7 @@ class Dossier:
             verdict=judgement.verdict,
             command=self.command,
             reasons=judgement.reasons,
-            remarks=(*self.remarks, *self.account),
+            remarks=self.remarks,
             rule=judgement.rule_text,
             openings=self.openings,
             standings=[
@@ -136,6 +140,10 @@ class Dossier:
                 for standing, confirmations in zip(judgement.standings, self.finalists, strict=True)
             ],
             champion=champion,
+            why=self.reason,
+            cost=self.cost.text,
+            looks=[line for recorded in self.looks for line in describe_look(recorded)],
+            account=self.account,
             trainings=[
                 FreshTraining(
                     confirmations.configuration.name,

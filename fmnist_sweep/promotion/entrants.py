@@ -14,7 +14,7 @@ from fmnist_sweep.promotion.look_journal import list_studies_with_looks, read_lo
 from fmnist_sweep.promotion.look_text import describe_plan
 from fmnist_sweep.promotion.looks import LookRule
 from fmnist_sweep.promotion.opening import refuse_more_seeds
-from fmnist_sweep.promotion.shares import compute_power, describe_exhaustion, foresee_share
+from fmnist_sweep.promotion.shares import compute_power, describe_chance, describe_exhaustion, foresee_share
 from fmnist_sweep.tracking.store import locate_state_folder
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ def plan_groups(
 
 def _announce_groups(promotion: Promotion, groups: GroupPlan, champion_seeds: int) -> None:
     equal, gain = (foresee(groups.rule, value, champion_seeds) for value in (0.0, groups.rule.gain))
-    promotion.view.say(describe_plan(groups.rule, champion_seeds, equal, gain))
+    durations = [trial.metrics.get("fit_seconds") for trial in promotion.candidates.finalists]
+    known = [seconds for seconds in durations if seconds is not None]
+    seconds = sum(known) / len(known) if known else None
+    promotion.view.say(describe_plan(groups.rule, champion_seeds, equal, gain, seconds))
 
 
 def describe_failure(confirmations: Confirmations) -> str:
@@ -181,6 +184,7 @@ def _count_needed_seeds(
     if exhaustion is not None:
         say(exhaustion, "yellow")
     if rules.seeds is not None:
+        say(describe_chance(rules, rules.seeds, len(finalists), share, _TEST_IMAGE_COUNT))
         return rules.seeds
     power = compute_power(rules, rules.gain, len(finalists), share, image_count)
     say(power.text)

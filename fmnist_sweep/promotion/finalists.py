@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 class GateInput:
     """Scored confirmations of the finalists and of the champion.
 
-    run_id: run of the promotion. exclusions: for each finalist that is missing, a sentence that says why.
+    run_id: run of the promotion. exclusions: for each finalist that is missing, a sentence that says why. trainings: of
+    all entrants, in their order.
     """
 
     run_id: str
     finalists: tuple[Confirmations, ...]
     champion: Confirmations | None
     exclusions: tuple[str, ...]
+    trainings: tuple[Confirmations, ...]
 
 
 def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: Champion | None) -> GateInput:
@@ -58,14 +60,14 @@ def score_entrants(promotion: Promotion, entrants: Sequence[Entrant], champion: 
     scored_runs = _read_runs(promotion.store, pending_runs)
     scored_finalists = tuple(confirmations.update_runs(scored_runs) for confirmations in finalists)
     if champion is None:
-        return GateInput(trained.run_id, scored_finalists, None, tuple(exclusions))
+        return GateInput(trained.run_id, scored_finalists, None, tuple(exclusions), trained.confirmations)
     scored_champion = champion.confirmations if trained_champion is None else trained_champion.update_runs(scored_runs)
     if scored_champion is None or len(scored_champion.scored_runs) < 2:
         raise PromotionRefused(
             f"version {champion.number} (the champion) could not be trained again with two seeds or more, so nothing "
             "can be compared with it: fmnist-sweep rollback, or take the alias from it in the MLflow UI."
         )
-    return GateInput(trained.run_id, scored_finalists, scored_champion, tuple(exclusions))
+    return GateInput(trained.run_id, scored_finalists, scored_champion, tuple(exclusions), trained.confirmations)
 
 
 def _select_finalists(

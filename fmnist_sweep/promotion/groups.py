@@ -28,13 +28,14 @@ class Training:
     """How the training of a promotion ended.
 
     code: of the last sweep. is_complete: whether everything is trained that is to be. entrants: with the seeds that
-    they have now. looks: those that were taken.
+    they have now. looks: those that were taken. most_seeds: of a finalist by the plan; None for the fixed design.
     """
 
     code: ExitCode
     is_complete: bool
     entrants: tuple[Entrant, ...]
     looks: tuple[RecordedLook, ...] = ()
+    most_seeds: int | None = None
 
     @property
     def has_finalists(self) -> bool:
@@ -71,7 +72,7 @@ def _train_in_groups(
         if seeds not in looks:
             code = _run_sweep(promotion, entrants)
             if code not in _TRAINED_CODES:
-                return Training(code, False, tuple(entrants), tuple(looks.values()))
+                return Training(code, False, tuple(entrants), tuple(looks.values()), rule.most)
         if seeds == rule.most:
             break
         if seeds not in looks:
@@ -82,7 +83,7 @@ def _train_in_groups(
         entrants = _drop(entrants, recorded)
         if recorded.look.ends_training:
             break
-    return Training(code, True, tuple(entrants), tuple(looks.values()))
+    return Training(code, True, tuple(entrants), tuple(looks.values()), rule.most)
 
 
 def _take_look(

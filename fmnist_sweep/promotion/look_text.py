@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.promotion.gate_text import format_points
+from fmnist_sweep.text import format_duration
 
 if TYPE_CHECKING:
     from fmnist_sweep.promotion.foresight import Foresight
@@ -12,15 +13,22 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.looks import LookRule, Outlook
 
 
-def describe_plan(rule: LookRule, champion_seeds: int, equal: Foresight, gain: Foresight) -> str:
-    """Describe when looks are taken, and what is expected of them. champion_seeds: that the champion has already."""
+def describe_plan(rule: LookRule, champion_seeds: int, equal: Foresight, gain: Foresight, seconds: float | None) -> str:
+    """Describe when looks are taken, and what is expected of them.
+
+    champion_seeds: that the champion has already. seconds: of a training, None if unknown.
+    """
+
+    def cost(trainings: float) -> str:
+        return f"{trainings:.0f}" + ("" if seconds is None else f" ({format_duration(trainings * seconds)})")
+
     *first, last = map(str, rule.looks)
     looks = f"{', '.join(first)} and {last}" if first else last
     most = rule.comparisons * rule.most + max(0, rule.most - champion_seeds)
     return (
         f"Seeds are trained in groups, and a look at the validation images after {looks} of them only ever ends the "
-        f"training early. At most {most} trainings; expected {equal.trainings:.0f} if no finalist is better, and "
-        f"{gain.trainings:.0f} if one gains {format_points(rule.gain)}, which is found with a probability of "
+        f"training early. At most {cost(most)} trainings; expected {cost(equal.trainings)} if no finalist is better, "
+        f"and {cost(gain.trainings)} if one gains {format_points(rule.gain)}, which is found with a probability of "
         f"{gain.chance:.0%}. promote.seeds={rule.most} trains all of them without a look."
     )
 

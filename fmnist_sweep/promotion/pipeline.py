@@ -8,6 +8,7 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.promotion.account import count_openings
 from fmnist_sweep.promotion.champion import Champion, get_aliased_champion_number, get_champion_number, read_champion
 from fmnist_sweep.promotion.confirmation import refuse_other_images
+from fmnist_sweep.promotion.cost import count_cost
 from fmnist_sweep.promotion.dossier import Dossier
 from fmnist_sweep.promotion.earlier import find_earlier_outcome, refuse_rolled_back
 from fmnist_sweep.promotion.entrants import EntrantPlan, plan_entrants
@@ -60,7 +61,7 @@ def run_promotion(store: Store, request: PromotionRequest, view: View, stop: Sto
     if not training.is_complete:
         return Outcome(training.code)
     if plan.groups is not None and not training.has_finalists:
-        return end_without_test(promotion, training, get_champion_number(champion), plan.groups.rule.most)
+        return end_without_test(promotion, training, get_champion_number(champion))
     with lock_test_images(store):
         gate_input = score_entrants(promotion, training.entrants, champion)
     with lock_registry(store):
@@ -110,6 +111,7 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         rule=promotion.rule_json,
         remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
         looks=training.looks,
+        cost=count_cost(training.entrants, gate_input.trainings, training.most_seeds),
         account=() if share is None else (describe_share(share, promotion.rules.level),),
     )
     return register_winner(promotion, dossier, gate_input.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.promotion.confirmation import Confirmations
     from fmnist_sweep.promotion.preparation import Promotion
 
+_ALL_POWER = 0.9999  # more than is asked for, so that all seeds are counted on
 _GAINS = tuple(points / 1000 for points in (*range(1, 11), 12, 15, 20, 30, 50))  # that are asked for in practice
 
 
@@ -99,6 +101,24 @@ def compute_power(rules: PromoteConfig, gain: float, finalist_count: int, share:
         power=rules.power,
         comparisons=finalist_count,
         level=share.correct_level(rules.level),
+    )
+
+
+def describe_chance(rules: PromoteConfig, seeds: int, finalist_count: int, share: DecisionShare, images: int) -> str:
+    """Describe how probable promote.gain is found with a number of seeds that was asked for."""
+    power = count_seeds_needed(
+        rules.gain,
+        images=images,
+        min_gain=rules.min_gain,
+        class_drop=rules.class_drop,
+        power=_ALL_POWER,
+        comparisons=finalist_count,
+        level=share.correct_level(rules.level),
+        most=seeds,
+    )
+    return (
+        f"promote.seeds={seeds}: a gain of {format_points(rules.gain)} is found with a probability of "
+        f"{math.floor(100 * power.power)}%"
     )
 
 

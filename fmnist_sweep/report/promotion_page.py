@@ -17,6 +17,7 @@ _HEADINGS = {
     "better": "better than the champion",
     "cannot tell": "it is unclear whether it is better than the champion",
     "worse": "worse than the champion",
+    "futile": "no finalist was likely to pass the test",
 }
 
 
@@ -52,7 +53,9 @@ class PromotionDecision:
     """What a promotion decided and what it rests on.
 
     standings: of the finalists, in order; champion: of the champion there was. openings: of the test images.
-    reasons, remarks: sentences on how the rule was applied, and what a reader should know besides.
+    reasons, remarks: sentences on how the rule was applied, and what a reader should know besides. why: the verdict in
+    a sentence. cost: of the trainings. looks: sentences on each look at the validation images. account: on what is left
+    of the account of the test images.
     """
 
     verdict: str
@@ -64,6 +67,10 @@ class PromotionDecision:
     standings: Sequence[StandingRow]
     champion: StandingRow | None
     trainings: Sequence[FreshTraining]
+    why: str = ""
+    cost: str = ""
+    looks: Sequence[str] = ()
+    account: Sequence[str] = ()
 
 
 def draw_promotion_pictures(decision: PromotionDecision) -> dict[str, bytes]:
@@ -111,7 +118,7 @@ def format_version_description(decision: PromotionDecision, *, name: str, comman
     lines = [
         f"**{name}**: {decision.verdict}.",
         "",
-        *(f"- {sentence}" for sentence in (*decision.reasons, *decision.remarks)),
+        *(f"- {sentence}" for sentence in (*decision.reasons, *decision.remarks, *decision.account)),
         "",
         table,
         "",

@@ -81,7 +81,14 @@ def promoted(folder: Path, other_data: Step, warm_verb: Command) -> Step:
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder: Path, promoted: Step) -> Step:
+def planned_beside_a_champion(folder: Path, promoted: Step, warm_verb: Command) -> Step:
+    """The plan for another trial, when nobody says how many seeds."""
+    rival = worst_trial(promoted.after).info.run_id
+    return step(folder, warm_verb, "promote", "--run", rival, *HERE, "plan=true")
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path, promoted: Step, planned_beside_a_champion: Step) -> Step:
     """Another trial's promotion, with Ctrl-C in its second training."""
     return interrupt(folder, "promote", "--run", worst_trial(promoted.after).info.run_id, *TWO)
 
@@ -361,6 +368,21 @@ def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step)
     given = np.array(answer.json()["predictions"])
     assert given.shape == (3, len(LABELS))
     np.testing.assert_allclose(given, _registered(folder, pixels), atol=1e-5)
+
+
+@needs_fashion_mnist
+def test_a_plan_beside_a_champion_says_when_it_looks_and_what_is_expected(
+    planned_beside_a_champion: Step, challenged: Step
+) -> None:
+    assert planned_beside_a_champion.code == 0, planned_beside_a_champion.error
+    told = planned_beside_a_champion.out
+    assert re.search(r"a look at the validation images after 4, 6, 8, 11 and 14 of them only ever ends", told)
+    # 15 seeds of the finalist, and 13 that the champion lacks; a training takes seconds.
+    assert re.search(r"At most 28 \((\d+ min )?\d+ s\) trainings; expected \d+ \(.+?\) if no finalist is better", told)
+    assert re.search(r"if one gains 0\.50 points, which is found with a probability of \d\d%", told)
+    assert nothing_changed(planned_beside_a_champion)
+    # A number of seeds that was asked for has its chance, too.
+    assert re.search(r"promote\.seeds=2: a gain of 0\.50 points is found with a probability of \d%", challenged.out)
 
 
 @needs_fashion_mnist

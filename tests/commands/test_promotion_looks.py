@@ -89,6 +89,9 @@ def test_looks_end_the_training_where_the_gain_is_clear_and_the_test_images_are_
     own = find_own(before, after)
     assert {each["seed"] for each in own.values() if each["scored"]} == {str(10001 + seed) for seed in range(6)}
     assert len(after["ledger"]) == len(before["ledger"]) + 1
+    evidence = after["evidence"][version["tags"]["fmnist.promotion"]]
+    assert evidence["whole"]
+    assert all(evidence["whole"].values()), evidence
     check_moves(after)
 
 
@@ -139,6 +142,10 @@ def test_a_challenger_that_will_not_pass_is_found_out_without_the_test_images(ba
     assert [(each["seed"], each["scored"]) for each in sorted(own, key=lambda each: each["seed"])] == [
         (str(10001 + seed), False) for seed in range(4)
     ]
+    (evidence,) = [each for run, each in after["evidence"].items() if run not in before["evidence"]]
+    assert evidence["verdict"] == "futile"
+    assert len(evidence["whole"]) == 2
+    assert all(evidence["whole"].values()), evidence
     codes, (_, again) = base.zygote.complete(base.folder, *arguments, times=1)
     assert codes == [ExitCode.REFUSED]
     assert again == after
