@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.promotion.champion import get_champion_number
 from fmnist_sweep.promotion.cost import NO_COST, PromotionCost
+from fmnist_sweep.promotion.early_stop import CorrectedGain
 from fmnist_sweep.promotion.look_text import describe_look
 from fmnist_sweep.promotion.opening import collect_opening_names
 from fmnist_sweep.report.promotion_page import (
@@ -38,6 +39,7 @@ class Dossier:
     rule: thresholds of the gate, as JSON. remarks: sentences on what else a reader should know.
     account: sentences on what the decision spends of the account of the test images, and what is left.
     looks: at the validation images, while the finalists were trained. cost: of all trainings, dropped finalists too.
+    corrected: the winner's gain after an early stop.
     """
 
     decision: str
@@ -52,6 +54,7 @@ class Dossier:
     account: Sequence[str] = ()
     looks: Sequence[RecordedLook] = ()
     cost: PromotionCost = NO_COST
+    corrected: CorrectedGain | None = None
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ class Dossier:
             "rule": json.loads(self.rule),
             "remarks": list(self.remarks),
             "account": list(self.account),
+            "corrected_gain": None if self.corrected is None else asdict(self.corrected),
             "cost": asdict(self.cost),
             "looks": [recorded.as_body() for recorded in self.looks],
             "finalists": [_list_confirmations(confirmations) for confirmations in self.finalists],
@@ -142,6 +146,7 @@ class Dossier:
             champion=champion,
             why=self.reason,
             cost=self.cost.text,
+            correction="" if self.corrected is None else self.corrected.text,
             looks=[line for recorded in self.looks for line in describe_look(recorded)],
             account=self.account,
             trainings=[

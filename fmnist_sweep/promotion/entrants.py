@@ -147,7 +147,7 @@ def plan_groups(
         power=rules.power,
         level=share.correct_level(rules.level),
         validation_images=earlier_plans[0].validation_images,
-        test_images=_TEST_IMAGE_COUNT,
+        test_images=_assume_spread(promotion)[0],
     )
     return GroupPlan(key, rule, studies) if rule.looks else None
 
@@ -184,7 +184,7 @@ def _count_needed_seeds(
     if exhaustion is not None:
         say(exhaustion, "yellow")
     if rules.seeds is not None:
-        say(describe_chance(rules, rules.seeds, len(finalists), share, _TEST_IMAGE_COUNT))
+        say(describe_chance(rules, rules.seeds, len(finalists), share, image_count))
         return rules.seeds
     power = compute_power(rules, rules.gain, len(finalists), share, image_count)
     say(power.text)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.analysis.comparison.power import DISAGREEMENT, INTERACTION, MEASURED, RECALL_SDS
-from fmnist_sweep.promotion.looks import LookRule, find_quantile, take_look
+from fmnist_sweep.promotion.early_stop import EarlyStop
+from fmnist_sweep.promotion.looks import LookRule, find_early_stop, find_quantile, take_look
 
 Floats = NDArray[np.float64]
 Stop = Literal["all seeds", "enough", "futile"]
@@ -53,13 +54,15 @@ class TestGain:
 @dataclass(frozen=True)
 class DrawnDecision:
     """One decision. winner: index of the finalist that is promoted, if one is. tested: the winner's gain, else that of
-    the finalist with the highest; None where no test image was opened. seeds: of those that were tested."""
+    the finalist with the highest; None where no test image was opened. seeds: of those that were tested. early_stop:
+    the look that ended the training because the gain was clear."""
 
     winner: int | None
     stop: Stop
     seeds: int
     trainings: int
     tested: TestGain | None
+    early_stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def draw_decision(
     left, trained = list(range(count)), [rule.most] * count
     stop: Stop = "all seeds"
     seeds = rule.most
+    early_stop = None
     for number in rule.looks if has_looks else ():
         champion_accuracies = validation[-1, : max(number, world.champion_seeds)].tolist()
         look = take_look(rule, [validation[index, :number].tolist() for index in left], champion_accuracies)
@@ -104,6 +108,8 @@ def draw_decision(
         left = going
         if look.ends_training:
             stop, seeds = ("enough" if left else "futile"), number
+            if left:
+                early_stop = find_early_stop(rule, look, len(champion_accuracies))
             break
     champion_seeds = max(seeds, world.champion_seeds)
     trainings = sum(trained) + champion_seeds - world.champion_seeds
@@ -114,7 +120,7 @@ def draw_decision(
     }
     passed = [index for index in left if _passes(rule, tested[index], (seeds, champion_seeds), random)]
     best = max(passed or left, key=lambda index: tested[index].gain)
-    return DrawnDecision(best if passed else None, stop, seeds, trainings, tested[best])
+    return DrawnDecision(best if passed else None, stop, seeds, trainings, tested[best], early_stop)
 
 
 def _draw_image_luck(images: int, shape: tuple[int, ...], random: np.random.Generator) -> Floats:

@@ -11,7 +11,7 @@ from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmation
 from fmnist_sweep.promotion.entrants import Entrant, EntrantPlan, describe_failure, make_jobs
 from fmnist_sweep.promotion.look_journal import LookJournal, RecordedLook, hold_look_journal
 from fmnist_sweep.promotion.look_text import describe_drop, describe_look
-from fmnist_sweep.promotion.looks import Look, take_look
+from fmnist_sweep.promotion.looks import Look, LookRule, take_look
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.store import locate_state_folder
 
@@ -28,14 +28,19 @@ class Training:
     """How the training of a promotion ended.
 
     code: of the last sweep. is_complete: whether everything is trained that is to be. entrants: with the seeds that
-    they have now. looks: those that were taken. most_seeds: of a finalist by the plan; None for the fixed design.
+    they have now. looks: those that were taken. rule: of the looks; None for the fixed design.
     """
 
     code: ExitCode
     is_complete: bool
     entrants: tuple[Entrant, ...]
     looks: tuple[RecordedLook, ...] = ()
-    most_seeds: int | None = None
+    rule: LookRule | None = None
+
+    @property
+    def most_seeds(self) -> int | None:
+        """Seeds of a finalist that no look stops; None for the fixed design."""
+        return None if self.rule is None else self.rule.most
 
     @property
     def has_finalists(self) -> bool:
@@ -72,7 +77,7 @@ def _train_in_groups(
         if seeds not in looks:
             code = _run_sweep(promotion, entrants)
             if code not in _TRAINED_CODES:
-                return Training(code, False, tuple(entrants), tuple(looks.values()), rule.most)
+                return Training(code, False, tuple(entrants), tuple(looks.values()), rule)
         if seeds == rule.most:
             break
         if seeds not in looks:
@@ -83,7 +88,7 @@ def _train_in_groups(
         entrants = _drop(entrants, recorded)
         if recorded.look.ends_training:
             break
-    return Training(code, True, tuple(entrants), tuple(looks.values()), rule.most)
+    return Training(code, True, tuple(entrants), tuple(looks.values()), rule)
 
 
 def _take_look(

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.promotion.early_stop import CorrectedGain, correct_interval
 from fmnist_sweep.promotion.gate import Contender, GateJudgement, Rule, judge
+from fmnist_sweep.promotion.looks import Look, LookRule, find_early_stop
 from fmnist_sweep.promotion.opening import collect_opening_names
 from fmnist_sweep.promotion.overused_labels import find_overused_labels
 from fmnist_sweep.promotion.spending import FIRST_SHARE, DecisionShare
@@ -62,6 +64,19 @@ def read_test_scores(store: Store, confirmations: Confirmations) -> TestScores:
     """Test scores of a configuration's confirmations. Errors: StoreError where a file is gone or damaged."""
     predictions = [read_test_predictions(store, run.run_id, run.name) for run in confirmations.scored_runs]
     return TestScores(confirmations.configuration.name, predictions)
+
+
+def correct_gain(
+    judgement: GateJudgement, rule: LookRule, look: Look | None, champion: Confirmations | None
+) -> CorrectedGain | None:
+    """The winner's gain, corrected for the look that ended the training; None if no look did."""
+    winner = judgement.standings[judgement.winner]
+    difference = winner.difference
+    if look is None or champion is None or difference is None or not look.is_enough:
+        return None
+    stop = find_early_stop(rule, look, len(champion.scored_runs))
+    low, high = correct_interval(difference.low, difference.high, difference.level, stop)
+    return CorrectedGain(winner.name, look.seeds, low, high, difference.level)
 
 
 def judge_confirmations(

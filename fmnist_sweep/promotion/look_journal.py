@@ -19,6 +19,7 @@ from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, re
 from fmnist_sweep.study.lock import lock_folder
 
 _FOLDER = "promotions"
+_MOST_SEEDS = 100  # that promote.seeds allows
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class RecordedLook:
             "after": self.look.seeds,
             "finalists": finalists,
             "is_enough": self.look.is_enough,
+            "net_variance": self.look.net_variance,
+            "measured_variance": self.look.measured_variance,
             "failed": dict(self.failed),
         }
 
@@ -54,7 +57,7 @@ class RecordedLook:
             Outlook(**{key: value for key, value in row.items() if key not in ("name", "configuration")})
             for row in rows
         )
-        look = Look(body["after"], outlooks, body["is_enough"])
+        look = Look(body["after"], outlooks, body["is_enough"], body["net_variance"], body["measured_variance"])
         names, keys = ([str(row[key]) for row in rows] for key in ("name", "configuration"))
         return cls(look, tuple(names), tuple(keys), dict(body["failed"]))
 
@@ -124,7 +127,10 @@ def list_studies_with_looks(state: Path) -> set[str]:
 def _sum_looks(path: Path, events: Sequence[JournalEvent]) -> LookRecord:
     record = sum_events(path, "promotion", events, lambda first: LookRecord(first.body))
     try:
-        _ = record.rule
-    except (KeyError, TypeError) as error:
+        if not 2 <= record.rule.most <= _MOST_SEEDS or any(
+            isinstance(value, bool) or not isinstance(value, int | float) for value in record.about["rule"].values()
+        ):
+            raise ValueError("numbers out of range")
+    except (KeyError, TypeError, ValueError) as error:
         raise JournalDamaged(path, f"its rule: {error}") from None
     return record

@@ -25,11 +25,12 @@ from fmnist_sweep.analysis.comparison.power import (
     VarianceComponents,
     compute_recall_power,
 )
+from fmnist_sweep.promotion.early_stop import EarlyStop
 
 Fate = Literal["goes on", "futile", "beaten"]
 
 # The measured spread of seeds is believed as if so many degrees of freedom had shown the assumed one before.
-_ASSUMED_FREEDOM = 8
+_ASSUMED_FREEDOM, _LESS_ASSUMED = 8, 3
 _LOOKS = (4, 6, 8, 11, 14, 18, 23, 30, 40, 55, 75)
 
 
@@ -99,11 +100,17 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Look:
-    """A look and what it decides. outlooks: of the finalists that were looked at, in their order."""
+    """A look and what it decides.
+
+    outlooks: of the finalists that were looked at, in their order. net_variance: of an accuracy over seeds without the
+    luck of images, as it was estimated. measured_variance: the same with less assumed.
+    """
 
     seeds: int
     outlooks: tuple[Outlook, ...]
     is_enough: bool
+    net_variance: float = 0.0
+    measured_variance: float = 0.0
 
     @property
     def kept(self) -> list[int]:
@@ -125,7 +132,8 @@ def take_look(rule: LookRule, finalists: Sequence[Sequence[float]], champion: Se
     seeds = len(finalists[0])
     if min(seeds, len(champion)) < 2 or any(len(accuracies) != seeds for accuracies in finalists):
         raise ValueError("a look needs two seeds of each at least, and as many of each finalist")
-    spread = _Spread(rule, _estimate_net_variance(rule, [*finalists, champion]))
+    groups = [*finalists, champion]
+    spread = _Spread(rule, _estimate_net_variance(rule, groups, _ASSUMED_FREEDOM))
     means = [statistics.fmean(accuracies) for accuracies in finalists]
     best = max(means)
     reference = statistics.fmean(champion)
@@ -144,16 +152,34 @@ def take_look(rule: LookRule, finalists: Sequence[Sequence[float]], champion: Se
         se = math.sqrt(spread.validation.compute_variance(counts))
         outlooks.append(Outlook(gain, se, chance, chance_now, chance_best, fate))
     is_enough = any(outlook.chance_now >= rule.enough_from for outlook in outlooks if outlook.fate == "goes on")
-    return Look(seeds, tuple(outlooks), is_enough)
+    return Look(
+        seeds, tuple(outlooks), is_enough, spread.net_variance, _estimate_net_variance(rule, groups, _LESS_ASSUMED)
+    )
 
 
-def _estimate_net_variance(rule: LookRule, groups: Sequence[Sequence[float]]) -> float:
+def find_early_stop(rule: LookRule, look: Look, champion_seeds: int) -> EarlyStop:
+    """What a look that ended the training asked for. champion_seeds: that the champion had."""
+    spread, counts = _Spread(rule, look.net_variance), (look.seeds, champion_seeds)
+    too_low, clear = 0.0, 1.0
+    for _ in range(40):
+        middle = (too_low + clear) / 2
+        if spread.compute_chance(middle, counts, counts) < rule.enough_from:
+            too_low = middle
+        else:
+            clear = middle
+    # What is assumed would correct calm configurations for luck that they do not have.
+    measured = _Spread(rule, look.measured_variance)
+    look_sd = math.sqrt(measured.validation.compute_variance(counts))
+    return EarlyStop(clear, look_sd, look.measured_variance * sum(1 / count for count in counts))
+
+
+def _estimate_net_variance(rule: LookRule, groups: Sequence[Sequence[float]], assumed_freedom: int) -> float:
     """The variance of an accuracy over seeds without the luck of images: as assumed, and more and more as measured."""
     image_variance = DISAGREEMENT / 2 / rule.validation_images
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(statistics.variance(group) * (len(group) - 1) for group in groups)
     assumed = MEASURED.net_sd**2 + image_variance
-    raw = (_ASSUMED_FREEDOM * assumed + squares) / (_ASSUMED_FREEDOM + freedom)
+    raw = (assumed_freedom * assumed + squares) / (assumed_freedom + freedom)
     return max(0.0, raw - image_variance)
 
 
@@ -164,12 +190,12 @@ class _Spread:
     """
 
     def __init__(self, rule: LookRule, net_variance: float) -> None:
-        self._rule, self._net_variance = rule, net_variance
+        self._rule, self.net_variance = rule, net_variance
         self.validation = self._derive(rule.validation_images)
         self.test = self._derive(rule.test_images)
 
     def _derive(self, images: int) -> VarianceComponents:
-        return VarianceComponents(self._net_variance, DISAGREEMENT / 2 / images, INTERACTION / images, images)
+        return VarianceComponents(self.net_variance, DISAGREEMENT / 2 / images, INTERACTION / images, images)
 
     def compute_chance(self, gain: float, counts: tuple[int, int], last: tuple[int, int]) -> float:
         """Chance to pass the test with `last` seeds of finalist and champion, after this gain with `counts`."""
@@ -177,7 +203,7 @@ class _Spread:
         variance = self.test.compute_variance(last)
         quantile = find_quantile(round(self.test.compute_freedom(last), 1), rule.error)
         bound = max(rule.min_gain, quantile * math.sqrt(variance))
-        common = self._net_variance * sum(1 / count for count in last)
+        common = self.net_variance * sum(1 / count for count in last)
         apart = variance + self.validation.compute_variance(counts) - 2 * common
         passing = _compute_normal((gain - bound) / math.sqrt(apart))
         return passing * compute_recall_power(max(0.0, gain) + rule.class_drop, RECALL_SDS, last)
@@ -185,7 +211,7 @@ class _Spread:
     def compute_chance_best(self, behind: float, seeds: int) -> float:
         """Chance to end ahead of another finalist with all seeds, after being `behind` it (below 0) with so many."""
         counts, last = (seeds, seeds), (self._rule.most, self._rule.most)
-        common = self._net_variance * sum(1 / count for count in last)
+        common = self.net_variance * sum(1 / count for count in last)
         apart = self.test.compute_variance(last) + self.validation.compute_variance(counts) - 2 * common
         return _compute_normal(behind / math.sqrt(apart))
 

@@ -16,7 +16,7 @@ from fmnist_sweep.promotion.finalists import GateInput, score_entrants
 from fmnist_sweep.promotion.futility import end_without_test
 from fmnist_sweep.promotion.groups import Training, train_entrants
 from fmnist_sweep.promotion.image_sources import choose_data_dir
-from fmnist_sweep.promotion.judgement import judge_confirmations
+from fmnist_sweep.promotion.judgement import correct_gain, judge_confirmations
 from fmnist_sweep.promotion.outcome import Outcome, make_unchanged_outcome, refuse_changed_champion
 from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest, prepare_promotion
 from fmnist_sweep.promotion.registration import register_winner
@@ -111,6 +111,9 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         rule=promotion.rule_json,
         remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
         looks=training.looks,
+        corrected=None
+        if training.rule is None or not training.looks
+        else correct_gain(judgement, training.rule, training.looks[-1].look, gate_input.champion),
         cost=count_cost(training.entrants, gate_input.trainings, training.most_seeds),
         account=() if share is None else (describe_share(share, promotion.rules.level),),
     )

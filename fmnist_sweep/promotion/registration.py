@@ -86,7 +86,8 @@ def register_winner(promotion: Promotion, dossier: Dossier, promotion_run: str) 
     Locked if another command changed the champion.
     """
     registration = Registration(promotion.store, dossier, promotion_run, partial(choose_data_dir, promotion))
-    for line in (*dossier.judgement.reasons, *dossier.remarks, *dossier.account):
+    correction = () if dossier.corrected is None else (dossier.corrected.text,)
+    for line in (*dossier.judgement.reasons, *correction, *dossier.remarks, *dossier.account):
         promotion.view.say(line)
     if dossier.judgement.verdict == "worse":
         _log_dossier(registration, None)

@@ -55,7 +55,7 @@ class PromotionDecision:
     standings: of the finalists, in order; champion: of the champion there was. openings: of the test images.
     reasons, remarks: sentences on how the rule was applied, and what a reader should know besides. why: the verdict in
     a sentence. cost: of the trainings. looks: sentences on each look at the validation images. account: on what is left
-    of the account of the test images.
+    of the account of the test images. correction: of the winner's interval after an early stop; empty without one.
     """
 
     verdict: str
@@ -71,6 +71,7 @@ class PromotionDecision:
     cost: str = ""
     looks: Sequence[str] = ()
     account: Sequence[str] = ()
+    correction: str = ""
 
 
 def draw_promotion_pictures(decision: PromotionDecision) -> dict[str, bytes]:
@@ -115,10 +116,11 @@ def format_version_description(decision: PromotionDecision, *, name: str, comman
         ["configuration", "test accuracy over fresh seeds", "gain over the champion"],
         [[row.name, row.accuracy, row.gain] for row in decision.standings],
     )
+    correction = [decision.correction] if decision.correction else []
     lines = [
         f"**{name}**: {decision.verdict}.",
         "",
-        *(f"- {sentence}" for sentence in (*decision.reasons, *decision.remarks, *decision.account)),
+        *(f"- {sentence}" for sentence in (*decision.reasons, *correction, *decision.remarks, *decision.account)),
         "",
         table,
         "",

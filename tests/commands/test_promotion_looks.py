@@ -89,6 +89,7 @@ def test_looks_end_the_training_where_the_gain_is_clear_and_the_test_images_are_
     own = find_own(before, after)
     assert {each["seed"] for each in own.values() if each["scored"]} == {str(10001 + seed) for seed in range(6)}
     assert len(after["ledger"]) == len(before["ledger"]) + 1
+    assert "Training ended after 6 seeds because the gain was clear" in version["description"]
     evidence = after["evidence"][version["tags"]["fmnist.promotion"]]
     assert evidence["whole"]
     assert all(evidence["whole"].values()), evidence

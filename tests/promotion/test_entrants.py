@@ -13,12 +13,12 @@ from rich.console import Console
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.promotion.candidates import Candidates, PromotionTarget
 from fmnist_sweep.promotion.champion import Champion
-from fmnist_sweep.promotion.confirmation import EarlierPlan
+from fmnist_sweep.promotion.confirmation import EarlierPlan, read_confirmations
 from fmnist_sweep.promotion.entrants import Entrant, choose_seeds, plan_groups
 from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.tracking.registry import RegisteredVersion
-from tests.promotion.test_confirmation import CONFIGURATION
+from tests.promotion.test_confirmation import CONFIGURATION, make_confirmation
 from tests.tracking.test_registry import connected
 
 UNUSED: Any = None
@@ -69,8 +69,11 @@ def test_looks_are_planned_unless_a_number_of_seeds_is_asked_for_or_there_is_not
     base = compose_job(["search=grid", *typed]).config
     request = PromotionRequest(PromotionTarget(), base, None, False, open_again, "promote")
     view = View(Console(file=io.StringIO()), None)
-    candidates = Candidates((), "a sweep", 0, 0, ())
-    promotion = Promotion(connected(tmp_path), request, view, UNUSED, candidates, [CONFIGURATION])
+    store = connected(tmp_path)
+    make_confirmation(store, "another")
+    trial = read_confirmations(store, CONFIGURATION, "another").runs[0]
+    candidates = Candidates((trial,), "a sweep", 1, 1, ())
+    promotion = Promotion(store, request, view, UNUSED, candidates, [CONFIGURATION])
     plan = EarlierPlan(earlier, None, "study", 6000)
     groups = plan_groups(
         promotion, [Entrant(CONFIGURATION, 20)], Champion(VERSION, replace(CONFIGURATION, **other), None), [plan]

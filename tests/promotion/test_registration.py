@@ -20,6 +20,7 @@ class _Registry:
     def __init__(self, **aliases: str) -> None:
         self.aliases, self.reads = aliases, 0
         self.client = self
+        self.model_name = MODEL_NAME
 
     def get_registered_model(self, name: str) -> Any:
         assert name == MODEL_NAME
@@ -42,7 +43,13 @@ def register_winner(
         monkeypatch.setattr(registration, name, stand_in)
     judgement = SimpleNamespace(verdict="better", promotes=promotes, reasons=())
     dossier: Any = SimpleNamespace(
-        judgement=judgement, remarks=(), account=(), reason="a test.", command="promote", champion_number=champion
+        judgement=judgement,
+        remarks=(),
+        account=(),
+        corrected=None,
+        reason="a test.",
+        command="promote",
+        champion_number=champion,
     )
     promotion: Any = SimpleNamespace(store=registry, request=SimpleNamespace(data_dir=None))
     return registration.register_winner(promotion, dossier, "a run"), reads

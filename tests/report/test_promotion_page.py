@@ -38,7 +38,7 @@ class Elements(HTMLParser):
 def make_decision(name: str) -> PromotionDecision:
     row = StandingRow(name, "0.9000 (n=1)", "–", [name], [0.9], dict.fromkeys(LABELS, 0.9))
     training = FreshTraining(name, name, None, 0.9, name)
-    told: dict[str, Any] = {"why": name, "cost": name, "looks": [name], "account": [name]}
+    told: dict[str, Any] = {"why": name, "cost": name, "looks": [name], "account": [name], "correction": name}
     return PromotionDecision("better", name, [name], [name], name, [name], [row], row, [training], **told)
 
 
@@ -51,7 +51,7 @@ def test_whatever_comes_from_a_store_is_shown_and_not_run() -> None:
     images = [attributes for tag, attributes in outline.elements if tag == "img"]
     assert [image["alt"] for image in images] == ["accuracies.png", "recalls.png"]
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in images)
-    assert outline.text.count(NASTY) == 16
+    assert outline.text.count(NASTY) == 17
 
 
 def test_a_command_is_shown_without_the_password_of_its_store() -> None:
