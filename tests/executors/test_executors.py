@@ -103,7 +103,7 @@ def test_a_trial_sends_each_epoch_and_then_its_result(executor: Executor) -> Non
 
 def test_a_failed_trial_sends_its_failure_and_frees_its_slot(executor: Executor) -> None:
     given = spec(TINY)
-    broken = spec(TINY, model={**given.config["model"], "conv_layers": 6})
+    broken = spec(TINY, model={**given.config["model"], "filters": -1})
     executor.submit(broken)
     assert [type(event) for event in ended(executor)] == [TrialFailure]
     executor.submit(given)

@@ -129,7 +129,7 @@ def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayExecut
 
 
 def test_a_failure_is_said_once_and_frees_its_slot(here: RayExecutor) -> None:
-    broken = spec(TINY, model={**spec(TINY).config["model"], "conv_layers": 6})
+    broken = spec(TINY, model={**spec(TINY).config["model"], "filters": -1})
     here.submit(broken)
     assert isinstance(events(here)[-1], TrialFailure)
     with pytest.raises(RuntimeError, match="no trial"):

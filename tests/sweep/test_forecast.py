@@ -170,7 +170,7 @@ def test_a_model_too_large_for_the_memory_is_counted_all_the_same() -> None:
 
 def test_a_configuration_that_cannot_be_built_leaves_the_time_unknown() -> None:
     settings = compose_job(small.TINY).config.settings
-    probed = measure_training_cost({**settings, "model": {**settings["model"], "conv_layers": 9}}, small.splits())
+    probed = measure_training_cost({**settings, "model": {**settings["model"], "filters": -1}}, small.splits())
     assert math.isnan(probed.epoch_seconds)
     said = forecast_of(compose_job([*SPACE, "search.max_trials=2"]), probed, max_minutes=1.0)
     assert said.trials == 2

@@ -313,7 +313,7 @@ def test_a_diverging_trial_is_a_failure_that_keeps_its_epochs_and_says_what_may_
 
 def test_a_model_that_cannot_be_built_is_a_failure_with_its_traceback() -> None:
     given = spec(TINY)
-    broken = {**given.config, "model": {**given.config["model"], "conv_layers": 6}}
+    broken = {**given.config, "model": {**given.config["model"], "filters": -1}}
     failure = failed(spec(TINY, **broken), DATA)
     assert failure.history == []
     assert "ValueError" in failure.reason
@@ -324,7 +324,7 @@ def test_a_model_that_cannot_be_built_is_a_failure_with_its_traceback() -> None:
 
 def test_a_failed_trial_leaves_nothing_to_the_next(baseline: TrialResult) -> None:
     given = spec([*TINY, "train.precision=mixed_bfloat16"])
-    failed(spec(TINY, **{**given.config, "model": {**given.config["model"], "conv_layers": 6}}), DATA)
+    failed(spec(TINY, **{**given.config, "model": {**given.config["model"], "filters": -1}}), DATA)
     assert np.array_equal(finished(spec(TINY), DATA).probabilities, baseline.probabilities)
 
 
