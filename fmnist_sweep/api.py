@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fmnist_sweep.errors import ConfigError, ExitCode, StoreError
 from fmnist_sweep.guest import be_a_guest, route_interrupts
 from fmnist_sweep.report.notebook import open_fitting_view
-from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
+from fmnist_sweep.tracking.names import CHAMPION_ADDRESS, DEFAULT_EXPERIMENT
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fmnist_sweep.config.job import Job
     from fmnist_sweep.sweep.run import SweepRun
     from fmnist_sweep.tracking.store import Store
+    from fmnist_sweep.training.own_code import PluginSource
 
 
 _FLAGS = ("-m", "--multirun", "--config-dir")  # of the command: others are questions
@@ -51,13 +52,15 @@ def run_overrides(*overrides: str, quiet: bool = False) -> Sweep:
     from fmnist_sweep.config.command_line import compose_jobs
     from fmnist_sweep.config.commands import build_sweep_command
     from fmnist_sweep.sweep.run import run_sweep
+    from fmnist_sweep.training.own_code import list_active
 
     with be_a_guest():
         arguments = _list_arguments(overrides)
         jobs = compose_jobs(arguments)
+        plugins = tuple(list_active())
         with open_fitting_view(quiet) as view, route_interrupts(view) as stop:
             code = run_sweep(jobs, build_sweep_command(arguments), view, stop)
-    return Sweep(tuple(jobs), code)
+    return Sweep(tuple(jobs), code, plugins)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class Sweep:
     """A sweep that was run: its trials, its best, its report, its models, and its promotion.
 
     exit_code: what the command would have ended with (docs/exit-codes.md). What it offers is read from the store when
-    it is asked for. Errors: StoreError where the store or what is in it is gone.
+    it is asked for. plugins: own code that its models need. Errors: StoreError where the store or what is in it is
+    gone.
     """
 
     jobs: tuple[Job, ...]
     exit_code: ExitCode
+    plugins: tuple[PluginSource, ...] = ()
 
     def __repr__(self) -> str:
         studies = "1 study" if len(self.jobs) == 1 else f"{len(self.jobs)} studies"
@@ -133,8 +138,10 @@ class Sweep:
         Errors: ConfigError for a name of no trial of this sweep, StoreError for a model that was not kept.
         """
         from fmnist_sweep.tracking.models import UnusableModel, download_model, load_keras_file
+        from fmnist_sweep.training.own_code import ensure_active
 
         with be_a_guest():
+            ensure_active(self.plugins)
             run_id = self._find_run_id(name)
             with tempfile.TemporaryDirectory() as folder:
                 try:
@@ -175,14 +182,17 @@ class Sweep:
         from fmnist_sweep.promotion.candidates import PromotionTarget
         from fmnist_sweep.promotion.pipeline import run_promotion
         from fmnist_sweep.promotion.preparation import PromotionRequest
+        from fmnist_sweep.training.own_code import ensure_active
 
         with be_a_guest():
+            ensure_active(self.plugins)
             words = [*overrides, *([] if seeds is None else [f"promote.seeds={seeds}"])]
             refuse_other_overrides(tuple(words))
             tracking = self._job.config.tracking
             base = compose_job(["search=grid", *words]).config
             data_dir = self._job.config.data.dir or os.environ.get("FMNIST_DATA_DIR") or None
             flags = ["--uri", self.uri, "--experiment", tracking.experiment, "--sweep", self.id]
+            flags += [word for plugin in self.plugins if plugin.is_file for word in ("--plugins", plugin.location)]
             command = build_verb_command(["promote", *words, *flags])
             target = PromotionTarget(sweep_id=self.id)
             request = PromotionRequest(target, base, data_dir, any_data, open_again, command)
@@ -206,10 +216,12 @@ class Sweep:
     @cached_property
     def _run(self) -> SweepRun:
         from fmnist_sweep.sweep.run import find_sweep_run
+        from fmnist_sweep.training.own_code import ensure_active
 
         # Planned again, fresh=true would find yet another folder: what it began is what its studies lead to now.
         jobs = [replace(job, config=replace(job.config, fresh=False)) for job in self.jobs]
         with be_a_guest():
+            ensure_active(self.plugins)
             return find_sweep_run(jobs, lambda *_: None)
 
 
@@ -232,31 +244,36 @@ class Promoted:
 
 
 def load_registered_model(
-    version: str = "champion", uri: str | None = None, experiment: str = DEFAULT_EXPERIMENT
+    version: str = CHAMPION_ADDRESS,
+    uri: str | None = None,
+    experiment: str = DEFAULT_EXPERIMENT,
+    plugins: Sequence[str] = (),
 ) -> keras.Model:
     """A registered version's Keras model, checked by its checksum: raw pixels, 0..255, in, probabilities out.
 
     version: an alias, a number, or an address such as models:/fashion-mnist@champion. uri: of the store; default:
-    mlruns/mlflow.db below the working directory. Errors: StoreError, PromotionRefused.
+    mlruns/mlflow.db below the working directory. plugins: files of own code that the model needs. Errors: StoreError,
+    PromotionRefused.
     """
-    from fmnist_sweep.tracking.registry import resolve_version
-    from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.tracking.version_files import load_version
 
     with be_a_guest():
-        store = open_existing_store(uri, experiment)
-        return load_version(store, resolve_version(store, version))
+        _activate(plugins)
+        return load_version(*open_version(uri, experiment, version))
 
 
 def label_pictures(
     images: Sequence[str | os.PathLike[str]],
-    version: str = "champion",
+    version: str = CHAMPION_ADDRESS,
     uri: str | None = None,
     experiment: str = DEFAULT_EXPERIMENT,
+    plugins: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Label picture files with a registered version, as `fmnist-sweep predict` does: a pandas DataFrame, a row a file.
 
-    images: paths of PNG, JPEG, BMP, GIF or WEBP files of any size. version, uri, experiment: as of `load`.
+    images: paths of PNG, JPEG, BMP, GIF or WEBP files of any size. version, uri, experiment, plugins: as of
+    `load`.
 
     Columns: `file`, `label`, `probability` (of that label), one for each label with its probability, and lists of
     sentences: `assumptions` (what was done to the picture) and `warnings` (what of it was a guess). Errors: DataError
@@ -264,19 +281,17 @@ def label_pictures(
     """
     import pandas as pd
 
-    from fmnist_sweep.cli.predict import build_values, predict_probabilities
-    from fmnist_sweep.data.pictures.photographs import read_photograph
-    from fmnist_sweep.tracking.registry import resolve_version
-    from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.cli.predict import build_values, predict_probabilities, read_picture_for
+    from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.tracking.version_files import load_version
 
     if isinstance(images, str | os.PathLike) or not images:
         raise ConfigError("fs.predict takes a list of at least one picture's path, as in fs.predict(['bag.png']).")
     with be_a_guest():
-        photos = [read_photograph(Path(image)) for image in images]
-        store = open_existing_store(uri, experiment)
-        registered = resolve_version(store, version)
-        probabilities = predict_probabilities(load_version(store, registered), photos)
+        _activate(plugins)
+        store, registered = open_version(uri, experiment, version)
+        photos = [read_picture_for(Path(image), registered) for image in images]
+        probabilities = predict_probabilities(load_version(store, registered), photos, len(registered.data.labels))
         values = build_values(registered, photos, probabilities, 1)["images"]
     rows = [
         {
@@ -290,6 +305,14 @@ def label_pictures(
         for value in values
     ]
     return pd.DataFrame(rows)
+
+
+def _activate(plugins: Sequence[str]) -> None:
+    """Let models have own code: of these files; where none is given, what is active stays so."""
+    from fmnist_sweep.training.own_code import activate_typed, list_active
+
+    if plugins or not list_active():
+        activate_typed(plugins)
 
 
 def _list_arguments(overrides: Sequence[str]) -> list[str]:

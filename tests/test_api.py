@@ -20,9 +20,10 @@ from fmnist_sweep.report.notebook import NotebookBars
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.tracking.prediction_files import read_predictions
 from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
+from fmnist_sweep.training import own_code
 from tests.conftest import Command, data_config, needs_fashion_mnist
 from tests.support import ROOT
-from tests.support.in_process import run_command
+from tests.support.in_process import run_command, run_verb
 from tests.support.process import LIMIT_SECONDS, start
 from tests.support.promotions import SMALL
 from tests.support.small import SMALLEST
@@ -124,9 +125,36 @@ def test_a_mistake_is_an_exception_with_the_commands_sentence(tmp_path: Path, mo
             call()
     with pytest.raises(fs.StoreError, match="does not exist: run a sweep here first"):
         fs.load("champion")
-    with pytest.raises(fs.DataError, match=r"bag\.png"):
+    with pytest.raises(fs.StoreError, match="does not exist: run a sweep here first"):
         fs.predict(["bag.png"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_own_code_is_named_as_on_the_command_line_and_its_models_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = run_verb("new", "project", cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    monkeypatch.chdir(tmp_path / "project")
+    words = ("data=drawn", "data.images=200", "train=default", "train.epochs=1", "train.precision=float32")
+    try:
+        sweep = fs.run(
+            *(
+                "--config-dir",
+                "conf",
+                "plugins=my_models.py",
+                "model=separable",
+                *words,
+                "optimizer.learning_rate=0.01",
+            ),
+            *("model.filters=4", "model.blocks=1", "search.max_trials=1", "executor=in_process"),
+            quiet=True,
+        )
+        own_code.activate_plugins([])  # as another run without it does
+        assert len(sweep.trials()) == 1
+        assert sweep.model("best").input_shape == (None, 28, 28, 1)
+    finally:
+        own_code.activate_plugins([])
 
 
 def test_drawn_images_are_never_promoted(folder: Path, swept: fs.Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

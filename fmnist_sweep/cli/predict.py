@@ -71,7 +71,7 @@ def predict(
         for path in images:  # what is wrong with a picture is said first
             photographs.read_photograph(path)
         raise
-    photos = [_read_picture(path, version) for path in images]
+    photos = [read_picture_for(path, version) for path in images]
     labels = version.data.labels
     rows = predict_probabilities(load_version(store, version), photos, len(labels))
     if picture is not None:
@@ -84,7 +84,7 @@ def predict(
         echo("\n".join(_format_lines(photograph, row, labels, top)))
 
 
-def _read_picture(path: Path, version: RegisteredVersion) -> Photograph:
+def read_picture_for(path: Path, version: RegisteredVersion) -> Photograph:
     """A picture in the form that a version's model was trained on: of garments, or as it is."""
     from fmnist_sweep.data.own.model_input import read_own_picture
     from fmnist_sweep.data.pictures import photographs
