@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from fmnist_sweep.promotion.looks import Look, LookRule, Outlook
+from fmnist_sweep.promotion.looks import Fate, Look, LookRule, Outlook
 from fmnist_sweep.study.event_checks import sum_events
 from fmnist_sweep.study.folder import JOURNAL_FILE, drop_half_written
 from fmnist_sweep.study.journal import Journal, JournalDamaged, JournalEvent, read_events, read_first_and_last
 from fmnist_sweep.study.lock import lock_folder
+from fmnist_sweep.text import quote_text
 
 _FOLDER = "promotions"
 _MOST_SEEDS = 100  # that promote.seeds allows
@@ -51,15 +52,24 @@ class RecordedLook:
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> RecordedLook:
-        """Read the body of an event."""
+        """Read the body of an event. Raises KeyError, TypeError or ValueError for one that no look wrote."""
         rows = body["finalists"]
-        outlooks = tuple(
-            Outlook(**{key: value for key, value in row.items() if key not in ("name", "configuration")})
-            for row in rows
-        )
+        outlooks = tuple(_read_outlook(row) for row in rows)
         look = Look(body["after"], outlooks, body["is_enough"], body["net_variance"], body["measured_variance"])
         names, keys = ([str(row[key]) for row in rows] for key in ("name", "configuration"))
         return cls(look, tuple(names), tuple(keys), dict(body["failed"]))
+
+
+def _read_outlook(row: Mapping[str, Any]) -> Outlook:
+    values = {key: value for key, value in row.items() if key not in ("name", "configuration")}
+    for key, value in values.items():
+        if value not in get_args(Fate) if key == "fate" else not _is_number(value):
+            raise ValueError(f"a look has {key} {quote_text(value)}")
+    return Outlook(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass
@@ -128,7 +138,7 @@ def _sum_looks(path: Path, events: Sequence[JournalEvent]) -> LookRecord:
     record = sum_events(path, "promotion", events, lambda first: LookRecord(first.body))
     try:
         if not 2 <= record.rule.most <= _MOST_SEEDS or any(
-            isinstance(value, bool) or not isinstance(value, int | float) for value in record.about["rule"].values()
+            not _is_number(value) for value in record.about["rule"].values()
         ):
             raise ValueError("numbers out of range")
     except (KeyError, TypeError, ValueError) as error:

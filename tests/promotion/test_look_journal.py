@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +51,29 @@ def test_one_process_at_a_time_holds_it(tmp_path: Path) -> None:
         pass
 
 
-def test_a_journal_without_a_rule_is_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "promotions" / "key" / "journal.db"
-    path.parent.mkdir(parents=True)
-    Journal.create(path, "promotion", {"id": "key", "studies": [], "rule": {"most": 3}}).close()
+@pytest.mark.parametrize(
+    "change", [{"most": 10**9}, {"most": "20"}, {"gain": None}, {"unknown": 1}], ids=["most", "text", "none", "unknown"]
+)
+def test_a_journal_with_a_rule_that_nobody_wrote_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    _write(tmp_path, asdict(RULE) | change)
     with pytest.raises(JournalDamaged, match="its rule"):
         read_look_record(tmp_path, "key")
+
+
+@pytest.mark.parametrize("change", [{"fate": "better"}, {"gain": "0.1"}, {"chance": None}, {"unknown": 1}])
+def test_a_look_that_nobody_took_is_damage(tmp_path: Path, change: dict[str, Any]) -> None:
+    body = LOOK.as_body()
+    body["finalists"][0] |= change
+    _write(tmp_path, asdict(RULE), body)
+    with pytest.raises(JournalDamaged, match="event 1"):
+        read_look_record(tmp_path, "key")
+
+
+def _write(state: Path, rule: dict[str, Any], *looks: dict[str, Any]) -> None:
+    """Write the journal of a promotion as somebody else might."""
+    path = state / "promotions" / "key" / "journal.db"
+    path.parent.mkdir(parents=True)
+    journal = Journal.create(path, "promotion", {"id": "key", "studies": [], "rule": rule})
+    for look in looks:
+        journal.append("look", **look)
+    journal.close()
