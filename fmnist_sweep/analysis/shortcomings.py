@@ -13,7 +13,7 @@ from fmnist_sweep.config.check import is_allowed
 from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import format_override_value
 from fmnist_sweep.search.tunable import is_tunable
-from fmnist_sweep.training.optimization import compute_learning_rate
+from fmnist_sweep.training.optimization import SCHEDULES, compute_learning_rate
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -72,7 +72,9 @@ def find_improvement(settings: Mapping[str, Any], curve: Curve, best_epoch: int,
     if gain <= _compute_error(last, images) or not is_allowed(settings, "train.epochs", 2 * epochs):
         return None
     schedule = settings["train"]["schedule"]
-    is_known = not any(map(is_tunable, schedule.values()))
+    registration = SCHEDULES.find_registration(schedule.get("name"))
+    is_own_code = registration is None or registration.plugin is not None  # which may need what no curve holds
+    is_known = not is_own_code and not any(map(is_tunable, schedule.values()))
     if is_known and compute_learning_rate(schedule, 1.0, epochs, list(curve)) < _ANNEALED:
         return None
     return StillImproving(epochs, gain, f"train.epochs={2 * epochs}")

@@ -18,6 +18,7 @@ from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
+from fmnist_sweep.search.ask_and_tell import ORACLES, Search
 from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext
@@ -106,12 +107,16 @@ def _rehearse_own_code(plan: Sequence[PlannedStudy], view: View) -> None:
     begun = [planned for planned in plan if planned.study.job.plugins and planned.record is None]
     if begun:
         from fmnist_sweep.training import backend
+        from fmnist_sweep.training.own_code import find_plugin
         from fmnist_sweep.training.rehearsal import rehearse_study
 
         view.say("rehearsing own code: build, train on one batch, save, load, predict ...")
         backend.import_tensorflow()
     for planned in begun:
         rehearse_study(planned.study.settings, planned.splits, planned.study.job.plugins)
+        search = planned.config.search
+        if find_plugin(ORACLES, search.name) is not None:  # its first answer
+            Search(search.name, planned.config.oracle, planned.study.settings, search.objective).ask()
 
 
 def _name_data(data: DataConfig) -> str:

@@ -310,3 +310,44 @@ def test_a_function_that_reads_no_labelled_images_is_one_sentence(case: str, tmp
     assert words in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert set(tmp_path.iterdir()) == before
+
+
+CLIMB = """\
+from fmnist_sweep.plugins import oracle, batch_schedule
+
+
+@oracle
+def climb(space, trials, *, seed: int, step: int):
+    tried = [trial["values"]["model.units"] for trial in trials]
+    return None if len(tried) == 3 else {"model.units": 4 + step * len(tried)}
+
+
+@batch_schedule
+def fall(base, finished_epochs, epochs, history, *, to: float):
+    return base * (1 - (1 - to) * finished_epochs / epochs)
+"""
+CLIMB_WORDS = (
+    *(*NET_WORDS, "plugins=climb.py", "search.name=climb", "+search.step=2", "search.max_trials=null"),
+    *("model.units={tune: int, min_value: 4, max_value: 9}", "train.schedule={name: fall, to: 0.5}"),
+)
+
+
+def test_two_files_give_one_study_its_model_its_oracle_and_its_schedule(net: Path) -> None:
+    (net / "mine.py").write_text(NET)
+    (net / "climb.py").write_text(CLIMB)
+    for words, trials in ((("search.max_trials=2",), 2), ((), 3)):  # the second continues the first
+        ended = run_command(*CLIMB_WORDS, *words, cwd=net)
+        assert ended.returncode == ExitCode.DONE, ended.stderr + ended.stdout
+        (study,) = list_study_folders(locate_state_folder(build_default_uri(net)))
+        drawn = [trial.proposal.values["model.units"] for trial in study.read_record().trials.values()]
+        assert drawn == [4, 6, 8][:trials]
+    store = open_existing_store(build_default_uri(net), "fashion-mnist")
+    run = store.client.search_runs([store.experiment_id], "tags.`fmnist.kind` = 'trial'")[0]
+    rates = [row.value for row in store.client.get_metric_history(run.info.run_id, "learning_rate")]
+    assert rates == pytest.approx([0.009375, 0.006875])  # the means of two batches, at 0 and 0.5, at 1 and 1.5
+    (net / "climb.py").write_text(CLIMB.replace("len(tried) == 3", "1 / 0"))
+    before = {path: path.stat().st_mtime_ns for path in net.rglob("*") if "mlruns" in path.parts}
+    refused = run_command(*CLIMB_WORDS, cwd=net)
+    assert refused.returncode == ExitCode.CONFIG
+    assert "search.name=climb: the oracle raised an error (ZeroDivisionError: division by zero)" in refused.stderr
+    assert before.keys() == {path for path in net.rglob("*") if "mlruns" in path.parts}
