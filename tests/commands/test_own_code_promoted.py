@@ -8,21 +8,27 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import gettempdir
 
+import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.names import PLUGINS_TAG
+from fmnist_sweep.tracking.store import build_default_uri
 from tests.conftest import needs_fashion_mnist
 from tests.support import ROOT
-from tests.support.process import SWEEP, VERB, Done, run, start
+from tests.support.process import ANSWER_SECONDS, SWEEP, VERB, Done, run, start
 from tests.support.promotions import artifact, look
 from tests.support.steering import Steering
 
@@ -134,6 +140,31 @@ def test_it_labels_pictures_and_not_without_its_plugin_or_with_another(champion:
     assert differs.returncode == ExitCode.CONFIG
     assert "was trained with another my_models.py" in differs.stderr
     assert differs.stderr.count("\n") == 1
+
+
+def test_it_is_served_by_the_documented_command(champion: Project) -> None:
+    if not champion.naming[1]:
+        return
+    page = (ROOT / "docs/own-code.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^MLFLOW_TRACKING_URI=\S+ (python -c .*)$", page, re.MULTILINE)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = shlex.split(command.replace("5001", str(port)))
+    environment = {"MLFLOW_TRACKING_URI": build_default_uri(champion.folder)}
+    with start(*words[1:], cwd=champion.folder, environment=environment) as running:
+        address = f"http://127.0.0.1:{port}"
+        running.wait_for(lambda: is_answering(f"{address}/ping"))
+        images = {"inputs": np.zeros((2, 28, 28, 1), np.uint8).tolist()}
+        answer = requests.post(f"{address}/invocations", json=images, timeout=ANSWER_SECONDS)
+        assert np.asarray(answer.json()["predictions"]).shape == (2, 10)
+
+
+def is_answering(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=ANSWER_SECONDS).ok
+    except requests.RequestException:
+        return False
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'fmnist_sweep[ray]'")
