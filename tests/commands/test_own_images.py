@@ -190,3 +190,15 @@ def test_the_documented_models_are_those_of_fashion_mnist(tmp_path: Path) -> Non
     ended = run_verb("documented", "run", "data=folder", "data.dir=x", cwd=tmp_path)
     assert ended.returncode == ExitCode.CONFIG
     assert "the documented models are of Fashion-MNIST" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_notebook_loads_and_asks_the_model_by_its_address(champion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fmnist_sweep as fs
+
+    monkeypatch.chdir(champion)
+    Image.fromarray(draw_shapes(3)[0][1, :, :, 0]).save("one.png")
+    assert fs.load("models:/bars@champion").input_shape == (None, 12, 16, 1)
+    frame = fs.predict(["one.png"], "models:/bars@champion")
+    assert set(SHAPES) <= set(frame.columns)
+    assert frame["label"][0] in SHAPES

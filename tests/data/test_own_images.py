@@ -115,6 +115,18 @@ def test_a_folder_without_a_test_part_is_cut_by_the_pictures_themselves(tmp_path
     assert {image.tobytes() for image in other.images} != {image.tobytes() for image in test.images}
 
 
+def test_pictures_that_come_later_are_cut_too_and_move_no_other(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pics", 60)
+    data = config("folder", tmp_path / "pics", size=[12, 16])
+    before = open_test(data, reason="a test", ledger=tmp_path / "ledger")
+    write_pictures(tmp_path / "more", 90, seed=5)
+    for path in (tmp_path / "more").rglob("*.png"):
+        path.rename(tmp_path / "pics" / path.parent.name / f"new-{path.name}")
+    after = open_test(data, reason="a test", ledger=tmp_path / "ledger")
+    kept, grown = ({image.tobytes() for image in split.images} for split in (before, after))
+    assert kept < grown
+
+
 def test_an_image_stays_on_its_side_of_the_cut_when_others_come_and_equal_ones_stay_together() -> None:
     keys = [bytes([number]) for number in range(100)]
     values = np.arange(100) % 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +57,6 @@ def read_npz_file(path: Path, part: Literal["train", "test"]) -> RawPart:
     return RawPart(_check_images(file, names[0], arrays[names[0]]), _check_values(file, names, arrays))
 
 
-@lru_cache(maxsize=1)  # its list of arrays is looked at before they are read
 def _read(file: Path) -> bytes:
     with report_unreadable(file):
         return read_file(file, MAX_BYTES)

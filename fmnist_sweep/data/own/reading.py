@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -105,7 +105,7 @@ def _read_part(data: OwnDataConfig, folder: Path, part: Part, train: DataDescrip
 def _read_pictures(data: FolderDataConfig, folder: Path, part: Part, train: DataDescription | None) -> RawPart:
     pictures = picture_folders.list_pictures(folder, part)
     if not picture_folders.has_test_folder(folder):
-        is_test = _choose_test_pictures(folder, data.test, data.test_seed)
+        is_test = _choose_test_pictures(pictures, data.test, data.test_seed)
         wanted = is_test if part == "test" else ~is_test
         _refuse_nothing(folder, part, wanted)
         pictures = [picture for picture, takes in zip(pictures, wanted, strict=True) if takes]
@@ -116,10 +116,10 @@ def _read_pictures(data: FolderDataConfig, folder: Path, part: Part, train: Data
     return raw
 
 
-@lru_cache(maxsize=2)
-def _choose_test_pictures(folder: Path, share: float, seed: int) -> NDArray[np.bool_]:
-    """Which pictures of a folder are sealed, by the bytes of their files: none of them is decoded."""
-    pictures = picture_folders.list_pictures(folder, "train")
+def _choose_test_pictures(
+    pictures: Sequence[picture_folders.PictureFile], share: float, seed: int
+) -> NDArray[np.bool_]:
+    """Which pictures are sealed, by the bytes of their files: none of them is decoded."""
     keys = [_hash_file(picture.path) for picture in pictures]
     return choose_test_mask(keys, np.array([picture.label for picture in pictures]), share, seed)
 
