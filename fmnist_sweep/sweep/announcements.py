@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.report.leaderboard import LeaderboardEntry, find_best_entry
 from fmnist_sweep.report.publish import locate_report
 from fmnist_sweep.report.terminal import View
+from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.sweep.closing import find_exit_code, list_entries
 from fmnist_sweep.sweep.forecast import Forecast, describe_forecast, refuse_full_disk
 from fmnist_sweep.sweep.plan import PlannedStudy, list_splits
@@ -44,6 +46,12 @@ def announce_studies(plan: Sequence[PlannedStudy], view: View) -> None:
         _announce_study(planned, view)
 
 
+def _mirrors_images(settings: Mapping[str, Any]) -> bool:
+    """Whether a study's trials mirror all their training images at random."""
+    augmentations = list_values_at(settings, "train", "augmentation")
+    return any(isinstance(each, Mapping) and each.get("flip") is True for each in augmentations)
+
+
 def _announce_study(planned: PlannedStudy, view: View) -> None:
     study, record, trial_limit = planned.study, planned.record, planned.trial_limit
     tuned = ", ".join(study.tuned_keys) or "nothing"
@@ -53,6 +61,12 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
     limited = planned.is_limited and planned.trial_count < math.inf
     trials = f"{'at most ' if limited else ''}{format_trial_count(planned.trial_count)}"
     view.say(f"study {study.id} {study.label}: {trials}, tuning {tuned}; {study.precision}")
+    if not planned.splits.description.is_fashion_mnist and _mirrors_images(study.settings):
+        view.say(
+            "  training images are mirrored, which suits garments: where left and right differ, as in digits, add "
+            "train.augmentation.flip=false",
+            "yellow",
+        )
     if study.first and record is None:
         count = "1 known configuration" if len(study.first) == 1 else f"{len(study.first)} known configurations"
         view.say(f"  begins with {count}")

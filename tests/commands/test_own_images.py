@@ -52,6 +52,7 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stderr
     assert "bars: 12x16 pixels, grey; 3 labels" in ended.stdout
     assert "canonical" not in ended.stdout
+    assert "mirrored" not in ended.stdout
     return folder
 
 
@@ -111,6 +112,7 @@ def test_colour_images_are_swept_as_well(tmp_path: Path, source: str) -> None:
     assert trial.state == "finished"
     assert trial.description.image_shape == (10, 10, 3)
     assert ("resized" in ended.stderr) == (source == "folder")
+    assert "training images are mirrored, which suits garments" in ended.stdout
 
 
 def test_without_a_folder_nothing_is_created(tmp_path: Path) -> None:
