@@ -61,7 +61,7 @@ def measure_export(format_name: str, path: Path, images: NDArray[np.uint8]) -> R
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
             raise RuntimeFailure(lines[-1])
-        with np.load(target) as arrays:
+        with np.load(target, allow_pickle=False) as arrays:
             return RuntimeMeasurement(
                 probabilities=arrays["probabilities"],
                 milliseconds=float(arrays["milliseconds"]),
@@ -75,7 +75,7 @@ def main() -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     predict = _LOADERS[format_name](path)
-    images = np.load(source)
+    images = np.load(source, allow_pickle=False)
     milliseconds = _time_single_images(predict, images)
     predict(images[:_BATCH])
     start = time.process_time()

@@ -15,14 +15,13 @@ import numpy as np
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import space
 from fmnist_sweep.text import quote_text
-from fmnist_sweep.training import backend
+from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training.augmentation import augment_images
 from fmnist_sweep.training.compilation import compile_model
 from fmnist_sweep.training.optimization import compute_learning_rate, encode_targets
 from fmnist_sweep.training.own_code import PluginSource
 from fmnist_sweep.training.own_metrics import compute_metrics, list_metrics
 from fmnist_sweep.training.probe import resolve_middle
-from fmnist_sweep.training.trial import load_model
 
 if TYPE_CHECKING:
     from fmnist_sweep.data import Splits
@@ -86,7 +85,7 @@ class _Rehearsal:
                 compiled.plain.optimizer, compiled.plain.compiled = None, False
                 compiled.plain.save(path)
             with self._step("be loaded once it is saved"):
-                loaded = load_model(path)
+                loaded = trial.load_model(path)
                 if not np.allclose(loaded.predict(self._images, verbose=0), expected, atol=_TOLERANCE):
                     raise ValueError(
                         "loaded, it predicts something else: get_config must return all that __init__ takes"

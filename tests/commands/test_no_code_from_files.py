@@ -22,6 +22,7 @@ _ALLOWED = {
     ("executors/worker.py", "pickle"): "an exception is pickled and read back at once, to see whether it can be sent",
     ("executors/worker.py", "multiprocessing.connection"): "a worker reads the socket pair of the process that made it",
     ("executors/local.py", "multiprocessing.connection"): "a supervisor reads the socket pair of its own child",
+    ("training/own_code.py", "exec"): "a plugin's file, which the person who types the command names on it",
     ("executors/fork_server.py", "multiprocessing.connection"): "each end reads the socket pair of parent and child",
 }
 _PICKLING = (
