@@ -49,8 +49,8 @@ def test_the_import_alone_loads_no_library_and_offers_every_name() -> None:
     assert {"run", "load", "predict", "trials", "Sweep", "ConfigError"} <= set(dir(fs))
     for name in fs.__all__:
         assert getattr(fs, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'sweep'"):
-        _ = fs.sweep
+    with pytest.raises(AttributeError, match="has no attribute 'sweeps'"):  # `sweep` is a room
+        _ = fs.sweeps
 
 
 @pytest.fixture(scope="module")

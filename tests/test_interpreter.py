@@ -151,7 +151,7 @@ def test_interpreters_are_started_in_one_way_only() -> None:
             found[path.name] = "build_child_environment" in source and "build_python_command" in source
     assert found == {
         "environment.py": False,  # git
-        **dict.fromkeys(("fork_server.py", "worker.py", "ray_node.py", "documented.py"), True),
+        **dict.fromkeys(("fork_server.py", "worker.py", "ray_node.py", "documented.py", "export_runtime.py"), True),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.text import echo
+from fmnist_sweep.text import echo, quote_text
 
 _SWEEP = "python -m fmnist_sweep --config-dir conf plugins=my_models.py model=separable"
 
@@ -29,10 +29,15 @@ def new(folder: Path) -> None:
 
 
 def write_project(folder: Path) -> None:
-    """Write the files of the template. Raises ConfigError if the folder holds anything, or cannot be written."""
+    """Write the files of the template. Raises ConfigError if the folder holds anything, or cannot be written.
+
+    The folder is made; the one that it is in must be there.
+    """
+    shown = quote_text(folder, 200)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder}: there is something already; name a folder that is new or empty.")
+            raise ConfigError(f"{shown}: there is something already; name a folder that is new or empty.")
+        folder.mkdir(exist_ok=True)
         with as_file(files("fmnist_sweep") / "assets" / "project") as template:
             for source in sorted(template.rglob("*")):
                 if source.is_file() and "__pycache__" not in source.parts:
@@ -40,4 +45,4 @@ def write_project(folder: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(source.read_bytes())
     except OSError as error:
-        raise ConfigError(f"{folder}: it cannot be written ({error.strerror or error}); name another.") from None
+        raise ConfigError(f"{shown}: it cannot be written ({error.strerror or error}); name another.") from None

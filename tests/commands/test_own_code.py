@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,10 @@ def test_new_prints_commands_that_can_be_pasted_and_writes_over_nothing(tmp_path
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> None:
+def _forget() -> Iterator[None]:
+    """A plugin of one test is none of the next, in whatever file that is."""
+    own_code.activate_plugins([])
+    yield
     own_code.activate_plugins([])
 
 
