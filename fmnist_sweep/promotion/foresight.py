@@ -102,7 +102,7 @@ def draw_decision(
     for number in rule.looks if has_looks else ():
         champion_accuracies = validation[-1, : max(number, world.champion_seeds)].tolist()
         look = take_look(rule, [validation[index, :number].tolist() for index in left], champion_accuracies)
-        going = [left[index] for index in look.kept]
+        going = [left[index] for index in look.remaining]
         for index in left if look.ends_training else set(left) - set(going):
             trained[index] = number
         left = going

@@ -113,14 +113,14 @@ class Look:
     measured_variance: float = 0.0
 
     @property
-    def kept(self) -> list[int]:
+    def remaining(self) -> list[int]:
         """Indices of the finalists that go on."""
         return [index for index, outlook in enumerate(self.outlooks) if outlook.fate == "goes on"]
 
     @property
     def ends_training(self) -> bool:
         """Whether nothing more is trained."""
-        return self.is_enough or not self.kept
+        return self.is_enough or not self.remaining
 
 
 def take_look(rule: LookRule, finalists: Sequence[Sequence[float]], champion: Sequence[float]) -> Look:

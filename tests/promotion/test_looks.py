@@ -23,9 +23,9 @@ def shift(gain: float, seeds: int = 4) -> list[float]:
 def test_a_finalist_behind_the_champion_is_dropped_and_without_one_left_training_ends() -> None:
     look = take_look(RULE, [shift(-0.01), shift(0.004)], CHAMPION[:4])
     assert [outlook.fate for outlook in look.outlooks] == ["futile", "goes on"]
-    assert (look.kept, look.ends_training) == ([1], False)
+    assert (look.remaining, look.ends_training) == ([1], False)
     look = take_look(RULE, [shift(-0.01), shift(-0.008)], CHAMPION[:4])
-    assert (look.kept, look.is_enough, look.ends_training) == ([], False, True)
+    assert (look.remaining, look.is_enough, look.ends_training) == ([], False, True)
 
 
 def test_a_finalist_far_behind_another_cannot_be_the_best_any_more() -> None:
@@ -37,7 +37,7 @@ def test_a_clear_gain_is_enough_and_what_is_neither_clear_nor_futile_goes_on() -
     for gain, enough in ((0.003, False), (0.005, False), (0.02, True)):
         look = take_look(RULE, [shift(gain, 6), shift(gain, 6)], CHAMPION)
         assert look.is_enough == look.ends_training == enough
-        assert len(look.kept) == 2
+        assert len(look.remaining) == 2
 
 
 def test_a_gain_that_is_seen_with_more_spread_over_seeds_is_less_clear() -> None:
