@@ -58,6 +58,12 @@ def _forget() -> Iterator[None]:
     own_code.activate_plugins([])
 
 
+def test_the_model_that_new_writes_is_trained_and_loaded_in_bfloat16_too(project: Path) -> None:
+    words = [word.replace("=float32", "=mixed_bfloat16") for word in OWN]
+    ended = run_command(*words, "train.epochs=1", "search.max_trials=1", cwd=project)
+    assert ended.returncode == ExitCode.DONE, ended.stderr + ended.stdout
+
+
 def test_a_model_of_ones_own_is_trained_and_is_another_study_once_its_code_changes(project: Path) -> None:
     first = run_command(*OWN, cwd=project)
     assert first.returncode == ExitCode.DONE, first.stderr + first.stdout

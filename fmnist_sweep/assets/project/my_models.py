@@ -21,8 +21,10 @@ class ChannelGate(keras.layers.Layer):
 
     def build(self, shape):
         channels = shape[-1]
-        self.narrow = keras.layers.Dense(max(1, channels // self.squeeze), activation="relu")
-        self.wide = keras.layers.Dense(channels, activation="sigmoid")
+        # Layers within a layer have its precision, and not that of whoever loads the model.
+        precision = {"dtype": self.dtype_policy}
+        self.narrow = keras.layers.Dense(max(1, channels // self.squeeze), activation="relu", **precision)
+        self.wide = keras.layers.Dense(channels, activation="sigmoid", **precision)
         self.narrow.build((None, channels))
         self.wide.build((None, self.narrow.units))
 
