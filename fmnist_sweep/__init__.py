@@ -1,6 +1,6 @@
 """Experiment-tracking hyperparameter sweeps for image classifiers, on Fashion-MNIST."""
 
-from fmnist_sweep.interpreter import prepare_command
+from fmnist_sweep.process.interpreter import prepare_command
 
 prepare_command()  # before anything else is imported, `typing` and `__future__` included
 

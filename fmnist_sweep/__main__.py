@@ -13,7 +13,7 @@ from fmnist_sweep.config.command_line import compose_jobs
 from fmnist_sweep.config.commands import build_continuing_command, build_sweep_command, build_verb_command
 from fmnist_sweep.errors import ConfigError, ExitCode, UserError
 from fmnist_sweep.masking import print_masked_traceback
-from fmnist_sweep.streams import has_lost_output
+from fmnist_sweep.process.streams import has_lost_output
 from fmnist_sweep.text import make_printable
 
 

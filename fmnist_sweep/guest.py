@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError, StoreError, UserError
+from fmnist_sweep.process.environ import restore_environment
 from fmnist_sweep.report.matplotlib_settings import keep_matplotlib_settings
 
 if TYPE_CHECKING:

@@ -27,18 +27,15 @@ ROOMS = (
     "training",
     "data",
     "search",
+    "process",
 )
 FOR_ALL = {
-    "environ",
     "errors",
     "files",
-    "garbage",
-    "interpreter",
     "interrupts",
     "masking",
     "plugins",
     "reading",
-    "streams",
     "text",
 }
 ENTRANCES = {"__init__", "__main__", "api", "guest"}  # may import any room

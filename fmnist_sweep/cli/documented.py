@@ -12,7 +12,7 @@ import click
 from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, EXPERIMENT, URI, add_data_dir, refuse_replaced
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.text import echo
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT
 

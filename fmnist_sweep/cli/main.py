@@ -28,7 +28,7 @@ from fmnist_sweep.cli.studies import studies
 from fmnist_sweep.cli.ui import ui
 from fmnist_sweep.errors import ConfigError, ExitCode, StoreError, UserError
 from fmnist_sweep.masking import print_masked_traceback
-from fmnist_sweep.streams import has_lost_output
+from fmnist_sweep.process.streams import has_lost_output
 from fmnist_sweep.text import echo, make_printable, quote_text, shorten_sentence
 
 

@@ -46,9 +46,9 @@ from fmnist_sweep.config.plugin_words import split_plugins
 from fmnist_sweep.config.sweep_size import refuse_large_sweep
 from fmnist_sweep.config.text_values import parse_override, quote_texts
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
-from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.masking import mask_credentials
+from fmnist_sweep.process.environ import restore_environment
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training.own_code import activate_typed
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from fmnist_sweep.data.idx import MEMBERS, Member, Part, get_other_part
-from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.files import hold_lock_file, replace_file, write_file_atomically
+from fmnist_sweep.process.environ import find_home
 from fmnist_sweep.reading import UNPACKING_ERRORS, describe_content, open_unpacked_file, read_file
 from fmnist_sweep.text import echo, quote_text
 

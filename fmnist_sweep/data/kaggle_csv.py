@@ -21,8 +21,8 @@ from fmnist_sweep.data.download import call_within
 from fmnist_sweep.data.folder import describe_folder, read_first_whole, refuse_folder_of_another_source
 from fmnist_sweep.data.idx import Part, get_other_part
 from fmnist_sweep.data.splits import ImageTable, hash_in_any_order
-from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.process.environ import find_home
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile
 from fmnist_sweep.text import quote_text
 

@@ -14,9 +14,9 @@ from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig
 from fmnist_sweep.data.folder import resolve_folder
 from fmnist_sweep.data.opening_ledger import append_entry
 from fmnist_sweep.data.splits import Origin, Split, Splits, hash_in_any_order, hash_splits, split_table, take_all
-from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.masking import mask_address, mask_credentials
+from fmnist_sweep.process.environ import find_home
 from fmnist_sweep.text import format_utc_now
 
 _load_lock = threading.Lock()

@@ -24,7 +24,7 @@ from typing import Any
 
 from fmnist_sweep.executors import worker
 from fmnist_sweep.executors.messages import DESCRIPTOR_BYTE
-from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
 
 _DEVICES = Path("/dev")
 _GPU_DEVICES = ("nvidiactl", "nvidia0", "kfd", "dxg")  # of NVIDIA, of AMD, and of Linux within Windows

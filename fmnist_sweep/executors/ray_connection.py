@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fmnist_sweep.environ import find_home
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.process.environ import find_home
 
 _CONNECT_TIMEOUT_SECONDS = 5.0
 

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120

@@ -28,7 +28,7 @@ from fmnist_sweep.executors.messages import (
     TrainRequest,
 )
 from fmnist_sweep.executors.shared_images import attach_images
-from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
 from fmnist_sweep.training.own_code import ensure_active
 from fmnist_sweep.training.probe import measure_training_cost
 

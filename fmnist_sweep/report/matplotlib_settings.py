@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from fmnist_sweep.environ import restore_environment
+from fmnist_sweep.process.environ import restore_environment
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from fmnist_sweep import plugins
-from fmnist_sweep.garbage import pause_while_importing
+from fmnist_sweep.process.garbage import pause_while_importing
 from fmnist_sweep.search import rungs, space, tunable
 from fmnist_sweep.search.estimates import continues_beyond_budget
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from fmnist_sweep import training
 from fmnist_sweep.config.identity import hash_content, read_library_versions
-from fmnist_sweep.environ import find_home
 from fmnist_sweep.executors import Placement
 from fmnist_sweep.files import LockHeld, hold_lock_file, write_file_atomically
+from fmnist_sweep.process.environ import find_home
 from fmnist_sweep.reading import parse_json, read_file
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.environment import describe_machine, read_cpu_info

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from fmnist_sweep.garbage import pause_while_importing
+from fmnist_sweep.process.garbage import pause_while_importing
 from fmnist_sweep.search.ask_and_tell import Exchange, Search, Wait
 from fmnist_sweep.search.estimates import continues_beyond_budget
 from fmnist_sweep.study.record import TrialHistory

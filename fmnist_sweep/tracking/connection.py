@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.files import LockHeld, hold_lock_file, replace_file
-from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.masking import MASK, mask_address, mask_reason
+from fmnist_sweep.process.garbage import pause_while_importing
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.tracking.slow_answers import give_up_slow_answers
 

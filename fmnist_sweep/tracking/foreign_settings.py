@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.garbage import pause_while_importing
 from fmnist_sweep.masking import mask_credentials
+from fmnist_sweep.process.garbage import pause_while_importing
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.text import echo, make_printable, shorten_text
 from fmnist_sweep.tracking.names import DEFAULT_EXPERIMENT

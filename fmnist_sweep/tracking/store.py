@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from fmnist_sweep.environ import restore_environment
 from fmnist_sweep.errors import Locked, StoreError
 from fmnist_sweep.masking import mask_address, mask_reason
+from fmnist_sweep.process.environ import restore_environment
 from fmnist_sweep.study.folder import SQLITE_PREFIX
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.connection import (

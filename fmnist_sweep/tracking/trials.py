@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.data.description import FASHION_MNIST, DataDescription, parse_description
-from fmnist_sweep.garbage import pause_garbage_collection
+from fmnist_sweep.process.garbage import pause_garbage_collection
 from fmnist_sweep.text import make_printable
 from fmnist_sweep.tracking.foreign import is_curve_point, parse_parameter
 from fmnist_sweep.tracking.names import (

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.garbage import pause_while_importing
-from fmnist_sweep.interpreter import LIBRARY_SETTINGS
+from fmnist_sweep.process.garbage import pause_while_importing
+from fmnist_sweep.process.interpreter import LIBRARY_SETTINGS
 from fmnist_sweep.training.environment import read_cpu_info
 
 

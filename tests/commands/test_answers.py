@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 from mlflow.entities import Metric, Param
 
-from fmnist_sweep.garbage import pause_while_importing
+from fmnist_sweep.process.garbage import pause_while_importing
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_store
 from tests.support.in_process import run_verb
 

@@ -11,7 +11,7 @@ import sys
 import warnings
 from importlib.machinery import PathFinder
 
-from fmnist_sweep.streams import prepare_streams
+from fmnist_sweep.process.streams import prepare_streams
 
 _OURS = ("fmnist_sweep", "fmnist-sweep")
 _UNCALLED = ("test", "tests", "setup", "conftest")  # names that folders have anyway, and no command of ours needs
@@ -94,7 +94,7 @@ def build_python_command(module: str, *arguments: str, before: str = "pass") -> 
 
     The child has the package from where this process has it. before: a statement that runs before any import.
     """
-    parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     find_package = f"import sys; sys.path.insert(0, {parent!r}); import {_OURS[0]}; del sys.path[0]"
     prepare = f"from {__name__} import prepare_process; prepare_process()"
     code = f"{before}; {find_package}; {prepare}; from {module} import main; sys.exit(main())"

@@ -13,14 +13,14 @@ from tests.support import ROOT
 from tests.support.process import SWEEP, VERB, run, start
 
 BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
-PREPARE = "from fmnist_sweep.interpreter import prepare_process; prepare_process(); import sys, os; "
+PREPARE = "from fmnist_sweep.process.interpreter import prepare_process; prepare_process(); import sys, os; "
 # Text of ours, of a user's, of another script, half of a character, and a byte of a name that is no text.
 SAY = PREPARE + r"print('✓ a · b ± c ≈ d – e … ▁█ ü 鞋 \ud83d \udcff', file=sys.std%s)"
 
 
 def test_every_character_of_the_sources_has_a_plain_one() -> None:
     """What is printed of them; a letter with an accent in somebody's name may be spelled out."""
-    from fmnist_sweep.streams import _PLAIN
+    from fmnist_sweep.process.streams import _PLAIN
 
     sources = (path.read_text() for path in (ROOT / "fmnist_sweep").rglob("*.py") if path.name != "streams.py")
     used = {character for source in sources for character in BEYOND_ASCII.findall(source)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.environ import find_home
+from fmnist_sweep.process.environ import find_home
 
 
 def test_the_home_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_sweep.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
 from tests.support import ROOT
 from tests.support.process import SWEEP, VERB, run
 from tests.support.traps import NAMES, set_traps
@@ -135,7 +135,7 @@ def test_a_command_in_a_folder_that_is_gone_says_so(command: tuple[str, ...], tm
 
 
 def test_interpreters_are_started_in_one_way_only() -> None:
-    """Whoever starts one asks fmnist_sweep/interpreter.py for the command and for the environment."""
+    """Whoever starts one asks fmnist_sweep/process/interpreter.py for the command and for the environment."""
     forking = {"multiprocessing.Process", "ProcessPoolExecutor", "multiprocessing.Pool", "joblib.Parallel", "os.system"}
     starts = {"subprocess.Popen", "subprocess.run", "os.execv", "os.execve", "os.posix_spawn"}
     found = {}
