@@ -18,7 +18,7 @@ from fmnist_sweep.tracking.registry import CHAMPION
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.store_lock import lock_registry
 from tests.support.in_process import clean_environment, run_verb
-from tests.tracking.test_registry import Logged, clear, connected, logged, network, register
+from tests.support.versions import Logged, clear_registry, connect_store, log_run, make_network, register_run
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def contents(folder: Path) -> list[bytes]:
-    return [network(folder, bias) for bias in range(3)]
+    return [make_network(folder, bias) for bias in range(3)]
 
 
 @pytest.fixture
 def registered(folder: Path, contents: list[bytes]) -> Iterator[Registered]:
-    store = connected(folder)
-    models = [logged(store, content) for content in contents]
+    store = connect_store(folder)
+    models = [log_run(store, content) for content in contents]
     for model in models:
-        number = register(store, model)
+        number = register_run(store, model)
         with lock_registry(store):
             move_alias(store, CHAMPION, number, kind="promoted", why="a test.", command="fmnist-sweep promote")
     yield Registered(folder, store, models)
-    clear(store)
+    clear_registry(store)
 
 
 def test_a_version_stands_on_its_own_though_its_run_and_its_logged_model_were_deleted(registered: Registered) -> None:

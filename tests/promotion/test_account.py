@@ -42,12 +42,12 @@ from fmnist_sweep.tracking.store import LEDGER_FILE, Store
 from fmnist_sweep.tracking.test_decisions import read_test_decisions
 from fmnist_sweep.tracking.trials import StoredTrial
 from tests.support.in_process import run_verb
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return connected(tmp_path_factory.mktemp("account"))
+    return connect_store(tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture

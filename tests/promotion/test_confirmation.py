@@ -12,14 +12,14 @@ from fmnist_sweep.promotion.configuration import TrialConfiguration
 from fmnist_sweep.promotion.confirmation import read_confirmations
 from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.store import Store
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 SETTINGS: dict[str, Any] = {"model": {}, "optimizer": {}, "regularization": {}, "train": {}}
 CONFIGURATION = TrialConfiguration("a trial", SETTINGS, {}, "d:1", "val_loss", 1, ())
 
 
 def test_a_run_that_was_killed_before_it_had_parameters_is_no_confirmation(tmp_path: Path) -> None:
-    store = connected(tmp_path)
+    store = connect_store(tmp_path)
     for number, seed in enumerate([7, None, 3]):
         tags = {"fmnist.kind": "confirmation", "fmnist.journal": "token", "fmnist.trial_id": f"{number:04d}"}
         tags["fmnist.study_id"] = "study"
@@ -45,7 +45,7 @@ def make_confirmation(store: Store, journal: str, **tags: str) -> str:
     ("journal", "tags"), [("own", {}), ("own", {TEST_OPENED_TAG: "2026"}), ("other", {TEST_OPENED_TAG: "2026"})]
 )
 def test_a_deleted_training_is_never_left_out_in_silence(tmp_path: Path, journal: str, tags: dict[str, str]) -> None:
-    store = connected(tmp_path)
+    store = connect_store(tmp_path)
     kept, deleted = make_confirmation(store, "own"), make_confirmation(store, journal, **tags)
     store.client.delete_run(deleted)
     with pytest.raises(PromotionRefused) as refused:
@@ -58,7 +58,7 @@ def test_a_deleted_training_is_never_left_out_in_silence(tmp_path: Path, journal
 
 
 def test_a_deleted_training_that_counted_nowhere_stops_no_promotion(tmp_path: Path) -> None:
-    store = connected(tmp_path)
+    store = connect_store(tmp_path)
     make_confirmation(store, "own")
     unscored = make_confirmation(store, "other")
     followed = make_confirmation(store, "own", **{"fmnist.followed_by": "0"})

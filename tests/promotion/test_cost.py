@@ -9,11 +9,11 @@ from fmnist_sweep.promotion.confirmation import Confirmations, read_confirmation
 from fmnist_sweep.promotion.cost import PromotionCost, count_cost
 from fmnist_sweep.promotion.entrants import Entrant
 from tests.promotion.test_confirmation import CONFIGURATION, make_confirmation
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 
 def test_trainings_of_all_entrants_count_but_those_that_the_champion_had(tmp_path: Path) -> None:
-    store = connected(tmp_path)
+    store = connect_store(tmp_path)
     for _ in range(3):
         store.client.log_metric(make_confirmation(store, "own"), "fit_seconds", 10.0)
     trained = read_confirmations(store, CONFIGURATION, "own")

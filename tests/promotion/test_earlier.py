@@ -28,7 +28,7 @@ from fmnist_sweep.tracking.names import (
 from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import Store
 from fmnist_sweep.tracking.store_lock import lock_registry
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 SETTINGS: dict[str, Any] = {"model": {}, "optimizer": {}, "regularization": {}, "train": {}}
 CONFIGURATION = TrialConfiguration("a trial", SETTINGS, {}, "d:1", "val_loss", 1, ())
@@ -36,7 +36,7 @@ CONFIGURATION = TrialConfiguration("a trial", SETTINGS, {}, "d:1", "val_loss", 1
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return connected(tmp_path_factory.mktemp("earlier"))
+    return connect_store(tmp_path_factory.mktemp("earlier"))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fmnist_sweep.promotion.preparation import Promotion, PromotionRequest
 from fmnist_sweep.report.terminal import View
 from fmnist_sweep.tracking.registry import RegisteredVersion
 from tests.promotion.test_confirmation import CONFIGURATION, make_confirmation
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 UNUSED: Any = None
 VERSION = RegisteredVersion("1", None, "", "READY", {}, "", 0)
@@ -40,7 +40,7 @@ def test_an_interrupted_promotion_keeps_its_seeds_unless_they_were_for_nobody_to
 ) -> None:
     base = compose_job(["search=grid", *typed]).config
     request = PromotionRequest(PromotionTarget(), base, None, False, False, "promote")
-    promotion = Promotion(connected(tmp_path), request, UNUSED, UNUSED, UNUSED, [CONFIGURATION])
+    promotion = Promotion(connect_store(tmp_path), request, UNUSED, UNUSED, UNUSED, [CONFIGURATION])
     champion = Champion(UNUSED, CONFIGURATION, None) if has_champion else None
     draft = Entrant(CONFIGURATION, base.promote.seeds or (20 if has_champion else base.promote.first_seeds))
     assert choose_seeds(promotion, draft, EarlierPlan(earlier), champion) == expected
@@ -69,7 +69,7 @@ def test_looks_are_planned_unless_a_number_of_seeds_is_asked_for_or_there_is_not
     base = compose_job(["search=grid", *typed]).config
     request = PromotionRequest(PromotionTarget(), base, None, False, open_again, "promote")
     view = View(Console(file=io.StringIO()), None)
-    store = connected(tmp_path)
+    store = connect_store(tmp_path)
     make_confirmation(store, "another")
     trial = read_confirmations(store, CONFIGURATION, "another").runs[0]
     candidates = Candidates((trial,), "a sweep", 1, 1, ())

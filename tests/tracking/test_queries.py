@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from fmnist_sweep.tracking.queries import find_run, is_run_active, is_run_finished, read_run
 from fmnist_sweep.tracking.store import Store
-from tests.tracking.test_registry import connected
+from tests.support.versions import connect_store
 
 ABSENT, MALFORMED = "0" * 32, "no/id"
 
@@ -17,7 +17,7 @@ ABSENT, MALFORMED = "0" * 32, "no/id"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder: Path = tmp_path_factory.mktemp("queries")
-    return connected(folder)
+    return connect_store(folder)
 
 
 def test_a_run_is_read_by_its_id(store: Store) -> None:
