@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.support.audit")  # before anything imports it
+# before anything imports them
+for name in ("audit", "idx_files", "journals", "relocation_checks"):
+    pytest.register_assert_rewrite(f"tests.support.{name}")
 
 from fmnist_sweep.data import DataConfig  # noqa: E402
 from tests.support import memory, order, process  # noqa: E402
