@@ -66,17 +66,8 @@ class ForkServer:
 
     def __init__(self, threads: int) -> None:
         parent_socket, child_socket = socket.socketpair()
-        # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on
-        # them. They are ignored before anything is imported: libraries start threads, and importing takes a while.
-        ignore_signals = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
-        arguments = (child_socket.fileno(), threads, os.getpid(), "fork" if can_fork() else "spawn")
         with child_socket:
-            self._process = subprocess.Popen(
-                build_python_command(__name__, *map(str, arguments), before=ignore_signals),
-                env=build_child_environment(),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(child_socket.fileno(),),
-            )
+            self._process = start_server(child_socket.fileno(), threads)
         self._connection: Connection[Any, Any] = Connection(parent_socket.detach())
         self._count = 0
         self._codes: dict[int, int] = {}
@@ -144,6 +135,20 @@ class WorkerProcess:
         It is the server's exit code where that ended before it could tell.
         """
         return self._server._wait_for_worker(self._number)
+
+
+def start_server(descriptor: int, threads: int) -> subprocess.Popen[bytes]:
+    """Start the process as a child of this one. descriptor: of its socket."""
+    # A terminal's Ctrl-C and a scheduler's SIGTERM go to every process of a job; the supervisor alone decides on
+    # them. They are ignored before anything is imported: libraries start threads, and importing takes a while.
+    ignore_signals = "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]"
+    arguments = (descriptor, threads, os.getpid(), "fork" if can_fork() else "spawn")
+    return subprocess.Popen(
+        build_python_command(__name__, *map(str, arguments), before=ignore_signals),
+        env=build_child_environment(),
+        stdin=subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+    )
 
 
 # What follows runs in the server and in its forks.
@@ -216,7 +221,7 @@ class _Server:
 
 
 def main() -> None:
-    """Serve, with the arguments that `ForkServer` gives."""
+    """Serve, with the arguments of `start_server`."""
     descriptor, threads, supervisor_pid = map(int, sys.argv[1:4])
     worker.end_with_parent(supervisor_pid)
     forks = sys.argv[4] == "fork" and _prepare_forks()

@@ -3,8 +3,8 @@
 `Zygote` starts `python -m tests.support.zygote`, which imports everything a sweep needs, runs nothing, and forks a
 process for each request. That one runs `fmnist_sweep.__main__.main()` as `python -m fmnist_sweep` would, in a second
 instead of eight, with the functions that write something durable wrapped: they count, and end their own process by
-SIGKILL where the request says so. Nothing in the project knows of this. Tests use the one of their session, which is
-the fixture `zygote`.
+SIGKILL where the request says so; its workers are forks of it too (tests/support/warm_workers.py). Nothing in the
+project knows of this. Tests use the one of their session, which is the fixture `zygote`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support import ROOT, altered, replace_everywhere, steering
+from tests.support import ROOT, altered, replace_everywhere, steering, warm_workers
 from tests.support.process import LIMIT_SECONDS, Done, Running, build_environment, heed_signals
 
 FORK_SECONDS = LIMIT_SECONDS  # after which a fork is killed
@@ -307,6 +307,8 @@ def _be(request: dict[str, Any], out: Path, err: Path, calls: Path) -> None:
             os.close(descriptor)
         os.environ.clear()
         os.environ.update(request["environment"])
+        named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        sys.path[1:1] = [entry for entry in named if entry not in sys.path]
         os.chdir(request["cwd"])
         code = _call(request["function"]) if "function" in request else _enter(request, calls)
     except SystemExit as leaving:
@@ -336,6 +338,8 @@ def _enter(request: dict[str, Any], calls: Path) -> int:
     altered.alter()
     if steering.is_steered():
         steering.steer()
+    if "executor=local" in request["arguments"]:
+        warm_workers.keep_server_ready()
     _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
     sys.argv = [str(module.__file__), *request["arguments"]]
     sys.modules["__main__"].__package__ = module.__package__  # the name that click calls it by
