@@ -17,41 +17,51 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.study.folder import list_study_folders
-from tests.support import audit
+from tests.support import ROOT, audit
 from tests.support.faults import count_events
-from tests.support.process import SWEEP, Running, are_gone, start
+from tests.support.process import Running, are_gone, start
 from tests.support.servers import Server
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.steering import Steering
 from tests.support.zygote import Kill, Zygote
 
-EPOCHS = 20  # of a tenth of a second
+EPOCHS = 8  # trials that something is to happen to wait for it after one of them
 STUDY = (*SMALLEST, DROPOUT, "train.batch_size=16", f"train.epochs={EPOCHS}", "executor.threads=1")
 FOUR = (*STUDY, "search=grid", "model.filters={tune: choice, values: [5, 13, 24, 40]}")
 HYPERBAND = (
-    *(*STUDY, "train.epochs=4", "search=hyperband", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
+    *(*STUDY, "train.epochs=2", "search=hyperband", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
     FILTERS,
 )
 LOCAL = ("executor=local", "executor.workers=2")
-# The last trial of the first study takes longest, and trains beside the first ones of the second.
 TWO = (
-    *("-m", "optimizer=rmsprop,adam", *STUDY, "search=grid"),
-    "model.filters={tune: choice, values: [5, 6, 60]}",
+    *("-m", "optimizer=rmsprop,adam", *STUDY, "train.epochs=4", "search=grid"),
+    "model.filters={tune: choice, values: [5, 6]}",
 )
+LAST_OF_FIRST, FIRST_OF_SECOND = "1/0001", "2/0000"  # trials of two studies that train side by side
+
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 @contextmanager
-def begun(zygote: Zygote, folder: Path, *arguments: str, **environment: str) -> Iterator[Running]:
-    """The command as a fork of the warm process; its workers are forks of a server of their own all the same."""
+def begun(zygote: Zygote, folder: Path, trials: Steering, *arguments: str) -> Iterator[Running]:
+    """The command as a fork of the warm process, with trials that the test steers."""
+    environment = {**trials.environment, "FAULTS_DELAY": "1"}
     with zygote.start(*arguments, cwd=folder, environment=environment) as running:
         yield running
 
 
 @contextmanager
-def begun_fresh(folder: Path, *arguments: str) -> Iterator[Running]:
-    """The command in a fresh interpreter."""
-    with start(*SWEEP, *arguments, cwd=folder) as running:
+def begun_fresh(folder: Path, trials: Steering, *arguments: str) -> Iterator[Running]:
+    """The command in a fresh interpreter, and the server of its workers in another."""
+    command = str(ROOT / "tests" / "support" / "altered.py")
+    with start(command, *arguments, cwd=folder, environment=trials.environment) as running:
         yield running
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> Steering:
+    """What the trials of this test do."""
+    return Steering(tmp_path)
 
 
 def count_epochs(running: Running) -> int:
@@ -79,8 +89,9 @@ def done(zygote: Zygote, folder: Path, *arguments: str) -> str:
     return ended.output
 
 
-def two_are_training(running: Running) -> bool:
-    return len(workers_of(running)) == 2 and count_epochs(running) >= 5
+def count_held(running: Running, epoch: int) -> int:
+    """Trials of this session that wait after this epoch."""
+    return len(re.findall(rf"epoch {epoch}/", running.output))
 
 
 def lost(folder: Path) -> list[str]:
@@ -111,28 +122,30 @@ def held_against(zygote: Zygote, folder: Path, reference: audit.Found) -> None:
 
 @pytest.mark.slow
 def test_one_disaster_after_the_other_costs_epochs_under_way_and_nothing_else(
-    zygote: Zygote, reference: audit.Found, tmp_path: Path
+    zygote: Zygote, trials: Steering, reference: audit.Found, tmp_path: Path
 ) -> None:
-    _lose_workers_then_the_supervisor(zygote, tmp_path)
-    assert ["SIGKILL" in reason for reason in lost(tmp_path)] == [True] * 3
-    _interrupt_twice(zygote, tmp_path)
-    _interrupt_once(tmp_path)
-    said = done(zygote, tmp_path, *FOUR, *LOCAL)
-    assert said.count("on from epoch") == 2, said  # both that had a worker when they were asked to end
-    assert len(lost(tmp_path)) == 3
-    held_against(zygote, tmp_path, reference)
+    folder = tmp_path / "sweep"
+    _lose_workers_then_the_supervisor(zygote, folder, trials)
+    assert ["SIGKILL" in reason for reason in lost(folder)] == [True] * 3
+    _interrupt_twice(zygote, folder, trials)
+    _interrupt_once(folder, trials)
+    said = done(zygote, folder, *FOUR, *LOCAL)
+    assert said.count("on from epoch 7") == 2, said  # both that had a worker when they were asked to end
+    assert len(lost(folder)) == 3
+    held_against(zygote, folder, reference)
 
 
-def _lose_workers_then_the_supervisor(zygote: Zygote, folder: Path) -> None:
+def _lose_workers_then_the_supervisor(zygote: Zygote, folder: Path, trials: Steering) -> None:
     """All workers die at once and are replaced; then one of them, and then the supervisor, which none survives."""
-    with begun(zygote, folder, *FOUR, *LOCAL) as running:
-        running.wait_for(lambda: two_are_training(running))
+    trials.hold(1)
+    with begun(zygote, folder, trials, *FOUR, *LOCAL) as running:
+        running.wait_for(lambda: count_held(running, 1) == 2)
         first = workers_of(running)
         for pid in first:
             os.kill(pid, signal.SIGKILL)
         running.wait_for(lambda: len(set(workers_of(running)) - {*first}) == 2)
-        epochs = count_epochs(running)
-        running.wait_for(lambda: count_epochs(running) >= epochs + 4)
+        trials.hold(3)
+        running.wait_for(lambda: count_held(running, 3) == 2)
         second = workers_of(running)
         os.kill(second[0], signal.SIGKILL)
         running.wait_for(lambda: running.output.count("its trial goes on from epoch") == 3)
@@ -143,10 +156,11 @@ def _lose_workers_then_the_supervisor(zygote: Zygote, folder: Path) -> None:
         assert are_gone(second)
 
 
-def _interrupt_twice(zygote: Zygote, folder: Path) -> None:
+def _interrupt_twice(zygote: Zygote, folder: Path, trials: Steering) -> None:
     """A second Ctrl-C ends the sweep at once, though an epoch never ends."""
-    with begun(zygote, folder, *FOUR, *LOCAL) as running:
-        running.wait_for(lambda: two_are_training(running))
+    trials.hold(4)
+    with begun(zygote, folder, trials, *FOUR, *LOCAL) as running:
+        running.wait_for(lambda: count_held(running, 4) == 2)
         assert "on from epoch" in running.output
         os.kill(workers_of(running)[0], signal.SIGSTOP)
         os.killpg(running.pid, signal.SIGINT)
@@ -156,10 +170,11 @@ def _interrupt_twice(zygote: Zygote, folder: Path) -> None:
         assert are_gone(workers_of(running))
 
 
-def _interrupt_once(folder: Path) -> None:
+def _interrupt_once(folder: Path, trials: Steering) -> None:
     """One Ctrl-C lets every worker finish its epoch, and keeps it, however rarely checkpoints are due."""
-    with begun_fresh(folder, *FOUR, *LOCAL, "checkpoint.every_seconds=1000") as running:
-        running.wait_for(lambda: two_are_training(running))
+    trials.hold(6)
+    with begun_fresh(folder, trials, *FOUR, *LOCAL, "checkpoint.every_seconds=1000") as running:
+        running.wait_for(lambda: count_held(running, 6) == 2)
         os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to all of them
         assert ends(running, 130)
         assert "The same command continues" in running.output
@@ -169,8 +184,8 @@ def _interrupt_once(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(zygote: Zygote, tmp_path: Path) -> None:
-    broken = Steering(tmp_path, {13: "dies"}).environment
-    with begun(zygote, tmp_path, *FOUR, *LOCAL, "executor.attempts=2", **broken) as running:
+    broken = Steering(tmp_path, {13: "dies"})
+    with begun(zygote, tmp_path, broken, *FOUR, *LOCAL, "executor.attempts=2") as running:
         assert ends(running, 6)
     found = audit.look(tmp_path)
     audit.check_whole(found)
@@ -185,7 +200,7 @@ def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(zygot
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_after_its_minutes(zygote: Zygote, tmp_path: Path) -> None:
     trials = Steering(tmp_path, {13: "hangs"})
-    with begun(zygote, tmp_path, *FOUR, *LOCAL, "search.trial_minutes=30", **trials.environment) as running:
+    with begun(zygote, tmp_path, trials, *FOUR, *LOCAL, "search.trial_minutes=30") as running:
         running.wait_for(lambda: count_events(tmp_path, "finished") == 3)
         trials.let_pass(30)
         assert ends(running, 6)
@@ -199,12 +214,14 @@ def test_a_trial_that_hangs_is_ended_after_its_minutes(zygote: Zygote, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_worker_without_memory_costs_no_other_trial(zygote: Zygote, reference: audit.Found, tmp_path: Path) -> None:
-    with begun(zygote, tmp_path, *FOUR, *LOCAL) as running:
-        running.wait_for(lambda: two_are_training(running))
+def test_a_worker_without_memory_costs_no_other_trial(zygote: Zygote, trials: Steering, tmp_path: Path) -> None:
+    trials.hold(1)
+    with begun(zygote, tmp_path, trials, *FOUR, *LOCAL) as running:
+        running.wait_for(lambda: count_held(running, 1) == 2)
         pid = workers_of(running)[0]
         size = 1024 * int(re.findall(r"VmSize:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
         resource.prlimit(pid, resource.RLIMIT_AS, (size, size))  # not a byte more
+        trials.release()
         assert ends(running, 0, 6)
     found = audit.look(tmp_path)
     audit.check_whole(found)
@@ -217,18 +234,21 @@ def test_a_worker_without_memory_costs_no_other_trial(zygote: Zygote, reference:
 
 
 @pytest.mark.slow
-def test_a_synchronous_search_proposes_the_same_whatever_runs_it(zygote: Zygote, tmp_path: Path) -> None:
+def test_a_synchronous_search_proposes_the_same_whatever_runs_it(
+    zygote: Zygote, trials: Steering, tmp_path: Path
+) -> None:
     done(zygote, tmp_path / "alone", *HYPERBAND, "executor=in_process")
-    with begun(zygote, tmp_path / "together", *HYPERBAND, *LOCAL) as running:
-        running.wait_for(lambda: count_epochs(running) >= 3)
+    trials.hold(1)  # of two, or before the second where a trial is promoted
+    with begun(zygote, tmp_path / "together", trials, *HYPERBAND, *LOCAL) as running:
+        running.wait_for(lambda: count_epochs(running) >= 2)
         os.kill(running.pid, signal.SIGKILL)
     done(zygote, tmp_path / "together", *HYPERBAND, *LOCAL)
     audit.check(audit.look(tmp_path / "together"), audit.look(tmp_path / "alone"))
 
 
 def overlap(running: Running) -> bool:
-    """Whether a trial of each of the two studies is training."""
-    return "study 1, trial 3, epoch" in running.output and "study 2, trial 1, epoch" in running.output
+    """Whether a trial of each of the two studies is held after its first epoch."""
+    return "study 1, trial 2, epoch 1/" in running.output and "study 2, trial 1, epoch 1/" in running.output
 
 
 @pytest.fixture(scope="module")
@@ -242,69 +262,81 @@ def two_studies(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> aud
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_two_studies_that_were_stopped_while_both_trained_end_as_one_after_the_other(
-    zygote: Zygote, two_studies: audit.Found, number: signal.Signals, tmp_path: Path
+    zygote: Zygote, trials: Steering, two_studies: audit.Found, number: signal.Signals, tmp_path: Path
 ) -> None:
-    with begun(zygote, tmp_path, *TWO, *LOCAL) as running:
+    folder = tmp_path / "sweep"
+    trials.hold(1, LAST_OF_FIRST, FIRST_OF_SECOND)
+    with begun(zygote, folder, trials, *TWO, *LOCAL) as running:
         running.wait_for(lambda: overlap(running))
-        assert "\nrmsprop: 3 trials" not in running.output  # its table
+        assert "\nrmsprop: 2 trials" not in running.output  # its table
         os.kill(running.pid, number)
         assert ends(running, -signal.SIGKILL if number == signal.SIGKILL else 130)
         assert are_gone(workers_of(running))
-    assert done(zygote, tmp_path, *TWO, *LOCAL).count("on from epoch") == 2
-    audit.check(audit.look(tmp_path), two_studies, in_order=False)
-    assert "Nothing to do" in done(zygote, tmp_path, *TWO, *LOCAL)
+    assert done(zygote, folder, *TWO, *LOCAL).count("on from epoch") == 2
+    audit.check(audit.look(folder), two_studies, in_order=False)
+    assert "Nothing to do" in done(zygote, folder, *TWO, *LOCAL)
 
 
 @pytest.mark.slow
 def test_a_worker_lost_while_two_studies_train_costs_one_attempt_of_one_of_them(
-    zygote: Zygote, two_studies: audit.Found, tmp_path: Path
+    zygote: Zygote, trials: Steering, two_studies: audit.Found, tmp_path: Path
 ) -> None:
-    with begun(zygote, tmp_path, *TWO, *LOCAL) as running:
+    folder = tmp_path / "sweep"
+    trials.hold(1, LAST_OF_FIRST, FIRST_OF_SECOND)
+    with begun(zygote, folder, trials, *TWO, *LOCAL) as running:
         running.wait_for(lambda: overlap(running))
         os.kill(workers_of(running)[0], signal.SIGKILL)
+        running.wait_for("its trial goes on from epoch 1")
+        trials.release()
         assert ends(running, 0)
-    assert len(lost(tmp_path)) == 1
-    audit.check(audit.look(tmp_path), two_studies, in_order=False)
+    assert len(lost(folder)) == 1
+    audit.check(audit.look(folder), two_studies, in_order=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kill",
+    ("kill", "beside"),
     [
-        Kill("journal opened", 3, "after"),  # after the sweep and its first study, the second one
-        Kill("store create_run", 7, "before"),
-        Kill("journal closing", 1, "after"),
-        Kill("journal closed", 1, "after"),
+        (Kill("journal opened", 3, "after"), LAST_OF_FIRST),  # after the sweep and its first study, the second one
+        (Kill("store create_run", 6, "before"), LAST_OF_FIRST),
+        (Kill("journal closing", 1, "after"), FIRST_OF_SECOND),
+        (Kill("journal closed", 1, "after"), FIRST_OF_SECOND),
     ],
     ids=str,
 )
 def test_two_studies_killed_where_one_opens_or_closes_beside_the_other_end_as_one_after_the_other(
-    zygote: Zygote, two_studies: audit.Found, kill: Kill, tmp_path: Path
+    zygote: Zygote, trials: Steering, two_studies: audit.Found, kill: Kill, beside: str, tmp_path: Path
 ) -> None:
-    assert zygote.run(*TWO, *LOCAL, cwd=tmp_path, kill=kill).killed
-    done(zygote, tmp_path, *TWO, *LOCAL)
-    audit.check(audit.look(tmp_path), two_studies, in_order=False)
+    folder = tmp_path / "sweep"
+    trials.hold(1, beside)
+    assert zygote.run(*TWO, *LOCAL, cwd=folder, kill=kill, environment=trials.environment).killed
+    done(zygote, folder, *TWO, *LOCAL)
+    audit.check(audit.look(folder), two_studies, in_order=False)
 
 
 @pytest.mark.slow
 def test_a_worker_lost_while_the_store_is_away_costs_no_more_than_one_with_it_there(
-    zygote: Zygote, tmp_path: Path
+    zygote: Zygote, trials: Steering, tmp_path: Path
 ) -> None:
     (tmp_path / "server").mkdir()
+    trials.hold(2)
     with Server(tmp_path / "server") as server:
-        arguments = (*FOUR, *LOCAL, "train.epochs=60", f"tracking.uri={server.address}")
-        with begun(zygote, tmp_path / "sweep", *arguments) as running:
-            running.wait_for(lambda: two_are_training(running))
+        arguments = (*FOUR, *LOCAL, f"tracking.uri={server.address}")
+        with begun(zygote, tmp_path / "sweep", trials, *arguments) as running:
+            running.wait_for(lambda: count_held(running, 2) == 2)
             server.kill()
+            trials.hold(4)
             running.wait_for(lambda: "the tracking store is away" in running.output)
+            running.wait_for(lambda: count_held(running, 4) == 2)
             os.kill(workers_of(running)[0], signal.SIGKILL)
             running.wait_for(lambda: "on from epoch" in running.output.partition("is away")[2])
             running.wait_for(lambda: "is on worker" in running.output.partition("on from epoch")[2])
             assert "answers again" not in running.output
             server.start()
+            trials.release()
             assert ends(running, 0)
     (study,) = list_study_folders(tmp_path / "sweep" / "mlruns")
-    trials = study.read_record().trials.values()
-    assert all(history.is_settled for history in trials)
-    assert sorted(len(history.attempts) for history in trials) == [1, 1, 1, 2]
-    assert all(attempt.is_delivered for history in trials for attempt in history.attempts)
+    histories = study.read_record().trials.values()
+    assert all(history.is_settled for history in histories)
+    assert sorted(len(history.attempts) for history in histories) == [1, 1, 1, 2]
+    assert all(attempt.is_delivered for history in histories for attempt in history.attempts)

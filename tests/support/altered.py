@@ -1,6 +1,7 @@
 """The real command in a process that has less patience, or another clock: python tests/support/altered.py ARGUMENTS.
 
-FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_PLAIN: figures are not drawn; instead of each, its
+FAULTS_PATIENCE: seconds to wait for a store that is away. FAULTS_DELAY: the most seconds between two tries to reach it.
+FAULTS_PLAIN: figures are not drawn; instead of each, its
 file holds a hash of what it would show; and the time of an epoch is not measured. FAULTS_TABLES: see
 tests/support/tables.py. FAULTS_CLOCK: a file; the
 seconds in it, which may change at any moment, are added to the clock on the wall. That is replaced before anything else
@@ -37,6 +38,10 @@ def alter() -> None:
         from fmnist_sweep.sweep import delivery
 
         delivery.PATIENCE_SECONDS = float(os.environ["FAULTS_PATIENCE"])
+    if "FAULTS_DELAY" in os.environ:
+        from fmnist_sweep.sweep import delivery
+
+        delivery._MAX_DELAY = float(os.environ["FAULTS_DELAY"])
     if os.environ.get("FAULTS_TABLES"):
         from tests.support.tables import copy_tables
 
