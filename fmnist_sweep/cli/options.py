@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,15 +25,16 @@ def _check_folder(_context: click.Context, _option: click.Parameter, folder: str
 PLUGINS = click.option(
     "--plugins", multiple=True, metavar="FILE.py", help="Own code that the model needs. May be given several times."
 )
-_DATA_DIR_HELP = "Folder of the data files. Default: FMNIST_DATA_DIR."
 DATA_DIR = click.option(
     "--data-dir",
-    default=lambda: os.environ.get("FMNIST_DATA_DIR") or None,
+    default=None,
     callback=_check_folder,
-    help=_DATA_DIR_HELP,
+    help="Folder of the images. Default: FMNIST_DATA_DIR, or where the trial's own were read.",
 )
 # For verbs that take overrides of data, whose data.dir reads FMNIST_DATA_DIR: add_data_dir makes one of it.
-DATA_DIR_OVERRIDE = click.option("--data-dir", default=None, callback=_check_folder, help=_DATA_DIR_HELP)
+DATA_DIR_OVERRIDE = click.option(
+    "--data-dir", default=None, callback=_check_folder, help="Folder of the data files. Default: FMNIST_DATA_DIR."
+)
 
 
 def refuse_together(**ids: str | None) -> None:

@@ -33,16 +33,17 @@ def reproduce(
     """
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.files import write_file_atomically
-    from fmnist_sweep.promotion.reproduction import read_version_record, reproduce_version
+    from fmnist_sweep.promotion.reproduction import find_version_data_dir, read_version_record, reproduce_version
     from fmnist_sweep.tracking.registry import open_version
     from fmnist_sweep.training.own_code import activate_typed
 
     check_new_file("--out", out)
     activate_typed(plugins)
-    _, version = open_version(uri, experiment, model)
+    store, version = open_version(uri, experiment, model)
     record = read_version_record(version)
     echo(f"version {version.number}: {record.configuration.name}, seed {record.seed}, on {record.data_tag}")
-    reproduction = reproduce_version(record, compose_job(["search=grid"]).config, data_dir, echo)
+    folder = data_dir or find_version_data_dir(store, version, record, echo)
+    reproduction = reproduce_version(record, compose_job(["search=grid"]).config, folder, echo)
     if out is not None:
         write_file_atomically(out, reproduction.model)
     echo(f"validation accuracy {reproduction.accuracy:.6f}, registered {record.accuracy:.6f}")

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.data.folder import holds_other_source_only, resolve_folder
 from fmnist_sweep.errors import PromotionRefused
+from fmnist_sweep.promotion.champion import read_champion
+from fmnist_sweep.tracking.data_places import find_data_dir
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
+from fmnist_sweep.tracking.trial_data import build_data_config
 
 if TYPE_CHECKING:
+    from fmnist_sweep.data import DataConfig
     from fmnist_sweep.promotion.champion import Champion
     from fmnist_sweep.promotion.configuration import TrialConfiguration
     from fmnist_sweep.promotion.preparation import Promotion
@@ -20,13 +24,33 @@ def choose_data_dir(promotion: Promotion, source: str) -> str | None:
     """The folder to read images of a source from; None for the one that a sweep would find by itself.
 
     The folder that was named is for the first finalist's source. If it has only files of another, FMNIST_DATA_DIR is
-    the next place to look.
+    the next place to look. Without one, a folder is found by what the store says of the images (`find_data_dir`).
     """
     data_dir = promotion.request.data_dir
-    if data_dir is None or source == promotion.configurations[0].data_source:
+    if data_dir is None:
+        if source not in promotion.data_folders:
+            promotion.data_folders[source] = _find_folder(promotion, source)
+        return promotion.data_folders[source]
+    if source == promotion.configurations[0].data_source:
         return data_dir
     folders = (data_dir, os.environ.get("FMNIST_DATA_DIR"))
     return next((each for each in folders if each and not holds_other_source_only(resolve_folder(each), source)), None)
+
+
+def _find_folder(promotion: Promotion, source: str) -> str | None:
+    """The folder of images that a finalist was trained on, or the champion if no finalist has this source."""
+    champion = read_champion(promotion.store)
+    known = [*promotion.configurations, *([] if champion is None else [champion.configuration])]
+    configuration = next((each for each in known if each.data_source == source), None)
+    if configuration is None:
+        return None
+    data = {**configuration.data, "include_validation": False}  # as when it was chosen
+
+    def build(folder: str | None) -> DataConfig:
+        return build_data_config(data, folder, configuration.name)
+
+    run_id, tag, name = configuration.trial_run, configuration.data_tag, configuration.name
+    return find_data_dir(promotion.store, run_id, build, tag, name, promotion.view.say)
 
 
 def refuse_unknown_order(

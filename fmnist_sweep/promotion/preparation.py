@@ -55,6 +55,11 @@ class Promotion:
         """Id of what is decided: the same for the same configurations, whichever version is champion."""
         return hash_content(list_keys(self.configurations))
 
+    @cached_property
+    def data_folders(self) -> dict[str, str | None]:
+        """The folders that images were found in, by source, as `choose_data_dir` notes them."""
+        return {}
+
     @property
     def rules(self) -> PromoteConfig:
         return self.request.base.promote

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from fmnist_sweep.data import Splits
 from fmnist_sweep.errors import StoreError
 from fmnist_sweep.promotion.configuration import TrialConfiguration, parse_configuration
 from fmnist_sweep.reading import parse_json
+from fmnist_sweep.tracking.data_places import find_data_dir
 from fmnist_sweep.tracking.models import hash_predictions, hash_weights
 from fmnist_sweep.tracking.names import (
     CONFIGURATION_TAG,
@@ -29,14 +31,16 @@ from fmnist_sweep.tracking.names import (
     VERSIONS_TAG,
     WEIGHTS_SHA256_TAG,
 )
-from fmnist_sweep.tracking.trial_data import load_matching_splits
+from fmnist_sweep.tracking.trial_data import build_data_config, load_matching_splits
 from fmnist_sweep.training import backend, trial
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.own_code import refuse_other_plugins
 
 if TYPE_CHECKING:
     from fmnist_sweep.config.schema import Config
     from fmnist_sweep.tracking.registry import RegisteredVersion
+    from fmnist_sweep.tracking.store import Store
 
 _MAX_COUNT = 1_000_000  # of threads or seeds
 
@@ -123,6 +127,15 @@ def read_version_record(version: RegisteredVersion) -> VersionRecord:
             f"version {version.number} does not say how it was trained ({type(error).__name__}: {error}): only "
             "versions that fmnist-sweep promote registered can be trained again."
         ) from None
+
+
+def find_version_data_dir(
+    store: Store, version: RegisteredVersion, record: VersionRecord, say: Callable[[str], None]
+) -> str | None:
+    """The folder to read a version's images from if nobody names one: see `find_data_dir`. Errors: DataError."""
+    refuse_other_plugins(record.configuration.plugins, version.full_name)  # one of them may read the images
+    build = partial(build_data_config, record.configuration.data, owner_name=version.full_name)
+    return find_data_dir(store, version.run_id or "", build, record.data_tag, version.full_name, say)
 
 
 def reproduce_version(

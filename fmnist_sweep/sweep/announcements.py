@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -133,8 +132,6 @@ def _suggest_commands(session: Session, entries: Sequence[LeaderboardEntry]) -> 
         "--uri": None if store.uri == build_default_uri() else uri,
         "--experiment": None if store.experiment_name == DEFAULT_EXPERIMENT else store.experiment_name,
     }
-    folder = session.plan[0].config.data.dir
-    data_options = {"--data-dir": None if folder == os.environ.get("FMNIST_DATA_DIR") else folder}
     report_path = locate_report(store, session.report_name)
     if report_path.is_file():
         view.say(f"report: {report_path}")
@@ -142,7 +139,7 @@ def _suggest_commands(session: Session, entries: Sequence[LeaderboardEntry]) -> 
     if all(planned.splits.origin.is_drawn for planned in session.plan):
         view.say("drawn images: no trial of this sweep can be promoted.")
     elif find_best_entry(entries):
-        view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options | data_options)}")
+        view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options)}")
 
 
 def _format_flags(values: Mapping[str, str | None]) -> str:

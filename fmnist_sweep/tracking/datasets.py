@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist_sweep.masking import mask_credentials
-from fmnist_sweep.tracking.foreign import parse_image_count
+from fmnist_sweep.tracking.foreign import parse_image_count, parse_location
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, Run
@@ -38,6 +38,21 @@ def find_validation_dataset(run: Run) -> Dataset | None:
         if any(tag.value == "validation" for tag in dataset_input.tags):
             return dataset_input.dataset
     return None
+
+
+def read_data_location(store: Store, run_id: str) -> str | None:
+    """Where the images of a run were read from: a path, as the run says; None if it says none, or is not there."""
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return None
+    try:
+        dataset = find_validation_dataset(store.client.get_run(run_id))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return None if dataset is None else parse_location(dataset.source)
 
 
 def count_validation_images(run: Run) -> int | None:

@@ -43,6 +43,7 @@ _MAX_NAMED = 3  # in one line
 _MAX_TIME = 7_258_118_400_000  # in ms since 1970: the year 2200, before the last year that a table can hold
 _MAX_ENTRIES, _MAX_LENGTH, _MAX_NAME_LENGTH = 2_000, 100_000, 5_000
 _MAX_IMAGES, _MAX_PROFILE_LENGTH = 100_000_000, 10_000
+_MAX_PATH_LENGTH = 4096
 _MAX_DEPTH, _MAX_INTEGER = 20, 2**63  # of a parameter's value
 _SUM_TOLERANCE = 0.05  # of a row of probabilities, which may have been computed in bfloat16
 
@@ -199,6 +200,18 @@ def parse_image_count(profile: str | None) -> int | None:
     except (ValueError, AttributeError):
         return None
     return images if type(images) is int and 0 < images <= _MAX_IMAGES else None
+
+
+def parse_location(source: str | None) -> str | None:
+    """The path that a logged dataset was read from, by its source; None if that names none."""
+    if source is None or len(source) > _MAX_PROFILE_LENGTH:
+        return None
+    try:
+        location = parse_json(source).get("location")
+    except (ValueError, AttributeError):
+        return None
+    is_path = isinstance(location, str) and location.isprintable() and location.startswith("/")
+    return location if is_path and len(location) <= _MAX_PATH_LENGTH else None
 
 
 def parse_parameter(text: str | None) -> Any:

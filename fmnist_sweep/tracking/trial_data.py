@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import DataError
 from fmnist_sweep.reading import parse_yaml
-from fmnist_sweep.text import quote_text
+from fmnist_sweep.text import echo, quote_text
+from fmnist_sweep.tracking.data_places import find_data_dir
 from fmnist_sweep.tracking.names import CONFIG_FILE, DATA_TAG
 from fmnist_sweep.tracking.run_files import UnreadableArtifact, read_artifact
 
@@ -35,8 +37,8 @@ def load_matching_splits(data: DataConfig, tag: str, name: str, use: str = "scor
 def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) -> Splits:
     """The splits that a trial was trained and scored on, loaded again.
 
-    data_dir: the folder of the data files, if a sweep would not find them by itself. Raises DataError if the data is
-    missing, or is other data.
+    data_dir: the folder of the data files; None: the one that they are found in (`find_data_dir`), which is said unless
+    a sweep looks there, too. Raises DataError if the data is missing, or is other data.
     """
     owner_name = f"{trial.name} (run {trial.run_id})"
     try:
@@ -48,8 +50,11 @@ def load_trial_splits(store: Store, trial: StoredTrial, data_dir: str | None) ->
     expected = trial.tags.get(DATA_TAG)
     if expected is None:
         raise DataError(f"{owner_name} has no tag fmnist.data any more, which says what its data was.")
-    data = build_data_config(_parse_data_section(content, owner_name), data_dir, owner_name)
-    return load_matching_splits(data, expected, trial.name)
+    build = partial(build_data_config, _parse_data_section(content, owner_name), owner_name=owner_name)
+    if data_dir is None:
+        say = partial(echo, err=True)
+        data_dir = find_data_dir(store, trial.run_id, build, expected, trial.name, say)
+    return load_matching_splits(build(data_dir), expected, trial.name)
 
 
 def _parse_data_section(content: bytes, owner_name: str) -> Mapping[str, Any]:

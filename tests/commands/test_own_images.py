@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,6 @@ SMALL = (
 )
 
 TWO = ("promote.seeds=2", "executor=in_process")
-
-
-def without_data_dir() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "FMNIST_DATA_DIR"}
 
 
 def opened(folder: Path, experiment: str) -> Store:
@@ -126,8 +121,9 @@ def test_without_a_folder_nothing_is_created(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def champion(bars: Path) -> Path:
     """The same folder, with the sweep's only trial promoted to champion."""
-    ended = run_verb("promote", "--experiment", "bars", "--data-dir", "bars", *TWO, cwd=bars)
+    ended = run_verb("promote", "--experiment", "bars", *TWO, cwd=bars)
     assert ended.returncode == 0, ended.stderr
+    assert f"images: from {bars / 'bars'}, where those of" in ended.stdout
     assert "models:/bars@champion is now version 1" in ended.stdout
     return bars
 
@@ -168,12 +164,11 @@ def test_a_picture_is_labelled_as_the_training_pictures_were_read(champion: Path
 
 @pytest.mark.slow
 def test_a_champion_of_own_images_is_rebuilt_bit_for_bit(champion: Path) -> None:
-    ended = run_verb("reproduce", "models:/bars@champion", "--data-dir", "bars", cwd=champion)
+    place = champion / "bars"
+    ended = run_verb("reproduce", "models:/bars@champion", cwd=champion)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"images: from {place}, where those of version 1 of models:/bars were read" in ended.stdout
     assert "identical bit for bit" in ended.stdout
-    ended = run_verb("reproduce", "models:/bars@champion", cwd=champion, environment=without_data_dir())
-    assert ended.returncode == ExitCode.DATA
-    assert "none is named: add data.dir=FOLDER, or --data-dir FOLDER" in ended.stderr
 
 
 @pytest.mark.slow
@@ -181,9 +176,7 @@ def test_a_challenger_says_what_is_assumed_of_images_that_were_not_measured(cham
     changes = ("model.filters=5", "train.epochs=1")
     given = ("data=idx", "data.dir=bars", f"data.labels=[{','.join(SHAPES)}]")
     assert run_command(*SMALL, *given, *changes, cwd=champion).returncode == 0
-    ended = run_verb(
-        "promote", "--experiment", "bars", "--data-dir", "bars", "plan=true", "promote.gain=0.3", cwd=champion
-    )
+    ended = run_verb("promote", "--experiment", "bars", "plan=true", "promote.gain=0.3", cwd=champion)
     assert ended.returncode == 0, ended.stderr
     assert "how trainings of bars spread was not measured: it is taken as on Fashion-MNIST" in ended.stdout
 

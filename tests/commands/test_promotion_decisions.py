@@ -193,6 +193,7 @@ def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
     assert "not that of the canonical Fashion-MNIST images" in done.stdout
     hint = next(line for line in done.stdout.splitlines() if line.startswith("promote the best: "))
     words = [*shlex.split(hint.removeprefix("promote the best: fmnist-sweep ")), *TWO]
+    assert "--data-dir" not in words
     refused = warm_verb(*words, cwd=work, environment=elsewhere)
     assert refused.returncode == 8
     assert "--any-data" in refused.stderr
@@ -200,6 +201,7 @@ def test_files_of_other_images_are_noticed_and_promoted_only_on_purpose(
     assert not look(work).versions
     meant = warm_verb(*words, "--any-data", cwd=work, environment=elsewhere)
     assert meant.returncode == 0, meant.stdout + meant.stderr
+    assert f"images: from {data}, where those of" in meant.stdout  # named to the sweep alone
     state = look(work)
     assert state.versions["1"].tags["fmnist.canonical"] == "false"
     assert state.ledger[0]["images"] == 100
