@@ -1,4 +1,4 @@
-"""What a config may name: models, optimizers, schedules, augmentations and metrics, each registered by a decorator.
+"""What a config may name: models, optimizers, sources of images, metrics and more, each registered by a decorator.
 
     from fmnist_sweep.plugins import model
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.text import quote_text
@@ -34,6 +34,7 @@ class RegisteredFunction:
     plugin: str | None
     changes_within_epochs: bool = False  # of a schedule: each batch has a rate of its own
     positional: tuple[str, ...] | None = None  # where it differs from its registry's
+    has_test: Callable[[Any], bool] | None = None  # of a source with parts: whether there is a test part at a path
 
 
 class Registry(Mapping[str, Callable[..., Any]]):
@@ -41,7 +42,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     positional: the parameters that each function is called with, in their order. handed: the keyword-only parameters
     that the project fills in, if a function has them; all others are settings. reserved: names that no function may
-    have.
+    have. common: keys that the section of the config has anyway, so that no setting may be called so.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class Registry(Mapping[str, Callable[..., Any]]):
         positional: tuple[str, ...] = (),
         handed: tuple[str, ...] = (),
         reserved: tuple[str, ...] = (),
+        common: tuple[str, ...] = (),
     ) -> None:
-        self.kind, self.positional, self.handed, self.reserved = kind, positional, handed, reserved
+        self.kind, self.positional, self.handed, self.reserved, self.common = kind, positional, handed, reserved, common
         self._registrations: dict[str, RegisteredFunction] = {}
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
@@ -104,6 +106,10 @@ class Registry(Mapping[str, Callable[..., Any]]):
                 f"{inspect.signature(registration.function)}."
             )
         for key, (annotation, _) in read_keyword_parameters(registration.function, shown).items():
+            if key in self.common:
+                raise ConfigError(
+                    f"{shown}: its parameter {key} has the name of a key of every {self.kind}; rename it."
+                )
             if annotation is inspect.Parameter.empty and key not in self.handed:
                 raise ConfigError(
                     f"{shown}: its parameter {key} has no annotation, which is the schema of the setting {key}; write "
@@ -144,7 +150,11 @@ ORACLES = Registry("oracle", positional=("hyperparameters", "common", "epochs"),
 DATA_SOURCES = Registry(
     "data source",
     positional=("path", "part"),
-    reserved=("fashion_mnist", "kaggle_csv", "drawn", "idx", "npz", "folder"),
+    handed=("image_shape", "choose", "may_download", "drawn_count", "drawn_seed"),
+    common=(
+        *("source", "dir", "download", "limit", "validation", "include_validation", "split_seed", "fallback"),
+        *("images", "name", "labels", "test", "test_seed"),
+    ),
 )
 METRICS = Registry("metric", positional=("labels", "probabilities"), reserved=("accuracy", "loss"))
 REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, ORACLES, DATA_SOURCES, METRICS)
@@ -200,14 +210,33 @@ def augmentation(function: _Function) -> _Function:
     return _register(AUGMENTATIONS, function)
 
 
-def data_source(function: _Function) -> _Function:
+@overload
+def data_source(function: _Function, /) -> _Function: ...
+@overload
+def data_source(
+    *, name: str = "", has_test: Callable[[Any], bool] | None = None
+) -> Callable[[_Function], _Function]: ...
+def data_source(
+    function: Callable[..., Any] | None = None, /, *, name: str = "", has_test: Callable[[Any], bool] | None = None
+) -> Callable[..., Any]:
     """Register a source of images: a path in, images (n, height, width, channels) uint8 and labels (n,) out.
 
     Labels are whole numbers or names. With a second parameter, `part`, which is "train" or "test", it gives that part;
-    without, a test part is cut from what it gives, and sealed.
+    without, a test part is cut from what it gives, and sealed. has_test: of a source with parts, takes the path and
+    says whether there is a test part; where there is none, it is cut from the training part.
+
+    Keyword-only parameters are settings. The project fills in `image_shape` (of the training images when a test part is
+    read, else None), and `choose` where a test part is cut (else None): it takes a key (bytes) and the label of each
+    image and returns a mask of those to give, so that a source need not read the others.
     """
-    has_parts = len(inspect.signature(function).parameters) != 1
-    return _register(DATA_SOURCES, function, positional=None if has_parts else ("path",))
+
+    def register(registered: _Function) -> _Function:
+        parameters = inspect.signature(registered).parameters.values()
+        has_parts = sum(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in parameters) != 1
+        positional = None if has_parts else ("path",)
+        return _register(DATA_SOURCES, registered, name=name, positional=positional, has_test=has_test)
+
+    return register if function is None else register(function)
 
 
 def oracle(function: _Function) -> _Function:

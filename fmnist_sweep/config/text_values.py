@@ -119,7 +119,7 @@ def list_text_keys() -> frozenset[str]:
         for section, models in schemas.items()
         for model in models
         for key, field in model.model_fields.items()
-        if _takes_text(field.annotation)
+        if _takes_text(field.annotation) and (section, key) != ("data", "source")
     ) | {"search.like"}  # the beginning of a run id may be all digits
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,18 +15,24 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    create_model,
     model_validator,
 )
 
-from fmnist_sweep.data.description import MAX_SIDE, find_label_problem, find_name_problem
-from fmnist_sweep.plugins import DATA_SOURCES
+from fmnist_sweep.data.description import find_label_problem, find_name_problem
+from fmnist_sweep.plugins import DATA_SOURCES, read_keyword_parameters
 
 # More than any set of such images has, so that neither a header nor a number typed can fill the memory: 784 MB.
 MAX_IMAGES = 1_000_000
 
-Source = Literal["fashion_mnist", "kaggle_csv", "drawn", "idx", "npz", "folder"]
-OwnSource = Literal["idx", "npz", "folder"]  # of images that are a user's own
-OWN_SOURCES: tuple[str, ...] = get_args(OwnSource)
+# Of Fashion-MNIST and of what stands in for it; the images of any other source are a user's own.
+FASHION_MNIST_SOURCES = ("fashion_mnist", "kaggle_csv", "drawn")
+
+
+def _check_source(source: str) -> str:
+    if source not in DATA_SOURCES:
+        raise ValueError(f"expected one of {', '.join(DATA_SOURCES)}")
+    return source
 
 
 class DataConfig(BaseModel):
@@ -37,7 +45,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    source: Source
+    source: Annotated[str, AfterValidator(_check_source)]
     # An empty FMNIST_DATA_DIR names no folder; as a path it would be the working directory.
     dir: Annotated[str | None, BeforeValidator(lambda folder: folder or None)]
     download: bool
@@ -48,6 +56,11 @@ class DataConfig(BaseModel):
     fallback: Literal["drawn"] | None
     images: int = Field(ge=20, le=MAX_IMAGES)
     drawn_seed: int = Field(ge=0)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The source's own settings: the keyword-only parameters of the function that reads it."""
+        return {}
 
     def describe_content(self) -> dict[str, Any]:
         """Describe which images are used, and not where they are: the data section of a trial's config.yaml."""
@@ -78,16 +91,6 @@ def _check_name(name: str | None) -> str | None:
     return name
 
 
-def _make_sides(value: Any) -> Any:
-    """A list of height and width, or one number for both, as a pair. Raises ValueError for anything else."""
-    if value is None:
-        return None
-    sides = (value, value) if type(value) is int else tuple(value) if isinstance(value, list | tuple) else ()
-    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
-        raise ValueError(f"expected [height, width], or one number for both, each from 1 to {MAX_SIDE} pixels")
-    return sides
-
-
 def _list(value: tuple[Any, ...] | None) -> list[Any] | None:
     return None if value is None else list(value)
 
@@ -97,10 +100,10 @@ class OwnDataConfig(DataConfig):
 
     name: what they are called, by default as their folder or file. labels: their names; None: those of the folders, or
     the numbers in the files. test: the share of the images that is sealed as the test part where the source has none of
-    its own, and `test_seed` which share. Nothing of it is ever downloaded or drawn.
+    its own, and `test_seed` which share. Nothing of it is ever downloaded or drawn. `choose_data_schema` makes a
+    subclass for a source that has settings of its own.
     """
 
-    source: OwnSource
     name: Annotated[str | None, AfterValidator(_check_name)]
     labels: Annotated[
         tuple[str, ...] | None, BeforeValidator(_split_to_tuple), AfterValidator(_check_labels), PlainSerializer(_list)
@@ -130,33 +133,35 @@ class OwnDataConfig(DataConfig):
         settings = super().describe_content()
         return {key: value for key, value in settings.items() if key not in ("images", "drawn_seed")}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The source's own settings: the keyword-only parameters of the function that reads it."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key not in OwnDataConfig.model_fields}
 
-class FolderDataConfig(OwnDataConfig):
-    """A folder of pictures. size: height and width that all are given; None where all have one size. channels: 1 for
-    grey, 3 for colour; None: 3 if any training picture has colours.
-    """
-
-    source: Literal["folder"]
-    size: Annotated[tuple[int, int] | None, BeforeValidator(_make_sides), PlainSerializer(_list)]
-    channels: Literal[1, 3] | None
+    def __reduce__(self) -> tuple[Any, ...]:  # a subclass that was made has no module that a worker could import
+        return _restore_config, (dict(vars(self)),)
 
 
-def _check_plugin_source(source: str) -> str:
-    if source not in DATA_SOURCES:
-        raise ValueError(f"expected one of {', '.join([*get_args(Source), *DATA_SOURCES])}")
-    return source
-
-
-class PluginDataConfig(OwnDataConfig):
-    """Images that a function of a plugin reads. source: the function's name."""
-
-    source: Annotated[str, AfterValidator(_check_plugin_source)]  # type: ignore[assignment]
+def _restore_config(values: Mapping[str, Any]) -> OwnDataConfig:
+    """The config of these checked values. In a worker, the plugin of its source may not be active yet."""
+    schema = choose_data_schema(values["source"])
+    return (schema if issubclass(schema, OwnDataConfig) else OwnDataConfig).model_construct(**values)
 
 
 def choose_data_schema(source: Any) -> type[DataConfig]:
     """The schema of a data section with this source."""
-    if source == "folder":
-        return FolderDataConfig
-    if isinstance(source, str) and source in DATA_SOURCES:
-        return PluginDataConfig
-    return OwnDataConfig if source in OWN_SOURCES else DataConfig
+    registration = DATA_SOURCES.find_registration(source)
+    if registration is None or source in FASHION_MNIST_SOURCES:
+        return DataConfig
+    return _make_source_schema(registration.function)
+
+
+@cache
+def _make_source_schema(function: Callable[..., Any]) -> type[OwnDataConfig]:
+    """The schema of the section of images that this function reads: its keyword-only parameters are keys, too."""
+    fields: dict[str, Any] = {
+        key: (annotation, ... if default is Parameter.empty else default)
+        for key, (annotation, default) in read_keyword_parameters(function).items()
+        if key not in DATA_SOURCES.handed
+    }
+    return create_model(function.__name__, __base__=OwnDataConfig, **fields) if fields else OwnDataConfig

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.data_config import DataConfig, Source
+from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.data.description import FASHION_MNIST, DataDescription
 from fmnist_sweep.errors import DataError
 
@@ -48,7 +48,7 @@ class Origin:
     drawn images stand in for Fashion-MNIST, else None.
     """
 
-    source: Source
+    source: str
     location: str
     canonical: bool
     fallback_reason: str | None

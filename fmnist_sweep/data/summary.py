@@ -75,7 +75,7 @@ def summarize_data(data: DataConfig, ledger: Path) -> DataSummary:
         train_table=_measure_table(table.images),
         test_table=_measure_table(test.images),
         missing=0,
-        missing_note=MISSING_NOTES[splits.origin.source],
+        missing_note=MISSING_NOTES.get(splits.origin.source, "as the function of a plugin gives them"),
         pixel_range=(
             int(min(table.images.min(), test.images.min())),
             int(max(table.images.max(), test.images.max())),

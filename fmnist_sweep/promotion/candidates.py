@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.analysis.fronts import CostLimit
 from fmnist_sweep.analysis.ranking import find_tied_trials
-from fmnist_sweep.data.data_config import OWN_SOURCES
+from fmnist_sweep.data.data_config import FASHION_MNIST_SOURCES
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.tracking.deleted import describe_deleted_runs
 from fmnist_sweep.tracking.names import (
     CANONICAL_TAG,
     DATA_TAG,
+    DESCRIPTION_TAG,
     JOURNAL_TAG,
     JOURNALS_TAG,
     KIND_TAG,
@@ -172,7 +173,12 @@ def _read_trial(store: Store, run_id: str) -> StoredTrial:
 
 
 def _is_promotable(trial: StoredTrial) -> bool:
-    return trial.data_source in ("fashion_mnist", "kaggle_csv", *OWN_SOURCES)
+    return trial.data_source in ("fashion_mnist", "kaggle_csv") or _has_own_images(trial)
+
+
+def _has_own_images(trial: StoredTrial) -> bool:
+    """Whether it was trained on images of one's own, which its run then describes. Nobody knows their checksum."""
+    return trial.data_source not in FASHION_MNIST_SOURCES and DESCRIPTION_TAG in trial.tags
 
 
 def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
@@ -182,8 +188,7 @@ def _refuse_other_data(trial: StoredTrial, any_data: bool) -> None:
             f"{trial.name} was trained on {source}, not on Fashion-MNIST, and is never promoted: run the sweep on the "
             "real data (fmnist-sweep data says whether it is there)."
         )
-    is_own = trial.data_source in OWN_SOURCES  # whose checksum nobody knows
-    if trial.tags.get(CANONICAL_TAG) != "true" and not any_data and not is_own:
+    if trial.tags.get(CANONICAL_TAG) != "true" and not any_data and not _has_own_images(trial):
         raise PromotionRefused(
             f"{trial.name} was trained on {source}, which by checksum is not the canonical Fashion-MNIST: use those "
             "files, or say --any-data."

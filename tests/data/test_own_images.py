@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def config(source: str, folder: Path, **changes: Any) -> DataConfig:
     return choose_data_schema(source).model_validate(
         {"source": source, "dir": str(folder), **values, **cut, **pictures, **changes}
     )
+
+
+@pytest.mark.parametrize(("source", "own"), [("npz", {}), ("folder", {"size": [10, 12], "channels": 3})])
+def test_the_config_of_any_source_can_be_sent_to_a_worker(tmp_path: Path, source: str, own: dict[str, Any]) -> None:
+    data = config(source, tmp_path, name="x", **own)
+    sent = pickle.loads(pickle.dumps(data))
+    assert sent == data
+    assert hash(sent) == hash(data)
+    assert sent.settings == ({"size": (10, 12), "channels": 3} if own else {})
 
 
 def describe(splits: Splits) -> tuple[str, tuple[int, int, int], tuple[str, ...]]:

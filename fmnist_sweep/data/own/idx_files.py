@@ -13,6 +13,7 @@ from fmnist_sweep.data.data_config import MAX_IMAGES
 from fmnist_sweep.data.folder import describe_folder, report_unreadable
 from fmnist_sweep.data.own.parts import MAX_BYTES, RawPart, refuse_shape
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.plugins import data_source
 from fmnist_sweep.reading import UNPACKING_ERRORS, RefusedFile, describe_content, open_unpacked_file, read_stream
 
 _PART_WORDS = {"train": ("train",), "test": ("t10k", "test")}
@@ -26,6 +27,7 @@ def has_test_files(folder: Path) -> bool:
     return bool(_list_files(folder, "test", "images"))
 
 
+@data_source(name="idx", has_test=has_test_files)
 def read_idx_files(folder: Path, part: Literal["train", "test"]) -> RawPart:
     """Read the images and labels of one part. Errors: DataError for files that are missing, several or damaged."""
     image_path, label_path = _find_file(folder, part, "images"), _find_file(folder, part, "labels")

@@ -12,6 +12,7 @@ from fmnist_sweep.data.data_config import MAX_IMAGES
 from fmnist_sweep.data.folder import describe_folder, report_unreadable
 from fmnist_sweep.data.own.parts import MAX_BYTES, RawPart, Values, refuse_shape
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.plugins import data_source
 from fmnist_sweep.reading import list_arrays, load_arrays, read_file
 from fmnist_sweep.text import quote_text
 
@@ -40,6 +41,7 @@ def has_test_arrays(path: Path) -> bool:
     return _choose_names(find_npz_file(path), "test") is not None
 
 
+@data_source(name="npz", has_test=has_test_arrays)
 def read_npz_file(path: Path, part: Literal["train", "test"]) -> RawPart:
     """Read the images and labels of one part. Errors: DataError for arrays that are missing, or none of images."""
     file = find_npz_file(path)

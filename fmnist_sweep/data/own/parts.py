@@ -1,4 +1,4 @@
-"""What a reader of own images gives: one part of a source, before its labels are numbered and its test part is cut."""
+"""What a reader of images gives: one part of a source, before its labels are numbered and its test part is cut."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ Values = NDArray[np.int64] | NDArray[np.str_]
 
 @dataclass(frozen=True)
 class RawPart:
-    """Images (n, height, width, channels) uint8 and the label of each, (n,): a number or a name, as in the source."""
+    """Images (n, height, width, channels) uint8 and the label of each, (n,): a number or a name, as in the source.
+
+    canonical: whether they are by checksum those of the canonical Fashion-MNIST. location: where they are from, if that
+    is not the path that was read.
+    """
 
     images: NDArray[np.uint8]
     values: Values
+    canonical: bool = False
+    location: str = ""
 
 
 def refuse_shape(location: str, shape: tuple[int, ...]) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
 from fmnist_sweep.data.data_config import MAX_IMAGES
 from fmnist_sweep.data.description import MAX_SIDE
 from fmnist_sweep.data.folder import describe_folder, report_unreadable
-from fmnist_sweep.data.own.parts import MAX_BYTES, RawPart
+from fmnist_sweep.data.own.parts import MAX_BYTES, RawPart, Values
 from fmnist_sweep.data.pictures.picture_files import open_picture
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.plugins import data_source
+from fmnist_sweep.reading import read_file
 from fmnist_sweep.text import echo
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _MAX_LABELS = 1000  # folders that are looked at
+_MAX_PICTURE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,59 @@ def has_test_folder(folder: Path) -> bool:
     """Whether the pictures lie below train/ and test/."""
     with report_unreadable(folder):
         return (folder / "train").is_dir() and (folder / "test").is_dir()
+
+
+def _make_sides(value: Any) -> Any:
+    """A list of height and width, or one number for both, as a pair. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    sides = (value, value) if type(value) is int else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
+        raise ValueError(f"expected [height, width], or one number for both, each from 1 to {MAX_SIDE} pixels")
+    return sides
+
+
+def _list_sides(value: tuple[int, int] | None) -> list[int] | None:
+    return None if value is None else list(value)
+
+
+Sides = Annotated[tuple[int, int] | None, BeforeValidator(_make_sides), PlainSerializer(_list_sides)]
+
+
+@data_source(name="folder", has_test=has_test_folder)
+def read_picture_folder(
+    path: Path,
+    part: Literal["train", "test"],
+    *,
+    size: Sides,
+    channels: Literal[1, 3] | None,
+    image_shape: tuple[int, int, int] | None,
+    choose: Callable[[list[bytes], Values], NDArray[np.bool_]] | None,
+) -> RawPart:
+    """Read the pictures of one part, and say what was done to them. Of those that `choose` leaves out none is decoded.
+
+    size: height and width that all are given; None where all have one size. channels: 1 for grey, 3 for colour; None: 3
+    if any training picture has colours. image_shape: of the training images, which test pictures are made like.
+    Errors: DataError as for `list_pictures` and `read_pictures`.
+    """
+    pictures = list_pictures(path, part)
+    if choose is not None:
+        keys = [_hash_file(picture.path) for picture in pictures]
+        wanted = choose(keys, np.array([picture.label for picture in pictures]))
+        pictures = [picture for picture, takes in zip(pictures, wanted, strict=True) if takes]
+    if image_shape is not None:
+        size, channels = image_shape[:2], 3 if image_shape[2] == 3 else 1
+    raw, note = read_pictures(pictures, size, channels)
+    if note is not None:
+        echo(f"{path}: {note}", err=True)
+    return raw
+
+
+def _hash_file(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(read_file(path, _MAX_PICTURE_BYTES), digest_size=16).digest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}): mend or remove it.") from None
 
 
 def list_pictures(folder: Path, part: str) -> list[PictureFile]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,19 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.data.data_config import FolderDataConfig, OwnDataConfig
+from fmnist_sweep.data.data_config import OwnDataConfig
 from fmnist_sweep.data.description import DataDescription, find_label_problem
 from fmnist_sweep.data.folder import resolve_folder
-from fmnist_sweep.data.own import idx_files, npz_files, picture_folders, plugin_sources
+from fmnist_sweep.data.own import idx_files, npz_files, picture_folders  # noqa: F401 - they register their sources
 from fmnist_sweep.data.own.parts import RawPart, Values, choose_test_mask
+from fmnist_sweep.data.registered_sources import chooses_itself, has_test_part, read_registered_part
 from fmnist_sweep.data.splits import ImageTable, Origin, hash_images
 from fmnist_sweep.errors import DataError
-from fmnist_sweep.plugins import DATA_SOURCES
-from fmnist_sweep.reading import read_file
-from fmnist_sweep.text import echo, quote_text
+from fmnist_sweep.text import quote_text
 
 Part = Literal["train", "test"]
-_MAX_PICTURE_BYTES = 256 * 2**20
 
 
 def read_own_train(data: OwnDataConfig) -> tuple[ImageTable, Origin, DataDescription]:
@@ -76,59 +72,25 @@ def _locate(data: OwnDataConfig) -> Path:
     return resolve_folder(data.dir)
 
 
-_PartReader = Callable[[Path, Part], RawPart]
-
-
 def _read_part(data: OwnDataConfig, folder: Path, part: Part, train: DataDescription | None = None) -> RawPart:
     """One part of a source. train: what its training images are, which pictures of the test part are made like."""
-    if isinstance(data, FolderDataConfig):
-        return _read_pictures(data, folder, part, train)
-    read: _PartReader
-    if data.source in DATA_SOURCES:
-        has_test, read = (
-            plugin_sources.has_test_part(data.source),
-            partial(plugin_sources.read_plugin_part, data.source),
-        )
-    elif data.source == "idx":
-        has_test, read = idx_files.has_test_files(folder), idx_files.read_idx_files
-    else:
-        has_test, read = npz_files.has_test_arrays(folder), npz_files.read_npz_file
-    if has_test:
-        return read(folder, part)
-    everything = read(folder, "train")
-    is_test = choose_test_mask(hash_images(everything.images), everything.values, data.test, data.test_seed)
-    wanted = is_test if part == "test" else ~is_test
-    _refuse_nothing(folder, part, wanted)
+    read = partial(read_registered_part, data, folder, image_shape=None if train is None else train.image_shape)
+    if has_test_part(data.source, folder):
+        return read(part)
+    choose = partial(_choose_part, data, folder, part)
+    if chooses_itself(data.source):
+        return read(part, choose=choose)
+    everything = read("train")
+    wanted = choose(hash_images(everything.images), everything.values)
     return RawPart(everything.images[wanted], everything.values[wanted])
 
 
-def _read_pictures(data: FolderDataConfig, folder: Path, part: Part, train: DataDescription | None) -> RawPart:
-    pictures = picture_folders.list_pictures(folder, part)
-    if not picture_folders.has_test_folder(folder):
-        is_test = _choose_test_pictures(pictures, data.test, data.test_seed)
-        wanted = is_test if part == "test" else ~is_test
-        _refuse_nothing(folder, part, wanted)
-        pictures = [picture for picture, takes in zip(pictures, wanted, strict=True) if takes]
-    size, channels = (data.size, data.channels) if train is None else (train.image_shape[:2], train.image_shape[2])
-    raw, note = picture_folders.read_pictures(pictures, size, channels)
-    if note is not None:
-        echo(f"{folder}: {note}", err=True)
-    return raw
-
-
-def _choose_test_pictures(
-    pictures: Sequence[picture_folders.PictureFile], share: float, seed: int
-) -> NDArray[np.bool_]:
-    """Which pictures are sealed, by the bytes of their files: none of them is decoded."""
-    keys = [_hash_file(picture.path) for picture in pictures]
-    return choose_test_mask(keys, np.array([picture.label for picture in pictures]), share, seed)
-
-
-def _hash_file(path: Path) -> bytes:
-    try:
-        return hashlib.blake2b(read_file(path, _MAX_PICTURE_BYTES), digest_size=16).digest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): mend or remove it.") from None
+def _choose_part(data: OwnDataConfig, folder: Path, part: Part, keys: list[bytes], values: Values) -> NDArray[np.bool_]:
+    """Mask of the images of one part of a source that has no test part. keys: what each image is known by."""
+    is_test = choose_test_mask(keys, values, data.test, data.test_seed)
+    wanted = is_test if part == "test" else ~is_test
+    _refuse_nothing(folder, part, wanted)
+    return wanted
 
 
 def _refuse_nothing(folder: Path, part: Part, mask: NDArray[np.bool_]) -> None:
