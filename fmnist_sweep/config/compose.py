@@ -36,7 +36,7 @@ from fmnist_sweep.config.known_keys import list_options
 from fmnist_sweep.config.options import compose_with_options
 from fmnist_sweep.config.origins import ValueOrigins, quote_as_written
 from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_of, replace_tunables
-from fmnist_sweep.config.plugin_words import find_used_plugins
+from fmnist_sweep.config.plugin_words import PLUGINS_KEY, find_scorers, find_used_plugins
 from fmnist_sweep.config.promotion_options import refuse_promotion_options
 from fmnist_sweep.config.regularized import refuse_unused_regularization
 from fmnist_sweep.config.schema import OPTION_GROUPS
@@ -70,7 +70,8 @@ def compose_data(overrides: Sequence[str]) -> DataConfig:
     """The data section that these overrides compose, checked like a sweep's. Raises ConfigError."""
     for override in overrides:
         if not is_override_of(override, ("data",)):
-            raise ConfigError(f"{override}: only overrides of data are taken here, such as data.dir=FOLDER.")
+            hint = "; own code is named with --plugins FILE.py" if is_override_of(override, (PLUGINS_KEY,)) else ""
+            raise ConfigError(f"{override}: only overrides of data are taken here, such as data.dir=FOLDER{hint}.")
     return compose_job(overrides).config.data
 
 
@@ -176,7 +177,8 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str], *, of_sw
         refuse_unused_regularization(config.settings, overrides)
         if of_sweep:
             refuse_promotion_options(config, origins.locate)
-        return Job(config, overrides, choices, plugins=find_used_plugins(config))
+        plugins = find_used_plugins(config)
+        return Job(config, overrides, choices, plugins=plugins, scorers=find_scorers(plugins))
     except ConfigError as error:
         written: Any = OmegaConf.to_container(raw, resolve=False)
         raise ConfigError(quote_as_written(str(error), plain, written)) from None

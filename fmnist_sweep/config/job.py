@@ -29,7 +29,8 @@ class Job:
 
     overrides: as typed, for this job alone. choices: the option of each config group. flags: options of Hydra that
     composing it takes. label: its name, if that is not to be made of its overrides. command: continues it, if it is
-    not a plain sweep. extra_tags: of its trials' runs, beside the usual ones. plugins: own code that it uses.
+    not a plain sweep. extra_tags: of its trials' runs, beside the usual ones. plugins: own code that it uses. scorers:
+    other packages, whose metrics are logged of its trials and decide nothing.
     """
 
     config: Config
@@ -41,6 +42,12 @@ class Job:
     command: str | None = None
     extra_tags: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[PluginSource, ...] = ()
+    scorers: tuple[PluginSource, ...] = ()
+
+    @property
+    def code(self) -> tuple[PluginSource, ...]:
+        """All own code that its trials run."""
+        return (*self.plugins, *self.scorers)
 
     @property
     def words(self) -> tuple[str, ...]:

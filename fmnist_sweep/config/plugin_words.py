@@ -15,6 +15,7 @@ from fmnist_sweep.training.augmentation import AUGMENTATIONS
 from fmnist_sweep.training.models import BUILDERS
 from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
 from fmnist_sweep.training.own_code import PluginSource, find_plugin, list_active
+from fmnist_sweep.training.own_metrics import list_metrics
 
 PLUGINS_KEY = "plugins"
 
@@ -44,6 +45,11 @@ def find_used_plugins(config: Config) -> tuple[PluginSource, ...]:
     """The active plugins that count for a study: all files, and the packages that it uses something of."""
     used = {source for registry, name in _list_names(config) if (source := find_plugin(registry, name)) is not None}
     return tuple(source for source in list_active() if source.is_file or source in used)
+
+
+def find_scorers(plugins: Sequence[PluginSource]) -> tuple[PluginSource, ...]:
+    """The active plugins with metrics beside these, which a study uses: packages that are installed."""
+    return tuple(source for source in list_active() if source not in plugins and list_metrics([source]))
 
 
 def describe_plugins(sources: Sequence[PluginSource]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from fmnist_sweep.config.check import check_config
 from fmnist_sweep.config.identity import hash_content
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.config.overrides import is_override_of
-from fmnist_sweep.config.plugin_words import PLUGINS_KEY
+from fmnist_sweep.config.plugin_words import PLUGINS_KEY, find_scorers
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.reading import parse_json, parse_yaml
@@ -114,6 +114,7 @@ class TrialConfiguration:
         # Checked, because others may have written to the store that it comes from.
         config = check_config(raw, lambda key: f"the configuration of {self.name}")
         settings = {**config.settings, "seed": {"tune": "choice", "values": self.fresh_seeds}}
+        plugins = tuple(source for source in list_active() if source.name in self.plugins)
         return Job(
             config=replace(config, settings=settings),
             overrides=self.overrides,
@@ -123,7 +124,8 @@ class TrialConfiguration:
             label=self.name,
             command=command,
             extra_tags={CONFIG_HASH_TAG: self.key},
-            plugins=tuple(source for source in list_active() if source.name in self.plugins),
+            plugins=plugins,
+            scorers=find_scorers(plugins),
         )
 
 

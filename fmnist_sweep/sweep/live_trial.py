@@ -86,7 +86,7 @@ def build_spec(study: StudyContext, live: LiveTrial, config: dict[str, Any], che
         resume=checkpoint,
         checkpoint_seconds=study.config.checkpoint.every_seconds,
         keep_final=live.history.proposal.epochs is not None,
-        plugins=study.study.job.plugins,
+        plugins=study.study.job.code,
     )
 
 

@@ -104,7 +104,7 @@ def find_sweep_run(jobs: Sequence[Job], say: Callable[[str, str], None]) -> Swee
 
 def _rehearse_own_code(plan: Sequence[PlannedStudy], view: View) -> None:
     """Rehearse the studies that begin with own code. Raises ConfigError for what fails in it."""
-    begun = [planned for planned in plan if planned.study.job.plugins and planned.record is None]
+    begun = [planned for planned in plan if planned.study.job.code and planned.record is None]
     if begun:
         from fmnist_sweep.training import backend
         from fmnist_sweep.training.own_code import find_plugin
@@ -113,7 +113,7 @@ def _rehearse_own_code(plan: Sequence[PlannedStudy], view: View) -> None:
         view.say("rehearsing own code: build, train on one batch, save, load, predict ...")
         backend.import_tensorflow()
     for planned in begun:
-        rehearse_study(planned.study.settings, planned.splits, planned.study.job.plugins)
+        rehearse_study(planned.study.settings, planned.splits, planned.study.job.code)
         search = planned.config.search
         if find_plugin(ORACLES, search.name) is not None:  # its first answer
             Search(search.name, planned.config.oracle, planned.study.settings, search.objective).ask()

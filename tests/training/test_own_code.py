@@ -11,8 +11,13 @@ import pytest
 
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.plugins import METRICS
+from fmnist_sweep.study.folder import list_study_folders
+from fmnist_sweep.tracking.store import build_default_uri, locate_state_folder, open_existing_store
+from fmnist_sweep.tracking.trials import read_trials
 from fmnist_sweep.training import own_code
 from fmnist_sweep.training.own_code import PluginSource, activate_plugins, find_installed_plugins
+from tests.support.in_process import run_command
+from tests.support.small import TINY
 
 SCORE = """\
 from fmnist_sweep.plugins import metric
@@ -97,3 +102,23 @@ def test_two_plugins_that_register_one_name_are_refused_and_none_of_them_stays(
         activate_plugins([package, file])
     assert "score" not in METRICS
     assert own_code.list_active() == []
+
+
+def test_metrics_of_an_installed_package_are_logged_of_every_trial_and_make_it_no_other_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.syspath_prepend(str(install(tmp_path / "site", 3)))
+    words = (*TINY, "search=grid", "executor=in_process")
+    ended = run_command(*words, cwd=work)
+    assert ended.returncode == 0, ended.stderr
+    (trial,) = read_trials(open_existing_store(build_default_uri(work), "fashion-mnist"), {})
+    assert trial.metrics["val_score"] == 3
+    (study,) = list_study_folders(locate_state_folder(build_default_uri(work)))
+    assert "plugins" not in study.read_record().about["identity"]
+    install(tmp_path / "site", 4, version="2.0")
+    again = run_command(*words, cwd=work)
+    assert again.returncode == 0, again.stderr
+    assert len(list_study_folders(locate_state_folder(build_default_uri(work)))) == 1
+    assert "rehearsing" not in again.stdout
