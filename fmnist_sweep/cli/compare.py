@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fmnist_sweep.analysis.fronts import MEASURES
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_picture
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, PLUGINS, URI, check_new_picture
 from fmnist_sweep.errors import ConfigError, DataError
 from fmnist_sweep.text import create_console, echo, quote_text
 
@@ -104,6 +104,7 @@ class _Listing:
     "--picture", type=click.Path(path_type=Path), default=None, help="Draw the images that A and B disagree on."
 )
 @DATA_DIR
+@PLUGINS
 def compare(
     two: tuple[str, ...],
     uri: str | None,
@@ -113,6 +114,7 @@ def compare(
     as_json: bool,
     picture: Path | None,
     data_dir: str | None,
+    plugins: tuple[str, ...],
     **list_options: Any,
 ) -> None:
     """List trials of any studies, best first, or explain how trials A and B differ.
@@ -139,6 +141,10 @@ def compare(
         raise ConfigError("--front lists trials, the cheapest first: leave out --by-config, --sort and --descending.")
     if not two and picture is not None:
         raise ConfigError("--picture needs two trials, A and B.")
+    if picture is not None or plugins:  # whose code may read the images
+        from fmnist_sweep.training.own_code import activate_typed
+
+        activate_typed(plugins)
     store = open_existing_store(uri, experiment)
     name_deleted_runs(store)
     if two:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, add_data_dir, check_new_file
+from fmnist_sweep.cli.options import DATA_DIR_OVERRIDE, PLUGINS, add_data_dir, check_new_file
 from fmnist_sweep.text import create_console, echo
 
 
 @click.command()
 @click.argument("overrides", nargs=-1)
 @DATA_DIR_OVERRIDE
+@PLUGINS
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file to draw examples in."
 )
-def data(overrides: tuple[str, ...], data_dir: str | None, picture: Path | None) -> None:
+def data(overrides: tuple[str, ...], data_dir: str | None, plugins: tuple[str, ...], picture: Path | None) -> None:
     """Check the data: shapes, values, labels, duplicates, a picture of each label.
 
     OVERRIDES are those of a sweep: data=kaggle_csv data.limit=5000. The test images are opened only to
@@ -29,8 +30,10 @@ def data(overrides: tuple[str, ...], data_dir: str | None, picture: Path | None)
     from fmnist_sweep.report.figures.canvas import encode_png
     from fmnist_sweep.report.figures.examples import draw_examples
     from fmnist_sweep.tracking.store import locate_ledger
+    from fmnist_sweep.training.own_code import activate_typed
 
     check_new_file("--picture", picture)
+    activate_typed(plugins)
     config = compose_data(add_data_dir(overrides, data_dir))
     splits = load_splits(config)
     screen = create_console()

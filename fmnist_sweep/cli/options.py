@@ -23,7 +23,10 @@ def _check_folder(_context: click.Context, _option: click.Parameter, folder: str
 
 
 PLUGINS = click.option(
-    "--plugins", multiple=True, metavar="FILE.py", help="Own code that the model needs. May be given several times."
+    "--plugins",
+    multiple=True,
+    metavar="FILE.py",
+    help="Own code that the model or its images need. May be given several times.",
 )
 DATA_DIR = click.option(
     "--data-dir",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, URI, check_new_file, refuse_together
+from fmnist_sweep.cli.options import DATA_DIR, EXPERIMENT, PLUGINS, URI, check_new_file, refuse_together
 from fmnist_sweep.text import echo, make_printable
 
 
@@ -16,6 +16,7 @@ from fmnist_sweep.text import echo, make_printable
 @click.option("--study", "study_id", default=None, help="Report this study.")
 @click.option("--sweep", "sweep_id", default=None, help="Report this sweep. Default: the latest one.")
 @DATA_DIR
+@PLUGINS
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A new file to write it to.")
 def report(
     uri: str | None,
@@ -23,6 +24,7 @@ def report(
     study_id: str | None,
     sweep_id: str | None,
     data_dir: str | None,
+    plugins: tuple[str, ...],
     out: Path | None,
 ) -> None:
     """Write the report of a study or sweep, finished or under way: one HTML page.
@@ -32,9 +34,11 @@ def report(
     from fmnist_sweep.report.publish import rebuild_report
     from fmnist_sweep.tracking.deleted import name_deleted_runs
     from fmnist_sweep.tracking.store import open_existing_store
+    from fmnist_sweep.training.own_code import activate_typed
 
     refuse_together(study=study_id, sweep=sweep_id)
     check_new_file("--out", out)
+    activate_typed(plugins)
     store = open_existing_store(uri, experiment)
     name_deleted_runs(store)
     path, missing_pictures = rebuild_report(store, study_id=study_id, sweep_id=sweep_id, data_dir=data_dir, out=out)

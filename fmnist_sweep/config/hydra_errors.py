@@ -108,7 +108,8 @@ def _describe_call(call: str, function: str, reason: str, override: str) -> str:
 def _describe_unknown_option(source: str, group: str, option: str, allowed: Sequence[str]) -> str:
     place = "command line" if source == "config" else f"{source}.yaml"
     hint = suggest_closest(option, allowed, f"{group}=")
-    return f"{group}={quote_text(option)} ({place}): no such option; {hint}allowed: {', '.join(allowed)}."
+    own = "" if hint else f"; an option of your own is found with --config-dir FOLDER, in FOLDER/{group}/"
+    return f"{group}={quote_text(option)} ({place}): no such option; {hint}allowed: {', '.join(allowed)}{own}."
 
 
 def _describe_unknown_key(key: str, full_key: str, override: str) -> str:

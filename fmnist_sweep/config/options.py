@@ -167,7 +167,10 @@ def _check_options(choice: OptionChoice, compose_option: ComposeOption) -> None:
         if option not in available:
             hint = suggest_closest(option, available)
             allowed = ", ".join(available)
-            raise ConfigError(f"{choice.shown}: {group} has no option {quote_text(option)}; {hint}allowed: {allowed}.")
+            own = "" if hint else f"; an option of your own is found with --config-dir FOLDER, in FOLDER/{group}/"
+            raise ConfigError(
+                f"{choice.shown}: {group} has no option {quote_text(option)}; {hint}allowed: {allowed}{own}."
+            )
         sections = _read_sections(group, option, compose_option)
         others = [key for key in sections if key != group]
         if others:

@@ -11,6 +11,7 @@ from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.plugins import METRICS, ORACLES
 from fmnist_sweep.search.tunable import TUNABLE, Count
+from fmnist_sweep.training.own_code import suggest_plugins
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 MAX_NUMBER = 1_000_000_000  # of what nothing else bounds: a greater one is a slip, and infinity cannot be counted with
@@ -55,7 +56,7 @@ def _check_first(value: Any) -> Any:
 def _check_objective(objective: str) -> str:
     allowed = ["val_accuracy", "val_loss", *(f"val_{name}" for name in METRICS)]
     if objective not in allowed:
-        raise ValueError(f"expected {', '.join(allowed[:-1])} or {allowed[-1]}")
+        raise ValueError(f"expected {', '.join(allowed[:-1])} or {allowed[-1]}{suggest_plugins()}")
     return objective
 
 

@@ -26,12 +26,13 @@ from fmnist_sweep.config.schema import (
 )
 from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.plugins import Registry, read_keyword_parameters
+from fmnist_sweep.plugins import DATA_SOURCES, Registry, read_keyword_parameters
 from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.search.tunable import TUNABLE
 from fmnist_sweep.training.augmentation import AUGMENTATIONS, PLAIN_AUGMENTATION
 from fmnist_sweep.training.models import BUILDERS, Regularization
 from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
+from fmnist_sweep.training.own_code import suggest_plugins
 
 _Entry = TypeVar("_Entry")
 
@@ -78,7 +79,8 @@ def choose_schema(section: str, value: Mapping[str, Any], locate: Locator) -> ty
     """The schema of one section of a raw config. Raises ConfigError if what it names is unknown."""
     match section:
         case "data":
-            return choose_data_schema(value.get("source"))
+            _look_up(DATA_SOURCES, "data.source", value.get("source"), locate)
+            return choose_data_schema(value["source"])
         case "model":
             return _make_registered_schema(BUILDERS, "model.builder", value.get("builder"), locate)
         case "optimizer":
@@ -110,5 +112,6 @@ def _look_up(registry: Mapping[str, _Entry], key: str, name: Any, locate: Locato
     """The entry that `name`, the value of a key, stands for."""
     if not isinstance(name, str) or name not in registry:
         allowed = ", ".join(registry)
-        raise ConfigError(f"{key}={quote_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}.")
+        hint = suggest_plugins() if isinstance(registry, Registry) else ""
+        raise ConfigError(f"{key}={quote_override_value(name)} ({locate(key)}): unknown; allowed: {allowed}{hint}.")
     return registry[name]

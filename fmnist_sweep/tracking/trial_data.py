@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist_sweep.data import DataConfig, Splits, load_splits
 from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import DataError
+from fmnist_sweep.plugins import DATA_SOURCES
 from fmnist_sweep.reading import parse_yaml
 from fmnist_sweep.text import echo, quote_text
 from fmnist_sweep.tracking.data_places import find_data_dir
@@ -78,6 +79,12 @@ def build_data_config(section: Mapping[str, Any], data_dir: str | None, owner_na
     """
     from pydantic import ValidationError
 
+    source = section.get("source")
+    if isinstance(source, str) and source.isidentifier() and source not in DATA_SOURCES:
+        raise DataError(
+            f"the images of {owner_name} are read by the data source {source}, which no plugin here registers: name "
+            "its file, as in --plugins FILE.py, or install its package."
+        )
     location: dict[str, Any] = {"dir": data_dir, "download": True, "fallback": None}
     for key in location:
         if key in section:

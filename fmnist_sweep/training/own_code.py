@@ -163,6 +163,14 @@ def find_plugin(registry: Registry, name: object) -> PluginSource | None:
     return next((source for source in list_active() if registered and source.name == registered.plugin), None)
 
 
+def suggest_plugins() -> str:
+    """What to do about a name that is of nothing registered, as the end of a sentence."""
+    files = [source.name for source in list_active() if source.is_file]
+    if files:
+        return f"; {' and '.join(files)} registers nothing of this name"
+    return "; code of your own is named with plugins=FILE.py"
+
+
 def refuse_other_plugins(expected: Mapping[str, str], owner: str) -> None:
     """Raise ConfigError if a plugin of `owner` is missing or differs. expected: fingerprints by name."""
     active = {source.name: source for source in list_active()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_sweep.data import load_splits, open_test
-from fmnist_sweep.data.data_config import PluginDataConfig
+from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.tracking.store import build_default_uri, locate_state_folder, open_existing_store
@@ -231,7 +231,7 @@ def test_a_metric_of_ones_own_is_logged_and_searched_for_and_an_exception_is_its
     assert f"{net.resolve()}/mine.py" in trace
     assert failed.data.params["plugins.mine.py"] == finished.data.params["plugins.mine.py"]
     refused = run_command(*NET_WORDS, "search.objective=val_top_three", cwd=net)
-    assert "expected val_accuracy, val_loss or val_top_two" in refused.stderr
+    assert "expected val_accuracy, val_loss or val_top_two; mine.py registers nothing of this name" in refused.stderr
 
 
 def test_one_study_over_own_and_other_models_regularizes_those_that_take_it(net: Path) -> None:
@@ -251,7 +251,10 @@ def test_one_study_over_own_and_other_models_regularizes_those_that_take_it(net:
 
 
 PETS = """\
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 from fmnist_sweep.plugins import data_source
 
 
@@ -265,9 +268,9 @@ def pets(path, part):
 
 
 @data_source
-def numbered(path):
+def numbered(path, *, first: Annotated[int, Field(ge=0, le=90)] = 0):
     images = np.random.default_rng(0).integers(0, 256, (90, 8, 9), dtype=np.uint8)
-    return images, np.arange(90) % 3
+    return images[first:], (np.arange(90) % 3)[first:]
 """
 PET_WORDS = (
     *("data=npz", "data.source=pets", "data.dir=pets", "plugins=mine.py", "model=simple", "model.dense_widths=[4]"),
@@ -288,15 +291,62 @@ def test_images_that_a_function_of_ones_own_reads_are_trained_on_and_their_test_
     (study,) = list_study_folders(locate_state_folder(build_default_uri(tmp_path)))
     assert list(study.read_record().about["identity"]["plugins"]) == ["mine.py"]
     own_code.activate_typed([str(tmp_path / "mine.py")])
-    values = {"name": None, "labels": None, "test": 0.2, "test_seed": 0, "dir": str(tmp_path / "pets")}
-    data = PluginDataConfig(**{**data_config().model_dump(), "source": "numbered", **values})
+    values = {"name": None, "labels": None, "test": 0.2, "test_seed": 0, "dir": str(tmp_path / "pets"), "first": 30}
+    data = choose_data_schema("numbered")(**{**data_config().model_dump(), "source": "numbered", **values})
     train, test = load_splits(data), open_test(data, reason="a test", ledger=tmp_path / "ledger")
-    assert len(train.train.labels) + len(train.validation.labels) + len(test.labels) == 90
-    assert 5 < len(test.labels) < 40
+    assert len(train.train.labels) + len(train.validation.labels) + len(test.labels) == 60
+    assert 5 < len(test.labels) < 30
+    assert data.describe_content()["first"] == 30
+    shown = run_verb("data", *PET_WORDS[:1], "data.source=pets", "data.dir=pets", "--plugins", "mine.py", cwd=tmp_path)
+    assert "the test part was read" in shown.stderr  # which the verb counts
+
+
+def test_a_data_source_has_settings_like_other_own_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PETS)
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "conf/data").mkdir(parents=True)
+    keys = (ROOT / "conf/data/npz.yaml").read_text().replace("source: npz", "source: numbered")
+    (tmp_path / "conf/data/numbered.yaml").write_text(f"{keys}first: 30\n")
+    words = ("--config-dir", "conf", "data=numbered", *PET_WORDS[2:], "plan=true")
+    ended = run_command(*words, cwd=tmp_path)
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    for typed, said in {
+        "data.first=91": "data.first=91 (command line): expected a whole number from 0 to 90",
+        "data.frist=1": "data.frist",
+    }.items():
+        ended = run_command(*words, typed, cwd=tmp_path)
+        assert ended.returncode == ExitCode.CONFIG
+        assert said in ended.stderr
+
+
+UNKNOWN = {
+    "model.builder=separable": "; code of your own is named with plugins=FILE.py.",
+    "optimizer.name=lion": "; code of your own is named with plugins=FILE.py.",
+    "train.schedule.name=warm": "; code of your own is named with plugins=FILE.py.",
+    "train.augmentation={name: cut}": "; code of your own is named with plugins=FILE.py.",
+    "search.name=climb": "; code of your own is named with plugins=FILE.py.",
+    "search.objective=val_top_two": "; code of your own is named with plugins=FILE.py.",
+    "data.source=pets": "; code of your own is named with plugins=FILE.py.",
+    "model=separable": "; an option of your own is found with --config-dir FOLDER, in FOLDER/model/.",
+    "model={tune: option, of: [cnn, separable]}": "--config-dir FOLDER, in FOLDER/model/.",
+}
+
+
+@pytest.mark.parametrize("typed", UNKNOWN)
+def test_a_name_that_is_registered_nowhere_is_refused_with_a_hint_at_own_code(typed: str, tmp_path: Path) -> None:
+    ended = run_command(typed, cwd=tmp_path)
+    assert ended.returncode == ExitCode.CONFIG
+    assert ended.stderr.endswith(f"{UNKNOWN[typed]}\n")
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 WRONG_PETS = {
-    "no pair": ("return images, np.arange(90) % 3", "return images", "it returned a ndarray; expected a pair"),
+    "no pair": (
+        "return images[first:], (np.arange(90) % 3)[first:]",
+        "return images",
+        "it returned a ndarray; expected a pair",
+    ),
     "wrong type": ("dtype=np.uint8", "dtype=np.int64", "images of the shape (90, 8, 9) and the type int64; expected"),
     "too few labels": (
         "np.arange(90) % 3",
@@ -304,7 +354,7 @@ WRONG_PETS = {
         "labels of the shape (80,) and the type int64; exp",
     ),
     "raises": ("images = np.random", "raise OSError('gone')\n    images = np.random", "raised an error with"),
-    "a taken name": ("def numbered", "def npz", "mine.py: the data source npz: this name is taken"),
+    "a taken name": ("def numbered", "def npz", "the data source npz: there already is the project's own"),
 }
 
 
