@@ -1,8 +1,9 @@
-"""What several of the tests of whole commands hold their sweeps against."""
+"""What several of the tests of whole commands share: a sweep to hold theirs against, and a folder to run in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,14 @@ def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> aud
     found: audit.Found = zygote.call("tests.support.audit:look", folder)
     audit.check(found, found)
     return found
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """The empty folder a command is run in."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
