@@ -256,3 +256,12 @@ def test_the_best_is_promoted_loaded_and_labels_pictures(
     assert table.loc[0, "label"] == LABELS[int(expected.argmax())]
     card = warm_verb("card", cwd=tmp_path)
     assert card.stdout.startswith("# cnn")
+
+
+def test_importing_the_package_imports_none_of_its_libraries() -> None:
+    code = (
+        "import sys, fmnist_sweep\nassert callable(fmnist_sweep.trials)\n"
+        "print(sorted({'numpy', 'pandas', 'mlflow', 'click', 'rich', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

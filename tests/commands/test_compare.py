@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -22,13 +19,12 @@ from fmnist_sweep.analysis.pair import compare_trials
 from fmnist_sweep.cli.main import main
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions, read_predictions
-from fmnist_sweep.tracking.runs import RunInfo, kill_run, link_attempts, start_run
+from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.tracking.store import (
     Store,
     build_default_uri,
     locate_local_artifacts,
     open_existing_store,
-    open_store,
 )
 from fmnist_sweep.tracking.trial_search import find_trial, read_trial_record
 from fmnist_sweep.tracking.trials import StoredTrial, read_trials
@@ -133,20 +129,6 @@ def test_trials_of_a_sweep_a_study_or_a_condition_are_those_alone(folder: Path, 
         fmnist_sweep.trials(store.uri, study="0123456789ab")
     with pytest.raises(ConfigError, match="no id"):
         fmnist_sweep.trials(store.uri, sweep="x' or '1' = '1")
-
-
-def test_an_attempt_that_another_followed_is_left_out(tmp_path: Path) -> None:
-    store = open_store(build_default_uri(tmp_path), "fashion-mnist")
-    tags = {"fmnist.study_id": "s", "fmnist.trial_id": "0000"}
-    dead, last = (
-        start_run(store, RunInfo("trial", "one", tags | {"fmnist.attempt": attempt}, "none"), may_exist=False)
-        for attempt in "12"
-    )
-    kill_run(store, dead)
-    link_attempts(store, dead, last, 2)
-    frame = fmnist_sweep.trials(store.uri)
-    assert frame["run_id"].tolist() == [last]
-    assert frame["attempt"].tolist() == [2]
 
 
 def test_the_list_has_the_best_first_and_columns_for_what_varies_alone(folder: Path, store: Store) -> None:
@@ -406,26 +388,9 @@ def test_a_store_that_is_not_there_is_exit_code_4_and_none_is_made(verb: Command
     assert not list(tmp_path.iterdir())
 
 
-def test_importing_the_package_imports_none_of_its_libraries() -> None:
-    code = (
-        "import sys, fmnist_sweep\nassert callable(fmnist_sweep.trials)\n"
-        "print(sorted({'numpy', 'pandas', 'mlflow', 'click', 'rich', 'pydantic'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_the_collector_is_on_again_after_reading(store: Store) -> None:
     import gc
 
     assert gc.isenabled()
     assert read_trials(store, {})
     assert gc.isenabled()
-
-
-def test_sparklines_share_one_scale_and_leave_gaps() -> None:
-    from fmnist_sweep.report.pair_text import draw_sparklines
-
-    assert draw_sparklines([[0.0, 1.0, float("nan")], [0.5]]) == ["▁█ ", "▅"]
-    assert draw_sparklines([[], [float("inf")]]) == ["", " "]
-    assert draw_sparklines([list(np.ones(3))]) == ["███"]
