@@ -22,6 +22,8 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
     "train.normalization": "keras",
     "train.label_smoothing": 0.0,
     "train.averaging": 0.0,
+    "train.batch_growth": None,
+    "train.resolution": None,
     **{
         f"model.{parameter.name}": parameter.default
         for builder in BUILDERS.values()

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fmnist_sweep.config.changed_defaults import drop_neutral_settings
 from fmnist_sweep.config.conditions import settle_conditions
+from fmnist_sweep.config.growing import refuse_one_size
 from fmnist_sweep.config.known_configurations import complete_first
 from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, suggest_keys
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
@@ -84,6 +85,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_tuned_epochs_in_rungs(config, locate)
     _refuse_watching_trained_images(config, locate)
     _refuse_smoothed_bits(config, locate)
+    refuse_one_size(config.settings, locate)
     complete_first(config.settings, config.search.first, f"search.first ({locate('search.first')})")
     return config
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from fmnist_sweep.data.data_config import DataConfig
+from fmnist_sweep.data.description import MAX_SIDE
 from fmnist_sweep.masking import mask_credentials
 from fmnist_sweep.plugins import METRICS, ORACLES
 from fmnist_sweep.search.tunable import TUNABLE, Count
+from fmnist_sweep.training.growth import MAX_BATCH, MIN_SIDE
 from fmnist_sweep.training.own_code import suggest_plugins
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -27,12 +29,31 @@ class EarlyStopping(BaseModel):
     min_delta: Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 
 
+class Resolution(BaseModel):
+    """Train first on smaller images: their shorter side has `start` pixels, and `step` more `every` so many epochs."""
+
+    model_config = STRICT
+    start: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), TUNABLE]
+    step: Annotated[int, Field(ge=1, le=MAX_SIDE), TUNABLE]
+    every: Annotated[Count, TUNABLE]
+
+
+class BatchGrowth(BaseModel):
+    """Multiply the images in a batch by `factor` after `every` so many epochs."""
+
+    model_config = STRICT
+    factor: Annotated[float, Field(gt=1, le=16), TUNABLE]
+    every: Annotated[Count, TUNABLE]
+
+
 class TrainConfig(BaseModel):
     """How a trial is trained."""
 
     model_config = STRICT
     epochs: Annotated[Count, TUNABLE]
-    batch_size: Annotated[int, Field(ge=1, le=65536), TUNABLE]
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH), TUNABLE]
+    batch_growth: BatchGrowth | None = None
+    resolution: Resolution | None = None
     loss: Annotated[
         Literal["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"], TUNABLE
     ]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fmnist_sweep.config.growing import refuse_full_start
 from fmnist_sweep.config.identity import Study, hash_content, identify_study, label_studies
 from fmnist_sweep.config.job import Job, RunKinds
 from fmnist_sweep.config.schema import Config
@@ -165,6 +166,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
         settings = settle_precision(job.config.settings)
         _refuse_endless_search(job, settings)
         splits = load_splits(job.config.data)
+        refuse_full_start(settings, splits.description.image_shape)
         begins_with, like = resolve_first(job, settings, state)
         study = replace(identify_study(job, label, settings, splits.sha256, begins_with), like=like)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]

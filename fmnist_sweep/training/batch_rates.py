@@ -18,16 +18,18 @@ class BatchRates(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
     That count is part of a checkpoint, and the rates are assigned anew for each epoch, so nothing else is to be kept.
     """
 
-    def __init__(self, batches: int) -> None:
-        self.batches = batches  # of every epoch
-        self._rates = keras.Variable(np.zeros(batches, np.float32), trainable=False, dtype="float32", name="rates")
+    def __init__(self, max_batches: int) -> None:
+        self.max_batches = max_batches  # of an epoch
+        self._rates = keras.Variable(np.zeros(max_batches, np.float32), trainable=False, dtype="float32", name="rates")
+        self._first_step = keras.Variable(0, trainable=False, dtype="int64", name="first_step")
 
     def __call__(self, step: Any) -> Any:
-        return keras.ops.take(self._rates, keras.ops.mod(step, self.batches))
+        return keras.ops.take(self._rates, keras.ops.cast(step, "int64") - self._first_step)
 
-    def assign(self, rates: Sequence[float]) -> None:
-        """Give the batches of the next epoch their rates."""
-        self._rates.assign(np.asarray(rates, np.float32))
+    def assign(self, rates: Sequence[float], first_step: int) -> None:
+        """Give the batches of the next epoch their rates. first_step: the optimizer's count before the first batch."""
+        self._rates.assign(np.pad(np.asarray(rates, np.float32), (0, self.max_batches - len(rates))))
+        self._first_step.assign(first_step)
 
     def get_config(self) -> dict[str, Any]:
-        return {"batches": self.batches}
+        return {"max_batches": self.max_batches}

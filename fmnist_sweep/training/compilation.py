@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_sweep.training import models
+from fmnist_sweep.training.growth import compute_batch_size
 from fmnist_sweep.training.optimization import build_loss, build_optimizer, make_accuracy_metric
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ PREDICTION_BATCH = 512  # images predicted at once, at most: a matter of speed a
 _STEPS_PER_CALL = 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class CompiledModel:
     """A model and what trains it.
 
@@ -35,10 +36,15 @@ class CompiledModel:
 
     plain: keras.Model
     trainer: keras.Model
+    _traced: tuple[int, ...] | None = field(default=None, init=False)  # shape of the batches of the last pass
 
     def fit(self, images: NDArray[np.uint8], targets: NDArray[Any], batch_size: int) -> dict[str, float]:
         """Train on each image once, in their order; returns the loss and metrics of this pass."""
-        trainer = self.trainer
+        trainer, shape = self.trainer, (batch_size, *images.shape[1:])
+        if shape != self._traced:
+            # Else TensorFlow would make of two shapes a graph for any, which may round otherwise. A training that is
+            # continued knows the second shape only, and must give the same bits.
+            trainer.train_function, self._traced = None, shape
         trainer.steps_per_execution = _STEPS_PER_CALL
         history = trainer.fit(images, targets, batch_size=batch_size, shuffle=False, verbose=0).history
         trainer.steps_per_execution = 1  # predicting would unroll as many batches into one graph
@@ -68,17 +74,25 @@ def compile_model(config: Mapping[str, Any], description: DataDescription) -> Co
 
 
 def _build_trainer(model: keras.Model, train: Mapping[str, Any]) -> keras.Model:
-    """Build what trains a model: a twin where some of its layers have a faster one, else the model itself."""
+    """Build what trains a model: a twin where some of its layers have a faster one, else the model itself.
+
+    Where images grow, the twin takes those of any size.
+    """
     import keras
 
     from fmnist_sweep.training.fused_normalization import fuse_normalization
     from fmnist_sweep.training.quick_dropout import quicken_dropout
 
+    largest_batch = compute_batch_size(train, train["epochs"])
+
     def find_trainer(layer: keras.layers.Layer) -> keras.layers.Layer:
-        layer = quicken_dropout(layer, train["batch_size"])
+        layer = quicken_dropout(layer, largest_batch)
         return fuse_normalization(layer) if train.get("normalization") == "fused" else layer
 
     trainers = {layer: find_trainer(layer) for layer in model.layers}
+    if train.get("resolution") is not None:
+        pixels = keras.Input((None, None, model.input_shape[-1]), dtype="uint8")
+        return keras.models.clone_model(model, input_tensors=pixels, clone_function=trainers.__getitem__)
     if all(layer is trainer for layer, trainer in trainers.items()):
         return model
     return keras.models.clone_model(model, clone_function=trainers.__getitem__)

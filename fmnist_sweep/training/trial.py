@@ -19,6 +19,7 @@ from fmnist_sweep.training import backend, snapshot
 from fmnist_sweep.training.augmentation import augment_images, draw_epoch_order
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
+from fmnist_sweep.training.growth import compute_batch_size, compute_side, shrink_images
 from fmnist_sweep.training.optimization import (
     History,
     changes_within_epochs,
@@ -138,9 +139,12 @@ class _Fit:
             return None
         from fmnist_sweep.training.batch_rates import BatchRates
 
-        rates = BatchRates(math.ceil(len(self._targets) / self._train["batch_size"]))
+        rates = BatchRates(self._count_batches(1))  # no later epoch has more
         self._trainer.optimizer.learning_rate = rates
         return rates
+
+    def _count_batches(self, epoch: int) -> int:
+        return math.ceil(len(self._targets) / compute_batch_size(self._train, epoch))
 
     def restore(self, checkpoint: snapshot.Snapshot) -> None:
         """Go on from a snapshot. Raises CheckpointMismatch if its model, optimizer or images are others."""
@@ -195,7 +199,8 @@ class _Fit:
         images = augment_images(
             self._train["augmentation"], self._splits.train.images[order], seed=self._seed, epoch=epoch
         )
-        metrics = self._compiled.fit(images, self._targets[order], self._train["batch_size"])
+        images = shrink_images(images, compute_side(self._train, epoch, min(images.shape[1:3])))
+        metrics = self._compiled.fit(images, self._targets[order], compute_batch_size(self._train, epoch))
         probabilities = self._predict(self._splits.validation.images)
         metrics |= self._validate(probabilities)
         metrics["learning_rate"] = rate
@@ -227,8 +232,8 @@ class _Fit:
             rate = compute_learning_rate(schedule, self._base_rate, epochs, history)
             self._trainer.optimizer.learning_rate = rate
             return rate
-        rates = compute_batch_rates(schedule, self._base_rate, epochs, history, self._batch_rates.batches)
-        self._batch_rates.assign(rates)
+        rates = compute_batch_rates(schedule, self._base_rate, epochs, history, self._count_batches(len(history) + 1))
+        self._batch_rates.assign(rates, int(self._trainer.optimizer.iterations))
         return math.fsum(rates) / len(rates)
 
     def _validate(self, probabilities: NDArray[np.float32]) -> dict[str, float]:

@@ -154,19 +154,26 @@ LATER = {  # with the value that a config which lacks the key has
     "model.head": "flatten",
     "train.label_smoothing": "0.0",
     "train.averaging": "0.0",
+    "train.batch_growth": "null",
+    "train.resolution": "null",
 }
 
 
 def test_a_key_that_came_later_is_left_out_with_its_neutral_value_and_decides_with_another() -> None:
     pinned = [f"{key}={value}" for key, value in LATER.items()]
-    bare = [f"~{key}" for key in LATER]
+    bare = [f"~{key}" for key, value in LATER.items() if value != "null"]  # which is nothing already
     assert named(*pinned).id == named(*bare).id
     assert not set(LATER) & flatten_config(named(*pinned).settings).keys()
-    others = [
-        *("model.growth=2", "model.pooling=before_normalization", "model.residual=true"),
-        *("model.head=global_average", "train.label_smoothing=0.1", "train.averaging=0.9"),
-    ]
-    ids = {named(*[word for word in pinned if word.partition("=")[0] not in other], other).id for other in others}
+    others = {
+        *(("model.growth=2",), ("model.pooling=before_normalization",), ("model.residual=true",)),
+        *(("model.head=global_average",), ("train.label_smoothing=0.1",), ("train.averaging=0.9",)),
+        ("train.batch_growth={factor: 2, every: 1}",),
+        ("model.head=global_average", "train.resolution={start: 20, step: 4, every: 1}"),
+    }
+    ids = {
+        named(*[word for word in pinned if word.partition("=")[0] not in " ".join(other)], *other).id
+        for other in others
+    }
     assert len(ids) == len(others) and named(*pinned).id not in ids
 
 

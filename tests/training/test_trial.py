@@ -77,6 +77,8 @@ MATTERS = {
     "constant rate": ["train=default"],
     "warmup of one_cycle": ["train=one_cycle", "train.schedule.warmup=0.5"],
     "averaging": ["train.averaging=0.9"],
+    "batch_growth": ["train.epochs=2", "search.objective=val_loss", "train.batch_growth={factor: 2, every: 1}"],
+    "resolution": ["model.head=global_average", "train.resolution={start: 16, step: 12, every: 1}"],
     "label_smoothing": ["train.label_smoothing=0.1"],
     "growth": ["model.conv_layers=2", "model.growth=2.0"],
     "pooling first": ["model.pooling=before_normalization", "regularization.batch_normalization=true"],
