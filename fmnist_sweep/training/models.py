@@ -23,6 +23,7 @@ BUILDERS = plugins.MODELS
 ImageShape = tuple[int, int, int]  # height, width, channels
 PLAIN_SHAPE: ImageShape = (IMAGE_SIDE, IMAGE_SIDE, 1)  # of the images that every builder is for
 OUTPUT_LAYER = "probabilities"  # its name in every model
+WHITENING_LAYER, WHITENING_SIDE = "whitening", 2  # its name, and the side of the patches that it whitens
 MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 
 
@@ -92,6 +93,14 @@ class _Layers:
             keras.Input(image_shape, dtype="uint8", name="pixels"),
             keras.layers.Rescaling(1 / 255, name="scale"),
         ]
+
+    def add_whitening(self, channels: int) -> None:
+        """A convolution that is not trained and a ReLU; `whitening` computes its kernels from the training images."""
+        filters = 2 * channels * WHITENING_SIDE**2
+        layer = self._keras.layers.Conv2D(
+            filters, WHITENING_SIDE, padding="same", trainable=False, name=WHITENING_LAYER
+        )
+        self._layers += [layer, self._keras.layers.ReLU()]
 
     def add_conv(self, filters: int, kernel_size: int, *, has_pooling: bool = False) -> None:
         """A hidden convolution. has_pooling: what follows it at once is a pooling, before normalisation and ReLU."""
@@ -183,6 +192,7 @@ def cnn(
     pooling: Literal["after_activation", "before_normalization"] = "after_activation",
     residual: bool = False,
     head: Literal["flatten", "global_average"] = "flatten",
+    whitening: bool = False,
     regularization: Regularization,
     image_shape: ImageShape = PLAIN_SHAPE,
     labels: int = len(LABELS),
@@ -193,9 +203,11 @@ def cnn(
     a layer; before the normalisation, all that follows has a quarter of the work, and a maximum commutes with ReLU.
     residual: each pooled convolution is followed by a residual block of its width. head: what makes one vector of the
     last images; a global average has no weights to overfit (Lin et al., 2014). dense_units: 0 for no dense
-    layer; its dropout then stands before the output.
+    layer; its dropout then stands before the output. whitening: a frozen first layer whitens patches of 2x2 pixels.
     """
     layers = _Layers(regularization, image_shape, labels)
+    if whitening:
+        layers.add_whitening(image_shape[2])
     for depth in range(conv_layers):
         width = min(MAX_WIDTH, round(filters * growth**depth))
         is_pooled_first = pooling == "before_normalization"
@@ -298,6 +310,11 @@ def _check_model(built: Any, name: str, image_shape: ImageShape, labels: int) ->
                 f"model.builder={name}: its model {verb} {found}; expected {expected}, None for any number."
             )
     return built
+
+
+def has_whitening(model: Mapping[str, Any]) -> bool:
+    """Whether the model of a resolved section `model` has a first layer that whitens patches."""
+    return model["builder"] == cnn.__name__ and bool(model.get("whitening", False))
 
 
 def has_regularization(builder: str) -> bool:

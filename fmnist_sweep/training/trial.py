@@ -20,6 +20,7 @@ from fmnist_sweep.training.augmentation import augment_images, draw_epoch_order
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
 from fmnist_sweep.training.events import CheckpointRefused, EpochEnd, TrialEvent, TrialFailure, TrialResult, TrialSpec
 from fmnist_sweep.training.growth import compute_batch_size, compute_side, shrink_images
+from fmnist_sweep.training.models import has_whitening
 from fmnist_sweep.training.optimization import (
     History,
     changes_within_epochs,
@@ -31,6 +32,7 @@ from fmnist_sweep.training.optimization import (
 )
 from fmnist_sweep.training.own_code import ensure_active
 from fmnist_sweep.training.own_metrics import compute_metrics, list_metrics
+from fmnist_sweep.training.whitening import whiten_patches
 
 if TYPE_CHECKING:
     import keras
@@ -129,6 +131,8 @@ class _Fit:
         self._base_rate = float(spec.config["optimizer"]["learning_rate"])
         self._compiled = compile_model(spec.config, splits.description)
         self._model, self._trainer = self._compiled.plain, self._compiled.trainer
+        if has_whitening(spec.config["model"]):
+            whiten_patches(self._model, splits.train.images)
         self._batch_rates = self._make_batch_rates()
         self._trainer.optimizer.build(self._trainer.trainable_variables)  # its variables are there to be restored
         self._checkpoint_time = time.monotonic()

@@ -192,6 +192,17 @@ def test_the_penalty_is_on_every_hidden_kernel_and_not_on_the_output() -> None:
     assert built(STACK).losses == []
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_whitening_layer_comes_first_is_not_trained_and_leaves_the_size_as_it_is(channels: int) -> None:
+    model = models.build_model({**CNN, "whitening": True}, PLAIN, (28, 20, channels), 10)
+    assert kinds(model)[:4] == ["Rescaling", "Conv2D", "ReLU", "Conv2D"]
+    layer = model.get_layer(models.WHITENING_LAYER)
+    assert layer.output.shape == (None, 28, 20, 8 * channels)
+    assert not layer.trainable_weights and len(layer.weights) == 2
+    assert len(model.trainable_weights) == len(built(CNN).trainable_weights)
+    assert models.has_whitening({**CNN, "whitening": True}) and not models.has_whitening(CNN)
+
+
 @pytest.mark.parametrize("builder", models.BUILDERS)
 def test_a_builder_takes_keywords_only(builder: str) -> None:
     with pytest.raises(TypeError):

@@ -61,6 +61,7 @@ FITS = {
         *("train=one_cycle", "optimizer=adam", "model.residual=true", "model.pooling=before_normalization"),
         *("model.head=global_average", "model.dense_units=0", "train.label_smoothing=0.1"),
         *("train.resolution={start: 16, step: 6, every: 1}", "train.batch_growth={factor: 1.5, every: 2}"),
+        "model.whitening=true",
     ],
     "muon, averaged": ["optimizer=muon", "optimizer.learning_rate=0.005", "train.averaging=0.9"],
     "sgd, stopping": ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", STOPPING],

@@ -83,6 +83,7 @@ MATTERS = {
     "growth": ["model.conv_layers=2", "model.growth=2.0"],
     "pooling first": ["model.pooling=before_normalization", "regularization.batch_normalization=true"],
     "residual": ["model.residual=true"],
+    "whitening": ["model.whitening=true"],
     "global average": ["model.head=global_average"],
     "no dense layer": ["model.dense_units=0"],
     "precision": ["train.precision=mixed_bfloat16"],
