@@ -19,6 +19,7 @@ for name in ("audit", "idx_files", "journals", "refusals", "relocation_checks"):
 
 from fmnist_sweep.data import DataConfig  # noqa: E402
 from tests.support import memory, order, process  # noqa: E402
+from tests.support.caches import compose_once, pack_once  # noqa: E402
 from tests.support.process import LIMIT_SECONDS as LIMIT_SECONDS  # noqa: E402
 from tests.support.process import run as run  # noqa: E402
 from tests.support.tables import copy_tables  # noqa: E402
@@ -88,13 +89,25 @@ def zygote(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Ite
         yield started
 
 
-@pytest.fixture
-def quick_stores(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores that this process makes get copies of tables that were made once."""
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores(shared_folder: Path) -> Iterator[Callable[[Path], None]]:
+    """Stores that this process makes get copies of tables that were made once.
+
+    Its value is what makes a store's tables outside of tests.
+    """
     from fmnist_sweep.tracking import connection
 
-    monkeypatch.setattr(connection, "_make_tables", connection._make_tables)  # put back at the end
-    copy_tables(shared_folder / "tables.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "_make_tables", connection._make_tables)  # put back at the end
+        yield copy_tables(shared_folder / "tables.db")
+
+
+@pytest.fixture
+def slow_stores(quick_stores: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that this process makes get tables of their own."""
+    from fmnist_sweep.tracking import connection
+
+    monkeypatch.setattr(connection, "_make_tables", quick_stores)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +125,8 @@ def warm_verb(zygote: Zygote) -> Command:
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests' folders in memory where there is room, and what sweeps measure out of the user's home."""
     memory.move_to_memory()
+    pack_once()
+    compose_once()
     cache = tempfile.TemporaryDirectory(prefix="measured-")
     config.add_cleanup(cache.cleanup)
     os.environ["FMNIST_SWEEP_CACHE"] = cache.name

@@ -53,7 +53,7 @@ def record_statements() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("words", [("compare",), ("compare", "--by-config"), ("history",), ("studies",)])
-def test_six_trials_take_as_many_questions_as_two(words: tuple[str, ...], tmp_path: Path, quick_stores: None) -> None:
+def test_six_trials_take_as_many_questions_as_two(words: tuple[str, ...], tmp_path: Path) -> None:
     counts = []
     for experiment, trials in (("two", 2), ("six", 6)):
         store = write_trials(tmp_path, experiment, trials)
@@ -68,7 +68,7 @@ def test_six_trials_take_as_many_questions_as_two(words: tuple[str, ...], tmp_pa
     assert counts[0] > 0 or words == ("studies",)  # no study was begun there
 
 
-def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path, quick_stores: None) -> None:
+def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path) -> None:
     store = write_trials(tmp_path, "fashion-mnist", 2)
     code = (
         "import sys\nfrom fmnist_sweep.cli.main import main\n"
@@ -80,9 +80,7 @@ def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path, quic
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
-def test_a_report_of_trials_that_were_reported_before_trains_and_draws_nothing(
-    tmp_path: Path, quick_stores: None
-) -> None:
+def test_a_report_of_trials_that_were_reported_before_trains_and_draws_nothing(tmp_path: Path) -> None:
     store = write_trials(tmp_path, "fashion-mnist", 8)
     words = ("report", "--study", "5", "--uri", store.uri)
     code = (

@@ -32,7 +32,7 @@ COMMAND = "python -m fmnist_sweep"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 

@@ -37,7 +37,7 @@ def test_the_number_of_equals_is_told(finalists: int, rivals: int, ties: int, wo
 
 
 @pytest.fixture
-def sized_store(tmp_path: Path, quick_stores: None) -> Store:
+def sized_store(tmp_path: Path) -> Store:
     """A study of three trials on Fashion-MNIST: the better, the larger; the best does not say its bytes."""
     store = open_store(build_default_uri(tmp_path), "fashion-mnist")
     for number, accuracy in enumerate((0.7, 0.8, 0.9)):

@@ -1,7 +1,7 @@
 """A new store's tables, copied from a store made once: MLflow takes a second to make them, in a hundred tests.
 
-The fixture `quick_stores` does so for what a test runs in its own process; the forks of the zygote do it unless their
-environment says FAULTS_TABLES="".
+The fixture `quick_stores` does so for all that tests run in their own process but those with `slow_stores`; the forks
+of the zygote do it unless their environment says FAULTS_TABLES="".
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ SPACE = (*NORMALIZING, FILTERS, "regularization.dropout=0.1", "train.epochs=1")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 

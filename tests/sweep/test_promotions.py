@@ -26,7 +26,7 @@ ASHA = (*SMALLEST, FILTERS, "regularization=none", "search=asha", "train.epochs=
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path) -> Iterator[None]:
+def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
     before = Path.cwd()
     os.chdir(tmp_path)
     yield

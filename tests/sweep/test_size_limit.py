@@ -35,7 +35,7 @@ def count_parameters(filters: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 

@@ -35,7 +35,7 @@ DIVERGES = ("optimizer=sgd", "optimizer.momentum=0.9", "optimizer.learning_rate=
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(quick_stores: None, tmp_path: Path) -> Iterator[None]:
+def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
     before = Path.cwd()
     os.chdir(tmp_path)
     yield

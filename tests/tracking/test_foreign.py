@@ -150,7 +150,7 @@ def test_text_that_is_a_formula_in_a_spreadsheet_is_none_in_csv(text: str) -> No
 
 
 @pytest.fixture
-def store(tmp_path: Path, quick_stores: None) -> Store:
+def store(tmp_path: Path) -> Store:
     return open_store(build_default_uri(tmp_path), "fashion-mnist")
 
 

@@ -40,8 +40,6 @@ from tests.support.relocations import (
 
 ODD_NAMES = ("a b", "ü#x", "a;b@c+d,e=f", "'quoted' \"twice\"", "back\\slash", "line\nbreak")
 
-pytestmark = pytest.mark.usefixtures("quick_stores")
-
 
 # What is rewritten.
 

@@ -38,6 +38,9 @@ _NO_SERVERS = {
 _NOTES = "these are notes, and somebody's." * 100
 
 
+pytestmark = pytest.mark.usefixtures("slow_stores")
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: a new one with a link to itself and a file that is no database."""
