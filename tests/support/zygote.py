@@ -28,7 +28,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from tests.support import ROOT, altered, replace_everywhere, steering, warm_workers
+from tests.support.caches import pack_once
 from tests.support.process import LIMIT_SECONDS, Done, Running, build_environment, heed_signals
 
 FORK_SECONDS = LIMIT_SECONDS  # after which a fork is killed
@@ -434,6 +437,7 @@ def _import_everything() -> None:
             # What these import when they are first used.
             *("alembic.command", "hydra.core.plugins", "jinja2.compiler", "mlflow.pyfunc"),
             *("plotly.graph_objects", "mlflow.store.tracking.sqlalchemy_workspace_store"),
+            *("sklearn.metrics", "sqlalchemy.dialects.sqlite", "filelock", "tests.support.tables"),
         ):
             importlib.import_module(name)
     for module in pkgutil.walk_packages(fmnist_sweep.__path__, "fmnist_sweep."):
@@ -442,15 +446,32 @@ def _import_everything() -> None:
 
 
 def _use_once() -> None:
-    """Fill what libraries keep once they have been used: the same in every fork, and a second of it."""
+    """Fill what libraries keep once they have been used: the same in every fork, and a second and a half of it."""
+    import sqlalchemy
     from hydra.core.plugins import Plugins
     from mlflow.utils import requirements_utils
 
+    from fmnist_sweep.config.compose import compose_job
+    from fmnist_sweep.data.description import LABELS
+    from fmnist_sweep.report import kept_parts, markup
     from fmnist_sweep.report.charts import make_chart
+    from fmnist_sweep.report.figures import canvas, plots
+    from fmnist_sweep.report.plotly_chart import read_plotly_script
+    from fmnist_sweep.training.evaluation import evaluate_predictions
 
     Plugins.instance()
+    compose_job([])
     requirements_utils._init_modules_to_packages_map()
+    sqlalchemy.orm.configure_mappers()
     make_chart(100).encode_json()
+    templates = markup._load_environment()
+    for name in templates.list_templates(extensions=["html"]):
+        templates.get_template(name)
+    pack_once()
+    kept_parts._pack(read_plotly_script())
+    kept_parts._digest_code()
+    canvas.encode_png(plots.draw_confusion_matrix(np.eye(len(LABELS), dtype=int).tolist(), LABELS, "once"))
+    evaluate_predictions(np.arange(len(LABELS)), np.eye(len(LABELS), dtype=np.float32), LABELS)
 
 
 if __name__ == "__main__":
