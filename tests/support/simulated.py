@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from fmnist_sweep.analysis import importance
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import load_splits
 from fmnist_sweep.errors import ExitCode
@@ -38,6 +39,7 @@ from fmnist_sweep.tracking.runs import RunInfo, start_run
 from fmnist_sweep.training import snapshot, trial
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart
 from fmnist_sweep.training.optimization import find_best_epoch
+from tests.support.altered import list_stand_ins
 from tests.support.small import TINY, events, resolved
 from tests.support.small import splits as small_splits
 
@@ -252,7 +254,8 @@ def simulated(
 ) -> Iterator[None]:
     """Within this, sweeps train on a Simulated executor.
 
-    stored=False: their trials are kept out of the store. drawn=False: one figure that is drawn already stands for all.
+    stored=False: their trials are kept out of the store. drawn=False: one figure that is drawn already stands for all,
+    and the figures of reports are stand-ins.
     """
 
     @contextmanager
@@ -266,11 +269,14 @@ def simulated(
 
     with ExitStack() as changed:
         changed.enter_context(mock.patch.object(sweep, "open_executor", arranged))
+        changed.enter_context(mock.patch.object(importance, "_REFITS", 2))  # twenty take most of a report's time
         if not stored:
             changed.enter_context(mock.patch.object(sweep, "Delivery", Unstored))
         if not drawn:
             figure = {"curves.png": b"no figure"}
             changed.enter_context(mock.patch.object(parcels, "make_trial_artifacts", lambda *arguments: figure))
+            for module, name, stand_in in list_stand_ins():
+                changed.enter_context(mock.patch.object(module, name, stand_in))
         if not (stored and drawn):
             changed.enter_context(mock.patch.object(figures, "log_figures", lambda *arguments: None))
         yield
