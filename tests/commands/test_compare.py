@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Pat
         (("model.filters=2,8", "seed=1,2", "optimizer.learning_rate=0.001"), 0),
         (("data.drawn_seed=1", "model.filters=4", *DIVERGES, "train.batch_size=4"), 5),
     ):
-        done = warm_sweep("-m", *TINY, *given, cwd=made)
+        done = warm_sweep("-m", *TINY, *given, cwd=made, environment={"FAULTS_PLAIN": "1"})
         assert done.returncode == code, done.stdout + done.stderr
     return made
 

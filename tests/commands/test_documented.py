@@ -28,6 +28,7 @@ from fmnist_sweep.tracking.names import TEST_OPENED_TAG
 from fmnist_sweep.tracking.queries import StoredRun, search_runs
 from fmnist_sweep.training import trial
 from tests.conftest import Command, data_config, needs_fashion_mnist
+from tests.support.in_process import run_verb
 from tests.support.written import cells, connected
 
 SMALL = ("data.limit=300", "train.epochs=2", "executor=in_process")
@@ -192,19 +193,17 @@ def test_drawn_runs_are_marked_worthless_and_never_see_a_test_image(warm_verb: C
         (("render", "003", "tracking.uri=sqlite:///x.db"), "--uri"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(
-    words: tuple[str, ...], named: str, warm_verb: Command, tmp_path: Path
-) -> None:
-    done = warm_verb("documented", *words, cwd=tmp_path)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(words: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    done = run_verb("documented", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_documented_model_that_is_tuned_is_refused(warm_verb: Command, tmp_path: Path) -> None:
+def test_a_documented_model_that_is_tuned_is_refused(tmp_path: Path) -> None:
     connected(tmp_path)
-    done = warm_verb(
+    done = run_verb(
         "documented", "render", "004", "optimizer.learning_rate={tune: choice, values: [0.1, 0.01]}", cwd=tmp_path
     )
     assert done.returncode == 2

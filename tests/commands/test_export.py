@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ NETWORK = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
     """A sweep of one trial on drawn images, whose model is registered as champion."""
-    folder = swept(tmp_path_factory.mktemp("exports"), warm_sweep, *NETWORK)
+    folder = tmp_path_factory.mktemp("exports")
+    swept(folder, partial(warm_sweep, environment={"FAULTS_PLAIN": "1"}), *NETWORK)
     store = opened(folder)
     run = _trial(folder)
     tags = {

@@ -26,7 +26,10 @@ from tests.conftest import Command
 from tests.support import process
 from tests.support.process import LIMIT_SECONDS, Running
 from tests.support.small import DROPOUT, FILTERS, SMALLEST, TINY, spec, splits
+from tests.support.steering import Steering
 from tests.support.zygote import Zygote
+
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 EPOCHS = 24  # of a few hundredths of a second: a signal after the second one comes long before the last
 LONG = (
@@ -104,7 +107,9 @@ def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
 
 
 def test_a_second_signal_ends_it_at_once_and_closes_its_runs(zygote: Zygote, tmp_path: Path) -> None:
-    with zygote.start(*LONG, "data.images=4000", "train.batch_size=4", cwd=tmp_path) as running:  # epochs of seconds
+    trials = Steering(tmp_path)
+    trials.hold(1, stuck=True)  # it does not come to the end of its second epoch
+    with zygote.start(*LONG, cwd=tmp_path, environment=trials.environment) as running:
         running.wait_for(f"epoch 1/{EPOCHS}")
         running.send_signal(signal.SIGINT)
         running.wait_for("Interrupted: stopping after this epoch")

@@ -25,6 +25,7 @@ from fmnist_sweep.tracking.registry import CHALLENGER, CHAMPION
 from fmnist_sweep.tracking.store import build_default_uri, point_mlflow_at
 from fmnist_sweep.tracking.test_predictions import read_test_predictions
 from tests.conftest import LIMIT_SECONDS, Command, data_config, needs_fashion_mnist
+from tests.support.in_process import run_verb
 from tests.support.promotions import (
     HERE,
     SMALL,
@@ -48,6 +49,9 @@ from tests.support.promotions import (
     worst_trial,
 )
 from tests.support.served_models import serve_champion
+from tests.support.zygote import Zygote
+
+pytestmark = pytest.mark.usefixtures("plain_figures")
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +61,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Pat
 
 
 @pytest.fixture(scope="module")
-def planned(folder: Path, warm_verb: Command) -> Step:
-    return step(folder, warm_verb, "promote", *TWO, "plan=true")
+def planned(folder: Path) -> Step:
+    return step(folder, run_verb, "promote", *TWO, "plan=true")
 
 
 @pytest.fixture(scope="module")
-def planned_by_default(folder: Path, planned: Step, warm_verb: Command) -> Step:
+def planned_by_default(folder: Path, planned: Step) -> Step:
     """The plan of the first champion, when nobody says how many seeds."""
-    return step(folder, warm_verb, "promote", *HERE, "plan=true")
+    return step(folder, run_verb, "promote", *HERE, "plan=true")
 
 
 @pytest.fixture(scope="module")
-def other_data(
-    folder: Path, planned_by_default: Step, warm_verb: Command, tmp_path_factory: pytest.TempPathFactory
-) -> Step:
+def other_data(folder: Path, planned_by_default: Step, tmp_path_factory: pytest.TempPathFactory) -> Step:
     place = idx_files(tmp_path_factory.mktemp("other"), 2000, 100)
-    return step(folder, warm_verb, "promote", *TWO, "--data-dir", str(place))
+    return step(folder, run_verb, "promote", *TWO, "--data-dir", str(place))
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +83,16 @@ def promoted(folder: Path, other_data: Step, warm_verb: Command) -> Step:
 
 
 @pytest.fixture(scope="module")
-def planned_beside_a_champion(folder: Path, promoted: Step, warm_verb: Command) -> Step:
+def planned_beside_a_champion(folder: Path, promoted: Step) -> Step:
     """The plan for another trial, when nobody says how many seeds."""
     rival = worst_trial(promoted.after).info.run_id
-    return step(folder, warm_verb, "promote", "--run", rival, *HERE, "plan=true")
+    return step(folder, run_verb, "promote", "--run", rival, *HERE, "plan=true")
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder: Path, promoted: Step, planned_beside_a_champion: Step) -> Step:
+def interrupted(folder: Path, promoted: Step, planned_beside_a_champion: Step, zygote: Zygote) -> Step:
     """Another trial's promotion, with Ctrl-C in its second training."""
-    return interrupt(folder, "promote", "--run", worst_trial(promoted.after).info.run_id, *TWO)
+    return interrupt(folder, zygote, "promote", "--run", worst_trial(promoted.after).info.run_id, *TWO)
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +150,10 @@ def test_the_first_champion_has_nobody_to_beat_and_takes_few_seeds(planned_by_de
 
 
 @needs_fashion_mnist
-def test_the_best_within_a_limit_is_what_would_be_promoted(folder: Path, planned: Step, warm_verb: Command) -> None:
+def test_the_best_within_a_limit_is_what_would_be_promoted(folder: Path, planned: Step) -> None:
     small = min(planned.before.kind("trial"), key=lambda run: run.data.metrics["parameters"])
     limit = f"parameters={small.data.metrics['parameters']:.0f}"
-    limited = step(folder, warm_verb, "promote", *TWO, "plan=true", "--within", limit)
+    limited = step(folder, run_verb, "promote", *TWO, "plan=true", "--within", limit)
     assert limited.code == 0, limited.error
     assert f"to train with fresh seeds: {small.info.run_name} (2 seeds)" in limited.out
     assert nothing_changed(limited)
@@ -245,14 +247,12 @@ def test_the_evidence_is_kept_with_the_promotion_and_the_description_names_it(fo
 
 
 @needs_fashion_mnist
-def test_a_version_has_a_card_which_is_shown_written_and_missed(
-    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path
-) -> None:
+def test_a_version_has_a_card_which_is_shown_written_and_missed(folder: Path, promoted: Step, tmp_path: Path) -> None:
     version = promoted.after.versions["1"]
     run = promoted.after.runs[version.run_id]
     stored = Path(run.info.artifact_uri.removeprefix("file://"), "model_card.md")
     card = stored.read_text()
-    shown = warm_verb("card", cwd=folder)
+    shown = run_verb("card", cwd=folder)
     assert (shown.returncode, shown.stdout) == (0, card), shown.stderr
     test = read_test_predictions(opened(folder), run.info.run_id, run.info.run_name)
     assert f"| test accuracy of this model | {measure_share(test.correct_mask)} | 10,000 |" in card
@@ -262,14 +262,14 @@ def test_a_version_has_a_card_which_is_shown_written_and_missed(
     assert "1,800 images, `fashion_mnist:" in card
     assert f"    {version.tags['fmnist.command']}\n" in card
     out = tmp_path / "card.md"
-    assert warm_verb("card", "1", "--out", str(out), cwd=folder).returncode == 0
+    assert run_verb("card", "1", "--out", str(out), cwd=folder).returncode == 0
     assert out.read_text() == card
-    refused = warm_verb("card", "1", "--out", str(out), cwd=folder)
+    refused = run_verb("card", "1", "--out", str(out), cwd=folder)
     assert refused.returncode == 2
     assert "there is a file already" in refused.stderr
     stored.unlink()  # as a release left it that wrote no cards
     try:
-        missed = warm_verb("card", cwd=folder)
+        missed = run_verb("card", cwd=folder)
     finally:
         stored.write_text(card)
     assert missed.returncode == 4
@@ -300,7 +300,7 @@ def test_the_test_images_are_opened_once_for_all_that_is_compared(folder: Path, 
 @needs_fashion_mnist
 @pytest.mark.parametrize("asked", ["the sweep", "the run", "the study", "from elsewhere"])
 def test_what_is_champion_already_is_promoted_again_by_nothing(
-    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path, asked: str
+    folder: Path, promoted: Step, tmp_path: Path, asked: str
 ) -> None:
     trial = best_trial(promoted.after)
     arguments: dict[str, tuple[str, ...]] = {
@@ -310,7 +310,7 @@ def test_what_is_champion_already_is_promoted_again_by_nothing(
         "from elsewhere": ("--uri", build_default_uri(folder), "--sweep", trial.data.tags["fmnist.sweep_id"]),
     }
     cwd = tmp_path if asked == "from elsewhere" else folder
-    again = step(folder, warm_verb, "promote", *arguments[asked], *TWO, cwd=cwd)
+    again = step(folder, run_verb, "promote", *arguments[asked], *TWO, cwd=cwd)
     assert again.code == 0, again.error
     assert "models:/fashion-mnist@champion is still version 1" in again.out
     assert "TensorFlow" not in again.out
@@ -332,13 +332,13 @@ def _pixels(count: int) -> Any:
 
 @needs_fashion_mnist
 def test_the_champion_labels_a_picture_as_the_registered_model_does(
-    folder: Path, promoted: Step, warm_verb: Command, tmp_path: Path
+    folder: Path, promoted: Step, tmp_path: Path
 ) -> None:
     from PIL import Image
 
     pixels = _pixels(1)
     Image.fromarray(pixels[0, :, :, 0]).save(tmp_path / "garment.png")
-    done = warm_verb("predict", str(tmp_path / "garment.png"), "--json", cwd=folder)
+    done = run_verb("predict", str(tmp_path / "garment.png"), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     expected = _registered(folder, pixels)[0]
@@ -458,8 +458,8 @@ def test_a_rival_that_cannot_be_told_apart_becomes_challenger_and_the_champion_s
 
 
 @needs_fashion_mnist
-def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step, warm_verb: Command) -> None:
-    again = step(folder, warm_verb, "promote", "--run", _rival(challenged), *TWO)
+def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step) -> None:
+    again = step(folder, run_verb, "promote", "--run", _rival(challenged), *TWO)
     assert again.code == 9, again.error
     assert "challenger is still version" in again.out
     assert "TensorFlow" not in again.out
@@ -468,10 +468,10 @@ def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step,
 
 @needs_fashion_mnist
 def test_more_seeds_after_the_test_images_were_opened_are_refused_before_anything_is_trained(
-    folder: Path, challenged: Step, warm_verb: Command
+    folder: Path, challenged: Step
 ) -> None:
     for extra in ((), ("plan=true",)):
-        more = step(folder, warm_verb, "promote", "--run", _rival(challenged), "promote.seeds=4", *HERE, *extra)
+        more = step(folder, run_verb, "promote", "--run", _rival(challenged), "promote.seeds=4", *HERE, *extra)
         assert more.code == 8, more.out
         assert "--open-again" in more.told
         assert "TensorFlow" not in more.out
@@ -519,17 +519,17 @@ def drawn(folder: Path, challenged: Step, warm_sweep: Command) -> Any:
 
 
 @needs_fashion_mnist
-def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any, warm_verb: Command) -> None:
+def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any) -> None:
     for arguments in (("--run", drawn.info.run_id), ("--sweep", drawn.data.tags["fmnist.sweep_id"], "--any-data")):
-        refused = step(folder, warm_verb, "promote", *arguments, *TWO)
+        refused = step(folder, run_verb, "promote", *arguments, *TWO)
         assert refused.code == 8
         assert "not on Fashion-MNIST" in refused.told
         assert nothing_changed(refused)
 
 
 @needs_fashion_mnist
-def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any, warm_verb: Command) -> None:
-    passed = step(folder, warm_verb, "promote", *TWO)
+def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any) -> None:
+    passed = step(folder, run_verb, "promote", *TWO)
     assert passed.code == 0, passed.error
     assert re.search("skipped DRAWN · .*: it has no finished trial on Fashion-MNIST", passed.out)
     assert "champion is still version 1" in passed.out
@@ -552,12 +552,10 @@ def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, dra
     ],
 )
 def test_what_cannot_be_promoted_is_refused_in_one_sentence(
-    folder: Path, promoted: Step, warm_verb: Command, arguments: tuple[str, ...], code: int, told: str
+    folder: Path, promoted: Step, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     study = promoted.after.kind("study")[0]
-    refused = step(
-        folder, warm_verb, "promote", *(study.info.run_id if word == "STUDY" else word for word in arguments)
-    )
+    refused = step(folder, run_verb, "promote", *(study.info.run_id if word == "STUDY" else word for word in arguments))
     assert refused.code == code, refused.out + refused.error
     assert told in refused.told
     assert nothing_changed(refused)

@@ -17,11 +17,14 @@ from tests.conftest import Command, needs_fashion_mnist
 from tests.support import audit
 from tests.support.faults import THREE_TRIALS
 from tests.support.in_process import clean_environment, run_command, run_verb
-from tests.support.promotions import SWEEP, TWO, epochs, look, swept
+from tests.support.promotions import SMALL, TWO, epochs, look, swept
 from tests.support.relocations import look_at_contents, look_at_files
 from tests.support.served import Served
 from tests.support.zygote import Kill, Zygote
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
+
+SWEEP = ("data.limit=400", "model.filters.values=[4,8]", "train.epochs=1", *SMALL)
 VERBS = (
     ("compare",),
     ("documented", "test", "003"),
@@ -53,8 +56,8 @@ def copied(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def relocated(copied: Path, warm_verb: Command) -> Path:
-    done = warm_verb("relocate", cwd=copied)
+def relocated(copied: Path) -> Path:
+    done = run_verb("relocate", cwd=copied)
     assert done.returncode == 0, done.stderr
     return copied
 
@@ -74,19 +77,19 @@ def test_a_copy_is_refused_by_every_command_and_stays_as_it_is(copied: Path) -> 
 
 @needs_fashion_mnist
 def test_a_relocated_copy_works_as_the_original_which_stays_as_it_is(
-    origin: Path, relocated: Path, warm_sweep: Command, warm_verb: Command
+    origin: Path, relocated: Path, warm_verb: Command
 ) -> None:
     before = look_at_files(origin)
-    runs, again = set(look(relocated).runs), warm_verb("relocate", cwd=relocated)
+    runs, again = set(look(relocated).runs), run_verb("relocate", cwd=relocated)
     assert (again.returncode, again.stdout.startswith("nothing to do")) == (0, True)
-    swept_again = warm_sweep(*SWEEP, cwd=relocated)
+    swept_again = run_command(*SWEEP, cwd=relocated)
     assert "Nothing to do" in swept_again.stdout
     for words in VERBS[2:7]:
-        done = warm_verb(*words, cwd=relocated)
+        done = (warm_verb if words[0] == "reproduce" else run_verb)(*words, cwd=relocated)
         assert done.returncode == 0, done.stdout + done.stderr
         assert words[0] == "reproduce" or not epochs(done.stdout)
-    assert "2 of 2 trials" in warm_verb("compare", cwd=relocated).stdout
-    listed = warm_verb("studies", cwd=relocated).stdout
+    assert "2 of 2 trials" in run_verb("compare", cwd=relocated).stdout
+    listed = run_verb("studies", cwd=relocated).stdout
     assert str(relocated) in listed
     assert str(origin) not in listed
     assert set(look(relocated).runs) == runs

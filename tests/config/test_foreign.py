@@ -106,8 +106,8 @@ def test_what_hydra_documents_and_names_no_code_stays_allowed(words: tuple[str, 
     "words",
     [("--help",), ("--hydra-help",), ("--cfg", "hydra"), ("--info", "all"), ("--cfg", "job", "hydra.verbose=true")],
 )
-def test_hydras_own_answers_still_come(words: tuple[str, ...], sweep: Command, trapped: Path) -> None:
-    done = sweep(*words, *QUICK, cwd=trapped)
+def test_hydras_own_answers_still_come(words: tuple[str, ...], warm_sweep: Command, trapped: Path) -> None:
+    done = warm_sweep(*words, *QUICK, cwd=trapped)
     assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
     assert done.stdout
 
@@ -191,10 +191,10 @@ def test_no_question_reads_a_file_of_the_folder_unchecked(flag: str, tmp_path: P
 
 @pytest.mark.parametrize("flag", ["--config-dir", "-cd", "--config-d"])
 def test_every_spelling_of_the_flag_has_its_folder_searched(
-    flag: str, sweep: Command, trapped: Path, tmp_path: Path
+    flag: str, warm_sweep: Command, trapped: Path, tmp_path: Path
 ) -> None:
     own = written(tmp_path / "own", FOREIGN["a recipe"][0])
-    check_refused(sweep(flag, str(own), *QUICK, "experiment=own", cwd=trapped), trapped)
+    check_refused(warm_sweep(flag, str(own), *QUICK, "experiment=own", cwd=trapped), trapped)
 
 
 # What the search of the folder does not see, and Hydra would act on.
@@ -219,11 +219,11 @@ UNSEEN: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("kind", UNSEEN)
 def test_what_no_search_of_files_finds_is_refused_once_composed(
-    kind: str, sweep: Command, trapped: Path, tmp_path: Path
+    kind: str, warm_sweep: Command, trapped: Path, tmp_path: Path
 ) -> None:
     files, words = UNSEEN[kind]
     written(tmp_path / "x", {"own/model/any.yaml": "{}", **files})
-    check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
+    check_refused(warm_sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
 
 
 @pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--cfg=job", "--info=config"])
@@ -237,17 +237,17 @@ def test_no_question_to_hydra_spares_an_override_its_check(flag: str, override: 
     ("flag", "override"),
     list(zip(("--help", "--hydra-help", "--cfg=job", "--info=config"), (*NAMING_CODE, *NAMING_CODE), strict=True)),
 )
-def test_no_question_to_hydra_runs_what_it_names(flag: str, override: str, sweep: Command, trapped: Path) -> None:
-    check_refused(sweep(flag, override, *QUICK, cwd=trapped), trapped)
+def test_no_question_to_hydra_runs_what_it_names(flag: str, override: str, warm_sweep: Command, trapped: Path) -> None:
+    check_refused(warm_sweep(flag, override, *QUICK, cwd=trapped), trapped)
 
 
 def test_help_does_not_configure_logging_with_what_is_outside_of_the_folder(
-    sweep: Command, trapped: Path, tmp_path: Path
+    warm_sweep: Command, trapped: Path, tmp_path: Path
 ) -> None:
     files, _ = UNSEEN["logging outside of it"]
     written(tmp_path / "x", {"own/model/any.yaml": "{}", **files})
     words = ("--help", "experiment=../../out")
-    check_refused(sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
+    check_refused(warm_sweep("--config-dir", str(tmp_path / "x" / "own"), *words, *QUICK, cwd=trapped), trapped)
 
 
 TRAPPED_LOGGING = "hydra_logging: {handlers: {x: {class: trap.Handler}}, root: {handlers: [x]}}"
@@ -255,44 +255,44 @@ TRAPPED_LOGGING = "hydra_logging: {handlers: {x: {class: trap.Handler}}, root: {
 
 @pytest.mark.parametrize("other", [("-sc",), ("-c", "job"), ("--hydra-help",), ("--info",)])
 def test_a_second_question_does_not_spare_the_first_one_its_check(
-    other: tuple[str, ...], sweep: Command, trapped: Path, tmp_path: Path
+    other: tuple[str, ...], warm_sweep: Command, trapped: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "x" / "own"
     written(
         folder.parent, {"own/model/any.yaml": "{}", "out.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n"}
     )
-    done = sweep("-h", *other, "--config-dir", str(folder), "experiment=../../out", *QUICK, cwd=trapped)
+    done = warm_sweep("-h", *other, "--config-dir", str(folder), "experiment=../../out", *QUICK, cwd=trapped)
     assert not (tmp_path / "ran").exists()
     assert done.returncode == ExitCode.CONFIG, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "exclude each other" in done.stderr
 
 
-def test_help_comes_from_the_config_that_was_checked(sweep: Command, trapped: Path, tmp_path: Path) -> None:
+def test_help_comes_from_the_config_that_was_checked(warm_sweep: Command, trapped: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     words = ("--help", "--config-dir", str(own), "experiment=own")
     recipe = "# @package _global_\ndefaults:\n  - /.hidden: {}\n"
     written(own, {".hidden/plain.yaml": "{}", ".hidden/1.yaml": f"# @package _global_\nhydra: {{{TRAPPED_LOGGING}}}\n"})
     # What Hydra's own composing for --help would find changed is not read at all.
     written(own, {"experiment/own.yaml": recipe.format("${oc.env:HYDRA_FULL_ERROR,plain}")})
-    done = sweep(*words, cwd=trapped)
+    done = warm_sweep(*words, cwd=trapped)
     assert not (tmp_path / "ran").exists()
     assert done.returncode == ExitCode.CONFIG
     assert "may not read the environment variable HYDRA_FULL_ERROR" in done.stderr
     written(own, {"experiment/own.yaml": recipe.format("plain")})
-    done = sweep(*words, cwd=trapped)
+    done = warm_sweep(*words, cwd=trapped)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search("^experiment: .*model_3.* own", done.stdout, re.MULTILINE)
 
 
-def test_what_is_completed_makes_hydra_import_nothing(sweep: Command, trapped: Path) -> None:
+def test_what_is_completed_makes_hydra_import_nothing(warm_sweep: Command, trapped: Path) -> None:
     line = "python fmnist_sweep hydra.searchpath=[pkg://trap] optimizer=ad"
-    check_refused(sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line}), trapped)
+    check_refused(warm_sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line}), trapped)
 
 
-def test_what_is_begun_of_hydras_settings_is_completed(sweep: Command, trapped: Path) -> None:
+def test_what_is_begun_of_hydras_settings_is_completed(warm_sweep: Command, trapped: Path) -> None:
     line = "python fmnist_sweep hydra.verbose=true hydra.mo"
-    done = sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line})
+    done = warm_sweep("-sc", "query=bash", cwd=trapped, environment={"COMP_LINE": line})
     assert (done.returncode, done.stdout.split()) == (0, ["hydra.mode="]), done.stderr
 
 
@@ -371,9 +371,11 @@ def test_a_key_that_is_no_text_is_refused_by_name(key: str, tmp_path: Path) -> N
     assert f"{ {'off': 'false'}.get(key, key) }=3" in ended.stderr
 
 
-def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(sweep: Command, trapped: Path, tmp_path: Path) -> None:
+def test_a_config_that_is_no_yaml_is_one_sentence_that_names_it(
+    warm_sweep: Command, trapped: Path, tmp_path: Path
+) -> None:
     own = written(tmp_path / "own", {"model/own.yaml": "builder: [\n"})
-    done = sweep("--config-dir", str(own), *QUICK, "model=own", cwd=trapped)
+    done = warm_sweep("--config-dir", str(own), *QUICK, "model=own", cwd=trapped)
     assert done.returncode == ExitCode.CONFIG
     assert len(done.stderr.splitlines()) == 1
     assert str(own / "model" / "own.yaml") in done.stderr

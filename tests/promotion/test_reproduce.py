@@ -32,6 +32,7 @@ from fmnist_sweep.tracking.store import build_default_uri, open_existing_store
 from fmnist_sweep.tracking.version_files import load_version
 from fmnist_sweep.training import backend
 from tests.conftest import LIMIT_SECONDS, Command, needs_fashion_mnist
+from tests.support.in_process import run_verb
 from tests.support.small import PLAIN
 
 HERE = ("executor=in_process",)
@@ -52,9 +53,10 @@ SWEEP = (
 def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command, warm_verb: Command) -> Path:
     """A folder with a champion, as promote registers it."""
     folder = tmp_path_factory.mktemp("reproduce")
-    done = warm_sweep(*SWEEP, cwd=folder)
+    plain = {"FAULTS_PLAIN": "1"}  # stand-ins for figures
+    done = warm_sweep(*SWEEP, cwd=folder, environment=plain)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = warm_verb("promote", "promote.seeds=2", *HERE, cwd=folder)
+    done = warm_verb("promote", "promote.seeds=2", *HERE, cwd=folder, environment=plain)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -148,11 +150,9 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
 
 @needs_fashion_mnist
 @pytest.mark.parametrize("missing", [SEED_TAG, "fmnist.configuration"])
-def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(
-    folder: Path, warm_verb: Command, missing: str
-) -> None:
+def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(folder: Path, missing: str) -> None:
     with _saying(folder, {missing: None}):
-        done = warm_verb("reproduce", cwd=folder)
+        done = run_verb("reproduce", cwd=folder)
     assert done.returncode == 4
     assert "version 1 does not say how it was trained" in done.stderr
     assert missing in done.stderr
@@ -185,7 +185,7 @@ def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path
 
 @needs_fashion_mnist
 def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trained(
-    folder: Path, warm_verb: Command, tmp_path: Path
+    folder: Path, tmp_path: Path
 ) -> None:
     generator = np.random.default_rng(0)
     header = np.array([0x803, 400, 28, 28], ">i4").tobytes()
@@ -193,10 +193,10 @@ def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trai
     (tmp_path / "train-images-idx3-ubyte").write_bytes(header + pixels)
     labels = (np.arange(400) % 10).astype(np.uint8).tobytes()
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(np.array([0x801, 400], ">i4").tobytes() + labels)
-    refused = warm_verb("reproduce", "--data-dir", str(tmp_path), cwd=folder)
+    refused = run_verb("reproduce", "--data-dir", str(tmp_path), cwd=folder)
     assert refused.returncode == 3
     assert "--data-dir" in refused.stderr
-    there = warm_verb("reproduce", "--out", str(tmp_path / "train-labels-idx1-ubyte"), cwd=folder)
+    there = run_verb("reproduce", "--out", str(tmp_path / "train-labels-idx1-ubyte"), cwd=folder)
     assert there.returncode == 2
     assert "there is a file already" in there.stderr
     for done in (refused, there):

@@ -6,8 +6,7 @@ import json
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking.models import KERAS_FILE
 from fmnist_sweep.tracking.names import SHA256_TAG
 from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
-from tests.conftest import LIMIT_SECONDS, Command
+from tests.conftest import Command
 from tests.support.small import PLAIN
+from tests.support.zygote import VERB, Zygote
 
 HERE = ("executor=in_process",)
 SMALL = (
@@ -88,7 +88,9 @@ def look(folder: Path) -> State:
     )
 
 
-def step(folder: Path, command: Command, *arguments: str, cwd: Path | None = None) -> Step:
+def step(
+    folder: Path, command: Callable[..., subprocess.CompletedProcess[str]], *arguments: str, cwd: Path | None = None
+) -> Step:
     """Type a command in a folder."""
     before = look(folder)
     done = command(*arguments, cwd=cwd or folder)
@@ -169,30 +171,14 @@ def another_model_file(folder: Path, run: Any, content: bytes, told: str | None 
         client.set_logged_model_tags(model, {SHA256_TAG: checksum})
 
 
-def interrupt(folder: Path, *arguments: str) -> Step:
-    """Type a command in a folder, with Ctrl-C in its second training."""
+def interrupt(folder: Path, zygote: Zygote, *arguments: str) -> Step:
+    """Type a verb in a folder, with Ctrl-C in its second training."""
     before = look(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_sweep.cli.main", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where tests run in the background, a shell has them ignore Ctrl-C, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    lines = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line.strip().startswith("trial 2"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest, error = process.communicate(timeout=LIMIT_SECONDS)
-    finally:
-        process.kill()
-    return Step(process.returncode, "".join(lines) + rest, error, before, look(folder))
+    with zygote.start(*arguments, cwd=folder, entry=VERB) as running:
+        running.wait_for("trial 2")
+        running.send_signal(signal.SIGINT)
+        ended = running.end()
+    return Step(ended.returncode, ended.stdout, ended.stderr, before, look(folder))
 
 
 def model_with_code(folder: Path) -> tuple[bytes, Path]:
