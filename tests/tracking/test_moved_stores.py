@@ -24,8 +24,6 @@ from tests.support.relocation_checks import (
 )
 from tests.support.relocations import list_addresses, look_at_contents, run_forked, write_run
 
-pytestmark = pytest.mark.usefixtures("quick_stores")
-
 
 def test_a_copy_is_refused_with_the_command_that_helps_and_nothing_is_made(copied: Path, template: Path) -> None:
     before = look_at_contents(copied)
