@@ -38,10 +38,11 @@ def describe_look(recorded: RecordedLook) -> list[str]:
     look = recorded.look
     lines = []
     for name, outlook in zip(recorded.names, look.outlooks, strict=True):
+        side = "ahead of" if outlook.gain >= 0 else "behind"
         outcome = "goes on" if outlook.fate == "goes on" else describe_drop(name, outlook, look.seeds)
         lines.append(
-            f"look after {look.seeds} seeds: {name} is {100 * outlook.gain:+.2f} ± {100 * outlook.se:.2f} points "
-            f"ahead of the champion on the validation images; {outcome}"
+            f"look after {look.seeds} seeds: {name} is {100 * abs(outlook.gain):.2f} ± {100 * outlook.se:.2f} points "
+            f"{side} the champion on the validation images; {outcome}"
         )
     if look.is_enough:
         lines.append(

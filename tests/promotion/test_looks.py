@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fmnist_sweep.promotion.foresight import foresee
+from fmnist_sweep.promotion.look_journal import RecordedLook
+from fmnist_sweep.promotion.look_text import describe_look
 from fmnist_sweep.promotion.looks import LookRule, take_look
 
 RULE = LookRule(
@@ -26,6 +28,15 @@ def test_a_finalist_behind_the_champion_is_dropped_and_without_one_left_training
     assert (look.remaining, look.ends_training) == ([1], False)
     look = take_look(RULE, [shift(-0.01), shift(-0.008)], CHAMPION[:4])
     assert (look.remaining, look.is_enough, look.ends_training) == ([], False, True)
+
+
+def test_a_look_says_who_is_ahead_and_who_behind() -> None:
+    look = take_look(RULE, [shift(-0.01), shift(0.004)], CHAMPION[:4])
+    worse, better = describe_look(RecordedLook(look, ("one", "other"), ("1", "2")))
+    assert worse.startswith("look after 4 seeds: one is 1.00 ± ")
+    assert "points behind the champion" in worse
+    assert better.startswith("look after 4 seeds: other is 0.40 ± ")
+    assert "points ahead of the champion" in better
 
 
 def test_a_finalist_far_behind_another_cannot_be_the_best_any_more() -> None:
