@@ -57,30 +57,67 @@ STORE_CALLS = (
 
 @dataclass(frozen=True)
 class Kill:
-    """Where SIGKILL strikes: around the number-th (from 1) of some calls, or after so many seconds.
+    """Where SIGKILL strikes: around the number-th (from 1) of some calls, or so many seconds after it or the start.
 
     call: "journal" (an event appended), "store" (a call that changes the store), "file" (a checkpoint or a result
     written), "table" (a statement that makes or alters the store's tables, where they are not copied), or one sort of
     these ("journal asked", "store create_run", "file 0000/000002.npz"). moment: before or after it; for a file also
-    inside: it is written aside and not renamed yet.
+    inside: it is written aside and not renamed yet. seconds: after this call, or after the start without one. points:
+    instead of all that, whichever of these is reached first: moments of places ("before journal asked 0001 1").
     """
 
     call: str = ""
     number: int = 1
     moment: str = "before"
     seconds: float | None = None
+    points: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.moment} {self.call} {self.number}" if self.seconds is None else f"at {self.seconds:.3f} s"
+        if self.points:
+            return self.points[0] + f" or at {len(self.points) - 1} later points" * (len(self.points) > 1)
+        where = f"{self.call} {self.number}"
+        if self.seconds is None:
+            return f"{self.moment} {where}"
+        return f"{self.seconds:.3f} s after {where if self.call else 'the start'}"
 
     @property
     def sort(self) -> str:
         """What it is counted as."""
+        if self.points:
+            return "point"
         return self.call.partition(" ")[0] if self.seconds is None else "moment"
 
 
+class Places:
+    """Names counted calls so that a continued sweep has the names of one that was never stopped.
+
+    An event or a file goes by itself, and a call to the store by the event or file that it follows.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._last = "the start"
+
+    def name(self, call: str) -> str:
+        """The place of the next call, given in the words of Ended.calls."""
+        place = f"{call} after {self._last}" if call.startswith("store ") else call
+        self._counts[place] += 1
+        if place == call:
+            self._last = f"{call} {self._counts[call]}"
+        return f"{place} {self._counts[place]}"
+
+
+def name_places(calls: Sequence[str]) -> list[str]:
+    """The places of the calls of a process."""
+    places = Places()
+    return [places.name(call) for call in calls]
+
+
 class Ended(Done):
-    """How a fork ended. code: its exit code, None when a signal ended it. calls: what was counted, in order."""
+    """How a fork ended. code: its exit code, None when a signal ended it.
+
+    calls: what was counted, in order: sort and name, and of an event the trial that it is about.
+    """
 
     def __init__(self, answer: dict[str, Any]) -> None:
         super().__init__(answer["arguments"], answer["status"], answer["stdout"], answer["stderr"])
@@ -261,15 +298,16 @@ def _answer(connection: socket.socket) -> None:
         for path in (out, err, calls):
             path.touch()
         begun = time.monotonic()
+        reached, request["mark"] = os.pipe()
         child = os.fork()
         if child == 0:
             connection.close()
             _be(request, out, err, calls)
+        os.close(request["mark"])
         with suppress(OSError):  # it does so itself; whoever is first
             os.setpgid(child, child)
         print(json.dumps({"pid": child, "out": str(out), "err": str(err)}), file=stream, flush=True)
-        kill = request["kill"] or {}
-        status, timed_out = _wait(child, kill.get("seconds"))
+        status, timed_out = _wait(child, Kill(**request["kill"] or {}), reached)
         answer = {
             "arguments": request["arguments"],
             "status": os.waitstatus_to_exitcode(status),
@@ -284,15 +322,20 @@ def _answer(connection: socket.socket) -> None:
         print(json.dumps(answer), file=stream, flush=True)
 
 
-def _wait(child: int, kill_after: float | None) -> tuple[int, bool]:
-    """The wait status of a child, killed when its time has come, and whether it was killed for taking too long."""
+def _wait(child: int, kill: Kill, reached: int) -> tuple[int, bool]:
+    """The wait status of a child, killed when its time has come, and whether it was killed for taking too long.
+
+    reached: what can be read once the child has come to the call from which on that time counts.
+    """
     pid = os.pidfd_open(child)
     try:
-        limit = FORK_SECONDS if kill_after is None else kill_after
-        ready, _, _ = select.select([pid], [], [], limit)
+        counts = kill.seconds is not None
+        if counts and kill.call:
+            counts = bool(select.select([pid, reached], [], [], FORK_SECONDS)[0])
+        ready, _, _ = select.select([pid], [], [], kill.seconds if counts else FORK_SECONDS)
         if not ready:
             os.kill(child, signal.SIGKILL)
-        return os.waitpid(child, 0)[1], not ready and kill_after is None
+        return os.waitpid(child, 0)[1], not ready and not counts
     finally:
         os.close(pid)
 
@@ -343,14 +386,17 @@ def _enter(request: dict[str, Any], calls: Path) -> int:
         steering.steer()
     if "executor=local" in request["arguments"]:
         warm_workers.keep_server_ready()
-    _arm(Kill(**request["kill"]) if request["kill"] else Kill(), calls)
+    _arm(Kill(**request["kill"] or {}), calls, request["mark"])
     sys.argv = [str(module.__file__), *request["arguments"]]
     sys.modules["__main__"].__package__ = module.__package__  # the name that click calls it by
     return int(getattr(module, function)() or 0)
 
 
-def _arm(kill: Kill, calls: Path) -> None:
-    """Count every call that leaves something durable, and end this process where the plan says."""
+def _arm(kill: Kill, calls: Path, mark: int) -> None:
+    """Count every call that leaves something durable, and end this process where the plan says.
+
+    mark: what to write to when the call is reached after which others are to end this process in so many seconds.
+    """
     import mlflow
 
     from fmnist_sweep.files import write_file_atomically
@@ -358,32 +404,41 @@ def _arm(kill: Kill, calls: Path) -> None:
 
     log = os.open(calls, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     counts: Counter[str] = Counter()
+    places = Places()
+    place = ""
 
-    def die_at(moment: str, *names: str) -> None:
-        if moment == kill.moment and kill.call in names and counts[kill.call] == kill.number:
+    def die_at(moment: str, where: str, *names: str) -> None:
+        is_there = moment == kill.moment and kill.call in names and counts[kill.call] == kill.number
+        if is_there and kill.seconds is not None:
+            os.write(mark, b".")
+        elif is_there or f"{moment} {where}" in kill.points:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def counted(function: Callable[..., Any], sort: str, name: Callable[[Sequence[Any]], str]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal place
             names = sort, f"{sort} {name(arguments)}"
             counts.update(names)
-            os.write(log, f"{names[1]}\n".encode())
-            die_at("before", *names)
+            trial = named.get("proposal", named).get("trial_id")
+            told = names[1] if trial is None else f"{names[1]} {trial}"
+            os.write(log, f"{told}\n".encode())
+            place = here = places.name(told)
+            die_at("before", here, *names)
             answer = function(*arguments, **named)
-            die_at("after", *names)
+            die_at("after", here, *names)
             return answer
 
         return call
 
     def replace(path: Path, target: Path) -> Path:
         if path.name.startswith(f".{Path(target).name}."):
-            die_at("inside", "file", f"file {_short(target)}")
+            die_at("inside", place, "file", f"file {_short(target)}")
         return really_replace(path, target)
 
     def count_table(word: str) -> None:
         counts.update(["table"])
         os.write(log, f"table {word}\n".encode())
-        die_at("before", "table")
+        die_at("before", "", "table")
 
     if not os.environ.get("FAULTS_TABLES"):
         _count_tables(count_table)
@@ -410,7 +465,9 @@ def _count_tables(count: Callable[[str], None]) -> None:
 
 
 def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+    return (
+        path.name if path.name == "owner.json" else f"{path.parent.name}/{path.name}"
+    )  # some folders' names are drawn
 
 
 def _import_everything() -> None:
