@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -14,10 +15,13 @@ from fmnist_sweep.errors import ExitCode
 from fmnist_sweep.tracking.names import CONFIG_FILE, DESCRIPTION_TAG
 from fmnist_sweep.tracking.registry import list_versions
 from fmnist_sweep.tracking.run_files import read_artifact
-from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
 from fmnist_sweep.tracking.trials import StoredTrial, read_trials
+from tests.conftest import Command
 from tests.support.in_process import run_command, run_verb
 from tests.support.own_images import SHAPES, draw_shapes, write_idx, write_npz, write_pictures
+from tests.support.promotions import epochs
+from tests.support.zygote import Kill, Zygote
 
 SMALL = (
     *("model.filters=4", "model.dense_units=8", "model.conv_layers=4", "optimizer.learning_rate=0.003"),
@@ -108,6 +112,42 @@ def test_colour_images_are_swept_as_well(tmp_path: Path, source: str) -> None:
     assert trial.description.image_shape == (10, 10, 3)
     assert ("resized" in ended.stderr) == (source == "folder")
     assert "training images are mirrored, which suits garments" in ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["npz", "folder"])
+def test_colour_images_go_the_whole_way(
+    tmp_path: Path, source: str, zygote: Zygote, warm_verb: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swept, killed and continued, promoted, rebuilt, asked and served, by commands in processes of their own."""
+    import mlflow
+    from mlflow.pyfunc.scoring_server import invocations
+
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(tmp_path))  # which is never taken for images of one's own
+    write_npz(tmp_path / "shapes.npz", test=0)
+    write_pictures(tmp_path / "shapes" / "train", 60)
+    write_pictures(tmp_path / "shapes" / "test", 15, seed=1)
+    given = {"npz": ("data.dir=shapes.npz",), "folder": ("data.dir=shapes", "data.size=[10,10]")}[source]
+    words = (*SMALL, f"data={source}", *given, "checkpoint.every_seconds=0")
+    assert zygote.run(*words, cwd=tmp_path, kill=Kill("file 0000/000001.npz", moment="after")).killed
+    continued = zygote.run(*words, cwd=tmp_path)
+    assert continued.returncode == 0, continued
+    assert epochs(continued.stdout) == ["epoch 2/2"]
+    promoted = warm_verb("promote", "--experiment", "shapes", *TWO, cwd=tmp_path)
+    assert promoted.returncode == 0, promoted
+    assert "models:/shapes@champion is now version 1" in promoted.stdout
+    rebuilt = warm_verb("reproduce", "models:/shapes@champion", cwd=tmp_path)
+    assert rebuilt.returncode == 0, rebuilt
+    assert "identical bit for bit" in rebuilt.stdout
+    Image.fromarray(draw_shapes(3, channels=3)[0][1]).save(tmp_path / "one.png")
+    asked = warm_verb("predict", "one.png", "--model", "models:/shapes@champion", "--json", cwd=tmp_path)
+    values = json.loads(asked.stdout)
+    assert list(values["images"][0]["probabilities"]) == list(SHAPES)
+    with point_mlflow_at(opened(tmp_path, "shapes")):
+        model = mlflow.pyfunc.load_model("models:/shapes@champion")
+    images = json.dumps({"inputs": draw_shapes(2, (10, 10), 3)[0].tolist()})
+    answer = invocations(images, "application/json", model, model.metadata.get_input_schema())  # as it is served
+    assert (answer.status, np.asarray(json.loads(answer.response)["predictions"]).shape) == (200, (2, 3))
 
 
 def test_without_a_folder_nothing_is_created(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from fmnist_sweep.errors import ExitCode
 from tests.conftest import Command
 from tests.support import ROOT, audit
 from tests.support.faults import count_events
+from tests.support.own_images import write_idx
 from tests.support.process import SWEEP, VERB, Running, are_gone, run, start
-from tests.support.promotions import SMALL, idx_files, look, swept
+from tests.support.promotions import SMALL, look, swept
 from tests.support.ray_nodes import Nodes
 from tests.support.small import DRAWN, DROPOUT, FILTERS, SMALLEST
 from tests.support.steering import Steering
@@ -169,14 +170,14 @@ def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on
 
 
 def test_a_promotion_trains_its_seeds_on_the_cluster(nodes: Nodes, tmp_path: Path, warm_sweep: Command) -> None:
-    data, work = idx_files(tmp_path / "data", 200, 100), tmp_path / "work"
-    work.mkdir()
-    swept(work, warm_sweep, f"data.dir={data}", "model.filters=4", "train.epochs=1", *SMALL)
-    arguments = ("promote", "--any-data", "--data-dir", str(data), "promote.seeds=2", *ON_RAY)
+    work = tmp_path / "work"
+    write_idx(work / "bars")
+    swept(work, warm_sweep, "data=idx", "data.dir=bars", "model.filters=4", "train.epochs=1", *SMALL)
+    arguments = ("promote", "--experiment", "bars", "promote.seeds=2", *ON_RAY)
     environment = {**without_ray(), **nodes.environment}
     done = run(*VERB, *arguments, f"executor.address={nodes.address}", cwd=work, environment=environment)
     assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
-    state = look(work)
+    state = look(work, "bars")
     assert state.aliases == {"champion": "1"}
     assert [run.data.tags["fmnist.executor"].partition(",")[0] for run in state.kind("confirmation")] == ["ray", "ray"]
     assert state.versions["1"].tags["fmnist.verdict"] == "first"

@@ -10,7 +10,8 @@ import pytest
 
 from fmnist_sweep.tracking.store import open_existing_store, point_mlflow_at
 from tests.conftest import Command
-from tests.support.promotions import LEDGER, SMALL, TWO, idx_files, swept
+from tests.support.own_images import write_idx
+from tests.support.promotions import LEDGER, SMALL, TWO, swept
 from tests.support.servers import Server
 
 
@@ -56,24 +57,25 @@ def test_a_sweep_into_a_server_leaves_the_same_as_into_a_file(server: str, warm_
 def test_promotions_of_two_folders_into_one_server_share_the_account_of_the_test_images(
     server: str, warm_sweep: Command, warm_verb: Command, tmp_path: Path
 ) -> None:
-    data = idx_files(tmp_path / "data", 200, 100)
-    promote = ("promote", "--uri", server, "--any-data", "--data-dir", str(data), *TWO)
+    data = tmp_path / "bars"
+    write_idx(data)
+    promote = ("promote", "--uri", server, "--experiment", "bars", *TWO)
     outputs = []
     for number, filters in enumerate((4, 6), 1):
         folder = tmp_path / f"machine {number}"
         folder.mkdir()
-        where = (f"data.dir={data}", f"tracking.uri={server}")
+        where = ("data=idx", f"data.dir={data}", f"tracking.uri={server}")
         swept(folder, warm_sweep, *where, f"model.filters={filters}", "train.epochs=1", *SMALL)
         done = warm_verb(*promote, cwd=folder)
         assert done.returncode in (0, 8, 9), done.stdout + done.stderr
         assert len((folder / LEDGER).read_text().splitlines()) == 1
         outputs.append(done.stdout)
-    assert "models:/fashion-mnist@champion is now version 1 (before: nothing)" in outputs[0]
+    assert "models:/bars@champion is now version 1 (before: nothing)" in outputs[0]
     assert "is decision" not in outputs[0]
     assert "This is decision 1 on these test images" in outputs[1]
     elsewhere = tmp_path / "machine 3"
     elsewhere.mkdir()
-    history = warm_verb("history", "--uri", server, cwd=elsewhere)
+    history = warm_verb("history", "--uri", server, "--experiment", "bars", cwd=elsewhere)
     assert history.returncode == 0, history.stderr
     assert ": 1 decision; of the 5% error" in " ".join(history.stdout.split())
     # What one machine does to its ledger, it is asked about; the others are not.
@@ -81,7 +83,7 @@ def test_promotions_of_two_folders_into_one_server_share_the_account_of_the_test
     refused = warm_verb(*promote, cwd=tmp_path / "machine 1")
     assert (refused.returncode, refused.stderr.count("\n")) == (8, 1), refused.stderr
     assert "was shortened to 0 of the 1 entries" in refused.stderr
-    assert warm_verb("history", "--uri", server, cwd=elsewhere).returncode == 0
+    assert warm_verb("history", "--uri", server, "--experiment", "bars", cwd=elsewhere).returncode == 0
 
 
 @pytest.mark.slow

@@ -71,13 +71,13 @@ class Step:
         return self.error
 
 
-def opened(folder: Path) -> Store:
-    return open_existing_store(build_default_uri(folder), "fashion-mnist")
+def opened(folder: Path, experiment: str = "fashion-mnist") -> Store:
+    return open_existing_store(build_default_uri(folder), experiment)
 
 
-def look(folder: Path) -> State:
+def look(folder: Path, experiment: str = "fashion-mnist") -> State:
     """What is in a folder's store, registry and ledger."""
-    store = opened(folder)
+    store = opened(folder, experiment)
     runs = store.client.search_runs([store.experiment_id], max_results=1000)
     ledger = folder / LEDGER
     return State(
