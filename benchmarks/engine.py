@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.config.folders import find_experiments_folder
 from fmnist_sweep.data import FASHION_MNIST
+from fmnist_sweep.report.documented.write_ups import read_write_ups
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.compilation import compile_model
 from fmnist_sweep.training.models import build_model
@@ -39,7 +39,7 @@ MATRIX_SIDE = 2048
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    recipes = sorted(path.stem for path in find_experiments_folder().glob("*.yaml"))
+    recipes = sorted(recipe for write_up in read_write_ups() for recipe in write_up.figures)
     parser.add_argument("--models", default=",".join([*recipes, FAMILY]))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="about how long each fit takes")

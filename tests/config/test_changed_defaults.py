@@ -74,7 +74,7 @@ def normalization(settings: Mapping[str, Any]) -> object:
 
 
 def test_the_ten_documented_models_keep_their_ids_but_for_the_one_that_normalises() -> None:
-    recipes = {path.stem for path in find_experiments_folder().glob("*.yaml")}
+    recipes = {path.stem for path in find_experiments_folder().glob("*.yaml")} - {"speedrun"}  # which came later
     assert recipes == DOCUMENTED.keys()
     assert {recipe: named(f"experiment={recipe}", KERAS).id for recipe in recipes} == DOCUMENTED
     changed = {recipe for recipe in recipes if named(f"experiment={recipe}").id != DOCUMENTED[recipe]}

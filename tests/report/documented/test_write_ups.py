@@ -16,9 +16,9 @@ from fmnist_sweep.report.documented.write_ups import WriteUp, read_write_ups
 WRITE_UPS = read_write_ups()
 
 
-def test_every_recipe_is_in_one_write_up_and_no_write_up_is_a_recipe() -> None:
+def test_every_recipe_but_the_speed_run_is_in_one_write_up_and_no_write_up_is_a_recipe() -> None:
     named = [recipe for write_up in WRITE_UPS for recipe in write_up.figures]
-    assert sorted(named) == sorted(name for name, _ in read_recipes())
+    assert sorted([*named, "speedrun"]) == sorted(name for name, _ in read_recipes())
     assert len(WRITE_UPS) == 5
 
 
