@@ -165,7 +165,7 @@ def test_what_admits_everything_changes_nothing(name: str) -> None:
 def test_a_steered_search_restored_after_any_exchange_goes_on_as_if_it_had_never_stopped(
     name: str, has_first: bool
 ) -> None:
-    job, most = make_job(name), 9 if name == "bayesian" else 40  # an answer of its process takes half a second
+    job, most = make_job(name), 12 if name == "bayesian" else 40
     first = list_first(job) if has_first else []
     whole_search = make_search(job, first=first)
     whole = run_on(whole_search, [], most)
