@@ -194,11 +194,15 @@ def test_an_interrupted_cell_keeps_its_epoch_and_the_same_call_continues(tmp_pat
         ended = process.end()
     assert "KeyboardInterrupt: interrupted: what is finished is kept, and the same call continues" in ended.stderr
     (study,) = list_study_folders(tmp_path / "mlruns")
-    with start("-c", code, cwd=tmp_path, environment={"PYTHONPATH": str(ROOT)}) as process:
+    # It needs no `if __name__ == "__main__"`: multiprocessing, which would run the script again, starts no worker.
+    in_workers = code.replace("'executor=in_process'", "'executor=local', 'executor.workers=1'")
+    (tmp_path / "script.py").write_text(f"{in_workers}\n")
+    with start("script.py", cwd=tmp_path, environment={"PYTHONPATH": str(ROOT)}) as process:
         process.wait_for("on from epoch")
         process.send_signal(signal.SIGINT)
         ended = process.end()
     assert "epoch 1/2000" not in ended.stdout
+    assert "KeyboardInterrupt: interrupted: what is finished is kept" in ended.stderr
     assert [folder.name for folder in list_study_folders(tmp_path / "mlruns")] == [study.name]
 
 

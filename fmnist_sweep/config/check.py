@@ -28,13 +28,14 @@ from fmnist_sweep.config.schema import (
     TrackingConfig,
 )
 from fmnist_sweep.config.section_schemas import choose_schema, make_search_schema
-from fmnist_sweep.data.data_config import DataConfig, OwnDataConfig, choose_data_schema
+from fmnist_sweep.data.data_config import FASHION_MNIST_SOURCES, DataConfig, OwnDataConfig, choose_data_schema
 from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.search.tunable import is_option_choice, is_tunable
 from fmnist_sweep.text import quote_text
 from fmnist_sweep.training.augmentation import PLAIN_AUGMENTATION
+from fmnist_sweep.training.poolings import OWN_IMAGES
 
 _Entry = TypeVar("_Entry")
 
@@ -52,11 +53,14 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
             raise ConfigError(f"{quote_text(name)}={quote_override_value(value)} ({locate(name)}): {reason}.")
     sections = {section: _check_mapping(section, raw.get(section), locate) for section in SECTIONS}
     values: dict[str, dict[str, Any]] = {}
+    context: dict[str, Any] = {}
     for section in SECTIONS:
         if section == "regularization" and not is_regularized(values["model"]):
             values[section] = {}
         else:
-            values[section] = _check_options(section, sections[section], locate)
+            values[section] = _check_options(section, sections[section], locate, context)
+        if section == "data":
+            context[OWN_IMAGES] = values["data"]["source"] not in FASHION_MNIST_SOURCES
     oracle_keys = set(make_search_schema(values["search"]["name"]).model_fields) - set(SearchConfig.model_fields)
     data = choose_data_schema(values["data"]["source"])(**values["data"])
     config = Config(
@@ -125,24 +129,32 @@ def _check_mapping(section: str, value: Any, locate: Locator) -> Mapping[str, An
     return value
 
 
-def _check_options(section: str, value: Mapping[str, Any], locate: Locator) -> dict[str, Any]:
-    """A section, or each of the options of it that a study searches."""
+def _check_options(section: str, value: Mapping[str, Any], locate: Locator, context: dict[str, Any]) -> dict[str, Any]:
+    """A section, or each of the options of it that a study searches. context: of the validation (`poolings`)."""
     if not is_option_choice(value):
-        return _check_section(section, value, locate)
+        return _check_section(section, value, locate, context=context)
     options = {
-        option: _check_section(section, _check_mapping(f"{section}.{option}", settings, locate), locate, option)
+        option: _check_section(
+            section, _check_mapping(f"{section}.{option}", settings, locate), locate, option, context
+        )
         for option, settings in value["settings"].items()
     }
     return {**value, "settings": options}
 
 
-def _check_section(section: str, value: Mapping[str, Any], locate: Locator, option: str = "") -> dict[str, Any]:
+def _check_section(
+    section: str,
+    value: Mapping[str, Any],
+    locate: Locator,
+    option: str = "",
+    context: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Check a section, or one of its inner ones; option: which of those searched it is of."""
     group, dot, inner = section.partition(".")
     name = f"{group}.{option}{dot}{inner}" if option else section
     schema = choose_schema(section, value, locate)
     try:
-        checked = schema.model_validate(dict(value)).model_dump(warnings=False)
+        checked = schema.model_validate(dict(value), context=context).model_dump(warnings=False)
         if section == "train":
             schedule = _check_mapping(f"{name}.schedule", checked["schedule"], locate)
             checked["schedule"] = _check_section("train.schedule", schedule, locate, option)

@@ -39,6 +39,7 @@ from fmnist_sweep.sweep.settling import is_settled
 from fmnist_sweep.sweep.size_limit import refuse_unmet_limit
 from fmnist_sweep.tracking.store import format_relocate_command, has_store_file, resolve_store_uri
 from fmnist_sweep.training import backend
+from fmnist_sweep.training.poolings import refuse_deep_models
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
         _refuse_endless_search(job, settings)
         splits = load_splits(job.config.data)
         refuse_full_start(settings, splits.description.image_shape)
+        refuse_deep_models(settings, splits.description)
         begins_with, like = resolve_first(job, settings, state)
         study = replace(identify_study(job, label, settings, splits.sha256, begins_with), like=like)
         first = studies_by_id.setdefault(study.id, (study, splits))[0]

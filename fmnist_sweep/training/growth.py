@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.models import MAX_POOLINGS
+from fmnist_sweep.data.description import IMAGE_SIDE
+from fmnist_sweep.training.poolings import count_poolings
 
-MIN_SIDE = 2**MAX_POOLINGS  # of images that are shrunk: the last pooling must leave a pixel of them
+MIN_SIDE = 2 ** count_poolings(IMAGE_SIDE)  # of images that are shrunk: the last pooling must leave a pixel of them
 MAX_BATCH = 65536
 
 _CHUNK = 4096  # images shrunk at once: as numbers they take four times the memory

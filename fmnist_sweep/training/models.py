@@ -15,6 +15,7 @@ from fmnist_sweep import plugins
 from fmnist_sweep.data.description import IMAGE_SIDE, LABELS
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search.tunable import Count
+from fmnist_sweep.training.poolings import check_blocks, check_poolings
 
 if TYPE_CHECKING:
     import keras
@@ -24,31 +25,14 @@ ImageShape = tuple[int, int, int]  # height, width, channels
 PLAIN_SHAPE: ImageShape = (IMAGE_SIDE, IMAGE_SIDE, 1)  # of the images that every builder is for
 OUTPUT_LAYER = "probabilities"  # its name in every model
 WHITENING_LAYER, WHITENING_SIDE = "whitening", 2  # its name, and the side of the patches that it whitens
-MAX_POOLINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
-
-
-def _check_poolings(poolings: int) -> int:
-    if poolings > MAX_POOLINGS:
-        raise ValueError(
-            f"each of these is followed by a pooling that halves the {IMAGE_SIDE}-pixel image, "
-            f"which allows at most {MAX_POOLINGS} (28 → 14 → 7 → 3 → 1)"
-        )
-    return poolings
-
-
-def _check_blocks(blocks: list[list[int]]) -> list[list[int]]:
-    _check_poolings(len(blocks))
-    return blocks
-
-
 MAX_WIDTH = 4096
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 DenseUnits = Annotated[int, Field(ge=0, le=MAX_WIDTH)]
 Growth = Annotated[float, Field(ge=1, le=4)]
 Widths = Annotated[list[Width], Field(max_length=16)]
 Block = Annotated[list[Width], Field(min_length=1, max_length=8)]
-Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(_check_blocks)]
-ConvLayers = Annotated[int, Field(ge=1), AfterValidator(_check_poolings)]
+Blocks = Annotated[list[Block], Field(min_length=1), AfterValidator(check_blocks)]
+ConvLayers = Annotated[int, Field(ge=1), AfterValidator(check_poolings)]
 KernelSize = Annotated[int, Field(ge=1, le=IMAGE_SIDE)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=0, le=1)]

@@ -9,7 +9,11 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist_sweep.config.compose import compose_job
+from fmnist_sweep.data.description import DataDescription
+from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training import models
+from fmnist_sweep.training.poolings import refuse_deep_models
 
 PLAIN: dict[str, Any] = {
     "dropout": 0.0,
@@ -54,6 +58,48 @@ def test_pixels_are_scaled_inside_the_model(model: dict[str, Any]) -> None:
 @pytest.mark.parametrize("model", [CNN, STACK, MLP], ids=lambda model: str(model["builder"]))
 def test_a_model_comes_uncompiled(model: dict[str, Any]) -> None:
     assert not built(model).compiled
+
+
+@pytest.mark.parametrize(("side", "layers"), [(64, 6), (12, 4)])
+def test_an_image_is_halved_until_it_is_one_pixel(side: int, layers: int) -> None:
+    model = models.build_model({**CNN, "conv_layers": layers}, PLAIN, (side, side, 3), 5)
+    assert Counter(kinds(model))["MaxPooling2D"] == side.bit_length() - 1
+    assert model.output_shape == (None, 5)
+
+
+def describe(*shape: int) -> DataDescription:
+    return DataDescription("pictures", (shape[0], shape[1], 3), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("model", "fits", "is_too_small"),
+    [
+        ({**CNN, "conv_layers": 6}, (200, 64), (200, 63)),
+        ({**CNN, "conv_layers": {"tune": "int", "min_value": 2, "max_value": 5}}, (40, 32), (31, 40)),
+        ({**STACK, "blocks": [[4]] * 7}, (128, 128), (127, 127)),
+    ],
+)
+def test_more_poolings_than_the_images_allow_are_one_sentence(
+    model: dict[str, Any], fits: tuple[int, int], is_too_small: tuple[int, int]
+) -> None:
+    refuse_deep_models({"model": model}, describe(*fits))
+    with pytest.raises(ConfigError, match=r"the images of pictures have \d+x\d+ pixels, which allows at most \d \("):
+        refuse_deep_models({"model": model}, describe(*is_too_small))
+    growing = {"model": {**CNN, "conv_layers": 6}, "train": {"resolution": {"start": 32, "step": 8, "every": 1}}}
+    with pytest.raises(
+        ConfigError, match=r"200x200 pixels, and 32 at first \(train.resolution.start\), which allows at most 5"
+    ):
+        refuse_deep_models(growing, describe(200, 200))
+    refuse_deep_models({"model": {**CNN, "conv_layers": 4}}, describe(3, 3))  # what is one pixel stays so
+
+
+def test_how_many_poolings_a_config_may_name_depends_on_whose_images_they_are() -> None:
+    own = ("data=npz", "data.dir=pictures.npz")
+    assert compose_job([*own, "model.conv_layers=9"]).config.settings["model"]["conv_layers"] == 9
+    with pytest.raises(ConfigError, match=r"of at most 512 pixels, which allows at most 9 \(512 → 256 → .* → 1\)"):
+        compose_job([*own, "model.conv_layers=10"])
+    with pytest.raises(ConfigError, match="the 28-pixel image, which allows at most 4"):
+        compose_job(["model.conv_layers=5"])
 
 
 def test_a_cnn_has_equally_wide_convolutions_each_followed_by_a_pooling() -> None:
