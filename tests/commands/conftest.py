@@ -1,13 +1,15 @@
-"""What several of the tests of whole commands share: a sweep to hold theirs against, and a folder to run in."""
+"""What several of the tests of whole commands share: a sweep to hold theirs against, and folders to begin from."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from tests.support import audit
+from tests.support import audit, strikes
 from tests.support.faults import THREE_TRIALS
 from tests.support.zygote import Zygote
 
@@ -21,6 +23,18 @@ def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> aud
     found: audit.Found = zygote.call("tests.support.audit:look", folder)
     audit.check(found, found)
     return found
+
+
+@pytest.fixture(scope="session")
+def promotion_base(zygote: Zygote, shared_folder: Path) -> Path:
+    """A folder with an old champion and a better sweep, made once; `strikes.copy_base` copies it."""
+    folder = shared_folder / "promotion base"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed to make it
+            strikes.make_base(zygote, folder)
+            (folder / "made").touch()
+    return folder
 
 
 @pytest.fixture

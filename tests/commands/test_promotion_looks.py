@@ -5,52 +5,37 @@ Real commands, stores and images, as in `test_promotion_kills`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from fmnist_sweep.errors import ExitCode
-from tests.commands.test_promotion_kills import (
-    BAD,
-    OPENING,
-    Base,
-    Strikes,
-    begin,
-    check_moves,
-    find_own,
-    make_base,
-    order_by_seed,
-)
 from tests.conftest import needs_fashion_mnist
-from tests.support.process import LIMIT_SECONDS
 from tests.support.promotion_steps import Found
+from tests.support.strikes import BAD, OPENING, Base, check_moves, copy_base, find_own, order_by_seed
+from tests.support.zygote import Zygote
 
 pytestmark = [pytest.mark.slow, needs_fashion_mnist]
 
 # So high a level that four seeds are not enough, however clear the gain.
 LOOKS = ("promote", "promote.class_drop=1", "promote.level=0.999999", "executor=in_process", "executor.threads=1")
-KILLS = (
-    *("journal plan", "journal plan kept", "journal look 4", "journal look 4 kept"),
-    *("journal look 6", "journal look 6 kept", OPENING, "ledger"),
-)
+BEFORE_TRAINING = ("journal plan", "journal plan kept")
+FIRST_LOOK = "journal look 4"
+AFTER_TRAINING = (FIRST_LOOK, "journal look 4 kept", "journal look 6", "journal look 6 kept", OPENING, "ledger")
 
 
 @pytest.fixture(scope="module")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strikes]:
-    with Strikes(tmp_path_factory.mktemp("zygote")) as zygote:
-        yield zygote
-
-
-@pytest.fixture(scope="module")
-def base(zygote: Strikes, tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return make_base(zygote, tmp_path_factory.mktemp("looks") / "base")
+def base(zygote: Zygote, promotion_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return copy_base(zygote, promotion_base, tmp_path_factory.mktemp("looks") / "base")
 
 
 @dataclass(frozen=True)
 class Twice:
-    """A promotion with looks that was typed twice at once. before, after: what was found."""
+    """A promotion with looks that was typed twice at once, once it had trained what its first look needs.
+
+    before, after: what was found. The base is kept under "four" as it was before that look, and under "promoted".
+    """
 
     before: Found
     after: Found
@@ -61,12 +46,12 @@ class Twice:
 @pytest.fixture(scope="module")
 def promoted(base: Base) -> Twice:
     before = base.zygote.look(base.folder)
-    processes = [begin(base, *LOOKS) for _ in range(2)]
-    with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda process: process.communicate(timeout=LIMIT_SECONDS), processes))
-    codes = sorted(process.returncode for process in processes)
+    begun = base.strike(FIRST_LOOK, *LOOKS)
+    base.keep("four")
+    both = base.promote_at_once(LOOKS, LOOKS)
     base.keep("promoted")
-    return Twice(before, base.zygote.look(base.folder), codes, [output for output, _ in ended])
+    codes, outputs = sorted(ended.returncode for ended in both), [ended.output for ended in (begun, *both)]
+    return Twice(before, base.zygote.look(base.folder), codes, outputs)
 
 
 def test_the_same_command_twice_at_once_takes_each_look_once(promoted: Twice) -> None:
@@ -100,14 +85,16 @@ def test_killed_at_each_transition_of_the_looks_it_takes_the_same_looks_and_come
     base: Base, promoted: Twice
 ) -> None:
     before, after = promoted.before, promoted.after
-    base.restore("sweep")
-    for name in KILLS:
-        ended = base.zygote.promote(base.folder, *LOOKS, name=name)
-        assert ended.killed, (name, ended)
-        assert base.steps()[-1].startswith(name)
-        found = base.zygote.look(base.folder)
-        assert found["aliases"] == before["aliases"]
-        assert len(found["ledger"]) == len(before["ledger"])
+    for kept, names in (("sweep", BEFORE_TRAINING), ("four", AFTER_TRAINING)):
+        base.restore(kept)
+        for name in names:
+            base.strike(name, *LOOKS)
+            found = base.zygote.look(base.folder)
+            assert found["aliases"] == before["aliases"]
+            assert len(found["ledger"]) == len(before["ledger"])
+            looks = [event for journal in found["looks"] for event in journal]
+            assert looks == after["looks"][0][: len(looks)]
+    assert looks
     codes, (_, done, again) = base.zygote.complete(base.folder, *LOOKS)
     assert codes == [ExitCode.DONE, ExitCode.DONE]
     assert again == done

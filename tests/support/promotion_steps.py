@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ Found = dict[str, Any]  # plain values: it comes from another process
 def promoted(folder: Path) -> str:
     """The verb as it is typed, killed before the step that is asked for; the steps it took come to a file."""
     asked = json.loads(os.environ["PROMOTION"])
-    _count_steps(folder, asked["number"], asked["name"])
+    _count_steps(folder, asked["name"])
     code = _typed(folder, asked["arguments"])
     _step("end")
     sys.stdout.flush()
@@ -88,15 +87,14 @@ def _typed(folder: Path, arguments: list[str]) -> int:
 _step: Callable[[str], None] = lambda name: None  # noqa: E731 - replaced where steps are counted
 
 
-def _count_steps(folder: Path, number: int | None, name: str | None) -> None:
-    """Write down everything that is left behind, before it is; end this process before the one that is asked for."""
+def _count_steps(folder: Path, name: str | None) -> None:
+    """Write down everything that is left behind, before it is; end this process before the first step of a name."""
     global _step
     log = os.open(folder / "steps.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    count = itertools.count(1)
 
     def step(what: str) -> None:
         os.write(log, f"{what}\n".encode())
-        if next(count) == number or (name is not None and what.startswith(name)):
+        if name is not None and what.startswith(name):
             os.kill(os.getpid(), signal.SIGKILL)
 
     _step = step
@@ -147,7 +145,7 @@ def _count_files(state: Path) -> None:
     def copied(source: Any, target: Any, **named: Any) -> Any:
         if not Path(target).is_relative_to(state):
             return copy(source, target, **named)
-        name = Path(target).name
+        name = Path(target).relative_to(state)  # of two files of a kind, a continued promotion may have one already
         _step(f"file {name}")
         content = Path(source).read_bytes()
         Path(target).write_bytes(content[: len(content) // 2])
