@@ -47,6 +47,7 @@ def log_model_card(registration: Registration, version: RegisteredVersion, confi
         figures=_measure(registration, confirmed, test),
         decision=(*dossier.judgement.reasons, *dossier.remarks, *dossier.account),
         command=version.tags[names.COMMAND_TAG],
+        plugins=dossier.winner.configuration.plugins,
     )
     log_files(registration.store, run.run_id, {MODEL_CARD_FILE: render_model_card(card).encode()})
 

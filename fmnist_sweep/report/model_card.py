@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -64,6 +65,7 @@ class ModelCard:
     """All that a card says. facts: what the model is, as rows of a table. settings: that it was trained with, as YAML.
 
     decision: sentences on why it was registered, and on the openings of the test images. command: rebuilds it.
+    plugins: fingerprints of the own code that it needs, by name; that of a package has a version before a colon.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ModelCard:
     figures: CardFigures
     decision: Sequence[str]
     command: str
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_model_card(card: ModelCard) -> str:
@@ -232,8 +235,12 @@ def _describe_confidence(figures: CardFigures) -> str:
 
 
 def _render_rebuilding(card: ModelCard) -> str:
+    files = "".join(f" --plugins {shlex.quote(name)}" for name, mark in card.plugins.items() if ":" not in mark)
+    needs = ", ".join(f"`{name}` ({mark})" for name, mark in card.plugins.items())
+    own_code = f"It needs own code: {needs}, which the run of its study keeps in `plugins/`.\n\n" if needs else ""
     return (
-        f"    fmnist-sweep reproduce {card.address}\n\n"
+        f"{own_code}"
+        f"    fmnist-sweep reproduce {card.address}{files}\n\n"
         "trains it again from the registry and the data, and compares the result bit for bit. Without the registry:\n\n"
         f"    {card.command}"
     )

@@ -139,7 +139,15 @@ def _suggest_commands(session: Session, entries: Sequence[LeaderboardEntry]) -> 
     if all(planned.splits.origin.is_drawn for planned in session.plan):
         view.say("drawn images: no trial of this sweep can be promoted.")
     elif find_best_entry(entries):
-        view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options)}")
+        view.say(f"promote the best: fmnist-sweep promote{_format_flags(store_options)}{_format_plugins(session)}")
+
+
+def _format_plugins(session: Session) -> str:
+    """The options of a verb that name the files of a sweep's plugins, as seen from the working directory."""
+    sources = {source for planned in session.plan for source in planned.study.job.plugins if source.is_file}
+    paths = sorted(Path(source.location) for source in sources)
+    names = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in paths]
+    return "".join(f" --plugins {shlex.quote(str(name))}" for name in names)
 
 
 def _format_flags(values: Mapping[str, str | None]) -> str:

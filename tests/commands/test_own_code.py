@@ -288,6 +288,7 @@ def test_images_that_a_function_of_ones_own_reads_are_trained_on_and_their_test_
     assert ended.returncode == ExitCode.DONE, ended.stderr + ended.stdout
     assert "8x9 pixels" in ended.stdout
     assert "3 labels" in ended.stdout
+    assert "promote the best: fmnist-sweep promote --experiment pets --plugins mine.py\n" in ended.stdout
     (study,) = list_study_folders(locate_state_folder(build_default_uri(tmp_path)))
     assert list(study.read_record().about["identity"]["plugins"]) == ["mine.py"]
     own_code.activate_typed([str(tmp_path / "mine.py")])

@@ -81,6 +81,13 @@ def test_a_card_speaks_of_the_images_that_it_is_given_and_of_no_others() -> None
     assert "Fashion-MNIST's, by their checksum" in render_model_card(canonical)
 
 
+def test_a_card_names_the_own_code_that_rebuilding_needs() -> None:
+    text = render_model_card(replace(CARD, plugins={"my models.py": "0a1b", "my-package": "1.2:0c"}))
+    assert f"    fmnist-sweep reproduce {CARD.address} --plugins 'my models.py'\n" in text
+    assert "It needs own code: `my models.py` (0a1b), `my-package` (1.2:0c), which the run of its study keeps" in text
+    assert "own code" not in render_model_card(CARD)
+
+
 def test_images_that_were_trained_on_give_no_validation_accuracy() -> None:
     data = replace(CARD.data, includes_validation=True)
     text = render_model_card(replace(CARD, data=data, figures=replace(FIGURES, validation=None)))
