@@ -1,6 +1,7 @@
 """Many sweeps into one tracking server: deploy/tracking-server.sh, with its PostgreSQL, on 127.0.0.1.
 
-Real commands, real servers. What they leave is read back from the server alone, through its own interface.
+Real commands, real servers. What they leave is read back from the server alone, through its own interface. The figures
+of trials are stand-ins (tests/support/altered.py).
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.tracking import datasets
 from fmnist_sweep.tracking.store import Store, open_existing_store, open_store, point_mlflow_at
 from tests.support import ROOT
-from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS, SWEEP, Running, start
+from tests.support.process import ANSWER_SECONDS, LIMIT_SECONDS, Running
 from tests.support.small import DROPOUT, FILTERS, SMALLEST
 from tests.support.small import splits as small_splits
+from tests.support.steering import Steering
+from tests.support.zygote import Zygote
 
 SCRIPT = ROOT / "deploy" / "tracking-server.sh"
 AS_OWNER = ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
@@ -59,7 +62,11 @@ def _missing() -> str | None:
     return None
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_missing() is not None, reason=_missing() or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(_missing() is not None, reason=_missing() or ""),
+    pytest.mark.usefixtures("plain_figures"),
+]
 
 
 class SharedServer:
@@ -170,14 +177,21 @@ class Sweep:
 
 
 @pytest.fixture
-def begin(server: SharedServer) -> Iterator[Callable[..., Sweep]]:
+def trials(tmp_path: Path) -> Steering:
+    """What the trials of this test's sweeps do."""
+    return Steering(tmp_path)
+
+
+@pytest.fixture
+def begin(zygote: Zygote, server: SharedServer, trials: Steering) -> Iterator[Callable[..., Sweep]]:
     """Begins sweeps into the server; none outlives the test."""
     with ExitStack() as begun:
 
         def new(folder: Path, experiment: str, *arguments: str) -> Sweep:
-            folder.mkdir(exist_ok=True, parents=True)
-            where = (f"tracking.uri={server.address}", f"tracking.experiment={experiment}")
-            return Sweep(folder, begun.enter_context(start(*SWEEP, *SMALL_SWEEP, *where, *arguments, cwd=folder)))
+            words = (*SMALL_SWEEP, f"tracking.uri={server.address}", f"tracking.experiment={experiment}", *arguments)
+            environment = {**trials.environment, "FAULTS_DELAY": "1"}
+            process = begun.enter_context(zygote.start(*words, cwd=folder, environment=environment))
+            return Sweep(folder, process)
 
         yield new
 
@@ -228,7 +242,7 @@ def _check(
         assert not [path for kept in ("results", "checkpoints") for path in (study.path / kept).rglob("*.npz")]
     assert not [run for run in known.values() if run.data.tags["fmnist.kind"] == "trial"], "a trial of no study"
     _check_models(store, tmp_path, {run.info.run_id for run in runs if run.data.tags["fmnist.kind"] == "trial"})
-    _check_files(store, tmp_path, runs)
+    _check_files(store, runs)
 
 
 def _check_trial(store: Store, run: Any, parent: str, outcome: dict[str, Any], epochs: int) -> None:
@@ -256,22 +270,20 @@ def _check_models(store: Store, tmp_path: Path, trials: set[str]) -> None:
             assert zipfile.ZipFile(Path(files, "data", "model.keras")).testzip() is None
 
 
-def _check_files(store: Store, tmp_path: Path, runs: Sequence[Any]) -> None:
+def _check_files(store: Store, runs: Sequence[Any]) -> None:
     for run in runs:
-        listed = {entry.path for entry in store.client.list_artifacts(run.info.run_id) if not entry.is_dir}
+        sizes = {
+            entry.path: entry.file_size for entry in store.client.list_artifacts(run.info.run_id) if not entry.is_dir
+        }
         if run.data.tags["fmnist.kind"] == "trial":
-            assert listed == FILES
-        assert listed
-        folder = tmp_path / "files" / run.info.run_id
-        folder.mkdir(parents=True)
-        store.client.download_artifacts(run.info.run_id, "", str(folder))
-        assert all((folder / name).stat().st_size for name in listed)
+            assert sizes.keys() == FILES
+        assert sizes
+        assert all(sizes.values()), sizes
 
 
 def test_eight_studies_at_once_lose_nothing(server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path) -> None:
     # Half of them in one working directory, the others in one each; the experiment is nobody's yet.
     where = [tmp_path / "together"] * 4 + [tmp_path / f"alone-{seed}" for seed in range(5, 9)]
-    # In process: with two workers each, importing TensorFlow 24 times would take most of the time.
     small = ("train.epochs=2", "search.max_trials=2", "executor=in_process", "executor.threads=1")
     sweeps = [begin(folder, "at-once", f"seed={seed}", *small) for seed, folder in enumerate(where, 1)]
     for sweep in sweeps:
@@ -296,54 +308,70 @@ def test_commands_that_log_the_same_images_at_the_same_moment_all_have_them(serv
         assert [len(each) for each in logged] == [2] * len(runs)
 
 
-LONGER = (*WORKERS, "train.epochs=8", "search.max_trials=3")
+EPOCHS = 5
+LONGER = (*WORKERS, f"train.epochs={EPOCHS}", "search.max_trials=3")
+HELD = "0001"  # of each sweep's trials the one that keeps it from ending
 
 
-def _two(begin: Callable[..., Sweep], tmp_path: Path, experiment: str) -> list[Sweep]:
-    return [begin(tmp_path / name, experiment, f"optimizer={name}", *LONGER) for name in ("rmsprop", "adam")]
+def _begin_and_deliver(
+    begin: Callable[..., Sweep], trials: Steering, tmp_path: Path, experiment: str, optimizers: Sequence[str]
+) -> list[Sweep]:
+    """Sweeps of which a trial is on the server, and another waits after its second epoch."""
+    trials.hold(2, HELD)
+    sweeps = [begin(tmp_path / name, experiment, f"optimizer={name}", *LONGER) for name in optimizers]
+    _wait_for_delivered(sweeps)
+    return sweeps
+
+
+def _wait_until_away(sweeps: Sequence[Sweep], trials: Steering) -> None:
+    """Let the trials that wait train on until each sweep has noticed that its store is away."""
+    trials.hold(4, HELD)
+    for sweep in sweeps:
+        sweep.process.wait_for("the tracking store is away")
+
+
+def _check_ends(server: SharedServer, experiment: str, sweeps: Sequence[Sweep], trials: Steering, path: Path) -> None:
+    """Let the sweeps end: each found the store again, and all that they gave is there once."""
+    trials.release()
+    said = [sweep.end() for sweep in sweeps]
+    assert all("the tracking store answers again" in each for each in said), said
+    where = {sweep.folder for sweep in sweeps}
+    _check(server, experiment, where, path, studies=len(sweeps), trials=3, epochs=EPOCHS)
 
 
 def test_a_tracking_server_killed_in_mid_sweep_and_started_again_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], trials: Steering, tmp_path: Path
 ) -> None:
-    sweeps = _two(begin, tmp_path, "killed")
-    _wait_for_delivered(sweeps)
+    sweeps = _begin_and_deliver(begin, trials, tmp_path, "killed", ("rmsprop", "adam"))
     server.kill_mlflow()
     assert server.wait() == 1  # the script ends PostgreSQL too, and says that its server died
     assert "mlflow server ended" in (server.folder / "said.log").read_text()
+    _wait_until_away(sweeps, trials)
     server.start()
-    said = [sweep.end() for sweep in sweeps]
-    assert all("the tracking store answers again" in each for each in said), said
-    _check(server, "killed", {sweep.folder for sweep in sweeps}, tmp_path, studies=2, trials=3, epochs=8)
+    _check_ends(server, "killed", sweeps, trials, tmp_path)
 
 
 def test_a_database_that_goes_away_in_mid_sweep_and_comes_back_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], trials: Steering, tmp_path: Path
 ) -> None:
-    sweeps = _two(begin, tmp_path, "database")
-    _wait_for_delivered(sweeps)
+    sweeps = _begin_and_deliver(begin, trials, tmp_path, "database", ("rmsprop", "adam"))
     options = shlex.join(server.postmaster[3:])  # after the program and -D FOLDER
     server.pg_ctl("stop", "-m", "immediate")
-    time.sleep(4)
+    _wait_until_away(sweeps, trials)
     assert requests.get(f"{server.address}/health", timeout=LIMIT_SECONDS).status_code == 200  # it has not noticed
     server.pg_ctl("start", "-o", options)
-    said = [sweep.end() for sweep in sweeps]
-    assert any("the tracking store answers again" in each for each in said), said
-    _check(server, "database", {sweep.folder for sweep in sweeps}, tmp_path, studies=2, trials=3, epochs=8)
+    _check_ends(server, "database", sweeps, trials, tmp_path)
 
 
 def test_a_database_that_only_reads_for_a_while_as_in_a_failover_loses_and_doubles_nothing(
-    server: SharedServer, begin: Callable[..., Sweep], tmp_path: Path
+    server: SharedServer, begin: Callable[..., Sweep], trials: Steering, tmp_path: Path
 ) -> None:
-    sweep = begin(tmp_path / "failover", "failover", *LONGER)
-    _wait_for_delivered([sweep])
+    sweeps = _begin_and_deliver(begin, trials, tmp_path, "failover", ("adam",))
     server.sql("ALTER DATABASE mlflow SET default_transaction_read_only = on")
-    time.sleep(3)
+    _wait_until_away(sweeps, trials)
     server.sql("ALTER DATABASE mlflow RESET default_transaction_read_only")
-    said = sweep.end()  # what MLflow's server calls this is a bad request
-    assert "cannot execute" in said
-    assert "the tracking store answers again" in said
-    _check(server, "failover", {sweep.folder}, tmp_path, studies=1, trials=3, epochs=8)
+    assert "cannot execute" in sweeps[0].process.stdout  # what MLflow's server calls this is a bad request
+    _check_ends(server, "failover", sweeps, trials, tmp_path)
 
 
 def test_the_password_is_on_no_command_line_and_a_second_start_on_the_folder_is_refused(server: SharedServer) -> None:
