@@ -25,9 +25,9 @@ from fmnist_sweep.tracking.store_lock import lock_registry
 from fmnist_sweep.training.export_formats import parse_formats
 from tests.conftest import Command, data_config
 from tests.support.in_process import run_verb
-from tests.support.process import VERB, start
 from tests.support.promotions import model_file, model_id, opened, swept
 from tests.support.small import DRAWN
+from tests.support.zygote import VERB, Zygote
 
 # Each kind of layer that a default study may have, in bfloat16.
 NETWORK = (
@@ -158,8 +158,11 @@ def test_a_version_whose_stored_predictions_are_others_is_not_exported_and_nothi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_export_that_is_ended_leaves_nothing(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with start(*VERB, "export", "--to", "saved_model", "--folder", str(tmp_path / "a"), cwd=folder) as process:
+def test_an_export_that_is_ended_leaves_nothing(
+    folder: Path, zygote: Zygote, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ("export", "--to", "saved_model", "--folder", str(tmp_path / "a"))
+    with zygote.start(*words, cwd=folder, entry=VERB) as process:
         process.wait_for("exporting, then loading")
         process.send_signal(number)
         ended = process.end()
