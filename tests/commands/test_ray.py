@@ -18,7 +18,7 @@ from tests.conftest import Command
 from tests.support import ROOT, audit
 from tests.support.faults import count_events
 from tests.support.own_images import write_idx
-from tests.support.process import SWEEP, VERB, Running, are_gone, run, start
+from tests.support.process import SWEEP, Running, are_gone, run
 from tests.support.promotions import SMALL, look, swept
 from tests.support.ray_nodes import Nodes
 from tests.support.small import DRAWN, DROPOUT, FILTERS, SMALLEST
@@ -29,6 +29,7 @@ from tests.support.zygote import Zygote
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'fmnist_sweep[ray]'"),
+    pytest.mark.usefixtures("plain_figures"),
 ]
 
 EPOCHS = 7
@@ -145,14 +146,15 @@ def test_killed_with_all_of_its_ray_and_then_interrupted_the_same_study_goes_on(
     same_as(audit.look(folder), reference)
 
 
-def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on(
+    zygote: Zygote, tmp_path: Path
+) -> None:
     trials, folder = Steering(tmp_path, {2: "dies", 3: "hangs"}), tmp_path / "sweep"
-    folder.mkdir()
     arguments = (
         *(*STUDY, "search=grid", "model.filters={tune: choice, values: [2, 3, 4]}", "train.epochs=2", *ON_RAY),
-        *("executor.attempts=2", "search.trial_minutes=30"),
+        *("executor.attempts=1", "search.trial_minutes=30"),
     )
-    with start("-u", *SWEEP, *arguments, cwd=folder, environment={**without_ray(), **trials.environment}) as running:
+    with begun(zygote, folder, trials, *arguments) as running:
         running.wait_for(lambda: count_events(folder, "finished", "failed") == 2)
         rays = of_session_of(running.pid)
         trials.let_pass(30)
@@ -164,18 +166,20 @@ def test_a_trial_that_kills_its_worker_or_never_ends_fails_and_the_study_goes_on
     (study,) = found["studies"].values()
     killing, hanging, sound = study["trials"].values()
     assert [trial["state"] for trial in (killing, hanging, sound)] == ["failed", "failed", "finished"]
-    assert [len(trial["attempts"]) for trial in (killing, hanging, sound)] == [2, 1, 1]
+    assert [len(trial["attempts"]) for trial in (killing, hanging, sound)] == [1, 1, 1]
     assert killing["outcome"]["reason"].startswith("WorkerLost: ")
     assert hanging["outcome"]["reason"].startswith("OverTime: ")
 
 
-def test_a_promotion_trains_its_seeds_on_the_cluster(nodes: Nodes, tmp_path: Path, warm_sweep: Command) -> None:
+def test_a_promotion_trains_its_seeds_on_the_cluster(
+    nodes: Nodes, tmp_path: Path, warm_sweep: Command, warm_verb: Command
+) -> None:
     work = tmp_path / "work"
     write_idx(work / "bars")
     swept(work, warm_sweep, "data=idx", "data.dir=bars", "model.filters=4", "train.epochs=1", *SMALL)
     arguments = ("promote", "--experiment", "bars", "promote.seeds=2", *ON_RAY)
     environment = {**without_ray(), **nodes.environment}
-    done = run(*VERB, *arguments, f"executor.address={nodes.address}", cwd=work, environment=environment)
+    done = warm_verb(*arguments, f"executor.address={nodes.address}", cwd=work, environment=environment)
     assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
     state = look(work, "bars")
     assert state.aliases == {"champion": "1"}

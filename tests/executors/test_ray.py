@@ -33,10 +33,11 @@ from fmnist_sweep.training.events import (
     WorkerLost,
 )
 from fmnist_sweep.training.trial import read_checkpoint_history
-from tests.support import ROOT
+from tests.support import ROOT, alone
 from tests.support.process import LIMIT_SECONDS, are_gone, run
 from tests.support.small import TINY, spec
 from tests.support.traps import set_traps
+from tests.support.zygote import Zygote
 
 # Not imported here: what a sweep puts into the environment must be there first.
 pytestmark = [
@@ -87,27 +88,11 @@ def pid_of(started: TrialEvent) -> int:
     return int(found)
 
 
-ALONE = """
-import pickle, sys
-from fmnist_sweep.training import backend
-backend.set_threads(1)
-from tests.support.small import finished
-from fmnist_sweep.data import load_splits
-with open(sys.argv[1], "rb") as file:
-    given = pickle.load(file)
-result = finished(given, load_splits(given.data))
-with open(sys.argv[1], "wb") as file:
-    pickle.dump(result, file)
-"""
-
-
-def alone(given: TrialSpec, folder: Path) -> TrialResult:
+def train_alone(zygote: Zygote, given: TrialSpec, folder: Path) -> TrialResult:
     """What the trial finds in a process of its own, on one core."""
-    path = folder / "trial"
-    path.write_bytes(pickle.dumps(given))
-    ended = run("-c", ALONE, str(path), cwd=ROOT)
-    assert ended.returncode == 0, ended.stderr
-    found: TrialResult = pickle.loads(path.read_bytes())
+    (folder / alone.FILE).write_bytes(pickle.dumps(given))
+    zygote.call("tests.support.alone:train_trial", folder)
+    found: TrialResult = pickle.loads((folder / alone.FILE).read_bytes())
     return found
 
 
@@ -115,14 +100,16 @@ def without_times(history: Sequence[Mapping[str, float]]) -> list[dict[str, floa
     return [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in history]
 
 
-def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(here: RayExecutor, tmp_path: Path) -> None:
+def test_a_trial_says_all_in_order_and_finds_what_it_finds_alone(
+    here: RayExecutor, zygote: Zygote, tmp_path: Path
+) -> None:
     given = spec([*TINY, "train.epochs=2", "regularization.dropout=0.3"])
     here.submit(given)
     found = events(here)
     assert [type(event) for event in found] == [TrialStart, EpochEnd, EpochEnd, TrialResult]
     assert {event.trial_id for event in found} == {"0"}
     assert socket.gethostname() in str(found[0])
-    result, same = found[-1], alone(given, tmp_path)
+    result, same = found[-1], train_alone(zygote, given, tmp_path)
     assert isinstance(result, TrialResult)
     assert result.probabilities.tobytes() == same.probabilities.tobytes()
     assert without_times(result.history) == without_times(same.history)
@@ -145,18 +132,15 @@ def test_no_more_trials_are_taken_than_there_are_slots(here: RayExecutor) -> Non
         assert isinstance(events(here)[-1], TrialResult)
 
 
-def test_waiting_ends_when_it_should(here: RayExecutor) -> None:
+def test_waiting_ends_when_it_should_and_an_abandoned_trial_at_once_and_is_not_heard_of_again(
+    here: RayExecutor,
+) -> None:
     here.submit(spec([*TINY, "train.epochs=1000000"]))
+    started, *_ = events(here, lambda event: isinstance(event, EpochEnd))
     while here.next_event(0.0) is not None:
         pass
     here.abandon("0")
-
-
-def test_an_abandoned_trial_ends_at_once_and_is_not_heard_of_again(here: RayExecutor) -> None:
-    here.submit(spec([*TINY, "train.epochs=1000000"]))
-    pid = pid_of(events(here, lambda event: isinstance(event, EpochEnd))[0])
-    here.abandon("0")
-    assert are_gone([pid])
+    assert are_gone([pid_of(started)])
     here.submit(replace(spec(TINY), trial_id="1"))
     assert {event.trial_id for event in events(here)} == {"1"}
 
