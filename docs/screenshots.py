@@ -107,24 +107,28 @@ LOOKS: tuple[Callable[[Shown], None], ...] = (sweeps, trial, curves, confusion_m
 
 def look(folder: Path, out: Path) -> list[str]:
     """Take every picture; returns what the pages complained about."""
-    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
-    sweep, studies, trials = _latest(store)
-    out.mkdir(parents=True, exist_ok=True)
-    complaints = []
     with (
         tempfile.TemporaryDirectory() as scratch,
         Served(folder, Path(scratch, "ui.log")) as (root, printed),
         chromium(Path(scratch, "profile"), (WIDTH, HEIGHT)) as driver,
     ):
-        page = Page(driver)
-        shown = Shown(page, root, printed, store.experiment_id, sweep, studies, trials)
-        page.open(printed)
-        for show in LOOKS:
-            show(shown)
-            page.settle()
-            driver.save_screenshot(str(out / f"{show.__name__}.png"))
-            complaints += [f"{show.__name__}: {message}" for message in page.errors()]
-            print(out / f"{show.__name__}.png")
+        return take_pictures(Page(driver), root, printed, folder, out)
+
+
+def take_pictures(page: Page, root: str, printed: str, folder: Path, out: Path, still: float = 1.5) -> list[str]:
+    """Take every picture of the store in a folder that is served at `root`; still: seconds without a change before."""
+    store = open_existing_store(build_default_uri(folder), "fashion-mnist")
+    sweep, studies, trials = _latest(store)
+    out.mkdir(parents=True, exist_ok=True)
+    complaints = []
+    shown = Shown(page, root, printed, store.experiment_id, sweep, studies, trials)
+    page.open(printed)
+    for show in LOOKS:
+        show(shown)
+        page.settle(still)
+        page.driver.save_screenshot(str(out / f"{show.__name__}.png"))
+        complaints += [f"{show.__name__}: {message}" for message in page.errors()]
+        print(out / f"{show.__name__}.png")
     return complaints
 
 
