@@ -6,7 +6,6 @@ Real processes, real servers on 127.0.0.1, real file systems. Each fault is held
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -94,14 +93,16 @@ def test_a_server_that_is_away_in_mid_sweep_for_a_while_costs_nothing(undisturbe
     served, folder = tmp_path / "server", tmp_path / "sweep"
     served.mkdir()
     folder.mkdir()
-    with Server(served) as server, _start_fresh(*THREE_TRIALS, f"tracking.uri={server.address}", cwd=folder) as process:
+    with (
+        Server(served) as server,
+        _start_fresh(*THREE_TRIALS, f"tracking.uri={server.address}", cwd=folder, FAULTS_DELAY="1") as process,
+    ):
         process.wait_for(lambda: count_events(folder, "delivered") >= 1)
         server.kill()
-        time.sleep(3)
+        process.wait_for("training goes on, results are kept here")
         server.begin()
         done = process.end()
         assert done.returncode == 0, done
-        assert "training goes on, results are kept here" in done.stdout
         assert "the tracking store answers again" in done.stdout
         _check_server(server, folder, undisturbed)
 
