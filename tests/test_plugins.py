@@ -44,7 +44,8 @@ def test_a_builder_of_ones_own_is_configured_by_its_signature_and_trained(own: A
 
     own(plugins.MODELS, dots)
     chosen = ("~model.filters", "~model.conv_layers", "~model.kernel_size", "~model.dense_units", "~model.pooling")
-    words = [*TINY, "model.builder=dots", *chosen, "~model.head", "~model.residual", "~model.growth"]
+    others = ("~model.head", "~model.residual", "~model.growth", "~model.whitening")
+    words = [*TINY, "model.builder=dots", *chosen, *others]
     settings = compose_job([*words, "+model.units=8"]).config.settings
     assert settings["model"] == {"builder": "dots", "units": 8, "growth": 1.0}  # neutral for another builder alone
     assert settings["regularization"] == {}
@@ -53,6 +54,10 @@ def test_a_builder_of_ones_own_is_configured_by_its_signature_and_trained(own: A
     assert result.parameters == 784 * 8 + 8 + 8 * 10 + 10
     with pytest.raises(ConfigError, match="expected a whole number from 1 to 64"):
         compose_job([*words, "+model.units=65"])
+    with pytest.raises(
+        ConfigError, match=r"write them into FOLDER/model/dots.yaml, and --config-dir FOLDER model=dots"
+    ):
+        compose_job([*TINY, "model.builder=dots"])
     with pytest.raises(ConfigError, match=r"regularization.dropout=0.3 \(command line\): the model dots takes no"):
         compose_job([*words, "+model.units=8", "regularization.dropout=0.3"])
     with pytest.raises(ConfigError, match=r"model.builder=dots: it takes no image_shape, and so is for \(28, 28, 1\)"):

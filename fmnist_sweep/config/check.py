@@ -177,7 +177,8 @@ def _suggest_option(section: str, value: Mapping[str, Any], locate: Locator) -> 
         name = value.get(key.rpartition(".")[2]) if key.rpartition(".")[0] == section else None
         if isinstance(name, str) and locate(key) == "command line":
             options = " or ".join(f"{group}={option}" for option in list_options_setting(key, name))
-            return f"for {name} with its own settings, write {options} instead of {key}={name}"
+            own = f"them into FOLDER/{group}/{name}.yaml, and --config-dir FOLDER {group}={name}"  # of a plugin
+            return f"for {name} with its own settings, write {options or own} instead of {key}={name}"
     return None
 
 
