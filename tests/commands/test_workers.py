@@ -295,21 +295,21 @@ def test_a_worker_lost_while_two_studies_train_costs_one_attempt_of_one_of_them(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kill", "beside"),
+    ("opening", "closing"),
     [
-        (Kill("journal opened", 3, "after"), LAST_OF_FIRST),  # after the sweep and its first study, the second one
-        (Kill("store create_run", 6, "before"), LAST_OF_FIRST),
-        (Kill("journal closing", 1, "after"), FIRST_OF_SECOND),
-        (Kill("journal closed", 1, "after"), FIRST_OF_SECOND),
+        # After the sweep and its first study, the second one is opened.
+        (Kill("journal opened", 3, "after"), Kill("journal closing", 1, "after")),
+        (Kill("store create_run", 6, "before"), Kill("journal closed", 1, "after")),
     ],
     ids=str,
 )
-def test_two_studies_killed_where_one_opens_or_closes_beside_the_other_end_as_one_after_the_other(
-    zygote: Zygote, trials: Steering, two_studies: audit.Found, kill: Kill, beside: str, tmp_path: Path
+def test_two_studies_killed_where_one_opens_and_one_closes_beside_the_other_end_as_one_after_the_other(
+    zygote: Zygote, trials: Steering, two_studies: audit.Found, opening: Kill, closing: Kill, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
-    trials.hold(1, beside)
-    assert zygote.run(*TWO, *LOCAL, cwd=folder, kill=kill, environment=trials.environment).killed
+    for kill, beside in ((opening, LAST_OF_FIRST), (closing, FIRST_OF_SECOND)):
+        trials.hold(1, beside)
+        assert zygote.run(*TWO, *LOCAL, cwd=folder, kill=kill, environment=trials.environment).killed
     done(zygote, folder, *TWO, *LOCAL)
     audit.check(audit.look(folder), two_studies, in_order=False)
 
