@@ -1,7 +1,8 @@
 """Replay every search on the recorded table, many times each: what it costs until it has found a good model.
 
-The oracles are the product's own. Costs are the CPU seconds of training, promotions included, with one slot; what the
-proposals themselves cost stands beside them. The aim is the best that 64 random trials find, trained to the end.
+The oracles are the product's own. Costs are the CPU seconds of training, promotions included, with one slot: those of
+the quickest row of the same network, as a busy host doubles the others. What the proposals themselves cost stands
+beside them. The aim is the best that 64 random trials find, trained to the end.
 
     python benchmarks/replay/compare.py [--seeds 200] [--table FILE] [--picture FILE] [--also NAME "OVERRIDES"]
 
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "OVERRIDES"))
     given = parser.parse_args()
     try:
-        table = read_table(given.table)
+        table = read_table(given.table).even_costs()
     except (OSError, DamagedTable) as error:
         raise SystemExit(f"{error}: record a table with benchmarks/replay/record.py.") from None
     begun = time.monotonic()

@@ -12,8 +12,9 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,30 @@ class Table:
         """The scores of the rows that did not fail."""
         return [score for row in self.rows if (score := row.compute_score(self.epochs)) is not None]
 
+    def even_costs(self) -> Table:
+        """The same table with one cost for all rows of one network (by its number of parameters): that of the quickest.
+
+        What a row costs is decided by its network, but for what else the machine, or another guest of its host, did at
+        the time: that doubles the CPU seconds of an epoch and never lessens them. Epochs are evened one by one, as the
+        first one has the tracing of the graph.
+        """
+        alike: dict[int, list[Row]] = {}
+        for row in self.rows:
+            alike.setdefault(row.parameters, []).append(row)
+        return replace(self, rows=tuple(_take_least_costs(row, alike[row.parameters]) for row in self.rows))
+
     def compute_mean_cost(self) -> float:
         """The CPU seconds of a trial that is trained to the end."""
         return statistics.mean(row.compute_cost(0, self.epochs) for row in self.rows)
+
+
+def _take_least_costs(row: Row, alike: Sequence[Row]) -> Row:
+    least = [min(seconds) for seconds in zip_longest(*(each.cpu_seconds for each in alike), fillvalue=float("inf"))]
+    return replace(
+        row,
+        cpu_seconds=tuple(least[: len(row.cpu_seconds)]),
+        other_cpu_seconds=min(each.other_cpu_seconds for each in alike),
+    )
 
 
 class DamagedTable(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,21 @@ def replays(table: Table) -> dict[str, list[Replay]]:
         for each in searches.list_strategies()
     }
     return {**found, EVEN: compare.replay_seeds(table, None, SEEDS, INF)}
+
+
+def test_rows_of_one_network_cost_what_the_quickest_of_them_did(table: Table) -> None:
+    values = dict(table.rows[0].values)
+    quick, slow, failed, other = (make_row(number, values) for number in range(4))
+    slow = replace(slow, cpu_seconds=tuple(3 * each for each in slow.cpu_seconds), other_cpu_seconds=9.0)
+    failed = replace(failed, cpu_seconds=slow.cpu_seconds[:2], accuracies=failed.accuracies[:1], failure="diverged")
+    other = replace(other, cpu_seconds=slow.cpu_seconds, parameters=7)
+    evened = Table(table.description, (slow, failed, quick, other)).even_costs()
+    assert [row.cpu_seconds for row in evened.rows] == [
+        *(quick.cpu_seconds, quick.cpu_seconds[:2], quick.cpu_seconds),
+        other.cpu_seconds,
+    ]
+    assert [row.other_cpu_seconds for row in evened.rows] == [1.0] * 4
+    assert [row.accuracies for row in evened.rows] == [each.accuracies for each in (slow, failed, quick, other)]
 
 
 def test_each_search_finds_the_best_configuration_and_has_each_at_most_once(
