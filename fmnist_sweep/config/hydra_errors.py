@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.known_keys import list_known_keys, list_options_with, suggest_keys
-from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
+from fmnist_sweep.config.refusals import MOST_QUOTED, list_allowed_options, suggest_closest
 from fmnist_sweep.masking import mask_address
 from fmnist_sweep.text import quote_text
 
@@ -107,9 +107,8 @@ def _describe_call(call: str, function: str, reason: str, override: str) -> str:
 
 def _describe_unknown_option(source: str, group: str, option: str, allowed: Sequence[str]) -> str:
     place = "command line" if source == "config" else f"{source}.yaml"
-    hint = suggest_closest(option, allowed, f"{group}=")
-    own = "" if hint else f"; an option of your own is found with --config-dir FOLDER, in FOLDER/{group}/"
-    return f"{group}={quote_text(option)} ({place}): no such option; {hint}allowed: {', '.join(allowed)}{own}."
+    alternatives = list_allowed_options(group, option, allowed, f"{group}=")
+    return f"{group}={quote_text(option)} ({place}): no such option; {alternatives}"
 
 
 def _describe_unknown_key(key: str, full_key: str, override: str) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist_sweep.config.folders import list_groups
 from fmnist_sweep.config.overrides import parse_override_key, quote_override_value
-from fmnist_sweep.config.refusals import MOST_QUOTED, suggest_closest
+from fmnist_sweep.config.refusals import MOST_QUOTED, list_allowed_options
 from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.config.text_values import parse_override
 from fmnist_sweep.errors import ConfigError
@@ -165,12 +165,8 @@ def _check_options(choice: OptionChoice, compose_option: ComposeOption) -> None:
     group, available = choice.group, _list_available(choice.group)
     for option in choice.options:
         if option not in available:
-            hint = suggest_closest(option, available)
-            allowed = ", ".join(available)
-            own = "" if hint else f"; an option of your own is found with --config-dir FOLDER, in FOLDER/{group}/"
-            raise ConfigError(
-                f"{choice.shown}: {group} has no option {quote_text(option)}; {hint}allowed: {allowed}{own}."
-            )
+            allowed = list_allowed_options(group, option, available)
+            raise ConfigError(f"{choice.shown}: {group} has no option {quote_text(option)}; {allowed}")
         sections = _read_sections(group, option, compose_option)
         others = [key for key in sections if key != group]
         if others:

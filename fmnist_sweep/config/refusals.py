@@ -151,6 +151,13 @@ def describe_unknown_key(key: str, allowed: Iterable[str], meant: Sequence[str] 
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
 
 
+def list_allowed_options(group: str, option: str, allowed: Sequence[str], prefix: str = "") -> str:
+    """What may be chosen in place of an unknown option of a group, as the end of a sentence. prefix: of the closest."""
+    closest = suggest_closest(option, allowed, prefix)
+    own = "" if closest else f"; an option of your own is found with --config-dir FOLDER, in FOLDER/{group}/"
+    return f"{closest}allowed: {', '.join(allowed)}{own}."
+
+
 def suggest_closest(name: str, allowed: Iterable[str], prefix: str = "") -> str:
     """The question whether the allowed name most like this one is meant, or nothing; prefix: written before it."""
     close_matches = difflib.get_close_matches(name, list(allowed), n=1)

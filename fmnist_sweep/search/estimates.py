@@ -68,7 +68,7 @@ def list_asha_epochs(arguments: Mapping[str, Any], settings: Mapping[str, Any], 
 
 def find_max_epochs(epochs: Any) -> int:
     """The most epochs that a trial can have. epochs: train.epochs, a number or a tunable."""
-    return int(max(tunable.parse_tunable(epochs).list_extremes())) if tunable.is_tunable(epochs) else int(epochs)
+    return int(max(tunable.list_extremes(epochs)))
 
 
 def compute_hyperband_rungs(epochs: int, factor: int) -> list[list[int]]:

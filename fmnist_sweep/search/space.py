@@ -90,18 +90,18 @@ def find_option_groups(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def list_values_at(settings: Mapping[str, Any], section: str, key: str) -> list[Any]:
     """The values, or tunables, that a key of a section has: one, or one in each option that has the key."""
-    value = settings.get(section, {})
-    options = value.get("settings", {}).values() if tunable.is_option_choice(value) else [value]
-    return [option[key] for option in options if isinstance(option, Mapping) and key in option]
+    return [option[key] for option in list_searched_sections(settings.get(section, {})) if key in option]
+
+
+def list_searched_sections(section: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The options that a section is searched over, or the section itself."""
+    options = section.get("settings", {}).values() if tunable.is_option_choice(section) else [section]
+    return [option for option in options if isinstance(option, Mapping)]
 
 
 def read_epochs(settings: Mapping[str, Any]) -> Any:
     """The number of epochs of a study's settings, or its tunable: of options, the one with the most."""
-    return max(list_values_at(settings, "train", "epochs"), key=_find_greatest)
-
-
-def _find_greatest(value: Any) -> Any:
-    return max(tunable.parse_tunable(value).list_extremes()) if tunable.is_tunable(value) else value
+    return max(list_values_at(settings, "train", "epochs"), key=lambda epochs: max(tunable.list_extremes(epochs)))
 
 
 def _convert_value(value: Any, spec: Mapping[str, Any]) -> Any:

@@ -217,6 +217,11 @@ def parse_tunable(value: Mapping[str, Any]) -> Choice | Int | Float | Boolean:
     return kind.model_validate(dict(value))
 
 
+def list_extremes(value: Any) -> list[Any]:
+    """The values between which a tunable draws, its ends or all that are listed; of anything else, itself."""
+    return parse_tunable(value).list_extremes() if is_tunable(value) else [value]
+
+
 def _validate_value(value: object, validate_fixed: Callable[[Any], Any]) -> Any:
     if not (isinstance(value, Mapping) and is_tunable(value)):
         return validate_fixed(value)

@@ -9,12 +9,11 @@ from pydantic import ValidationInfo
 
 from fmnist_sweep.data.description import IMAGE_SIDE, MAX_SIDE, DataDescription
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.search.space import list_values_at
-from fmnist_sweep.search.tunable import is_option_choice, is_tunable, parse_tunable
+from fmnist_sweep.search.space import list_searched_sections, list_values_at
+from fmnist_sweep.search.tunable import list_extremes
 
-OWN_IMAGES = (
-    "own_images"  # key of a validation's context: whether the images may have another size than Fashion-MNIST's
-)
+# Key of a validation's context: whether the images may have another size than Fashion-MNIST's.
+OWN_IMAGES = "own_images"
 
 
 def check_poolings(poolings: int, info: ValidationInfo) -> int:
@@ -52,7 +51,7 @@ def refuse_deep_models(settings: Mapping[str, Any], description: DataDescription
         start
         for each in list_values_at(settings, "train", "resolution")
         if each
-        for start in _list_extremes(each["start"])
+        for start in list_extremes(each["start"])
     ]
     side = min(height, width, *starts)
     allowed = max(count_poolings(side), count_poolings(IMAGE_SIDE))
@@ -68,15 +67,11 @@ def refuse_deep_models(settings: Mapping[str, Any], description: DataDescription
 
 def _list_poolings(section: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """The keys of the project's own models that say how many poolings there are, and the most that each may mean."""
-    for model in section["settings"].values() if is_option_choice(section) else [section]:
+    for model in list_searched_sections(section):
         if model["builder"] == "cnn":
-            yield "model.conv_layers", max(_list_extremes(model["conv_layers"]))
+            yield "model.conv_layers", max(list_extremes(model["conv_layers"]))
         if model["builder"] == "conv_stack":
-            yield "model.blocks", max(map(len, _list_extremes(model["blocks"])))
-
-
-def _list_extremes(value: Any) -> list[Any]:
-    return parse_tunable(value).list_extremes() if is_tunable(value) else [value]
+            yield "model.blocks", max(map(len, list_extremes(model["blocks"])))
 
 
 def _format_halving(side: int) -> str:
