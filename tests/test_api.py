@@ -130,6 +130,7 @@ def test_a_mistake_is_an_exception_with_the_commands_sentence(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_own_code_is_named_as_on_the_command_line_and_its_models_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path) -> N
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
+@pytest.mark.slow
 def test_a_report_of_trials_that_were_reported_before_trains_and_draws_nothing(tmp_path: Path) -> None:
     store = write_trials(tmp_path, "fashion-mnist", 8)
     words = ("report", "--study", "5", "--uri", store.uri)

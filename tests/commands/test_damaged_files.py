@@ -134,7 +134,8 @@ def _begins_anew(sweep: Interrupted, undisturbed: audit.Found, named: Path) -> N
     assert {status for (status,) in statuses} <= {"FINISHED", "KILLED"}
 
 
-@pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_journal_of_a_study_is_named_and_never_begun_anew_unasked(
     interrupted: Interrupted, undisturbed: audit.Found, damage: str
 ) -> None:

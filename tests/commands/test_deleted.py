@@ -153,6 +153,7 @@ def test_all_deleted_trials_are_restored_with_one_command(swept: Path, client: M
     assert "3 of 3 trials" in run_verb("compare", cwd=swept, environment=HERE).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["study", "sweep"])
 def test_the_deleted_run_of_a_study_or_sweep_is_named(kind: str, swept: Path, client: MlflowClient) -> None:
     run = find_runs(client, kind)[0]
@@ -166,6 +167,7 @@ def test_the_deleted_run_of_a_study_or_sweep_is_named(kind: str, swept: Path, cl
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_deleted_trial_that_is_asked_for_is_named_with_what_restores_it(swept: Path, client: MlflowClient) -> None:
     trial, other, _ = find_runs(client, "trial")
     client.delete_run(trial.info.run_id)
@@ -180,6 +182,7 @@ def test_a_deleted_trial_that_is_asked_for_is_named_with_what_restores_it(swept:
     assert done.stderr.splitlines()[-1].endswith(restore)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["study", "sweep"])
 def test_a_deleted_study_or_sweep_that_a_table_is_asked_for_is_named(
     kind: str, swept: Path, client: MlflowClient
@@ -199,6 +202,7 @@ def run_tag(client: MlflowClient, kind: str) -> str:
     return str(runs[0].data.tags[f"fmnist.{kind}_id"])
 
 
+@pytest.mark.slow
 def test_the_python_interface_warns_of_deleted_trials(swept: Path, client: MlflowClient) -> None:
     uri = f"sqlite:///{swept}/mlruns/mlflow.db"
     trial = find_runs(client, "trial")[0]
@@ -213,6 +217,7 @@ def test_the_python_interface_warns_of_deleted_trials(swept: Path, client: Mlflo
     assert len(table) == 2
 
 
+@pytest.mark.slow
 def test_the_listing_of_studies_names_the_sweep_that_a_report_takes(swept: Path) -> None:
     listed = run_verb("studies", cwd=swept, environment=HERE)
     sweep_id = re.findall(r"; sweep (\w+)", listed.stdout)[0]

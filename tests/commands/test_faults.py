@@ -169,6 +169,7 @@ def _fill_the_disk(zygote: Zygote, undisturbed: audit.Found, tmp_path: Path, lea
         audit.check(zygote.call("tests.support.audit:look", folder), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_read_only_is_refused_before_anything_is_created(zygote: Zygote, tmp_path: Path) -> None:
     with disk(tmp_path / "disk", megabytes=100) as small:
         with small.read_only():

@@ -86,9 +86,8 @@ def undisturbed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> dic
     return _figures(run, folder)
 
 
-@pytest.mark.parametrize(
-    ("number", "seconds"), [(signal.SIGTERM, 3600), pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGTERM, 3600), (signal.SIGINT, 0)])
 def test_one_signal_keeps_the_epoch_and_the_same_command_goes_on_from_it(
     number: signal.Signals,
     seconds: int,

@@ -58,6 +58,7 @@ def _forget() -> Iterator[None]:
     own_code.activate_plugins([])
 
 
+@pytest.mark.slow
 def test_the_model_that_new_writes_is_trained_and_loaded_in_bfloat16_too(project: Path) -> None:
     words = [word.replace("=float32", "=mixed_bfloat16") for word in OWN]
     ended = run_command(*words, "train.epochs=1", "search.max_trials=1", cwd=project)
@@ -234,6 +235,7 @@ def test_a_metric_of_ones_own_is_logged_and_searched_for_and_an_exception_is_its
     assert "expected val_accuracy, val_loss or val_top_two; mine.py registers nothing of this name" in refused.stderr
 
 
+@pytest.mark.slow
 def test_one_study_over_own_and_other_models_regularizes_those_that_take_it(net: Path) -> None:
     (net / "mine.py").write_text(NET)
     models = "model={tune: option, of: [net, simple]}"
@@ -393,6 +395,7 @@ CLIMB_WORDS = (
 )
 
 
+@pytest.mark.slow
 def test_two_files_give_one_study_its_model_its_oracle_and_its_schedule(net: Path) -> None:
     (net / "mine.py").write_text(NET)
     (net / "climb.py").write_text(CLIMB)

@@ -99,7 +99,7 @@ def test_an_experiment_is_for_images_of_one_name(bars: Path) -> None:
     assert "these images are called one and two: type a command for each" in ended.stderr
 
 
-@pytest.mark.parametrize("source", ["npz", "folder"])
+@pytest.mark.parametrize("source", ["npz", pytest.param("folder", marks=pytest.mark.slow)])
 def test_colour_images_are_swept_as_well(tmp_path: Path, source: str) -> None:
     write_npz(tmp_path / "shapes.npz", test=0)
     write_pictures(tmp_path / "shapes", 60)

@@ -350,6 +350,7 @@ def test_the_champion_labels_a_picture_as_the_registered_model_does(
     assert told["model"]["test_accuracy"] == float(version.tags["fmnist.test_accuracy"])
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_the_champion_is_rebuilt_bit_for_bit(folder: Path, promoted: Step, warm_verb: Command) -> None:
     again = step(folder, warm_verb, "reproduce")
@@ -370,6 +371,7 @@ def test_mlflow_serves_the_champion_for_raw_pixels(folder: Path, promoted: Step)
     np.testing.assert_allclose(given, _registered(folder, pixels), atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_plan_beside_a_champion_says_when_it_looks_and_what_is_expected(
     planned_beside_a_champion: Step, challenged: Step
@@ -385,6 +387,7 @@ def test_a_plan_beside_a_champion_says_when_it_looks_and_what_is_expected(
     assert re.search(r"promote\.seeds=2: a gain of 0\.50 points is found with a probability of \d%", challenged.out)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_an_interrupted_promotion_keeps_what_was_trained_and_opens_nothing(interrupted: Step) -> None:
     assert interrupted.code == 130, interrupted.out + interrupted.error
@@ -396,6 +399,7 @@ def test_an_interrupted_promotion_keeps_what_was_trained_and_opens_nothing(inter
     assert interrupted.after.versions.keys() == {"1"}
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_the_same_command_continues_and_trains_nothing_twice(
     folder: Path, interrupted: Step, tampered: Step, challenged: Step
@@ -415,6 +419,7 @@ def test_the_same_command_continues_and_trains_nothing_twice(
     assert [entry.step for entry in entries] == [1, 2]
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_another_models_file_is_refused_by_its_checksum_before_the_test_images_are_opened(tampered: Step) -> None:
     assert tampered.code == 8, tampered.out
@@ -424,6 +429,7 @@ def test_another_models_file_is_refused_by_its_checksum_before_the_test_images_a
     assert tampered.after.ledger == tampered.before.ledger
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_file_that_carries_code_is_refused_without_running_it_though_its_checksum_fits(
     with_code: tuple[Step, Path],
@@ -436,6 +442,7 @@ def test_a_file_that_carries_code_is_refused_without_running_it_though_its_check
     assert refused.after.ledger == refused.before.ledger
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_rival_that_cannot_be_told_apart_becomes_challenger_and_the_champion_stays(
     folder: Path, challenged: Step
@@ -457,6 +464,7 @@ def test_a_rival_that_cannot_be_told_apart_becomes_challenger_and_the_champion_s
     assert not any(run.info.run_id in challenged.after.ledger[1]["reason"] for run in champions)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step) -> None:
     again = step(folder, run_verb, "promote", "--run", _rival(challenged), *TWO)
@@ -466,6 +474,7 @@ def test_a_challenger_is_not_decided_about_twice(folder: Path, challenged: Step)
     assert nothing_changed(again)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_more_seeds_after_the_test_images_were_opened_are_refused_before_anything_is_trained(
     folder: Path, challenged: Step

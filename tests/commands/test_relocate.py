@@ -62,6 +62,7 @@ def relocated(copied: Path) -> Path:
     return copied
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_copy_is_refused_by_every_command_and_stays_as_it_is(copied: Path) -> None:
     before = look_at_contents(copied)
@@ -75,6 +76,7 @@ def test_a_copy_is_refused_by_every_command_and_stays_as_it_is(copied: Path) -> 
     assert look_at_contents(copied) == before
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_relocated_copy_works_as_the_original_which_stays_as_it_is(
     origin: Path, relocated: Path, warm_verb: Command

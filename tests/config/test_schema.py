@@ -191,13 +191,18 @@ def test_a_default_lives_in_one_place_the_yaml(name: str) -> None:
             content = content["regularization"]
         if "defaults" in content or name == "train":
             continue
+        made = config(f"{name}={path.stem}")
+        composed = {**made.to_mapping(), **made.settings}
+        check_config(composed, lambda _: "somewhere")
         for key in content:
             if key in ("builder", "name", "source") or content[key] is None or "${" in str(content[key]):
                 continue
             if f"{name}.{key}" in NEUTRAL_VALUES:  # what was stored before there was such a key lacks it
                 continue
-            said = message(f"{name}={path.stem}", f"~{name}.{key}")
-            assert f"{name}.{key} (command line): missing; expected" in said
+            missing = {**composed, name: {other: value for other, value in composed[name].items() if other != key}}
+            with pytest.raises(ConfigError, match=rf"^{name}\.{key} \(somewhere\): missing; expected"):
+                check_config(missing, lambda _: "somewhere")
+    assert "model.filters (command line): missing; expected" in message("~model.filters")
 
 
 def test_looking_at_data_composes_the_data_section_alone() -> None:

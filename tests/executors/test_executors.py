@@ -213,6 +213,7 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(local: LocalExecuto
     assert are_gone([pid], within=0)
 
 
+@pytest.mark.slow
 def test_a_worker_that_has_grown_is_replaced_before_its_next_trial(
     local: LocalExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

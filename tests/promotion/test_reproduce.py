@@ -148,6 +148,7 @@ def test_an_accuracy_beyond_the_noise_of_training_seeds_is_no_reproduction(folde
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 @pytest.mark.parametrize("missing", [SEED_TAG, "fmnist.configuration"])
 def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_sentence(folder: Path, missing: str) -> None:
@@ -159,6 +160,7 @@ def test_a_version_that_does_not_say_how_it_was_trained_is_refused_in_one_senten
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 @pytest.mark.parametrize(
     ("key", "value"),
@@ -183,6 +185,7 @@ def test_tags_that_were_altered_by_hand_are_refused_in_one_sentence(folder: Path
         read_version_record(version)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_other_data_and_a_file_that_is_there_are_refused_before_anything_is_trained(
     folder: Path, tmp_path: Path

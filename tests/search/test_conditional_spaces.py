@@ -127,6 +127,7 @@ def test_a_model_based_search_ends_when_a_conditional_space_is_used_up() -> None
     assert len({key(proposal.values) for proposal in proposals}) == len(proposals) == 4
 
 
+@pytest.mark.slow
 def test_a_model_based_search_guesses_trials_under_way_that_drew_other_options_and_is_restored_exactly() -> None:
     asked = search("bayesian", OPTIONS)
     exchanges: list[Any] = []

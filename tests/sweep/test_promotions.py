@@ -90,6 +90,7 @@ def test_a_budget_of_trials_is_one_of_configurations_and_may_be_raised() -> None
     assert "already done" in _run_waiting(*ASHA, "search.max_trials=7")[1]
 
 
+@pytest.mark.slow
 def test_a_promoted_trial_equals_one_that_was_trained_to_the_end_at_once_and_no_checkpoint_stays() -> None:
     schedule = ("train=one_cycle", "train.epochs=4", "executor=in_process")
     code, _ = _run(*ASHA, *schedule, "search.max_trials=3", "tracking.experiment=rungs")

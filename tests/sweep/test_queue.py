@@ -140,6 +140,7 @@ def test_the_last_trial_of_a_study_trains_beside_the_first_of_the_next() -> None
         assert parents[run.data.tags["mlflow.parentRunId"]] == run.data.tags["fmnist.study_id"]
 
 
+@pytest.mark.slow
 def test_in_one_process_a_study_is_closed_before_the_next_one_begins() -> None:
     shown = io.StringIO()
     jobs = [compose_job([*TINY, "search.max_trials=2", "executor=in_process", *own]) for own in BOTH]

@@ -128,7 +128,9 @@ def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tup
     "search",
     [
         ("search=random", "search.max_trials=60"),
-        ("search=grid", "model.filters.max_value=10", "model.dense_units.max_value=13"),
+        pytest.param(
+            ("search=grid", "model.filters.max_value=10", "model.dense_units.max_value=13"), marks=pytest.mark.slow
+        ),
     ],
     ids=["random", "grid"],
 )
@@ -141,10 +143,11 @@ def test_what_needs_no_results_proposes_the_same_with_one_slot_and_with_fifty(se
     assert ended != sorted(ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [
-        pytest.param(("search=bayesian", "search.initial_points=4", "search.max_trials=10"), marks=pytest.mark.slow),
+        ("search=bayesian", "search.initial_points=4", "search.max_trials=10"),
         (*HYPERBAND, "search.max_trials=24"),
     ],
     ids=["bayesian", "hyperband"],

@@ -152,10 +152,12 @@ def values_of(name: str) -> list[object]:
 @pytest.mark.parametrize(
     "search",
     [
-        ("search=random",),
-        ("search=grid",),
+        pytest.param(("search=random",), marks=pytest.mark.slow),
+        pytest.param(("search=grid",), marks=pytest.mark.slow),
         ("search=asha", "train.epochs=4", "search.factor=2", "search.lowest_epochs=2"),
-        ("search=hyperband", "train.epochs=4", "search.factor=2", "search.iterations=9"),
+        pytest.param(
+            ("search=hyperband", "train.epochs=4", "search.factor=2", "search.iterations=9"), marks=pytest.mark.slow
+        ),
     ],
     ids=["random", "grid", "asha", "hyperband"],
 )

@@ -31,7 +31,7 @@ def list_variables(compiled: CompiledModel) -> list[Any]:
     return [*compiled.trainer.variables, *compiled.trainer.optimizer.variables]
 
 
-@pytest.mark.parametrize("normalization", ["fused", "keras"])
+@pytest.mark.parametrize("normalization", ["fused", pytest.param("keras", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "float32"])
 def test_batches_at_a_time_change_no_bit(precision: str, normalization: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [f"train.precision={precision}", f"train.normalization={normalization}"]

@@ -111,6 +111,7 @@ def test_what_is_saved_is_plain_keras_and_predicts_what_was_scored(precision: st
     assert accuracy == result.history[result.best_epoch - 1]["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_it_learns_as_keras_does() -> None:
     overrides = [*NORMALIZED, "train.epochs=12", "optimizer.learning_rate=0.01"]
     accuracies = [

@@ -54,6 +54,7 @@ def test_a_real_image_that_was_inverted_is_inverted_again_and_nothing_else(tmp_p
         assert len(photograph.assumptions) == 1 and photograph.assumptions[0].endswith("inverted")
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_real_image_enlarged_in_colour_on_white_comes_back_close_to_itself(tmp_path: Path) -> None:
     for how, side, bound in ((Image.Resampling.NEAREST, 280, 10), (Image.Resampling.BICUBIC, 200, 15)):
