@@ -43,9 +43,8 @@ def test_the_wheel_in_a_clean_environment_sweeps_from_any_folder(tmp_path: Path)
 
     _checked([sys.executable, "-m", "venv", "clean"], tmp_path)
     python = str(tmp_path / "clean" / "bin" / "python")
-    # Not compiled: little of TensorFlow is ever imported, and to compile all of it takes as long as the rest.
-    pip = [python, "-m", "pip", "install", "--no-compile", "--quiet", "--disable-pip-version-check"]
-    _checked([*pip, "-c", str(ROOT / "constraints.txt"), str(wheel)], tmp_path)
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+    _checked([*install, "-c", str(ROOT / "constraints.txt"), str(wheel)], tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     small = ("data=drawn", "data.images=200", "train.epochs=1", "search.max_trials=1", "model.filters=4")
