@@ -97,6 +97,7 @@ def test_the_command_continues_what_python_began(folder: Path, swept: fs.Sweep) 
     assert len(list_study_folders(folder / "mlruns")) == 2
 
 
+@pytest.mark.slow
 def test_python_continues_what_the_command_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = (*SMALLEST, "search=random", "model.filters={tune: int, min_value: 2, max_value: 9}", "train.epochs=1")
     done = run_command(*overrides, "search.max_trials=1", "executor=in_process", cwd=tmp_path)

@@ -36,7 +36,13 @@ def build_line(words: tuple[str, ...], place: int, value: str) -> list[str]:
     return [*line, value] if isinstance(parameter, click.Argument) else [*line, parameter.opts[0], value]
 
 
-@pytest.mark.parametrize("value", ["x" * 5000, "9" * 5000, "[" * 3000, f"sqlite:///{'y' * 5000}", "a/" * 2000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("x" * 5000, "9" * 5000, "[" * 3000, "a/" * 2000),
+        pytest.param(f"sqlite:///{'y' * 5000}", marks=pytest.mark.slow),
+    ],
+)
 def test_a_long_word_is_never_a_traceback_and_never_quoted_whole(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

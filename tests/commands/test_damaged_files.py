@@ -213,15 +213,8 @@ def test_a_result_that_the_store_has_already_is_not_missed(
     audit.check(zygote.call("tests.support.audit:look", folder), undisturbed)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "gone",
-        pytest.param("empty", marks=pytest.mark.slow),
-        pytest.param("cut", marks=pytest.mark.slow),
-        pytest.param("flipped", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
 def test_a_damaged_tracking_store_is_named_and_not_filled_anew_unasked(interrupted: Interrupted, damage: str) -> None:
     folder = interrupted.restored()
     path = folder / "mlruns" / "mlflow.db"

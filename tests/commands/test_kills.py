@@ -93,25 +93,25 @@ def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Sui
 
 def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     # Some of all points, which the slow tests below take, and for every oracle.
-    first = (
+    points = (
         Kill("journal attempt", moment="after"),
         Kill("file 0000/000002.npz", moment="inside"),
         Kill("store finalize_logged_model"),
         Kill("journal closed"),
     )
-    second = (
+    suite.victim(SMALL_RANDOM, "chosen random").die(*points).audited(again=True)
+
+
+@pytest.mark.slow
+def test_killed_while_trials_are_promoted_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
+    points = (
         # The third trial is a promoted one: it goes on from the checkpoint of one before it.
         Kill("journal asked", 3, "after"),
         # Nothing is left to promote, and the checkpoints of what was promoted are still there.
         Kill("journal exhausted", moment="after"),
         Kill("journal drawn", 2, moment="after"),
     )
-    side_by_side(
-        (
-            ("random", lambda: suite.victim(SMALL_RANDOM, "chosen random").die(*first).audited(again=True)),
-            ("hyperband", lambda: suite.victim(SMALL_HYPERBAND, "chosen hyperband").die(*second).audited(again=False)),
-        )
-    )
+    suite.victim(SMALL_HYPERBAND, "chosen hyperband").die(*points).audited(again=False)
 
 
 @pytest.mark.slow

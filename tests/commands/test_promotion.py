@@ -527,6 +527,7 @@ def drawn(folder: Path, challenged: Step, warm_sweep: Command) -> Any:
     return found
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any) -> None:
     for arguments in (("--run", drawn.info.run_id), ("--sweep", drawn.data.tags["fmnist.sweep_id"], "--any-data")):
@@ -536,6 +537,7 @@ def test_drawn_images_never_reach_the_registry(folder: Path, drawn: Any) -> None
         assert nothing_changed(refused)
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_a_newer_sweep_on_drawn_images_is_passed_over_and_said(folder: Path, drawn: Any) -> None:
     passed = step(folder, run_verb, "promote", *TWO)

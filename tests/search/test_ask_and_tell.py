@@ -327,7 +327,7 @@ CONTINUOUS = (*SPACE_OF_54, "regularization.dropout.step=null", "train.epochs=9"
         ("hyperband", CONTINUOUS, 200),
         ("hyperband", ("search.iterations=2", "train.epochs=3", "regularization.dropout.step=null"), 200),
         pytest.param("bayesian", (*ONE_LINE, "search.initial_points=2"), 16, marks=pytest.mark.slow),
-        ("bayesian", (*FIVE, "search.initial_points=2"), 100),
+        pytest.param("bayesian", (*FIVE, "search.initial_points=2"), 100, marks=pytest.mark.slow),
     ],
 )
 def test_a_search_restored_after_any_exchange_goes_on_as_if_it_had_never_stopped(

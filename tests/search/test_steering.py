@@ -161,7 +161,9 @@ def test_what_admits_everything_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("has_first", [False, True], ids=["drawn", "first"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "bayesian" else []) for name in ALL]
+)
 def test_a_steered_search_restored_after_any_exchange_goes_on_as_if_it_had_never_stopped(
     name: str, has_first: bool
 ) -> None:

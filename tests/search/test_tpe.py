@@ -75,7 +75,7 @@ def run_on(search: Search, so_far: Sequence[Exchange], slots: int, most: int) ->
     return exchanges
 
 
-@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("slots", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_restored_after_any_exchange_goes_on_as_if_it_had_never_stopped(name: str, slots: int) -> None:
     whole = run_on(make_search(*SEARCHES[name]), [], slots, 50)

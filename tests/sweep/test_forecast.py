@@ -199,6 +199,7 @@ def test_a_trial_trains_the_same_after_a_probe_as_without_one() -> None:
     np.testing.assert_array_equal(before.probabilities, after.probabilities)
 
 
+@pytest.mark.slow
 def test_the_minutes_are_about_those_of_a_real_fit() -> None:
     given, data = small.spec([*small.TINY, "model.filters=16", "train.epochs=3"]), small.splits(3000, 500)
     probed = measure_training_cost(given.config, data)

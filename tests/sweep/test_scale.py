@@ -124,13 +124,12 @@ def test_with_fifty_slots_every_trial_ends_once_in_store_and_journal(search: tup
         assert run.data.metrics["best_val_accuracy"] == outcome["best_val_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [
         ("search=random", "search.max_trials=60"),
-        pytest.param(
-            ("search=grid", "model.filters.max_value=10", "model.dense_units.max_value=13"), marks=pytest.mark.slow
-        ),
+        ("search=grid", "model.filters.max_value=10", "model.dense_units.max_value=13"),
     ],
     ids=["random", "grid"],
 )

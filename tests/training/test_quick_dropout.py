@@ -65,7 +65,12 @@ def train(overrides: list[str]) -> TrialResult:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["train.precision=mixed_bfloat16", "regularization.batch_normalization=true"], ["train.precision=float32"]],
+    [
+        pytest.param(
+            ["train.precision=mixed_bfloat16", "regularization.batch_normalization=true"], marks=pytest.mark.slow
+        ),
+        ["train.precision=float32"],
+    ],
     ids=str,
 )
 def test_a_trial_is_bit_for_bit_the_one_without_it(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def _read(picture: Picture, folder: Path) -> Photograph:
 
 
 @needs_fashion_mnist
-@pytest.mark.parametrize("dark", [True, False], ids=["on white", "on black"])
+@pytest.mark.parametrize("dark", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["on white", "on black"])
 @pytest.mark.parametrize("disturbance", DISTURBANCES, ids=[disturbance.name for disturbance in DISTURBANCES])
 def test_a_disturbed_picture_is_read_about_as_the_original_or_with_a_warning(
     tmp_path: Path, disturbance: Disturbance, dark: bool
@@ -78,7 +78,7 @@ def shirt(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("light", LIGHTS)
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", [PAIRS[0], *(pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS[1:])])
 def test_the_light_on_a_plain_background_does_not_decide_what_is_garment(
     tmp_path: Path, light: str, pair: tuple[int, int], shirt: NDArray[np.uint8]
 ) -> None:
@@ -105,7 +105,7 @@ def unframed(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, NDArray[np.
 
 @pytest.mark.parametrize("thickness", [1, 4, 25, 60])
 @pytest.mark.parametrize("colour", ["black", "white", "grey", "red"])
-@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("dark", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_frame_or_page_of_any_thickness_is_cut_off(
     tmp_path: Path, thickness: int, colour: str, dark: bool, unframed: dict[bool, NDArray[np.uint8]]
 ) -> None:

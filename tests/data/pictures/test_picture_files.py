@@ -208,7 +208,10 @@ def test_of_a_hundred_thousand_frames_only_the_first_is_read(tmp_path: Path, mon
     assert set(sought) <= {0, 1}
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.webp"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.png", "a.bmp", "a.gif", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.jpg", "a.webp"))],
+)
 def test_a_damaged_file_is_read_or_refused_and_never_breaks_the_reading(tmp_path: Path, name: str) -> None:
     random, path = np.random.default_rng(0), tmp_path / name
     exif = Image.Exif()
