@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from fmnist_sweep.data import load_splits
 from fmnist_sweep.tracking import registry as versions
 from fmnist_sweep.tracking.models import KERAS_FILE
-from fmnist_sweep.tracking.names import SHA256_TAG
-from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store
-from tests.conftest import Command
+from fmnist_sweep.tracking.names import MODEL_NAME, SHA256_TAG
+from fmnist_sweep.tracking.registry import CHAMPION
+from fmnist_sweep.tracking.store import Store, build_default_uri, open_existing_store, point_mlflow_at
+from tests.conftest import Command, data_config
 from tests.support.small import PLAIN
 from tests.support.zygote import VERB, Zygote
 
@@ -191,3 +194,16 @@ def model_with_code(folder: Path) -> tuple[bytes, Path]:
     evil.save(folder / "evil.keras")
     Path(code).unlink(missing_ok=True)
     return (folder / "evil.keras").read_bytes(), Path(code)
+
+
+def predict_registered(folder: Path, images: Any) -> Any:
+    """What the registered champion predicts, as MLflow loads it."""
+    import mlflow
+
+    with point_mlflow_at(opened(folder)):
+        return mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}@{CHAMPION}").predict(images)
+
+
+def training_pixels(count: int) -> Any:
+    """The first of the images that SWEEP trains on."""
+    return load_splits(data_config(dir=os.environ["FMNIST_DATA_DIR"], limit=2000, validation=0.1)).train.images[:count]
