@@ -51,3 +51,13 @@ def plain_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAULTS_PLAIN", "1")
         yield
+
+
+@pytest.fixture
+def own_code_forgotten() -> Iterator[None]:
+    """A plugin of one test is none of the next, in whatever file that is."""
+    from fmnist_sweep.training import own_code
+
+    own_code.activate_plugins([])
+    yield
+    own_code.activate_plugins([])
