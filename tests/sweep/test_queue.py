@@ -3,110 +3,35 @@
 from __future__ import annotations
 
 import io
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-from unittest import mock
 
 import pytest
 from rich.console import Console
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.errors import ExitCode, StoreError
-from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.search.ask_and_tell import Search
-from fmnist_sweep.study.folder import OpenStudy, list_study_folders
-from fmnist_sweep.study.journal import JournalEvent, read_events
-from fmnist_sweep.study.record import StudyRecord
-from fmnist_sweep.sweep import delivery, proposals, supervisor
+from fmnist_sweep.sweep import delivery, supervisor
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.queries import is_run_active
 from fmnist_sweep.tracking.runs import log_epochs
 from fmnist_sweep.tracking.store import open_existing_store
-from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec, TrialStart
+from fmnist_sweep.training.events import TrialEvent, TrialFailure, TrialResult, TrialSpec
+from tests.support.overlaps import BOTH, TINY, events, noted, records, runs, sweep
 from tests.support.process import LIMIT_SECONDS
-from tests.support.simulated import simulated
-from tests.support.small import DRAWN, FILTERS, SMALLEST
+from tests.support.small import DRAWN
 
-TINY = (*SMALLEST, FILTERS, "regularization=none", "train.epochs=1")
 SPACE = (
     *(*DRAWN, "data.validation=0.5", "train.precision=float32", "model.conv_layers=1", "regularization=none"),
     "model.filters={tune: int, min_value: 1, max_value: 512}",
 )
-BOTH = ("optimizer=rmsprop",), ("optimizer=adam",)
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-Holds = Mapping[str, Callable[[], bool]]
-
-
-def sweep(
-    *overrides: str,
-    slots: int = 2,
-    until: Holds = MappingProxyType({}),
-    studies: tuple[tuple[str, ...], ...] = BOTH,
-    heard: Callable[[TrialEvent], None] = lambda event: None,
-    stop: Stop | None = None,
-    **simulation: Any,
-) -> tuple[ExitCode, str]:
-    """The exit code of a sweep with trials that only wait, and what it showed.
-
-    overrides: for all studies. until: what trials wait for, by study and number (2/0000: the first of the second).
-    """
-    shown = io.StringIO()
-    jobs = [compose_job([*TINY, *overrides, *own]) for own in studies]
-
-    def holds(spec: TrialSpec) -> bool:
-        return spec.trial_id in until and not until[spec.trial_id]()
-
-    with simulated(slots, lambda spec: 0.0, heard, drawn=False, holds=holds, **simulation):
-        code = run_sweep(jobs, "python -m fmnist_sweep", View(Console(file=shown, width=200), None), stop)
-    return code, shown.getvalue()
-
-
-def records(experiment: str = "fashion-mnist") -> list[StudyRecord]:
-    """What the journals of an experiment's studies say, in the order of BOTH."""
-    folders = [
-        folder for folder in list_study_folders(Path("mlruns")) if folder.read_location().experiment == experiment
-    ]
-    return sorted((folder.read_record() for folder in folders), key=lambda record: record.about["label"], reverse=True)
-
-
-def events(number: int, experiment: str = "fashion-mnist") -> list[JournalEvent]:
-    """What is in the journal of the number-th study."""
-    token = records(experiment)[number - 1].about["token"]
-    (folder,) = (
-        folder for folder in list_study_folders(Path("mlruns")) if folder.read_record().about["token"] == token
-    )
-    return read_events(folder.path / "journal.db")
-
-
-def runs(kind: str) -> list[Any]:
-    store = open_existing_store(None, "fashion-mnist")
-    return list(store.client.search_runs([store.experiment_id], f"tags.`fmnist.kind` = '{kind}'"))
-
-
-@contextmanager
-def noted() -> Iterator[list[str]]:
-    """The events that go into the studies' journals, in their order, each with its study's label and its trial's id."""
-    notes: list[str] = []
-    append = OpenStudy.append_event
-
-    def append_and_note(self: OpenStudy, kind: str, **body: Any) -> None:
-        append(self, kind, **body)
-        notes.append(" ".join([self.record.about["label"].split(" ")[0], kind, *filter(None, [body.get("trial_id")])]))
-
-    with mock.patch.object(OpenStudy, "append_event", append_and_note):
-        yield notes
 
 
 def test_the_last_trial_of_a_study_trains_beside_the_first_of_the_next() -> None:
@@ -188,152 +113,6 @@ def test_what_is_proposed_and_reached_is_that_of_one_study_after_the_other(searc
             assert (one.outcome or {})["score"] == (other.outcome or {})["score"]
     kinds = [event.kind for event in events(1, "together")]
     assert kinds.count("exhausted") <= 1
-
-
-def test_an_end_that_is_asked_for_in_the_overlap_closes_the_runs_of_both_studies_and_both_continue() -> None:
-    stop, begun = Stop(), set[str]()
-
-    def hear(event: TrialEvent) -> None:
-        if isinstance(event, TrialStart):
-            begun.add(event.trial_id)
-        if begun == {"1/0000", "1/0001", "2/0000"} and not stop.is_requested:
-            stop.receive_signal(signal.SIGINT, None)
-
-    given = ("search.max_trials=2", "train.epochs=4")
-    with pytest.raises(KeyboardInterrupt):
-        sweep(
-            *given,
-            until={key: lambda: stop.is_requested for key in ("1/0001", "2/0000")},
-            heard=hear,
-            stop=stop,
-        )
-    assert [record.state for record in records()] == ["interrupted", "interrupted"]
-    assert sorted(run.info.status for run in runs("trial")) == ["FINISHED", "KILLED", "KILLED"]
-    assert {run.info.status for kind in ("sweep", "study") for run in runs(kind)} == {"KILLED"}
-    code, shown = sweep(*given)
-    assert code is ExitCode.DONE
-    assert shown.count("on from epoch") == 2
-    assert [len(record.trials) for record in records()] == [2, 2]
-    assert "Nothing to do" in sweep(*given)[1]
-
-
-def test_trials_that_were_begun_go_on_before_the_oracle_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KerasTuner takes seconds to import; it is ready before a trial ends all the same."""
-    stop, begun, notes = Stop(), set[str](), list[str]()
-
-    def hear(event: TrialEvent) -> None:
-        if isinstance(event, TrialStart):
-            begun.add(event.trial_id)
-        if len(begun) == 2 and not stop.is_requested:
-            stop.receive_signal(signal.SIGINT, None)
-
-    def search(*arguments: Any) -> Search:
-        notes.append("oracle restored")
-        return Search(*arguments)
-
-    monkeypatch.setattr(proposals, "Search", search)
-    given = ("search.max_trials=4", "train.epochs=4")
-    with pytest.raises(KeyboardInterrupt):
-        sweep(*given, studies=BOTH[:1], heard=hear, stop=stop, until={"1/0001": lambda: stop.is_requested})
-    assert notes == ["oracle restored"]
-    (before,) = records()
-    left = [history.trial_id for history in before.trials.values() if history.outcome is None]
-    notes.clear()
-    code, _ = sweep(
-        *given,
-        studies=BOTH[:1],
-        heard=lambda event: notes.append(f"{type(event).__name__} {event.trial_id}"),
-        until={f"1/{trial_id}": lambda: "oracle restored" in notes for trial_id in left},
-    )
-    assert code is ExitCode.DONE
-    assert notes.count("oracle restored") == 1
-    order = [notes.index(each) for each in (f"TrialStart 1/{left[0]}", "oracle restored", f"TrialResult 1/{left[0]}")]
-    assert order == sorted(order)
-    assert "Nothing to do" in sweep(*given, studies=BOTH[:1])[1]
-
-
-class Killed(BaseException):
-    """The process is gone at this point."""
-
-
-@pytest.mark.parametrize(
-    ("label", "kind", "trial_id"),
-    [
-        ("adam", "opened", None),
-        pytest.param("adam", "attempt", "0000", marks=pytest.mark.slow),
-        pytest.param("rmsprop", "finished", "0002", marks=pytest.mark.slow),
-        ("rmsprop", "closing", None),
-    ],
-)
-def test_killed_in_the_overlap_the_same_command_trains_what_is_left(
-    label: str, kind: str, trial_id: str | None
-) -> None:
-    append = OpenStudy.append_event
-
-    def append_or_die(self: OpenStudy, note: str, **body: Any) -> None:
-        append(self, note, **body)
-        if (self.record.about["label"].split(" ")[0], note, body.get("trial_id")) == (label, kind, trial_id):
-            raise Killed
-
-    given, heard = ("search.max_trials=3",), list[str]()
-    # Nothing of a process that is killed closes its runs.
-    with (
-        mock.patch.object(OpenStudy, "append_event", append_or_die),
-        mock.patch.object(supervisor.Supervisor, "_kill_running"),
-        mock.patch("fmnist_sweep.sweep.parent_runs.kill_parent_run"),
-        pytest.raises(Killed),
-    ):
-        sweep(
-            *given,
-            until={"1/0002": lambda: "2/0000" in heard, "2/0000": lambda: False},
-            heard=lambda event: heard.append(event.trial_id),
-        )
-    assert sweep(*given)[0] is ExitCode.DONE
-    assert [record.state for record in records()] == ["closed", "closed"]
-    for record in records():
-        assert [history.state for history in record.trials.values()] == ["finished"] * 3
-        assert all(history.is_settled for history in record.trials.values())
-    trials = runs("trial")
-    assert {run.info.status for kind in ("sweep", "study") for run in runs(kind)} == {"FINISHED"}
-    assert [run.info.status for run in trials].count("FINISHED") == 6
-    assert {run.info.status for run in trials} <= {"FINISHED", "KILLED"}
-    assert "Nothing to do" in sweep(*given)[1]
-
-
-@pytest.mark.parametrize("is_damaged", [False, True])
-def test_what_ended_and_was_not_delivered_is_delivered_once_workers_have_something_to_do(is_damaged: bool) -> None:
-    append = OpenStudy.append_event
-
-    def append_or_die(self: OpenStudy, note: str, **body: Any) -> None:
-        append(self, note, **body)
-        if note == "finished":
-            raise Killed
-
-    given = ("search.max_trials=3",)
-    with (
-        mock.patch.object(OpenStudy, "append_event", append_or_die),
-        mock.patch.object(supervisor.Supervisor, "_kill_running"),
-        mock.patch("fmnist_sweep.sweep.parent_runs.kill_parent_run"),
-        pytest.raises(Killed),
-    ):
-        sweep(*given, studies=BOTH[:1], until={"1/0001": lambda: False})
-    if is_damaged:
-        (result,) = Path("mlruns/studies").glob("*/results/*")
-        result.write_bytes(b"")
-    with noted() as notes:
-        code, shown = sweep(
-            *given,
-            studies=BOTH[:1],
-            heard=lambda event: notes.append(f"{type(event).__name__} {event.trial_id}"),
-            until={"1/0001": lambda: any(note in notes for note in ("cnn delivered 0000", "cnn lost 0000"))},
-        )
-    assert code is ExitCode.DONE
-    assert notes.index("TrialStart 1/0001") < notes.index(f"cnn {'lost' if is_damaged else 'delivered'} 0000")
-    assert ("this trial is trained again" in shown) == is_damaged == ("TrialResult 1/0000" in notes)
-    (record,) = records()
-    assert [history.state for history in record.trials.values()] == ["finished"] * 3
-    assert not record.unsettled_trials
-    assert [run.info.status for run in runs("trial")].count("FINISHED") == 3
 
 
 def test_a_study_that_cannot_be_opened_breaks_off_no_trial_of_the_one_before_it() -> None:
