@@ -38,3 +38,12 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home without downloaded images, and a process that has read none."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     clear_splits_cache()
+
+
+@pytest.fixture
+def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom Kaggle does not know, and a process that has read no images."""
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "no-kaggle"))
+    clear_splits_cache()
