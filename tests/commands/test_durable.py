@@ -62,11 +62,12 @@ def _filters() -> list[str]:
     return [run.data.params["model.filters"] for run in _runs("trial")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [
         ("search.max_trials=1",),
-        pytest.param(("search=grid", "model.filters.max_value=3"), marks=pytest.mark.slow),
+        ("search=grid", "model.filters.max_value=3"),
     ],
     ids=["random", "grid"],
 )

@@ -130,6 +130,7 @@ def _check_all_verbs(honest: Honest, seeds: range) -> None:
     intruder.clear(planted)
 
 
+@pytest.mark.slow
 def test_what_a_stranger_leaves_in_a_store_hides_no_honest_row_and_breaks_no_verb(honest: Honest) -> None:
     _check_all_verbs(honest, range(CASES_EACH))
 

@@ -27,14 +27,9 @@ HYPERBAND = ("search=hyperband", "search.factor=2")
 
 SMALL_RANDOM = Typed((*TWO_EPOCHS, FILTERS, "search.max_trials=2"))
 SMALL_HYPERBAND = Typed((*TWO_EPOCHS, FILTERS, *HYPERBAND))
-ORACLES = {
+# By oracles that are told results. A random search is struck between any two steps; a grid is restored by counting.
+GUIDED = {
     "hyperband": SMALL_HYPERBAND,
-    "random": Typed(  # over whole options, and with a limit that leaves draws out
-        (
-            *(*TWO_EPOCHS, FILTERS, "search.max_trials=4", "search.max_parameters=60000"),
-            "optimizer={tune: option, of: [adam, sgd]}",
-        )
-    ),
     "bayesian": Typed(
         (
             *(*TWO_EPOCHS, FILTERS, "search=bayesian", "search.initial_points=2", "search.max_trials=5"),
@@ -45,12 +40,6 @@ ORACLES = {
         (
             *(*TWO_EPOCHS, FILTERS, "search=asha", "search.factor=2", "search.max_trials=4"),
             *("search.proposer=tpe", "search.initial_points=2", "train.epochs=4"),  # the best one is promoted twice
-        )
-    ),
-    "grid": Typed(
-        (
-            *(*TWO_EPOCHS, "search=grid", "model.filters={tune: choice, values: [2, 3]}"),
-            "regularization.dropout={tune: choice, values: [0.2, 0.4]}",
         )
     ),
 }
@@ -103,18 +92,6 @@ def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happene
 
 
 @pytest.mark.slow
-def test_killed_while_trials_are_promoted_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
-    points = (
-        # The third trial is a promoted one: it goes on from the checkpoint of one before it.
-        Kill("journal asked", 3, "after"),
-        # Nothing is left to promote, and the checkpoints of what was promoted are still there.
-        Kill("journal exhausted", moment="after"),
-        Kill("journal drawn", 2, moment="after"),
-    )
-    suite.victim(SMALL_HYPERBAND, "chosen hyperband").die(*points).audited(again=False)
-
-
-@pytest.mark.slow
 def test_killed_anywhere_between_two_steps_it_ends_as_if_nothing_had_happened(suite: Suite) -> None:
     """Events, calls to the store and files are one row of steps: after one of them is before the next one.
 
@@ -164,7 +141,7 @@ def name_kind(call: str) -> str:
 def test_killed_at_transition_after_transition_and_at_moments_between_them_it_still_comes_to_its_end(
     suite: Suite,
 ) -> None:
-    commands = ORACLES | {"two studies": OTHERS["two studies"]}
+    commands = GUIDED | {"two studies": OTHERS["two studies"]}
     for typed in commands.values():
         suite.reference(typed)
     struck: dict[str, Counter[str]] = {}

@@ -95,7 +95,7 @@ def check(finalists: int, seed_sd: float, decisions: int, slack: float) -> None:
     assert point.trainings <= 0.45 + slack
 
 
-@pytest.mark.parametrize("finalists", [1, 2])
+@pytest.mark.parametrize("finalists", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_equals_stay_out_a_gain_gets_in_and_either_costs_about_half_as_much(finalists: int) -> None:
     check(finalists, 0.003, 400, slack=0.05)
 

@@ -52,6 +52,7 @@ def test_bayesian_search_never_proposes_a_trial_twice_beside_others() -> None:
     assert len({key(proposal) for proposal in proposals}) == 12
 
 
+@pytest.mark.slow
 def test_bayesian_search_proposes_nothing_twice_and_ends_when_the_space_is_used_up() -> None:
     proposals = ask_until_over(search("bayesian", *TWELVE))
     assert len(proposals) == len({key(proposal) for proposal in proposals}) == 12

@@ -80,6 +80,7 @@ def test_a_process_that_its_owner_began_and_did_not_outlive_holds_nothing(tmp_pa
 NOISE = (b"", b"{", b"[1]", b"null", b"7", b'"text"', b'{"pid": 1}', b"\xff\xfe\0noise")
 
 
+@pytest.mark.slow
 def test_noise_in_the_file_that_says_who_holds_it_does_no_harm(tmp_path: Path) -> None:
     for content in NOISE:
         (tmp_path / "owner.json").write_bytes(content)
@@ -104,6 +105,7 @@ def test_noise_in_the_lock_itself_does_no_harm(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_looking_who_holds_it_does_not_keep_anyone_from_holding_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from functools import cache, lru_cache
 from typing import Any
@@ -54,3 +55,5 @@ def compose_once() -> None:
 
     vars(hydra).update(compose=compose_or_copy)
     ConfigRepository.load_config = load_or_copy  # type: ignore[method-assign]
+    # Hydra copies it before each composing, only to give it other sources: those of one repository never change.
+    ConfigRepository.__deepcopy__ = lambda self, memo: copy.copy(self)  # type: ignore[attr-defined]

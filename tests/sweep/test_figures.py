@@ -174,9 +174,9 @@ def test_a_study_that_is_closed_beside_trials_has_only_its_best_ones_drawn_befor
     ("moment", "where"),
     [
         ("after", "rmsprop delivered 0000"),
-        ("before", "rmsprop drawn 0000"),
-        ("after", "rmsprop drawn 0000"),
-        ("after", "rmsprop delivered 0001"),
+        pytest.param("before", "rmsprop drawn 0000", marks=pytest.mark.slow),
+        pytest.param("after", "rmsprop drawn 0000", marks=pytest.mark.slow),
+        pytest.param("after", "rmsprop delivered 0001", marks=pytest.mark.slow),
         pytest.param("after", "rmsprop drawn 0001", marks=pytest.mark.slow),
         pytest.param("after", "rmsprop closing", marks=pytest.mark.slow),
     ],

@@ -65,6 +65,7 @@ def test_the_defaults_come_first() -> None:
     assert first == {"model.filters": 1, "regularization.dropout": 0.0} != second
 
 
+@pytest.mark.slow
 def test_a_real_small_sweep_trains_what_comes_first_and_no_larger_model() -> None:
     given = (*SPACE, "search.max_trials=3", "search.first=[{model.filters: 2}]", "search.max_parameters=7000")
     view = View(Console(file=io.StringIO()), None)

@@ -80,9 +80,12 @@ def test_in_one_process_a_study_is_closed_before_the_next_one_begins() -> None:
 @pytest.mark.parametrize(
     "search",
     [
-        ("search=random", "search.max_trials=5"),
-        ("search=grid", "model.filters={tune: choice, values: [2,3,4,5,6]}"),
-        ("search=hyperband", "train.epochs=4", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
+        pytest.param(("search=random", "search.max_trials=5"), marks=pytest.mark.slow),
+        pytest.param(("search=grid", "model.filters={tune: choice, values: [2,3,4,5,6]}"), marks=pytest.mark.slow),
+        pytest.param(
+            ("search=hyperband", "train.epochs=4", "search.factor=2", "search.synchronous=true", "search.ahead=2"),
+            marks=pytest.mark.slow,
+        ),
         (
             *("search=asha", "train.epochs=4", "search.factor=2", "search.max_trials=5"),
             *("search.synchronous=true", "search.ahead=2"),

@@ -167,6 +167,7 @@ def test_a_synchronous_search_proposes_the_same_whatever_runs_it_and_interrupts_
     assert sorted(ended) == orders[0]
 
 
+@pytest.mark.slow
 def test_what_ended_in_time_is_not_overdue_because_it_had_to_wait_to_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     job = compose_job([*SPACE, "search.max_trials=8", "search.trial_minutes=30", "tracking.experiment=overdue"])
     begun, later, shown = set[str](), [0.0], io.StringIO()

@@ -239,7 +239,7 @@ def test_a_file_that_is_no_store_is_said_to_be_none(tmp_path: Path) -> None:
 # What a kill leaves.
 
 
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 12])
 def test_a_kill_at_any_step_leaves_the_old_store_or_the_new_one_and_the_same_command_finishes(
     template: Path, copied: Path, tmp_path: Path, stride: int
 ) -> None:

@@ -76,6 +76,7 @@ def test_what_a_trial_is_described_by_is_as_before_where_images_are_held_out() -
     assert drawn(include_validation=True).describe_content()["include_validation"] is True
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_kept_however_the_epochs_before_did() -> None:
     # Every image is shown with its label, then with the next one: the validation accuracy can but fall.
     given = spec([*TINY, "train.epochs=6", "optimizer.learning_rate=0.03"])

@@ -38,6 +38,7 @@ def test_a_disturbed_picture_is_read_about_as_the_original_or_with_a_warning(
     assert measure_agreement(photograph, image) > 0.7 or photograph.warnings
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 @pytest.mark.parametrize("make", [enlarged, enlarged_to_the_edge])
 def test_an_undisturbed_picture_has_no_warnings(
