@@ -81,7 +81,7 @@ def test_a_fork_of_the_zygote_trains_what_a_process_of_its_own_trains(suite: Sui
 
 
 def test_killed_at_chosen_points_the_same_command_ends_as_if_nothing_had_happened(suite: Suite) -> None:
-    # Some of all points, which the slow tests below take, and for every oracle.
+    # Some of all points, which the slow tests below take, also for the oracles that learn.
     points = (
         Kill("journal attempt", moment="after"),
         Kill("file 0000/000002.npz", moment="inside"),
