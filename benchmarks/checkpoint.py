@@ -77,7 +77,8 @@ def main() -> None:
     backend.import_tensorflow()
     overrides = [
         *("data=drawn", f"data.images={arguments.images}", f"model.filters={arguments.filters}"),
-        *("model.conv_layers=2", "regularization.dropout=0.2", f"train.epochs={EPOCHS}"),
+        *("model.conv_layers=2", "regularization.dropout=0.2", "optimizer.learning_rate=0.003"),
+        f"train.epochs={EPOCHS}",
     ]
     job = compose_job(overrides)
     config = {**job.config.settings, "train": dict(job.config.settings["train"])}

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 FAMILY = "cnn"  # the default family, at its middle
-FAMILY_OVERRIDES = ("model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2")
+FAMILY_OVERRIDES = (
+    *("model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2"),
+    "optimizer.learning_rate=0.003",
+)
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 MATRIX_SIDE = 2048
 

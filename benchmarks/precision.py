@@ -27,7 +27,8 @@ from fmnist_sweep.data import load_splits
 backend.import_tensorflow()
 job = compose_job([
     "data=fashion_mnist" if os.environ.get("FMNIST_DATA_DIR") else "data=drawn", "data.limit=" + sys.argv[2],
-    "model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2", "train.epochs=3",
+    "model.conv_layers=2", "model.filters=48", "regularization.dropout=0.2", "optimizer.learning_rate=0.003",
+    "train.epochs=3",
     "train.precision=" + sys.argv[1]])
 spec = TrialSpec("0", job.config.settings, "val_accuracy", job.config.data)
 *epochs, result = trial.run_trial(spec, load_splits(job.config.data))

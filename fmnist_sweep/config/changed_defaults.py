@@ -15,6 +15,8 @@ from fmnist_sweep.config.keys import find_value
 from fmnist_sweep.config.overrides import format_override_value, is_override_of, parse_override_key
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.search.tunable import is_option_choice, is_tunable
+from fmnist_sweep.training.backend import choose_precision
+from fmnist_sweep.training.environment import read_cpu_info
 from fmnist_sweep.training.models import BUILDERS
 
 # What settings that lack the key were trained with. A builder's later parameters say it in its signature.
@@ -39,6 +41,7 @@ class _Change:
 
     where: a key and its value, in the settings that the default concerns; None for all. group: the group whose default
     option changed, so that whoever names an option means the same as ever; None where the option itself changed.
+    by_meaning: `now` was the default all along and came to mean something else than `was`, also where it is typed.
     """
 
     key: str
@@ -46,6 +49,7 @@ class _Change:
     now: Any
     where: tuple[str, str] | None = None
     group: str | None = None
+    by_meaning: bool = False
 
 
 def _choice(*values: int) -> dict[str, Any]:
@@ -78,6 +82,14 @@ def _list_rate_changes() -> list[_Change]:
     ]
 
 
+def _list_precision_changes(cpu_info: Mapping[str, str]) -> list[_Change]:
+    """What `auto` meant where it went by the instructions for bfloat16 alone, and not by what is quicker."""
+    has_instructions = {"avx512_bf16", "amx_bf16"} & set(cpu_info.get("flags", "").split())
+    if not has_instructions or choose_precision(cpu_info) == "mixed_bfloat16":
+        return []
+    return [_Change("train.precision", "mixed_bfloat16", "auto", by_meaning=True)]
+
+
 _CNN = ("model.builder", "cnn")
 # The defaults that changed together, the first change first. Commands from before compose what they did with these.
 _HISTORY: tuple[tuple[_Change, ...], ...] = (
@@ -102,6 +114,7 @@ _HISTORY: tuple[tuple[_Change, ...], ...] = (
         ),
         _Change("train.augmentation.flip", False, True, group="train"),
     ),
+    tuple(_list_precision_changes(read_cpu_info())),
 )
 DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study is begun with
 
@@ -164,9 +177,18 @@ def _concerns(change: _Change, settings: Mapping[str, Any], overrides: Sequence[
     """
     if is_option_choice(settings.get(change.key.partition(".")[0])):
         return False
-    is_typed = any(parse_override_key(o) == change.group or is_override_of(o, (change.key,)) for o in overrides)
+    is_typed = any(
+        parse_override_key(override) == change.group
+        or (is_override_of(override, (change.key,)) and not _means_another(override, change))
+        for override in overrides
+    )
     is_elsewhere = change.where is not None and find_value(settings, change.where[0]) != change.where[1]
     return not is_typed and not is_elsewhere and _is_decisive(change.key, settings)
+
+
+def _means_another(override: str, change: _Change) -> bool:
+    """Whether this override of the key had another meaning before the change."""
+    return change.by_meaning and override.partition("=")[2] == format_override_value(change.now)
 
 
 def _find_setting(settings: Mapping[str, Any], key: str) -> Any:

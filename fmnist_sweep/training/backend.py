@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 from fmnist_sweep.errors import ConfigError
@@ -107,11 +107,17 @@ def set_threads(threads: int) -> None:
 
 
 def resolve_precision(precision: str) -> str:
-    """The precision to train in: for `auto`, mixed_bfloat16 if the processor multiplies bfloat16 itself, else float32.
+    """The precision to train in: for `auto`, that in which this processor is the quicker one."""
+    return choose_precision(read_cpu_info()) if precision == "auto" else precision
 
-    Emulated, mixed_bfloat16 is slower (benchmarks/precision.py).
+
+def choose_precision(cpu_info: Mapping[str, str]) -> str:
+    """The precision that a processor trains quicker in, from what the system tells of it.
+
+    mixed_bfloat16 where it multiplies bfloat16 at a higher rate than float32: with AMX, and AMD's processors with
+    AVX512_BF16. Intel's multiply it at half the rate, and an epoch takes 1.3 to 1.6 times as long
+    (benchmarks/precision.py, benchmarks/engine.py). Emulated, it is slower still.
     """
-    if precision != "auto":
-        return precision
-    flags = read_cpu_info().get("flags", "").split()
-    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    flags = cpu_info.get("flags", "").split()
+    is_quicker = "amx_bf16" in flags or ("avx512_bf16" in flags and cpu_info.get("vendor_id") == "AuthenticAMD")
+    return "mixed_bfloat16" if is_quicker else "float32"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep.config import identity
-from fmnist_sweep.config.changed_defaults import _HISTORY, _Change
+from fmnist_sweep.config import changed_defaults, identity
+from fmnist_sweep.config.changed_defaults import _HISTORY, _Change, _list_precision_changes
 from fmnist_sweep.config.commands import build_sweep_command, build_trial_command, pin_changed_defaults
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.earlier_jobs import list_earlier_jobs
@@ -30,6 +30,9 @@ from tests.support.small import search_of
 
 THEN: dict[str, Any] = json.loads((ROOT / "tests/support/stores/before-the-rooms.json").read_text())
 KERAS = "train.normalization=keras"
+DEFAULTS = _HISTORY[:2]  # without what differs from processor to processor
+XEON = {"vendor_id": "GenuineIntel", "flags": "fpu avx512f avx512_bf16"}
+EPYC = {"vendor_id": "AuthenticAMD", "flags": "fpu avx512f avx512_bf16"}
 # In float32, with the versions of `THEN`, on data whose hash is all zeros, before there was train.normalization.
 DOCUMENTED = {
     "bn_dropout": "4de575031e95",
@@ -58,6 +61,7 @@ NORMALIZED = {
 @pytest.fixture(autouse=True)
 def _versions_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "read_library_versions", lambda: THEN["versions"])
+    monkeypatch.setattr(changed_defaults, "_HISTORY", DEFAULTS)
 
 
 def named(*overrides: str, data: str = "0" * 64) -> Study:
@@ -116,10 +120,10 @@ def test_what_the_default_command_named_before_is_found_and_composed_again(overr
 @pytest.mark.parametrize("override", FORMER)
 def test_the_table_of_changes_ends_with_what_the_files_say_now(override: str) -> None:
     settings = compose_job([override]).config.settings
-    newest = {change.key: change for change in itertools.chain(*_HISTORY) if is_concerned(change, settings)}
+    newest = {change.key: change for change in itertools.chain(*DEFAULTS) if is_concerned(change, settings)}
     assert len(newest) == 13
     assert {key: find_value(settings, key) for key in newest} == {key: newest[key].now for key in newest}
-    assert all(change.was != change.now for change in itertools.chain(*_HISTORY))
+    assert all(change.was != change.now for change in itertools.chain(*DEFAULTS))
 
 
 def is_concerned(change: _Change, settings: Mapping[str, Any]) -> bool:
@@ -247,3 +251,28 @@ def test_what_a_command_named_before_is_found_unless_it_fixes_the_value_itself()
     for fixed in (KERAS, "train.normalization=fused", "++train.normalization=fused", "regularization=none"):
         given = [fixed] if fixed.startswith("reg") else ["regularization=dropout_bn", fixed]
         assert list(list_earlier_jobs(compose_job([*given, *pinned]))) == []
+
+
+@pytest.mark.parametrize(
+    "cpu_info", [EPYC, XEON | {"flags": "avx2"}, XEON | {"flags": "amx_bf16 avx512_bf16"}, {}], ids=str
+)
+def test_auto_means_what_it_always_meant_on_other_processors(cpu_info: dict[str, str]) -> None:
+    assert _list_precision_changes(cpu_info) == []
+
+
+@pytest.mark.parametrize("typed", [(), ("train.precision=auto",), ("++train.precision=auto",)])
+def test_what_auto_named_before_on_a_processor_that_is_slow_in_bfloat16_is_found_and_continued(
+    typed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed_defaults, "_HISTORY", (*DEFAULTS, tuple(_list_precision_changes(XEON))))
+    words = (*typed, *PINNED, "regularization.dropout=0.2")
+    job = compose_job(words)
+    latest, *_ = list_earlier_jobs(job)
+    then = identify_study(latest.job, "label", latest.job.config.settings, "0" * 64)
+    assert latest.overrides == ("++train.precision=mixed_bfloat16",)
+    # `studies` knows what was typed, and the stored settings.
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(words), then.settings))[3:]
+    settings = compose_job(completed).config.settings
+    assert identify_study(compose_job(completed), "label", settings, "0" * 64).id == then.id
+    fixed = [each.overrides for each in list_earlier_jobs(compose_job([*words, "train.precision=float32"]))]
+    assert not any("precision" in override for overrides in fixed for override in overrides)

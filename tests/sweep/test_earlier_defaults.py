@@ -13,6 +13,8 @@ import pytest
 from rich.console import Console
 
 from fmnist_sweep.cli.studies import StudyProgress, list_study_progress
+from fmnist_sweep.config import changed_defaults
+from fmnist_sweep.config.changed_defaults import _HISTORY, _list_precision_changes
 from fmnist_sweep.config.commands import build_sweep_command
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
@@ -21,6 +23,7 @@ from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.sweep import session
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.training import backend
 from tests.support.simulated import simulated
 from tests.support.small import FILTERS, SMALLEST
 
@@ -28,9 +31,14 @@ NORMALIZING = (*SMALLEST, "regularization.batch_normalization=true")
 SPACE = (*NORMALIZING, FILTERS, "regularization.dropout=0.1", "train.epochs=1")
 
 
+XEON = {"vendor_id": "GenuineIntel", "flags": "avx512f avx512_bf16"}
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Without what differs from processor to processor.
+    monkeypatch.setattr(changed_defaults, "_HISTORY", _HISTORY[:2])
 
 
 def run(*overrides: str, jobs: Sequence[Job] | None = None) -> str:
@@ -107,3 +115,19 @@ def test_studies_prints_the_command_of_a_study_begun_with_the_present_defaults_a
     (progress,) = list_study_progress(Path("mlruns"))
     assert isinstance(progress, StudyProgress)
     assert progress.command == run_as_typed
+
+
+def test_a_study_that_auto_began_in_the_slower_precision_is_named_and_continued_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "read_cpu_info", lambda: XEON)
+    monkeypatch.setattr(changed_defaults, "_HISTORY", (*_HISTORY[:2], tuple(_list_precision_changes(XEON))))
+    space = [override for override in SPACE if not override.startswith("train.precision=")]
+    typed = (*space, "search.max_trials=1")
+    composed = compose_job([*typed, "train.precision=mixed_bfloat16"])
+    run(*typed, jobs=[replace(composed, overrides=typed)])
+    (former,) = list_study_folders(Path("mlruns"))
+    said = run(*space, "search.max_trials=2", "plan=true")
+    assert f"study {former.name} of the same command was begun with train.precision=mixed_bfloat16" in said
+    run(*read_continuing_command(said))
+    assert list_trial_counts() == [2]

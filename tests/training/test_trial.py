@@ -248,9 +248,24 @@ def test_a_precision_by_name_is_taken_as_it_is(precision: str) -> None:
     assert backend.resolve_precision(precision) == precision
 
 
-def test_auto_is_settled_for_this_machine() -> None:
-    assert backend.resolve_precision("auto") in ("float32", "mixed_bfloat16")
-    assert backend.resolve_precision("auto") == backend.resolve_precision("auto")
+@pytest.mark.parametrize(
+    ("vendor", "flags", "precision"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", "mixed_bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "float32"),
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", "mixed_bfloat16"),
+        ("AuthenticAMD", "avx2", "float32"),
+    ],
+)
+def test_auto_is_the_precision_in_which_the_processor_is_quicker(
+    vendor: str, flags: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "read_cpu_info", lambda: {"vendor_id": vendor, "flags": flags})
+    assert backend.resolve_precision("auto") == precision
+
+
+def test_auto_is_float32_where_the_system_does_not_tell_its_processor() -> None:
+    assert backend.choose_precision({}) == "float32"
 
 
 def test_of_a_trial_no_graph_stays_once_another_has_begun() -> None:
