@@ -102,9 +102,10 @@ def predict_probabilities(
     """
     import numpy as np
 
-    outputs: NDArray[np.float64] = np.asarray(
-        model.predict(np.stack([photograph.pixels for photograph in photos]), batch_size=256, verbose=0), np.float64
-    )
+    from fmnist_sweep.training.batches import predict_images
+
+    pixels = np.stack([photograph.pixels for photograph in photos])
+    outputs: NDArray[np.float64] = np.asarray(predict_images(model, pixels, 256), np.float64)
     if outputs.shape != (len(photos), label_count) or not np.isfinite(outputs).all():
         raise StoreError(
             f"the model does not label {'Fashion-MNIST' if label_count == _LABEL_COUNT else 'these images'}: expected "

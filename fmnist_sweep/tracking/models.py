@@ -181,7 +181,9 @@ def refuse_other_predictions(
     name: str, model: keras.Model, images: NDArray[np.uint8], expected: NDArray[np.float32]
 ) -> None:
     """Raise UnusableModel if a model does not predict for these images what was scored. name: of its trial."""
-    probabilities = model.predict(images, batch_size=PREDICTION_BATCH, verbose=0)
+    from fmnist_sweep.training.batches import predict_images
+
+    probabilities = predict_images(model, images, PREDICTION_BATCH)
     if probabilities.shape != expected.shape or not np.allclose(probabilities, expected, atol=_PROBABILITY_TOLERANCE):
         raise UnusableModel(f"the saved model of {name} does not predict what was scored for it: train it again.")
 

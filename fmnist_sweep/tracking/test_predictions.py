@@ -58,9 +58,10 @@ def log_test_predictions(
     import keras
     from mlflow.entities import Metric, RunTag
 
+    from fmnist_sweep.training.batches import predict_images
     from fmnist_sweep.training.optimization import encode_targets
 
-    probabilities = np.asarray(model.predict(images.images, batch_size=_BATCH_SIZE, verbose=0), np.float32)
+    probabilities = np.asarray(predict_images(model, images.images, _BATCH_SIZE), np.float32)
     per_image = keras.losses.get(loss)(encode_targets(loss, images.labels, probabilities.shape[1]), probabilities)
     scores = {
         "test_accuracy": float((probabilities.argmax(axis=1) == images.labels).mean()),

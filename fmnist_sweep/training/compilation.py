@@ -40,15 +40,24 @@ class CompiledModel:
 
     def fit(self, images: NDArray[np.uint8], targets: NDArray[Any], batch_size: int) -> dict[str, float]:
         """Train on each image once, in their order; returns the loss and metrics of this pass."""
+        from fmnist_sweep.training.batches import batch_arrays
+
         trainer, shape = self.trainer, (batch_size, *images.shape[1:])
         if shape != self._traced:
             # Else TensorFlow would make of two shapes a graph for any, which may round otherwise. A training that is
             # continued knows the second shape only, and must give the same bits.
             trainer.train_function, self._traced = None, shape
         trainer.steps_per_execution = _STEPS_PER_CALL
-        history = trainer.fit(images, targets, batch_size=batch_size, shuffle=False, verbose=0).history
+        batches = batch_arrays(images, targets, batch_size=batch_size)
+        history = trainer.fit(batches, shuffle=False, verbose=0).history
         trainer.steps_per_execution = 1  # predicting would unroll as many batches into one graph
         return {name: float(values[-1]) for name, values in history.items()}
+
+    def predict(self, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+        """Probabilities (n, labels) of images."""
+        from fmnist_sweep.training.batches import predict_images
+
+        return predict_images(self.plain, images, batch_size)
 
 
 def compile_model(config: Mapping[str, Any], description: DataDescription) -> CompiledModel:

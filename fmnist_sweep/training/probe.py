@@ -138,7 +138,7 @@ def _time_epoch(config: Mapping[str, Any], splits: Splits) -> tuple[float, float
         model.fit(images, targets[indices], batch)
 
     def predict(count: int) -> None:
-        model.plain.predict(splits.validation.images[:count], batch_size=PREDICTION_BATCH, verbose=0)
+        model.predict(splits.validation.images[:count], PREDICTION_BATCH)
 
     fit_tracing, fit_seconds = _time_calls(fit, len(order), batch, _TRAINING_SECONDS)
     predict_tracing, predict_seconds = _time_calls(

@@ -218,7 +218,7 @@ class _Fit:
     def _predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities (n, labels); how long an image took is kept."""
         start, batch_size = time.process_time(), _choose_batch_size(len(self._splits.validation.images))
-        probabilities: NDArray[np.float32] = self._model.predict(images, batch_size=batch_size, verbose=0)
+        probabilities = self._compiled.predict(images, batch_size)
         self._predicting_seconds.append((time.process_time() - start) / len(images))
         return probabilities
 
