@@ -44,6 +44,7 @@ INGREDIENTS: Mapping[str, Sequence[str]] = {
     "one cycle": ["train.schedule={name: constant}"],
     "erasing": ["train.augmentation.erase=0"],
     "alternating and erasing": ["train.augmentation={name: mirror_and_shift, flip: true, shift: 1}"],
+    "two replicas": ["train.replicas=1"],
     "fused normalization": ["train.normalization=keras"],
     "residual": ["model.residual=false"],
     "whitening": ["model.whitening=true"],

@@ -26,6 +26,7 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
     "train.averaging": 0.0,
     "train.batch_growth": None,
     "train.resolution": None,
+    "train.replicas": 1,
     **{
         f"model.{parameter.name}": parameter.default
         for builder in BUILDERS.values()

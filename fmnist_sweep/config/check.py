@@ -16,6 +16,7 @@ from fmnist_sweep.config.known_keys import NAMING_KEYS, list_options_setting, su
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import Locator, describe_unknown_key, describe_validation_error
 from fmnist_sweep.config.regularized import is_regularized, limit_regularization
+from fmnist_sweep.config.replicas import refuse_unusable_replicas
 from fmnist_sweep.config.schema import (
     EXECUTORS,
     OPTION_GROUPS,
@@ -90,6 +91,7 @@ def check_config(raw: Mapping[str, Any], locate: Locator) -> Config:
     _refuse_watching_trained_images(config, locate)
     _refuse_smoothed_bits(config, locate)
     refuse_one_size(config.settings, locate)
+    refuse_unusable_replicas(config.settings, locate)
     complete_first(config.settings, config.search.first, f"search.first ({locate('search.first')})")
     return config
 

@@ -59,6 +59,7 @@ class TrainConfig(BaseModel):
     ]
     label_smoothing: Annotated[float, Field(ge=0, lt=1), TUNABLE] = 0.0
     averaging: Annotated[float, Field(ge=0, lt=1), TUNABLE] = 0.0
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
     precision: Literal["float32", "mixed_bfloat16", "auto"]
     normalization: Literal["fused", "keras"] = "keras"  # what was trained before there was a choice
     early_stopping: EarlyStopping | None

@@ -38,6 +38,7 @@ from fmnist_sweep.executors.messages import (
 )
 from fmnist_sweep.executors.shared_images import SharedImages, share_images
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.search.space import read_replicas
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.own_code import PluginSource
 from fmnist_sweep.training.probe import TrainingCost
@@ -65,6 +66,7 @@ class _Worker:
     trial_id: str | None = None
     first_bytes: int | None = None
     image_hashes: set[str] = field(default_factory=set)
+    replicas: int | None = None  # among which its cores are shared out; None before its first trial
     has_stop_request: bool = False
 
     def __str__(self) -> str:
@@ -77,6 +79,10 @@ class _Worker:
     def has_grown(self) -> bool:
         """Whether its trials have left so much memory behind that another worker is to have the next one."""
         return self.first_bytes is not None and self.count_bytes() - self.first_bytes > _MAX_GROWTH_BYTES
+
+    def takes_replicas(self, replicas: int) -> bool:
+        """Whether it can train so many replicas of a network: for good as many as the first time."""
+        return self.replicas in (None, replicas)
 
     def count_bytes(self) -> int:
         """Its memory without mapped files; 0 where the system does not say."""
@@ -134,7 +140,9 @@ class LocalExecutor(ConcurrentExecutor):
         self, settings: Mapping[str, Any], data: DataConfig, plugins: tuple[PluginSource, ...] = ()
     ) -> list[TrainingCost]:
         """Time a little training in all workers at once, and return the cost in each. No worker may have a trial."""
-        splits = load_splits(data)
+        splits, replicas = load_splits(data), read_replicas(settings)
+        for worker in [worker for worker in self._workers if not worker.takes_replicas(replicas)]:
+            self._replace_worker(worker)
         asked_workers: set[_Worker] = set()
         costs: dict[_Worker, TrainingCost] = {}
         while len(costs) < len(self._workers):
@@ -143,6 +151,7 @@ class LocalExecutor(ConcurrentExecutor):
                 if worker not in asked_workers:
                     asked_workers.add(worker)
                     self._send_images(worker, splits)
+                    worker.replicas = replicas
                     self._send(worker, MeasureRequest(settings, splits.sha256, plugins))
             sender, message = self._await_message()
             if isinstance(message, TrainingCost):
@@ -217,11 +226,12 @@ class LocalExecutor(ConcurrentExecutor):
         for worker in list(self._workers):
             if not self._queue:
                 return
-            if worker.trial_id is None and worker.has_grown():
+            replicas = read_replicas(self._queue[0].config)
+            if worker.trial_id is None and (worker.has_grown() or not worker.takes_replicas(replicas)):
                 self._replace_worker(worker)  # its trial waits until the new one is ready
             elif worker.is_ready and worker.trial_id is None and not worker.has_ended():
                 spec = self._queue.popleft()
-                worker.trial_id = spec.trial_id
+                worker.trial_id, worker.replicas = spec.trial_id, replicas
                 self._messages.put((worker, TrialStart(spec.trial_id, str(worker))))
                 splits = load_splits(spec.data)
                 self._send_images(worker, splits)

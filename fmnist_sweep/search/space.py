@@ -104,6 +104,11 @@ def read_epochs(settings: Mapping[str, Any]) -> Any:
     return max(list_values_at(settings, "train", "epochs"), key=lambda epochs: max(tunable.list_extremes(epochs)))
 
 
+def read_replicas(settings: Mapping[str, Any]) -> int:
+    """How many replicas of a network train on parts of a batch, in a study's settings or a trial's config."""
+    return max(list_values_at(settings, "train", "replicas"), default=1)
+
+
 def _convert_value(value: Any, spec: Mapping[str, Any]) -> Any:
     if spec[tunable.TUNE_KEY] == "int":
         return int(value)

@@ -19,7 +19,7 @@ from fmnist_sweep.sweep.costs import Costs, find_known_costs, forecast_plan, mea
 from fmnist_sweep.sweep.executor_choice import ExecutorChoice
 from fmnist_sweep.sweep.forecast import Forecast
 from fmnist_sweep.sweep.measurements import Measurements
-from fmnist_sweep.sweep.plan import PlannedStudy
+from fmnist_sweep.sweep.plan import PlannedStudy, has_mixed_replicas
 from fmnist_sweep.training import backend
 
 # What each worker needs besides what workers share (benchmarks/executors.py), with a margin.
@@ -106,6 +106,10 @@ def _choose_without_measuring(config: ExecutorConfig, plan: Sequence[PlannedStud
         workers = config.workers or _count_workers(cores, threads, math.inf)
         return Placement("local", workers, threads or max(1, cores // workers))
     earlier_placement = _find_earlier_placement(plan, cores)
+    if has_mixed_replicas(plan):  # workers are replaced by others that share out their cores otherwise
+        threads = threads or (earlier_placement.threads if earlier_placement else None)
+        workers = config.workers or _count_workers(cores, threads, trials_left)
+        return Placement("local", workers, threads or max(1, cores // workers))
     if earlier_placement is not None and threads in (None, earlier_placement.threads):
         workers = config.workers or _count_workers(cores, earlier_placement.threads, trials_left)
         return (

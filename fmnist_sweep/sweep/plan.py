@@ -177,10 +177,25 @@ def plan_studies(jobs: Sequence[Job], state: Path, say: Callable[[str, str], Non
             if _find_trial_limit(study.job.config) > _find_trial_limit(first.job.config):
                 studies_by_id[study.id] = (study, splits)
     plan = [_plan_study(state, study, splits) for study, splits in studies_by_id.values()]
+    _refuse_shared_process(plan)
     for planned in plan:
         if planned.record is None:  # else it has passed
             refuse_unmet_limit(planned.study, planned.splits.description)
     return plan
+
+
+def has_mixed_replicas(plan: Sequence[PlannedStudy]) -> bool:
+    """Whether a process that trained all that is left would have to share its cores out in more than one way."""
+    return len({space.read_replicas(planned.study.settings) for planned in plan if not planned.is_done}) > 1
+
+
+def _refuse_shared_process(plan: Sequence[PlannedStudy]) -> None:
+    executor = plan[0].config.executor.name
+    if executor not in ("auto", "local") and has_mixed_replicas(plan):
+        raise ConfigError(
+            f"executor={executor}: studies with another train.replicas each cannot be trained by one process; "
+            "say executor=local, or type a command for each."
+        )
 
 
 def settle_precision(settings: Mapping[str, Any]) -> dict[str, Any]:

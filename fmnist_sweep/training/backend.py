@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.process.garbage import pause_while_importing
@@ -94,16 +95,51 @@ def _count_scheduled_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass
+class _Threads:
+    """How many cores TensorFlow computes on here, and among how many replicas of a network they are shared out."""
+
+    cores: int | None = None  # None: not said yet
+    replicas: int = 1
+
+
+_threads = _Threads()
+
+
 def set_threads(threads: int) -> None:
     """Import TensorFlow and let it compute on so many cores; call this before its first operation."""
     import_tensorflow()
     import tensorflow as tf
 
+    if threads != _count_cores():
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
+        _threads.replicas = 1
+    _threads.cores = threads
+
+
+def _count_cores() -> int:
+    """How many cores TensorFlow computes on, or would."""
+    import tensorflow as tf
+
     # 0: as many as the scheduler lets this process use, which is then left as it is.
-    if (tf.config.threading.get_intra_op_parallelism_threads() or _count_scheduled_cores()) == threads:
+    return _threads.cores or tf.config.threading.get_intra_op_parallelism_threads() or _count_scheduled_cores()
+
+
+def split_threads(replicas: int) -> None:
+    """Share the cores out among replicas of a network that train side by side; before the first operation, too.
+
+    All networks of a process have as many. Raises RuntimeError if TensorFlow computes already, shared out otherwise.
+    """
+    import tensorflow as tf
+
+    if replicas == _threads.replicas:
         return
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(threads, 2)))
+    cores = _count_cores()
+    # An operation that is one replica's then leaves the other cores to the others.
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // replicas))
+    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(cores, max(2, replicas))))
+    _threads.cores, _threads.replicas = cores, replicas
 
 
 def resolve_precision(precision: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training import models
+from fmnist_sweep.search.space import read_replicas
+from fmnist_sweep.training import backend, models
 from fmnist_sweep.training.growth import compute_batch_size
 from fmnist_sweep.training.optimization import build_loss, build_optimizer, make_accuracy_metric
 
@@ -31,15 +32,19 @@ class CompiledModel:
     """A model and what trains it.
 
     plain: of plain Keras layers; it predicts, and is what is scored and saved. trainer: the compiled model that is
-    fitted; the same one, or a twin that shares all its layers' weights.
+    fitted; the same one, or a twin that shares all its layers' weights. replicas: of it, on parts of a batch.
     """
 
     plain: keras.Model
     trainer: keras.Model
+    replicas: int
     _traced: tuple[int, ...] | None = field(default=None, init=False)  # shape of the batches of the last pass
 
     def fit(self, images: NDArray[np.uint8], targets: NDArray[Any], batch_size: int) -> dict[str, float]:
-        """Train on each image once, in their order; returns the loss and metrics of this pass."""
+        """Train on each image once, in their order; returns the loss and metrics of this pass.
+
+        A last batch of fewer images than there are replicas is left out.
+        """
         from fmnist_sweep.training.batches import batch_arrays
 
         trainer, shape = self.trainer, (batch_size, *images.shape[1:])
@@ -48,7 +53,9 @@ class CompiledModel:
             # continued knows the second shape only, and must give the same bits.
             trainer.train_function, self._traced = None, shape
         trainer.steps_per_execution = _STEPS_PER_CALL
-        batches = batch_arrays(images, targets, batch_size=batch_size)
+        rest = len(images) % batch_size
+        count = len(images) - (rest if rest < self.replicas else 0)
+        batches = batch_arrays(images[:count], targets[:count], batch_size=batch_size)
         history = trainer.fit(batches, shuffle=False, verbose=0).history
         trainer.steps_per_execution = 1  # predicting would unroll as many batches into one graph
         return {name: float(values[-1]) for name, values in history.items()}
@@ -65,12 +72,14 @@ def compile_model(config: Mapping[str, Any], description: DataDescription) -> Co
     import keras
 
     train, previous_policy = config["train"], keras.config.dtype_policy()
+    replicas = read_replicas(config)
+    backend.split_threads(replicas)
     keras.config.set_dtype_policy(train["precision"])
     try:
         model = models.build_model(
             config["model"], config["regularization"], description.image_shape, len(description.labels)
         )
-        trainer = _build_trainer(model, train)
+        trainer = _build_trainer(model, train, replicas)
     finally:
         keras.config.set_dtype_policy(previous_policy)
     trainer.compile(
@@ -79,11 +88,19 @@ def compile_model(config: Mapping[str, Any], description: DataDescription) -> Co
         metrics=[make_accuracy_metric(train["loss"])],
         jit_compile=False,  # XLA takes two to three times longer on a CPU
     )
-    return CompiledModel(model, trainer)
+    return CompiledModel(model, trainer, replicas)
 
 
-def _build_trainer(model: keras.Model, train: Mapping[str, Any]) -> keras.Model:
-    """Build what trains a model: a twin where some of its layers have a faster one, else the model itself.
+def _build_trainer(model: keras.Model, train: Mapping[str, Any], replicas: int) -> keras.Model:
+    """Build what trains a model: its twin, or replicas of that on parts of a batch."""
+    from fmnist_sweep.training.replicas import replicate_model
+
+    twin = _build_twin(model, train)
+    return twin if replicas == 1 else replicate_model(twin, replicas)
+
+
+def _build_twin(model: keras.Model, train: Mapping[str, Any]) -> keras.Model:
+    """Build a twin of a model where some of its layers have a faster one, else the model itself.
 
     Where images grow, the twin takes those of any size.
     """

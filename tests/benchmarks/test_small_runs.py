@@ -15,12 +15,14 @@ SMALLEST = {
     "pipeline.py": ["--rounds=1", "--images=128", "data=drawn", "data.images=300"],
     "precision.py": ["--rounds=1", "--images=200"],
     "checkpoint.py": ["--rounds=1", "--images=300", "--filters=4"],
+    "replicas.py": ["--rounds=1", "--images=256", "data=drawn", "data.images=300"],
     "engine.py": ["--models=cnn", "--rounds=1", "--seconds=0.01"],
 }
 RATIO = {
     "pipeline.py": r"CPU time: mean \d",
     "precision.py": r"ratio float32/mixed_bfloat16: median \d",
     "checkpoint.py": r"ratio \d",
+    "replicas.py": r"one network / 2 replicas: median \d",
     "engine.py": r"\| cnn \|.* \d+\.\d+ \(",
 }
 

@@ -161,6 +161,7 @@ LATER = {  # with the value that a config which lacks the key has
     "train.averaging": "0.0",
     "train.batch_growth": "null",
     "train.resolution": "null",
+    "train.replicas": "1",
 }
 
 
@@ -172,7 +173,7 @@ def test_a_key_that_came_later_is_left_out_with_its_neutral_value_and_decides_wi
     others = {
         *(("model.growth=2",), ("model.pooling=before_normalization",), ("model.residual=true",)),
         *(("model.head=global_average",), ("train.label_smoothing=0.1",), ("train.averaging=0.9",)),
-        *(("train.batch_growth={factor: 2, every: 1}",), ("model.whitening=true",)),
+        *(("train.batch_growth={factor: 2, every: 1}",), ("model.whitening=true",), ("train.replicas=2",)),
         ("model.head=global_average", "train.resolution={start: 20, step: 4, every: 1}"),
     }
     ids = {

@@ -361,3 +361,15 @@ def test_workers_end_their_epoch_when_the_user_asks_for_an_end(
     last = events[-1]
     assert isinstance(last, EpochEnd)
     assert last.checkpoint is not None
+
+
+@pytest.mark.slow
+def test_a_worker_is_replaced_by_one_that_shares_its_cores_out_as_the_next_trial_needs() -> None:
+    replicas = "train.replicas=2"
+    with LocalExecutor(1, 2, Stop()) as executor:
+        pids = []
+        for given in (spec(TINY), spec(TINY), spec([*TINY, replicas]), spec([*TINY, replicas]), spec(TINY)):
+            executor.submit(given)
+            assert isinstance(ended(executor)[-1], TrialResult)
+            pids.append(executor._workers[0].pid)
+    assert [pids.index(pid) for pid in pids] == [0, 0, 2, 2, 4]

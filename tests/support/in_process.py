@@ -60,6 +60,7 @@ def _run(
     with _in_folder(cwd), mock.patch.object(sys, "argv", words), contextlib.ExitStack() as changed:
         # TensorFlow takes a number of threads once in a process, and that of one command is not that of the next.
         changed.enter_context(mock.patch.object(backend, "set_threads", lambda _: backend.import_tensorflow()))
+        changed.enter_context(mock.patch.object(backend, "split_threads"))
         if environment is not None:
             changed.enter_context(mock.patch.dict(os.environ, dict(environment), clear=True))
         changed.enter_context(contextlib.redirect_stdout(output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,9 @@ def spec(overrides: Sequence[str], **changes: Any) -> TrialSpec:
 
 def events(given: TrialSpec, data: Splits) -> tuple[list[EpochEnd], TrialEvent]:
     """Each epoch of a trial, and how it ended."""
-    *epochs, last = trial.run_trial(given, data)
+    # Its cores are shared out already, for all the trials of this process.
+    with mock.patch.object(backend, "split_threads"):
+        *epochs, last = trial.run_trial(given, data)
     assert all(isinstance(epoch, EpochEnd) for epoch in epochs)
     return [epoch for epoch in epochs if isinstance(epoch, EpochEnd)], last
 

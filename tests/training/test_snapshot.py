@@ -63,7 +63,9 @@ FITS = {
         *("train.resolution={start: 16, step: 6, every: 1}", "train.batch_growth={factor: 1.5, every: 2}"),
         "model.whitening=true",
     ],
-    "muon, averaged": ["optimizer=muon", "optimizer.learning_rate=0.005", "train.averaging=0.9"],
+    "muon, averaged, replicas": [
+        *("optimizer=muon", "optimizer.learning_rate=0.005", "train.averaging=0.9", "train.replicas=2"),
+    ],
     "sgd, stopping": ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", STOPPING],
 }
 

@@ -1,0 +1,38 @@
+"""A network that trains on parts of a batch side by side: copies of it that share their weights, and add up gradients.
+
+Operations of one part are as many small tasks as of a whole batch, and a core that ends its share of one waits for the
+others. Parts wait for each other only at the end of a batch. Each normalises by the images of its own part (Hoffer et
+al., 2017).
+
+This module imports Keras, so it is imported where a model is built.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class SplitBatch(keras.layers.Layer):  # type: ignore[misc]
+    """Splits a batch into so many parts, the first of which have one image more where it cannot be even."""
+
+    def __init__(self, parts: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.parts = parts
+
+    def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        n = tf.shape(inputs)[0]
+        sizes = [(n + self.parts - 1 - number) // self.parts for number in range(self.parts)]
+        return tf.split(inputs, sizes)  # type: ignore[no-any-return]
+
+    def compute_output_spec(self, inputs: keras.KerasTensor) -> list[keras.KerasTensor]:
+        return [keras.KerasTensor((None, *inputs.shape[1:]), inputs.dtype) for _ in range(self.parts)]
+
+
+def replicate_model(model: keras.Model, replicas: int) -> keras.Model:
+    """What trains a model by so many replicas: a model of the same weights. A batch has at least one image for each."""
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8")
+    outputs = [model(part) for part in SplitBatch(replicas, dtype="uint8")(pixels)]
+    return keras.Model(pixels, keras.layers.Concatenate(axis=0, dtype="float32")(outputs))
