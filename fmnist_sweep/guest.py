@@ -33,8 +33,8 @@ def be_a_guest() -> Iterator[None]:
         except Exception as error:
             if "cannot be modified after initialization" in str(error):  # TensorFlow
                 raise ConfigError(
-                    "executor.threads: TensorFlow computes in this process already, with another number of threads; "
-                    "say executor=local, or restart the kernel."
+                    "executor.threads or train.replicas: TensorFlow computes in this process already, and shares out "
+                    "its cores otherwise; say executor=local, or restart the kernel."
                 ) from error
             from fmnist_sweep.tracking.connection import explain_lost_store
 

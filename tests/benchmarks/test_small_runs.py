@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.support import ROOT
+from tests.support.process import LIMIT_SECONDS
 
 SMALLEST = {
     "pipeline.py": ["--rounds=1", "--images=128", "data=drawn", "data.images=300"],
@@ -32,6 +33,6 @@ RATIO = {
 def test_it_prints_a_ratio(name: str) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / name), *SMALLEST[name]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(RATIO[name], done.stdout), done.stdout
