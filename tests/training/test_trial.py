@@ -86,7 +86,6 @@ MATTERS = {
     "no dense layer": ["model.dense_units=0"],
     "precision": ["train.precision=mixed_bfloat16"],
     "replicas": ["train.replicas=2", "regularization.batch_normalization=true"],
-    "normalized without replicas": ["regularization.batch_normalization=true"],
     "seed": ["seed=2"],
     "weaker seed": ["seed=0"],
 }
