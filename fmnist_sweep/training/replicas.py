@@ -1,8 +1,8 @@
 """A network that trains on parts of a batch side by side: copies of it that share their weights, and add up gradients.
 
-Operations of one part are as many small tasks as of a whole batch, and a core that ends its share of one waits for the
-others. Parts wait for each other only at the end of a batch. Each normalises by the images of its own part (Hoffer et
-al., 2017).
+By itself TensorFlow shares each operation out among the cores, and a core that is done with its share waits for the
+others, many times a batch. Replicas wait for each other at the end of a batch alone. Each normalises by the images of
+its own part (Hoffer et al., 2017).
 
 This module imports Keras, so it is imported where a model is built.
 """
