@@ -85,9 +85,10 @@ def identify_study(
 
 def _drop_neutral_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The oracle's arguments without those that decide nothing."""
-    if arguments.get("proposer") != "random":
-        return dict(arguments)
-    return {key: value for key, value in arguments.items() if key not in ("proposer", "initial_points")}
+    dropped = {"proposer", "initial_points"} if arguments.get("proposer") == "random" else set[str]()
+    if arguments.get("restart") is False:  # as every search did before there was a choice
+        dropped.add("restart")
+    return {key: value for key, value in arguments.items() if key not in dropped}
 
 
 def hash_content(content: object) -> str:

@@ -65,17 +65,20 @@ def create_hyperband_oracle(
     *,
     factor: Annotated[int, Field(ge=2, le=tunable.MAX_COUNT)],
     iterations: tunable.Count,
+    restart: bool = False,
 ) -> "Replayable":
     """Create the oracle of successive halving in brackets (Li et al., 2018), up to `train.epochs`."""
     from fmnist_sweep.search import oracles
 
-    return oracles.HyperbandOracle(
+    oracle = oracles.HyperbandOracle(
         hyperparameters=hyperparameters,
         max_epochs=epochs,
         factor=factor,
         hyperband_iterations=iterations,
         **common,
     )
+    oracle.restarts = restart
+    return oracle
 
 
 @plugins.keras_oracle
@@ -88,6 +91,7 @@ def create_asha_oracle(
     lowest_epochs: tunable.Count,
     proposer: Literal["random", "tpe"],
     initial_points: tunable.Count,
+    restart: bool = False,
 ) -> "Replayable":
     """Create the oracle of asynchronous successive halving in one bracket (Li et al., 2020), up to `train.epochs`."""
     own = {
@@ -95,14 +99,19 @@ def create_asha_oracle(
         "rung_epochs": rungs.list_asha_rungs(lowest_epochs, factor, epochs),
         "factor": factor,
         "max_trials": None,
+        **common,
     }
+    oracle: Replayable
     if proposer == "random":
         from fmnist_sweep.search import asha
 
-        return asha.AshaOracle(**own, **common)
-    from fmnist_sweep.search import tpe
+        oracle = asha.AshaOracle(**own)
+    else:
+        from fmnist_sweep.search import tpe
 
-    return tpe.AshaTpeOracle(initial_points=initial_points, **own, **common)
+        oracle = tpe.AshaTpeOracle(initial_points=initial_points, **own)
+    oracle.restarts = restart
+    return oracle
 
 
 @plugins.keras_oracle
@@ -161,8 +170,9 @@ class Proposal:
     """A configuration that an oracle proposes, and what restores the oracle's state after it; all of it JSON.
 
     epochs: how many to train, where the oracle decides that (Hyperband, ASHA). continues: the trial of the rung below
-    with the same values, whose training this one continues. seed_state, guesses: the oracle's own, see
-    `oracles.Replayable`. refused: draws that were refused so far, this answer's included.
+    with the same values, whose training this one continues, or does not, where each rung is a training of its own.
+    seed_state, guesses: the oracle's own, see `oracles.Replayable`. refused: draws that were refused so far, this
+    answer's included. restarts: whether each rung is a training of its own, this trial's included.
     """
 
     trial_id: str
@@ -172,10 +182,16 @@ class Proposal:
     seed_state: int
     guesses: dict[str, float] = field(default_factory=dict)
     refused: int = 0
+    restarts: bool = False
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a trial of the next rung may continue this one's training."""
+        return self.epochs is not None and not self.restarts
 
     def dump(self) -> dict[str, Any]:
-        """The proposal for a journal, as every version reads it if nothing was refused."""
-        return {key: value for key, value in vars(self).items() if key != "refused" or value}
+        """The proposal for a journal, as every version reads it if it has nothing that came later."""
+        return {key: value for key, value in vars(self).items() if value or key not in ("refused", "restarts")}
 
 
 @dataclass(frozen=True)
@@ -273,6 +289,7 @@ class Search:
             self._oracle.seed_state,
             dict(self._oracle.guesses),
             self.refused_count,
+            self._oracle.restarts,
         )
 
     def replay(self, answer: Proposal | Wait | None) -> None:

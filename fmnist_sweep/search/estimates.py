@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.search import rungs, space, tunable
@@ -61,9 +61,16 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
 def list_asha_epochs(arguments: Mapping[str, Any], settings: Mapping[str, Any], configurations: float) -> list[int]:
     """About the epochs that each trial of so many configurations really trains, in the order in which they begin."""
     rung_epochs = rungs.list_asha_rungs(arguments["lowest_epochs"], arguments["factor"], space.read_epochs(settings))
-    own_epochs = [epochs - earlier for earlier, epochs in itertools.pairwise((0, *rung_epochs))]
+    own_epochs = list_own_epochs(arguments, rung_epochs)
     trial_rungs = rungs.estimate_trial_rungs(len(rung_epochs), arguments["factor"], configurations)
     return [own_epochs[rung] for rung in trial_rungs]
+
+
+def list_own_epochs(arguments: Mapping[str, Any], rung_epochs: Sequence[int]) -> list[int]:
+    """How many epochs a trial of each rung really trains. rung_epochs: how many it has after each."""
+    if arguments.get("restart"):
+        return list(rung_epochs)
+    return [epochs - earlier for earlier, epochs in itertools.pairwise((0, *rung_epochs))]
 
 
 def find_max_epochs(epochs: Any) -> int:

@@ -27,11 +27,13 @@ class Replayable(Steered):
 
     guesses: the scores that the last answer assumed for the trials under way, by trial id. An oracle that does not
     assume any needs nothing but to be asked again. may_draw: whether the next answer may be a new configuration, and
-    not only the continuation of one (ASHA); it is asked for one more without it only where it continues any.
+    not only the continuation of one (ASHA); it is asked for one more without it only where it continues any. restarts:
+    whether a promoted trial is trained from its first epoch, by a schedule of its own length.
     """
 
     guesses: Mapping[str, float] = MappingProxyType({})
     may_draw = True
+    restarts = False
 
     @property
     def seed_state(self) -> int:

@@ -21,6 +21,7 @@ from fmnist_sweep.search.estimates import (
     continues_beyond_budget,
     find_max_epochs,
     list_asha_epochs,
+    list_own_epochs,
     list_rung_epochs,
 )
 from fmnist_sweep.text import format_duration, format_trial_count
@@ -137,9 +138,9 @@ def _list_hyperband_epochs(max_epochs: int, oracle: Mapping[str, Any]) -> list[i
     factor = oracle["factor"]
     trial_epochs = []
     for bracket in reversed(compute_hyperband_rungs(max_epochs, factor)):
-        rung_epochs = list_rung_epochs(max_epochs, factor, len(bracket))
-        for size, (earlier, epochs) in zip(bracket, itertools.pairwise((0, *rung_epochs)), strict=True):
-            trial_epochs += [epochs - earlier] * size
+        own_epochs = list_own_epochs(oracle, list_rung_epochs(max_epochs, factor, len(bracket)))
+        for size, epochs in zip(bracket, own_epochs, strict=True):
+            trial_epochs += [epochs] * size
     return trial_epochs * int(oracle["iterations"])
 
 

@@ -45,12 +45,13 @@ class LiveTrial:
 
 
 def resolve_trial_config(settings: Mapping[str, Any], proposal: Proposal) -> dict[str, Any]:
-    """Resolve a trial's config: without tunables, and with as many epochs as Hyperband allots."""
+    """Resolve a trial's config: without tunables, and with as many epochs as ASHA or Hyperband allots."""
     config = drop_unused_regularization(drop_neutral_settings(space.resolve_tunables(settings, proposal.values)))
     if proposal.epochs is not None:
-        if "over_epochs" in config["train"]["schedule"] and config["train"]["schedule"]["over_epochs"] is None:
+        schedule = config["train"]["schedule"]
+        if proposal.may_go_on and "over_epochs" in schedule and schedule["over_epochs"] is None:
             # A promoted trial continues the schedule that the rung below began.
-            config["train"]["schedule"]["over_epochs"] = config["train"]["epochs"]
+            schedule["over_epochs"] = config["train"]["epochs"]
         config["train"]["epochs"] = proposal.epochs
     return config
 
@@ -71,7 +72,7 @@ def find_checkpoint(study: StudyContext, history: TrialHistory, *, is_from_scrat
     checkpoints = study.opened.checkpoints
     own_checkpoint = checkpoints.load_newest(history.trial_id)
     rung_below = history.proposal.continues
-    if own_checkpoint is not None or rung_below is None or is_from_scratch:
+    if own_checkpoint is not None or rung_below is None or is_from_scratch or history.proposal.restarts:
         return own_checkpoint
     return checkpoints.load_newest(study.record.trials[rung_below].duplicate_of or rung_below)
 
@@ -85,7 +86,7 @@ def build_spec(study: StudyContext, live: LiveTrial, config: dict[str, Any], che
         data=study.config.data,
         resume=checkpoint,
         checkpoint_seconds=study.config.checkpoint.every_seconds,
-        keep_final=live.history.proposal.epochs is not None,
+        keep_final=live.history.proposal.may_go_on,
         plugins=study.study.job.code,
     )
 

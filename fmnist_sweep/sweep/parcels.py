@@ -86,10 +86,10 @@ class StudyParcels:
     def drop_files(self, history: TrialHistory) -> None:
         """Delete the files that were kept of a trial until the store had all of it."""
         self._opened.result_path(history.trial_id).unlink(missing_ok=True)
-        if history.proposal.epochs is None:
-            self._opened.checkpoints.drop(history.trial_id)
-        else:  # Hyperband may promote the trial, which then continues from its last checkpoint
+        if history.proposal.may_go_on:  # from the last checkpoint
             self._opened.checkpoints.drop_older(history.trial_id)
+        else:
+            self._opened.checkpoints.drop(history.trial_id)
 
     def make_finished_closer(
         self, history: TrialHistory, evaluation: Evaluation, end_time: int, result: TrialResult | None = None

@@ -28,6 +28,7 @@ from fmnist_sweep.tracking.names import (
     MACHINE_TAG,
     PLATFORM_TAG,
     PRECISION_TAG,
+    PROMOTED_FROM_TAG,
     PYTHON_TAG,
     STUDIES_TAG,
     STUDY_ID_TAG,
@@ -90,8 +91,9 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
     """The run of a trial's latest attempt; config: what is trained, without tunables."""
     record, placement = study.record, study.sweep.placement
     origin, rung_below = study.splits.origin, history.proposal.continues
+    rung_tag = PROMOTED_FROM_TAG if history.proposal.restarts else CONTINUES_TAG
     # A duplicate has no run; the trial that was trained in its place has one.
-    continues_tag = {} if rung_below is None else {CONTINUES_TAG: record.trials[rung_below].duplicate_of or rung_below}
+    rung_tags = {} if rung_below is None else {rung_tag: record.trials[rung_below].duplicate_of or rung_below}
     return RunInfo(
         kind=study.kinds.trial,
         name=format_trial_name(history, record.about)[:_MAX_NAME_LENGTH],
@@ -107,7 +109,7 @@ def describe_trial_run(study: StudyContext, history: TrialHistory, config: Mappi
             THREADS_TAG: str(placement.threads),
             # Nothing is known here of a cluster's node.
             **({} if placement.name == "ray" else {MACHINE_TAG: describe_machine()}),
-            **continues_tag,
+            **rung_tags,
             **study.study.job.extra_tags,
         },
         command=build_trial_command(

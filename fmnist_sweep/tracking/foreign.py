@@ -28,6 +28,7 @@ from fmnist_sweep.tracking.names import (
     JOURNALS_TAG,
     KIND_TAG,
     PARENT_RUN_TAG,
+    PROMOTED_FROM_TAG,
     SOURCE_NAME_TAG,
     STUDY_ID_TAG,
     SWEEP_ID_TAG,
@@ -49,7 +50,7 @@ _SUM_TOLERANCE = 0.05  # of a row of probabilities, which may have been computed
 
 _STATUSES = frozenset(("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"))
 _ID_TAGS = (
-    *(JOURNAL_TAG, SWEEP_ID_TAG, STUDY_ID_TAG, TRIAL_ID_TAG, CONTINUES_TAG),
+    *(JOURNAL_TAG, SWEEP_ID_TAG, STUDY_ID_TAG, TRIAL_ID_TAG, CONTINUES_TAG, PROMOTED_FROM_TAG),
     *(FOLLOWED_BY_TAG, FOLLOWS_TAG, PARENT_RUN_TAG),
 )
 _NEEDED_TAGS: Mapping[str, tuple[str, ...]] = {

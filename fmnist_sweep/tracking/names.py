@@ -21,6 +21,7 @@ ATTEMPT_TAG: Final = "fmnist.attempt"  # from 1
 FOLLOWED_BY_TAG: Final = "fmnist.followed_by"  # run of the next attempt
 FOLLOWS_TAG: Final = "fmnist.follows"  # run of the attempt before
 CONTINUES_TAG: Final = "fmnist.continues"  # trial of the rung below, whose training this one went on with
+PROMOTED_FROM_TAG: Final = "fmnist.promoted_from"  # the same where each rung is a training of its own
 FAILURE_TAG: Final = "fmnist.failure"  # why it failed, in one sentence
 
 # The id tag of a run, by its kind.

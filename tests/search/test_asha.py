@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,6 +14,8 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait
 from fmnist_sweep.search.estimates import count_possible_trials, estimate_trials
+from fmnist_sweep.sweep.live_trial import resolve_trial_config
+from tests.support.searches import ask_until_over
 from tests.support.small import SPACE_OF_54, search_of
 
 SPACE = (
@@ -71,6 +74,25 @@ def list_proposals(exchanges: Sequence[Exchange]) -> list[Proposal]:
 
 def count_epochs(exchanges: Sequence[Exchange]) -> Counter[int | None]:
     return Counter(proposal.epochs for proposal in list_proposals(exchanges))
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband"])
+@pytest.mark.parametrize(("restart", "cycle"), [("true", None), ("false", 9)])
+def test_a_rung_is_a_training_of_its_own_or_a_part_of_the_longest(name: str, restart: str, cycle: int | None) -> None:
+    job = compose_job([f"search={name}", *SPACE, "train=one_cycle", "train.epochs=9", f"search.restart={restart}"])
+    proposals = ask_until_over(search_of(job), lambda values: float(values["model.filters"]), most=40)
+    assert {proposal.epochs for proposal in proposals} == {1, 3, 9}
+    for proposal in proposals:
+        train = resolve_trial_config(job.config.settings, proposal)["train"]
+        assert (train["epochs"], train["schedule"]["over_epochs"]) == (proposal.epochs, cycle)
+        assert Proposal(**proposal.dump()) == proposal
+
+
+def test_rungs_that_restart_are_drawn_and_promoted_as_those_that_go_on() -> None:
+    going_on, restarting = (
+        list_proposals(run_budget(make_search(f"search.restart={restart}"), 20)) for restart in ("false", "true")
+    )
+    assert [replace(proposal, restarts=False) for proposal in restarting] == going_on
 
 
 @pytest.mark.parametrize("slots", [1, 4])

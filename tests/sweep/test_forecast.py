@@ -67,7 +67,7 @@ def epochs_asked_for(job: Job, most: float = math.inf) -> list[int]:
     while len(found) < most and isinstance(proposal := asked.ask(), Proposal):
         named = json.dumps(proposal.values, sort_keys=True)
         epochs = proposal.epochs or int(job.config.settings["train"]["epochs"])
-        found.append(epochs - trained.get(named, 0))
+        found.append(epochs if proposal.restarts else epochs - trained.get(named, 0))
         trained[named] = epochs
         asked.tell(proposal.trial_id, float(proposal.values["model.filters"]))
     return found
@@ -83,6 +83,7 @@ def epochs_asked_for(job: Job, most: float = math.inf) -> list[int]:
         ("search=hyperband", "train.epochs=4", "search.factor=2"),
         ("search=hyperband", "train.epochs=9", "model.filters.max_value=400", "search.iterations=2"),
         ("search=hyperband", "train.epochs=9", "search.max_trials=11"),
+        ("search=hyperband", "train.epochs=9", "search.restart=true"),
     ],
 )
 def test_trials_and_epochs_are_those_that_the_search_then_asks_for(search: tuple[str, ...]) -> None:

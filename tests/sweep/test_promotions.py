@@ -51,9 +51,9 @@ def _read_record() -> StudyRecord:
     return folder.read_record()
 
 
-def _read_curves() -> dict[tuple[str, str], list[tuple[float, float]]]:
+def _read_curves(experiment: str = "fashion-mnist") -> dict[tuple[str, str], list[tuple[float, float]]]:
     """Validation loss and learning rate of each epoch, by filters and epochs of the trial."""
-    store = open_existing_store(None, "fashion-mnist")
+    store = open_existing_store(None, experiment)
     runs: list[Any] = store.client.search_runs([store.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'")
     return {
         (run.data.params["model.filters"], run.data.params["train.epochs"]): [
@@ -113,6 +113,29 @@ def test_a_promoted_trial_equals_one_that_was_trained_to_the_end_at_once_and_no_
     _run(*SMALLEST, "regularization=none", *schedule, f"model.filters={filters}")
     assert _read_curves() == {(filters, "4"): curve}
     assert len({rate for _, rate in curve}) > 1
+
+
+@pytest.mark.slow
+def test_with_restart_each_rung_equals_a_training_of_so_many_epochs() -> None:
+    schedule = ("train=one_cycle", "train.epochs=4", "executor=in_process")
+    code, _ = _run(*ASHA, *schedule, "search.restart=true", "search.max_trials=3", "tracking.experiment=rungs")
+    assert code is ExitCode.DONE
+    assert not list(Path("mlruns").rglob("checkpoints/*"))
+    store = open_existing_store(None, "rungs")
+    runs: list[Any] = store.client.search_runs(
+        [store.experiment_id], filter_string="tags.`fmnist.kind` = 'trial'", order_by=["params.`train.epochs`"]
+    )
+    epochs = {run.data.tags["fmnist.trial_id"]: run.data.params["train.epochs"] for run in runs}
+    below = {
+        run.data.params["train.epochs"]: epochs.get(run.data.tags.get("fmnist.promoted_from", ""), "") for run in runs
+    }
+    assert below == {"1": "", "2": "1", "4": "2"}
+    assert not any("fmnist.continues" in run.data.tags for run in runs)
+    curves = _read_curves("rungs")
+    filters = runs[-1].data.params["model.filters"]
+    for longest in ("1", "2", "4"):
+        _run(*SMALLEST, "regularization=none", *schedule, f"train.epochs={longest}", f"model.filters={filters}")
+    assert _read_curves() == {key: curve for key, curve in curves.items() if key[0] == filters}
 
 
 def test_a_study_too_small_to_promote_trains_its_best_to_the_end() -> None:
