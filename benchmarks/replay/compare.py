@@ -27,7 +27,7 @@ from fmnist_sweep.training import backend
 from replay import searches
 from replay.figures import TRIALS, Replays, summarize
 from replay.searches import EVEN, RANDOM, Replay, Strategy
-from replay.table import TABLE, DamagedTable, Table, read_table
+from replay.table import TABLE, DamagedTable, Table, read_tables
 
 _SEEDS_A_TASK = 10
 
@@ -77,11 +77,11 @@ def main() -> None:
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "OVERRIDES"))
     given = parser.parse_args()
     try:
-        table = read_table(given.table).even_costs()
+        table = read_tables(given.table).even_costs()
     except (OSError, DamagedTable) as error:
         raise SystemExit(f"{error}: record a table with benchmarks/replay/record.py.") from None
     begun = time.monotonic()
-    strategies = searches.list_strategies()
+    strategies = searches.list_strategies(table)
     strategies += [searches.compose_strategy(name, overrides.split()) for name, overrides in given.also]
     replays = replay_all(table, strategies, given.seeds, given.trials, given.processes)
     print(summarize(table, replays, given.trials))

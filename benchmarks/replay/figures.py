@@ -81,26 +81,36 @@ def count_good_rows(table: Table, target: float) -> int:
 
 @dataclass(frozen=True)
 class RungRank:
-    """The rank correlation (Spearman) of the scores after an epoch with those at the end, overall and in the best."""
+    """The rank correlation (Spearman) of the scores of a rung with those at the end, overall and in the best fifth.
+
+    epoch: how far the rung is trained. is_whole: by a schedule of so many epochs; else that of the end, broken off.
+    """
 
     epoch: int
+    is_whole: bool
     overall: Estimate
     best: Estimate
 
 
 def rank_rungs(table: Table) -> list[RungRank]:
-    """The rank correlation of each epoch before the last with the end; `best` is the best fifth by the end.
+    """The rank correlation of each epoch before the last, and of each shorter schedule, with the end.
 
-    Intervals are of resampled rows. Rows that failed are left out.
+    `best` is the best fifth by the end. Intervals are of resampled rows. Rows that failed are left out.
     """
-    rows = [row for row in table.rows if row.compute_score(table.epochs) is not None]
-    scores = np.array([[row.compute_score(epoch) for epoch in range(1, table.epochs + 1)] for row in rows], float)
-    finals = scores[:, -1]
-    best = scores[np.argsort(-finals, kind="stable")[: max(3, round(_BEST_SHARE * len(rows)))]]
-    return [
-        RungRank(epoch, *(_correlate(some[:, epoch - 1], some[:, -1]) for some in (scores, best)))
-        for epoch in range(1, table.epochs)
-    ]
+    rungs: list[tuple[int, Mapping[int, float | None] | None]] = [(epoch, None) for epoch in range(1, table.epochs)]
+    for epochs, shorter in sorted(table.shorter.items()):
+        rungs.append((epochs, {row.number: row.compute_score(epochs) for row in shorter.rows}))
+    ranks = []
+    for epoch, whole in rungs:
+        pairs = [
+            (row.compute_score(epoch) if whole is None else whole.get(row.number), row.compute_score(table.epochs))
+            for row in table.rows
+        ]
+        scores = np.array([pair for pair in pairs if None not in pair], float)
+        best = scores[np.argsort(-scores[:, 1], kind="stable")[: max(3, round(_BEST_SHARE * len(scores)))]]
+        overall, within_best = (_correlate(some[:, 0], some[:, 1]) for some in (scores, best))
+        ranks.append(RungRank(epoch, whole is not None, overall, within_best))
+    return ranks
 
 
 def _correlate(one: NDArray[np.float64], other: NDArray[np.float64]) -> Estimate:
@@ -138,9 +148,10 @@ def summarize(table: Table, replays: Replays, trials: int = TRIALS) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [_describe_work(name, found) for name, found in replays.items()]
-    lines += ["", "| epoch | rank correlation with the end | within the best fifth |", "| --- | --- | --- |"]
+    lines += ["", "| rung | rank correlation with the end | within the best fifth |", "| --- | --- | --- |"]
     lines += [
-        f"| {rank.epoch} | {_format(rank.overall, '.2f')} | {_format(rank.best, '.2f')} |" for rank in rank_rungs(table)
+        f"| {_describe_rung(rank, table.epochs)} | {_format(rank.overall, '.2f')} | {_format(rank.best, '.2f')} |"
+        for rank in rank_rungs(table)
     ]
     return "\n".join(lines) + "\n"
 
@@ -163,6 +174,10 @@ def _tabulate_reaching(table: Table, replays: Replays, aim: float, margin: float
             f"| {reached} of {len(seconds)} |"
         )
     return lines
+
+
+def _describe_rung(rank: RungRank, epochs: int) -> str:
+    return f"{rank.epoch} of {rank.epoch}, a whole schedule" if rank.is_whole else f"{rank.epoch} of {epochs}"
 
 
 def _describe_work(name: str, replays: Sequence[Replay]) -> str:

@@ -55,20 +55,24 @@ def _draw_curves(axes: Axes, table: Table, replays: Replays, trials: int) -> Non
 
 
 def _draw_ranks(axes: Axes, table: Table) -> None:
-    """The rank correlation of each epoch with the end, with 95 % intervals."""
+    """The rank correlation of each rung with the end, with 95 % intervals."""
     ranks = rank_rungs(table)
-    for label, offset, estimates in (
-        ("all configurations", -0.05, [rank.overall for rank in ranks]),
-        ("the best fifth", 0.05, [rank.best for rank in ranks]),
-    ):
-        epochs = np.array([rank.epoch for rank in ranks]) + offset
-        axes.errorbar(
-            epochs, [each.value for each in estimates], _list_errors(estimates), fmt="o-", capsize=3, label=label
-        )
+    for is_whole, kind in ((False, f"of a schedule of {table.epochs}"), (True, "of a schedule that ends there")):
+        some = [rank for rank in ranks if rank.is_whole is is_whole]
+        for label, offset, estimates in (
+            ("all configurations", -0.05, [rank.overall for rank in some]),
+            ("the best fifth", 0.05, [rank.best for rank in some]),
+        ):
+            axes.errorbar(
+                np.array([rank.epoch for rank in some]) + offset,
+                [each.value for each in estimates],
+                _list_errors(estimates),
+                fmt="s--" if is_whole else "o-",
+                capsize=3,
+                label=f"{label}, {kind}",
+            )
     axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.set(
-        xlabel=f"epoch of {table.epochs}", ylabel="Spearman", title="Rank correlation with the end, and 95 % intervals"
-    )
+    axes.set(xlabel="epochs", ylabel="Spearman", title="Rank correlation with the end, and 95 % intervals")
     axes.set_ylim(-1, 1)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.25)

@@ -4,7 +4,10 @@ A random search of the product draws them, and its own training trains them, on 
 the test images stay closed. What is measured after every epoch is what a rung of that schedule shows: a trial that ASHA
 or Hyperband stops after one epoch of nine is at the beginning of a cycle of nine, and no short training.
 
-    python benchmarks/replay/record.py [--configurations 160] [--epochs 9] [--processes 2] [--table FILE] [OVERRIDE ...]
+    python benchmarks/replay/record.py [--configurations 120] [--epochs 9] [--processes 2] [--table FILE] [OVERRIDE ...]
+
+With 1 or 3 epochs it trains the same configurations by a shorter schedule, into a table beside that of the longest one:
+the rungs of a search that restarts.
 
 It is nice, trains each configuration in one process of one thread, may be killed at any time, and goes on where it
 stopped when it is started again, also for more configurations. A table of less than all images says so in its title.
@@ -40,10 +43,11 @@ from fmnist_sweep.text import format_duration
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.environment import describe_machine, read_source_commit
 from fmnist_sweep.training.events import EpochEnd, TrialFailure, TrialResult, TrialSpec
-from replay.table import TABLE, DamagedTable, Row, open_table
+from replay.table import TABLE, DamagedTable, Row, name_shorter_table, open_table
 
 # No search that is replayed has this seed: it would draw the table's rows in their order.
 DRAWING_SEED = 1_000_000
+LONGEST = 9  # epochs of the longest schedule
 _LIBRARIES = ("tensorflow", "keras", "keras-tuner", "numpy")
 
 
@@ -178,12 +182,14 @@ def _give_task(connection: Connection, left: list[Task]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--configurations", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=9, help="of the longest schedule; the rungs of ASHA are 1, 3, 9")
+    parser.add_argument("--configurations", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=LONGEST, help="of the schedule; the rungs of ASHA are 1, 3, 9")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--table", type=Path, help="default: table.jsonl, and table_3.jsonl for a schedule of 3 epochs")
     parser.add_argument("overrides", nargs="*", help="of the product's config, for a table of something else")
     given = parser.parse_args()
+    if given.table is None:
+        given.table = TABLE if given.epochs == LONGEST else name_shorter_table(TABLE, given.epochs)
     os.nice(10)
     backend.import_tensorflow()
     job = compose_job([*given.overrides, "search=random", f"train.epochs={given.epochs}"])

@@ -54,7 +54,11 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
     "asha": ("search=asha",),
     "tpe": ("search=tpe",),
     "asha with tpe": ("search=asha", "search.proposer=tpe"),
+    "hyperband, restarting": ("search=hyperband", "search.iterations=1000", "search.restart=true"),
+    "asha, restarting": ("search=asha", "search.restart=true"),
+    "asha with tpe, restarting": ("search=asha", "search.proposer=tpe", "search.restart=true"),
 }
+_SHORT_RUNGS = (1, 3)  # of those that restart, below a longest schedule of 9 epochs
 RANDOM = "random"
 EVEN = "rows drawn evenly"
 FORESIGHT = "asha, had each rung foretold the end"
@@ -66,9 +70,11 @@ def compose_strategy(name: str, overrides: Sequence[str], *, foresees: bool = Fa
     return Strategy(name, config.search.name, config.oracle, foresees)
 
 
-def list_strategies() -> list[Strategy]:
-    """All strategies, and the limit of ASHA's."""
-    strategies = [compose_strategy(name, overrides) for name, overrides in OVERRIDES.items()]
+def list_strategies(table: Table) -> list[Strategy]:
+    """All strategies that a table can replay, and the limit of ASHA's."""
+    composed = [compose_strategy(name, overrides) for name, overrides in OVERRIDES.items()]
+    restarts = all(epochs in table.shorter for epochs in _SHORT_RUNGS)
+    strategies = [each for each in composed if restarts or not each.arguments.get("restart")]
     return [*strategies, compose_strategy(FORESIGHT, OVERRIDES["asha"], foresees=True)]
 
 
@@ -183,8 +189,12 @@ def replay(table: Table, strategy: Strategy, seed: int, budget: float) -> Replay
         row, earlier_epochs = (pool.take(values), 0) if answer.continues is None else trials[answer.continues]
         epochs = answer.epochs or table.epochs
         trials[answer.trial_id] = row, epochs
-        score = row.compute_score(epochs)
-        result.end_trial(row.compute_cost(earlier_epochs, epochs), score)
+        if answer.restarts:
+            trained, earlier_epochs = table.find_short_row(row.number, epochs), 0
+        else:
+            trained = row
+        score = trained.compute_score(epochs)
+        result.end_trial(trained.compute_cost(earlier_epochs, epochs), score)
         result.configurations += answer.continues is None
         result.full_length += epochs == table.epochs
         begun = time.process_time()

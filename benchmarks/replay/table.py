@@ -12,7 +12,7 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -58,10 +58,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """description: what all rows share, the settings with their tunables among it. rows: by number."""
+    """description: what all rows share, the settings with their tunables among it. rows: by number.
+
+    shorter: by their epochs, tables of the same configurations, each trained by a schedule of so many epochs.
+    """
 
     description: Mapping[str, Any]
     rows: tuple[Row, ...]
+    shorter: Mapping[int, Table] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,7 +96,23 @@ class Table:
         alike: dict[int, list[Row]] = {}
         for row in self.rows:
             alike.setdefault(row.parameters, []).append(row)
-        return replace(self, rows=tuple(_take_least_costs(row, alike[row.parameters]) for row in self.rows))
+        return replace(
+            self,
+            rows=tuple(_take_least_costs(row, alike[row.parameters]) for row in self.rows),
+            shorter={epochs: table.even_costs() for epochs, table in self.shorter.items()},
+        )
+
+    def find_short_row(self, number: int, epochs: int) -> Row:
+        """The row of this number in the table of a schedule of so many epochs. Raises DamagedTable without one."""
+        table = self if epochs == self.epochs else self.shorter.get(epochs)
+        row = None if table is None else table._rows_by_number.get(number)
+        if row is None:
+            raise DamagedTable(f"no training of configuration {number} by a schedule of {epochs} epochs is recorded")
+        return row
+
+    @cached_property
+    def _rows_by_number(self) -> dict[int, Row]:
+        return {row.number: row for row in self.rows}
 
     def compute_mean_cost(self) -> float:
         """The CPU seconds of a trial that is trained to the end."""
@@ -121,6 +141,32 @@ def read_table(path: Path) -> Table:
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedTable(f"{path} is no table of replay/record.py ({error})") from None
     return Table(description, tuple(sorted(parsed, key=lambda row: row.number)))
+
+
+# What the rows of a table and those of a shorter schedule have in common, beside their tunables.
+_SHARED_KEYS = ("title", "images", "precision", "drawing_seed")
+
+
+def name_shorter_table(path: Path, epochs: int) -> Path:
+    """The file of the table of shorter schedules that belongs to a table."""
+    return path.with_name(f"{path.stem}_{epochs}{path.suffix}")
+
+
+def read_tables(path: Path) -> Table:
+    """Read a table and those of shorter schedules beside it, in the rows that all have. Errors: DamagedTable."""
+    table = read_table(path)
+    beside = map(read_table, path.parent.glob(f"{path.stem}_*{path.suffix}"))
+    shorter = {each.epochs: each for each in beside}
+    for each in shorter.values():
+        differing = [key for key in _SHARED_KEYS if each.description[key] != table.description[key]]
+        if differing:
+            raise DamagedTable(f"the table of {each.epochs} epochs has another {', '.join(differing)} than {path}")
+    numbers = set.intersection(*({row.number for row in each.rows} for each in (table, *shorter.values())))
+    table, *others = (
+        replace(each, rows=tuple(row for row in each.rows if row.number in numbers))
+        for each in (table, *shorter.values())
+    )
+    return replace(table, shorter=dict(zip(shorter, others, strict=True)))
 
 
 def _parse_row(row: Mapping[str, Any]) -> Row:

@@ -6,6 +6,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from replay import compare, figures, record, searches
 from replay.searches import EVEN, FORESIGHT, OVERRIDES, Replay, Strategy
-from replay.table import DamagedTable, Row, Table, format_row, open_table, read_table
+from replay.table import DamagedTable, Row, Table, format_row, name_shorter_table, open_table, read_table, read_tables
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.search.ask_and_tell import Search
@@ -27,7 +28,8 @@ SPACE = (
 )
 EPOCHS, ROWS, TRIALS, SEEDS = 9, 16, 8, (1, 2, 3)
 INF = float("inf")
-DESCRIPTION = {"title": "MADE UP", "precision": "none", "machine": "none"}
+DESCRIPTION = {"title": "MADE UP", "precision": "none", "machine": "none", "images": [], "drawing_seed": 1}
+SHORT_EPOCHS = (1, 3)
 
 
 def make_row(number: int, values: dict[str, float], noise: float = 0.01) -> Row:
@@ -42,6 +44,12 @@ def make_row(number: int, values: dict[str, float], noise: float = 0.01) -> Row:
     return Row(number, values, tuple(accuracies), (seconds + 2, *[seconds] * (EPOCHS - 1)), 1.0, 1000)
 
 
+def cut_row(row: Row, epochs: int) -> Row:
+    """The same configuration, by a schedule of so many epochs: a little worse than at the end of the longest."""
+    score = (row.accuracies[-1] if row.failure is None else 0.5) - 0.01 / epochs
+    return replace(row, accuracies=(score,) * epochs, cpu_seconds=(7.0, *[5.0] * (epochs - 1)), failure=None)
+
+
 @pytest.fixture(scope="module")
 def table() -> Table:
     """A tenth of a table, with a row that failed after two epochs."""
@@ -49,7 +57,14 @@ def table() -> Table:
     rows = [make_row(task.number, dict(task.values)) for task in record.draw_tasks(settings, ROWS)]
     failed = rows[3]
     rows[3] = Row(3, failed.values, failed.accuracies[:2], failed.cpu_seconds[:3], 1.0, 1000, "diverged")
-    return Table({**DESCRIPTION, "settings": settings}, tuple(rows))
+    shorter = {
+        epochs: Table(shorten(settings, epochs), tuple(cut_row(row, epochs) for row in rows)) for epochs in SHORT_EPOCHS
+    }
+    return Table({**DESCRIPTION, "settings": settings}, tuple(rows), shorter)
+
+
+def shorten(settings: dict[str, Any], epochs: int) -> dict[str, object]:
+    return {**DESCRIPTION, "settings": {**settings, "train": {**settings["train"], "epochs": epochs}}}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +73,7 @@ def replays(table: Table) -> dict[str, list[Replay]]:
     found = {
         # The process takes as long as all others together, and a grid has no seed.
         each.name: compare.replay_seeds(table, each, SEEDS[: 1 if each.oracle in ("bayesian", "grid") else None], INF)
-        for each in searches.list_strategies()
+        for each in searches.list_strategies(table)
     }
     return {**found, EVEN: compare.replay_seeds(table, None, SEEDS, INF)}
 
@@ -106,6 +121,54 @@ def test_a_trial_that_goes_on_pays_for_its_own_epochs_and_for_another_start() ->
     assert row.compute_cost(0, 1) == 1 + 6
     assert row.compute_cost(1, 3) == 1 + 2 + 2 * 4  # built, traced, two epochs
     assert row.compute_cost(0, EPOCHS) == 1 + 2 + EPOCHS * 4
+
+
+def test_a_search_that_restarts_is_told_of_whole_schedules_and_pays_for_all_of_their_epochs(table: Table) -> None:
+    strategy = searches.compose_strategy("asha", OVERRIDES["asha, restarting"])
+    asked = list[tuple[int, int]]()
+
+    class Watched(Table):
+        def find_short_row(self, number: int, epochs: int) -> Row:
+            asked.append((number, epochs))
+            return super().find_short_row(number, epochs)
+
+    found = searches.replay(Watched(table.description, table.rows, table.shorter), strategy, 1, INF)
+    assert {epochs for _, epochs in asked} == {*SHORT_EPOCHS, EPOCHS}
+    rows = {row.number: row for row in table.rows}
+    costs = [
+        (cut_row(rows[number], epochs) if epochs < EPOCHS else rows[number]).compute_cost(0, epochs)
+        for number, epochs in asked
+    ]
+    assert np.diff([0, *found.seconds]) == pytest.approx(costs)
+
+
+def test_the_rungs_of_whole_schedules_are_ranked_beside_those_of_the_longest(table: Table) -> None:
+    ranks = figures.rank_rungs(table)
+    assert [(rank.epoch, rank.is_whole) for rank in ranks] == [
+        *((epoch, False) for epoch in range(1, EPOCHS)),
+        *((epochs, True) for epochs in SHORT_EPOCHS),
+    ]
+    assert [rank.overall.value for rank in ranks if rank.is_whole] == pytest.approx([1, 1])
+
+
+def test_tables_of_shorter_schedules_are_read_with_the_longest_and_must_be_of_the_same(tmp_path: Path) -> None:
+    path, settings = tmp_path / "table.jsonl", compose_job([*SPACE, f"train.epochs={EPOCHS}"]).config.settings
+    row = make_row(0, {"model.filters": 16, "optimizer.learning_rate": 0.002})
+    with open_table(path, {**DESCRIPTION, "settings": settings}) as recorded:
+        recorded.append_row(row)
+        recorded.append_row(make_row(1, dict(row.values)))
+    assert read_tables(path).shorter == {}
+    with open_table(name_shorter_table(path, 3), shorten(settings, 3)) as recorded:
+        recorded.append_row(cut_row(row, 3))
+    table = read_tables(path)
+    assert [each.number for each in table.rows] == [0], "what not all of them have is left out"
+    assert table.find_short_row(0, 3).accuracies == pytest.approx(cut_row(row, 3).accuracies, abs=1e-6)
+    with pytest.raises(DamagedTable, match="no training of configuration 0 by a schedule of 1 epochs"):
+        table.find_short_row(0, 1)
+    with open_table(name_shorter_table(path, 1), {**shorten(settings, 1), "precision": "another"}):
+        pass
+    with pytest.raises(DamagedTable, match="has another precision"):
+        read_tables(path)
 
 
 def test_an_oracle_is_told_the_result_of_the_values_that_it_proposed(
