@@ -27,6 +27,7 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
     "train.batch_growth": None,
     "train.resolution": None,
     "train.replicas": 1,
+    "search.restart": False,
     **{
         f"model.{parameter.name}": parameter.default
         for builder in BUILDERS.values()

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from fmnist_sweep.config.changed_defaults import NEUTRAL_VALUES
 from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.config.plugin_words import describe_plugins
@@ -86,7 +87,7 @@ def identify_study(
 def _drop_neutral_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The oracle's arguments without those that decide nothing."""
     dropped = {"proposer", "initial_points"} if arguments.get("proposer") == "random" else set[str]()
-    if arguments.get("restart") is False:  # as every search did before there was a choice
+    if arguments.get("restart") == NEUTRAL_VALUES["search.restart"]:
         dropped.add("restart")
     return {key: value for key, value in arguments.items() if key not in dropped}
 
