@@ -143,7 +143,6 @@ def _is_in_location(folder: StudyFolder, location: RunLocation) -> bool:
 
 def _read_progress(folder: StudyFolder, deleted: Deleted) -> StudyProgress:
     from fmnist_sweep.config.commands import pin_changed_defaults
-    from fmnist_sweep.config.keys import find_value
 
     record = folder.read_record()
     about = record.about
@@ -160,9 +159,7 @@ def _read_progress(folder: StudyFolder, deleted: Deleted) -> StudyProgress:
         state=_describe_state(folder, record) + ("; its experiment was deleted" if is_deleted else ""),
         trials=_describe_trial_counts(record, trials),
         best=max((score for score in scores if score is not None), default=None),
-        command=pin_changed_defaults(
-            about["command"], find_value(about, "identity.settings", {}), about.get("defaults", 0)
-        ),
+        command=pin_changed_defaults(about["command"], about.get("identity", {}), about.get("defaults", 0)),
         location=f"{about['uri']} (experiment {about['experiment']})",
         sweep=record.sweep_id,
     )

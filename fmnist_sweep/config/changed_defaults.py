@@ -117,6 +117,11 @@ _HISTORY: tuple[tuple[_Change, ...], ...] = (
         _Change("train.augmentation.flip", False, True, group="train"),
     ),
     tuple(_list_precision_changes(read_cpu_info())),
+    # Each rung became a training of its own.
+    (
+        _Change("search.restart", False, True, ("search.name", "asha")),
+        _Change("search.restart", False, True, ("search.name", "hyperband")),
+    ),
 )
 DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study is begun with
 
@@ -142,7 +147,7 @@ def _has_own_builder(settings: Mapping[str, Any]) -> bool:
 def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The overrides with which a command composes what it did at each earlier time, the latest first.
 
-    settings: what it composes now, of these overrides. Nothing for a time when it composed the same.
+    settings: what it composes now, of these overrides, with its search. Nothing for a time when it composed the same.
     A value that is not the present default was chosen by an option or a recipe, then as now.
     """
     known: tuple[str, ...] = ()
@@ -161,7 +166,8 @@ def list_earlier_overrides(settings: Mapping[str, Any], overrides: Sequence[str]
 def list_pinning_overrides(settings: Mapping[str, Any], overrides: Sequence[str], version: int = 0) -> list[str]:
     """Overrides that a command with `overrides` also needs now to compose the same settings as ever.
 
-    settings: as stored. A default that changed since would otherwise take the place of what they were trained with.
+    settings: as stored, with the search where it decides something. A default that changed since would otherwise take
+    the place of what they were trained with.
     version: of the defaults when the command was typed.
     """
     return [

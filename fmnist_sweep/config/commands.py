@@ -114,15 +114,16 @@ def build_study_command(study: Study) -> str:
     return build_sweep_command([*job.words, *overrides])
 
 
-def pin_changed_defaults(command: str, settings: Mapping[str, Any], version: int = 0) -> str:
-    """A stored command with what it needs to compose the same settings although defaults have changed since.
+def pin_changed_defaults(command: str, identity: Mapping[str, Any], version: int = 0) -> str:
+    """A stored command with what it needs to compose the same study although defaults have changed since.
 
-    version: of the defaults when it was typed.
+    identity: the study's. version: of the defaults when it was typed.
     """
     try:
         words = shlex.split(command)
     except ValueError:  # anybody may have written it
         return command
+    settings = {**identity.get("settings", {}), "search": identity.get("search", {})}
     pins = list_pinning_overrides(settings, words, version)
     return shlex.join([*words, *pins]) if pins else command
 

@@ -22,7 +22,8 @@ class EarlierJob:
 
 def list_earlier_jobs(job: Job) -> Iterator[EarlierJob]:
     """What the same command composed before defaults changed, the latest first; none where it fixes their values."""
-    for overrides in list_earlier_overrides(job.config.settings, job.overrides):
+    composed = {**job.config.settings, "search": {"name": job.config.search.name, **job.config.oracle}}
+    for overrides in list_earlier_overrides(composed, job.overrides):
         with suppress(ConfigError):  # then it could not be composed at that time
             earlier = compose_job([*job.overrides, *overrides], find_flagged_folder(job.flags))
             yield EarlierJob(replace(earlier, flags=job.flags), overrides)

@@ -23,7 +23,7 @@ from tests.support.victims import Suite, Totals, Typed, side_by_side, strike_eac
 from tests.support.zygote import Kill, Zygote, name_places
 
 TWO_EPOCHS = (*SMALLEST, DROPOUT, "train.epochs=2", "executor.threads=1")
-HYPERBAND = ("search=hyperband", "search.factor=2")
+HYPERBAND = ("search=hyperband", "search.factor=2", "search.restart=false")  # a rung goes on from the one below
 
 SMALL_RANDOM = Typed((*TWO_EPOCHS, FILTERS, "search.max_trials=2"))
 SMALL_HYPERBAND = Typed((*TWO_EPOCHS, FILTERS, *HYPERBAND))
@@ -38,7 +38,7 @@ GUIDED = {
     ),
     "asha": Typed(
         (
-            *(*TWO_EPOCHS, FILTERS, "search=asha", "search.factor=2", "search.max_trials=4"),
+            *(*TWO_EPOCHS, FILTERS, "search=asha", "search.factor=2", "search.restart=false", "search.max_trials=4"),
             *("search.proposer=tpe", "search.initial_points=2", "train.epochs=4"),  # the best one is promoted twice
         )
     ),

@@ -58,7 +58,7 @@ def complete(overrides: list[str], state: Path) -> list[str]:
         about = folder.read_record().about
         words = shlex.split(about["command"])[3:]
         if set(overrides) - {"train.normalization=keras"} <= set(words):
-            return shlex.split(pin_changed_defaults(about["command"], about["identity"]["settings"]))[3:]
+            return shlex.split(pin_changed_defaults(about["command"], about["identity"]))[3:]
     raise AssertionError(f"no study was begun with {overrides}")
 
 

@@ -30,7 +30,7 @@ from tests.support.small import search_of
 
 THEN: dict[str, Any] = json.loads((ROOT / "tests/support/stores/before-the-rooms.json").read_text())
 KERAS = "train.normalization=keras"
-DEFAULTS = _HISTORY[:2]  # without what differs from processor to processor
+DEFAULTS = (*_HISTORY[:2], *_HISTORY[3:])  # without what differs from processor to processor
 XEON = {"vendor_id": "GenuineIntel", "flags": "fpu avx512f avx512_bf16"}
 EPYC = {"vendor_id": "AuthenticAMD", "flags": "fpu avx512f avx512_bf16"}
 # In float32, with the versions of `THEN`, on data whose hash is all zeros, before there was train.normalization.
@@ -96,8 +96,8 @@ def test_a_stored_study_of_each_oracle_is_what_its_command_composed_before_and_i
     found = {identified(earlier.job, data).id: earlier.overrides for earlier in list_earlier_jobs(job)}
     assert named(*overrides, *found[study_id], data=data).id == study_id
     # `studies` knows the settings alone.
-    settings = identified(compose_job([*overrides, *found[study_id]]), data).settings
-    completed = shlex.split(pin_changed_defaults(build_sweep_command(overrides), settings))[3:]
+    stored = identified(compose_job([*overrides, *found[study_id]]), data).identity
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(overrides), stored))[3:]
     assert named(*completed, data=data).id == study_id
 
 
@@ -138,6 +138,27 @@ def test_whoever_named_an_option_or_a_value_then_means_the_same_now() -> None:
     assert {override.partition("=")[0] for override in earlier.overrides} == {
         *("++train.epochs", "++train.batch_size", "train.schedule", "++train.augmentation.flip")
     }
+
+
+@pytest.mark.parametrize(
+    ("typed", "then"),
+    [
+        (("search=asha",), ("++search.restart=false",)),
+        (("search=hyperband", "train.epochs=4"), ("++search.restart=false",)),
+        (("search=asha", "search.restart=true"), ()),
+        ((), ()),
+        (("search=tpe",), ()),
+    ],
+)
+def test_what_a_command_named_before_rungs_restarted_is_found_and_continued(
+    typed: tuple[str, ...], then: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed_defaults, "_HISTORY", _HISTORY[3:])
+    assert [earlier.overrides for earlier in list_earlier_jobs(compose_job(typed))] == ([then] if then else [])
+    stored = named(*typed, *then)
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(typed), stored.identity))[3:]
+    assert named(*completed).id == stored.id
+    assert pin_changed_defaults(build_sweep_command(typed), named(*typed).identity) == build_sweep_command(typed)
 
 
 def earlier_ids(*overrides: str) -> set[str]:
@@ -222,11 +243,11 @@ def test_a_trial_that_happens_not_to_normalise_is_the_configuration_it_is_elsewh
 
 def test_a_command_from_before_is_completed_so_that_it_composes_what_it_did() -> None:
     then = named("regularization=dropout_bn", KERAS)
-    command = pin_changed_defaults("python -m fmnist_sweep regularization=dropout_bn", then.settings)
+    command = pin_changed_defaults("python -m fmnist_sweep regularization=dropout_bn", then.identity)
     assert named(*shlex.split(command)[3:]).id == then.id
-    assert pin_changed_defaults(command, then.settings) == command
+    assert pin_changed_defaults(command, then.identity) == command
     for unchanged in ("python -m fmnist_sweep regularization=none", "python -m 'fmnist_sweep"):
-        assert pin_changed_defaults(unchanged, named("regularization=none").settings) == unchanged
+        assert pin_changed_defaults(unchanged, named("regularization=none").identity) == unchanged
 
 
 def test_a_trial_stored_before_is_repeated_with_the_arithmetic_of_then() -> None:
@@ -272,7 +293,7 @@ def test_what_auto_named_before_on_a_processor_that_is_slow_in_bfloat16_is_found
     then = identify_study(latest.job, "label", latest.job.config.settings, "0" * 64)
     assert latest.overrides == ("++train.precision=mixed_bfloat16",)
     # `studies` knows what was typed, and the stored settings.
-    completed = shlex.split(pin_changed_defaults(build_sweep_command(words), then.settings))[3:]
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(words), then.identity))[3:]
     settings = compose_job(completed).config.settings
     assert identify_study(compose_job(completed), "label", settings, "0" * 64).id == then.id
     fixed = [each.overrides for each in list_earlier_jobs(compose_job([*words, "train.precision=float32"]))]

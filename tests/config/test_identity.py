@@ -95,13 +95,13 @@ ANOTHER = [
     ["search=hyperband", "train.epochs=4"],
     ["search=hyperband", "train.epochs=4", "search.factor=2"],
     ["search=hyperband", "train.epochs=4", "search.iterations=2"],
-    ["search=hyperband", "train.epochs=4", "search.restart=true"],
+    ["search=hyperband", "train.epochs=4", "search.restart=false"],
     ["search=asha", "train.epochs=4"],
     ["search=asha", "train.epochs=4", "search.factor=2"],
     ["search=asha", "train.epochs=4", "search.lowest_epochs=2"],
     ["search=asha", "train.epochs=4", "search.proposer=tpe"],
     ["search=asha", "train.epochs=4", "search.proposer=tpe", "search.initial_points=3"],
-    ["search=asha", "train.epochs=4", "search.restart=true"],
+    ["search=asha", "train.epochs=4", "search.restart=false"],
     ["search=asha", "train.epochs=4", "search.synchronous=true"],
     ["search=tpe"],
     ["search=tpe", "search.initial_points=3"],
@@ -136,7 +136,7 @@ def test_what_only_tpe_would_use_is_not_in_the_name_of_asha_without_it() -> None
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
 def test_rungs_that_go_on_are_named_as_before_there_was_a_choice(name: str) -> None:
-    assert "restart" not in named(f"search={name}", "train.epochs=4").identity["search"]
+    assert "restart" not in named(f"search={name}", "train.epochs=4", "search.restart=false").identity["search"]
     assert "restart" not in named(f"search={name}", "train.epochs=4", "~search.restart").identity["search"]
 
 

@@ -93,7 +93,7 @@ def test_a_budget_of_trials_is_one_of_configurations_and_may_be_raised() -> None
 @pytest.mark.slow
 def test_a_promoted_trial_equals_one_that_was_trained_to_the_end_at_once_and_no_checkpoint_stays() -> None:
     schedule = ("train=one_cycle", "train.epochs=4", "executor=in_process")
-    code, _ = _run(*ASHA, *schedule, "search.max_trials=3", "tracking.experiment=rungs")
+    code, _ = _run(*ASHA, *schedule, "search.restart=false", "search.max_trials=3", "tracking.experiment=rungs")
     assert code is ExitCode.DONE
     assert not list(Path("mlruns").rglob("checkpoints/*"))
     store = open_existing_store(None, "rungs")
@@ -116,9 +116,9 @@ def test_a_promoted_trial_equals_one_that_was_trained_to_the_end_at_once_and_no_
 
 
 @pytest.mark.slow
-def test_with_restart_each_rung_equals_a_training_of_so_many_epochs() -> None:
+def test_each_rung_equals_a_training_of_so_many_epochs() -> None:
     schedule = ("train=one_cycle", "train.epochs=4", "executor=in_process")
-    code, _ = _run(*ASHA, *schedule, "search.restart=true", "search.max_trials=3", "tracking.experiment=rungs")
+    code, _ = _run(*ASHA, *schedule, "search.max_trials=3", "tracking.experiment=rungs")
     assert code is ExitCode.DONE
     assert not list(Path("mlruns").rglob("checkpoints/*"))
     store = open_existing_store(None, "rungs")

@@ -90,7 +90,7 @@ def test_no_trial_begins_after_the_budget_of_minutes() -> None:
 
 def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None:
     code, _ = _run_waiting(
-        *("search=hyperband", "train.epochs=4", "search.factor=2"),
+        *("search=hyperband", "search.restart=false", "train.epochs=4", "search.factor=2"),
         "model.filters={tune: int, min_value: 1, max_value: 60}",
     )
     assert code is ExitCode.DONE
