@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -152,8 +152,8 @@ def name_shorter_table(path: Path, epochs: int) -> Path:
     return path.with_name(f"{path.stem}_{epochs}{path.suffix}")
 
 
-def read_tables(path: Path) -> Table:
-    """Read a table and those of shorter schedules beside it, in the rows that all have. Errors: DamagedTable."""
+def read_tables(path: Path, say: Callable[[str], object] = print) -> Table:
+    """Read a table and those of shorter schedules beside it that have all of its rows. Errors: DamagedTable."""
     table = read_table(path)
     beside = map(read_table, path.parent.glob(f"{path.stem}_*{path.suffix}"))
     shorter = {each.epochs: each for each in beside}
@@ -161,12 +161,12 @@ def read_tables(path: Path) -> Table:
         differing = [key for key in _SHARED_KEYS if each.description[key] != table.description[key]]
         if differing:
             raise DamagedTable(f"the table of {each.epochs} epochs has another {', '.join(differing)} than {path}")
-    numbers = set.intersection(*({row.number for row in each.rows} for each in (table, *shorter.values())))
-    table, *others = (
-        replace(each, rows=tuple(row for row in each.rows if row.number in numbers))
-        for each in (table, *shorter.values())
-    )
-    return replace(table, shorter=dict(zip(shorter, others, strict=True)))
+    numbers = {row.number for row in table.rows}
+    missing = {epochs: len(numbers - {row.number for row in each.rows}) for epochs, each in shorter.items()}
+    for epochs, count in missing.items():
+        if count:
+            say(f"the table of {epochs} epochs is not used: {count} of {len(numbers)} rows are not recorded yet")
+    return replace(table, shorter={epochs: each for epochs, each in shorter.items() if not missing[epochs]})
 
 
 def _parse_row(row: Mapping[str, Any]) -> Row:
