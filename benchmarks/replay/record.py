@@ -1,8 +1,8 @@
 """Record the table: configurations of the default space, each trained to the end of the longest schedule.
 
 A random search of the product draws them, and its own training trains them, on all of Fashion-MNIST (FMNIST_DATA_DIR);
-the test images stay closed. What is measured after every epoch is what a rung of that schedule shows: a trial that ASHA
-or Hyperband stops after one epoch of nine is at the beginning of a cycle of nine, and no short training.
+the test images stay closed. What is measured after every epoch is what a rung shows where a promoted trial goes on
+(search.restart=false): after one epoch of nine it is at the beginning of a cycle of nine, and no short training.
 
     python benchmarks/replay/record.py [--configurations 120] [--epochs 9] [--processes 2] [--table FILE] [OVERRIDE ...]
 

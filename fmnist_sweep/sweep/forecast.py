@@ -120,9 +120,10 @@ def _forecast_rungs(cost: TrainingCost, work: StudyWork, epochs: list[int]) -> F
     started_trials = min(started_trials, len(epochs))
     slot_seconds = sum(trial_seconds[:started_trials])
     seconds = max(slot_seconds, started_trials * _OVERHEAD_SECONDS)
-    # The last checkpoint of each trial is kept until the search is over: the trial may be promoted.
+    # The last checkpoint of each trial is kept until the search is over where a promoted trial goes on from it.
+    checkpoints = 0 if work.oracle.get("restart") else started_trials
     forecast = _build_forecast(
-        cost, work, started_trials, sum(epochs[:started_trials]), seconds, checkpoints=started_trials
+        cost, work, started_trials, sum(epochs[:started_trials]), seconds, checkpoints=checkpoints
     )
     if not started_trials:
         return forecast

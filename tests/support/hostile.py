@@ -50,6 +50,7 @@ STATES = ("FINISHED", "FINISHED", "FINISHED", "FAILED", "KILLED", "RUNNING", "SC
 TAGS = (
     *("fmnist.journal", "fmnist.journals", "fmnist.studies", "fmnist.sweep_id", "fmnist.study_id", "fmnist.trial_id"),
     *("fmnist.attempt", "fmnist.followed_by", "fmnist.follows", "fmnist.continues", "fmnist.failure", "fmnist.data"),
+    "fmnist.promoted_from",
     *("fmnist.canonical", "fmnist.precision", "fmnist.nonce", "fmnist.config_hash", "fmnist.test_opened"),
     *("fmnist.best_run", "fmnist.model", "mlflow.parentRunId", "mlflow.source.name", "mlflow.note.content"),
 )

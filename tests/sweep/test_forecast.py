@@ -229,6 +229,15 @@ def test_keeping_fewer_models_needs_less_room() -> None:
     assert forecast_of(job, keep_models=20) == every
 
 
+def test_rungs_that_restart_need_no_room_for_checkpoints_to_go_on_from() -> None:
+    hyperband = (*SPACE, "search=hyperband", "train.epochs=9")
+    restarting, going_on = (
+        forecast_of(compose_job([*hyperband, f"search.restart={restart}"])) for restart in ("true", "false")
+    )
+    assert restarting.trials == going_on.trials
+    assert restarting.scratch_megabytes < going_on.scratch_megabytes
+
+
 def test_studies_add_up_and_share_the_room_they_need_while_they_run() -> None:
     assert sum_forecasts([Forecast(1, 2, 3, 4, 5), Forecast(10, 20, 30, 40, 3)]) == Forecast(11, 22, 33, 44, 5)
     assert sum_forecasts([]) == Forecast(0, 0, 0, 0, 0)
