@@ -4,7 +4,7 @@ Both are whole commands with everything they log; the clock starts with the proc
 minutes does not count. Both search the default space on the same images, and judge by the same validation images; the
 test images stay closed. Each finished search is a line of the results' file, so the command goes on where it stopped.
 
-    python benchmarks/against_optuna.py [--minutes 10] [--pairs 5] [--search "search=asha"] [--precision float32]
+    python benchmarks/against_optuna.py [--minutes 10] [--pairs 5] [--search "search=tpe"] [--precision float32]
         [--results FILE] [--picture FILE] [OVERRIDE ...]
 """
 
@@ -188,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of each search")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--search", default="search=asha", help="overrides of the product's search")
+    parser.add_argument("--search", default="search=tpe", help="overrides of the product's search")
     parser.add_argument("--epochs", type=int, default=9, help="of the longest training, on both sides")
     parser.add_argument("--precision", default="float32", help="of the script's training; Keras' default is float32")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))

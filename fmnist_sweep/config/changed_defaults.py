@@ -44,6 +44,7 @@ class _Change:
     where: a key and its value, in the settings that the default concerns; None for all. group: the group whose default
     option changed, so that whoever names an option means the same as ever; None where the option itself changed.
     by_meaning: `now` was the default all along and came to mean something else than `was`, also where it is typed.
+    override: what composes it as it was; None for an override of the key.
     """
 
     key: str
@@ -52,6 +53,7 @@ class _Change:
     where: tuple[str, str] | None = None
     group: str | None = None
     by_meaning: bool = False
+    override: str | None = None
 
 
 def _choice(*values: int) -> dict[str, Any]:
@@ -122,6 +124,8 @@ _HISTORY: tuple[tuple[_Change, ...], ...] = (
         _Change("search.restart", False, True, ("search.name", "asha")),
         _Change("search.restart", False, True, ("search.name", "hyperband")),
     ),
+    # The default search became one that goes by results.
+    (_Change("search.name", "random", "tpe", group="search", override="search=random"),),
 )
 DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study is begun with
 
@@ -204,6 +208,8 @@ def _find_setting(settings: Mapping[str, Any], key: str) -> Any:
 
 
 def _build_override(change: _Change) -> str:
+    if change.override is not None:
+        return change.override
     # Forced, because an option of one's own may have no such key. What replaces a mapping is never forced.
     force = "" if isinstance(change.was, Mapping) else "++"
     return f"{force}{change.key}={format_override_value(change.was)}"

@@ -39,11 +39,13 @@ from fmnist_sweep.config.overrides import drop_clearing_overrides, is_override_o
 from fmnist_sweep.config.plugin_words import PLUGINS_KEY, find_scorers, find_used_plugins
 from fmnist_sweep.config.promotion_options import refuse_promotion_options
 from fmnist_sweep.config.regularized import refuse_unused_regularization
-from fmnist_sweep.config.schema import OPTION_GROUPS
+from fmnist_sweep.config.schema import OPTION_GROUPS, SearchConfig
+from fmnist_sweep.config.section_schemas import make_search_schema
 from fmnist_sweep.config.text_values import quote_texts, restore_typed
 from fmnist_sweep.config.typed_overrides import check_typed_overrides
 from fmnist_sweep.data.data_config import DataConfig
 from fmnist_sweep.errors import ConfigError
+from fmnist_sweep.plugins import ORACLES
 from fmnist_sweep.search.tunable import is_option_choice
 from fmnist_sweep.text import quote_text
 
@@ -129,6 +131,19 @@ def _compose_option(name: str) -> dict[str, Any]:
     return {str(section): value for section, value in sections.items() if section != "hydra"}
 
 
+def _drop_arguments_of_option(plain: dict[str, Any], choices: Mapping[str, str], origins: ValueOrigins) -> None:
+    """Drop the arguments that an option of `search` has for its own oracle, where search.name names another one.
+
+    What was typed, or stands in a recipe, stays; it is refused if the oracle takes no such setting.
+    """
+    search, option = plain.get("search"), choices.get("search", "")
+    if not isinstance(search, dict) or option not in ORACLES or search.get("name") == option:
+        return
+    for key in make_search_schema(option).model_fields.keys() - SearchConfig.model_fields.keys():
+        if origins.locate(f"search.{key}") == f"conf/search/{option}.yaml":
+            search.pop(key, None)
+
+
 def _compose_checked(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         config = hydra.compose(name, list(overrides), return_hydra_config=True)
@@ -172,6 +187,7 @@ def check_job(composed: DictConfig, typed_overrides: Mapping[str, str], *, of_sw
     except OmegaConfBaseException as error:
         raise ConfigError(_describe_unresolved(raw, error, origins)) from error
     refuse_untyped_addresses(plain, overrides)
+    _drop_arguments_of_option(plain, choices, origins)
     try:
         config = check_config(plain, origins.locate)
         refuse_unused_regularization(config.settings, overrides)

@@ -80,6 +80,11 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
             f"fewer than search.max_trials={trial_limit:.0f}: all of them will be run",
             "yellow",
         )
+    initial_count = study.identity["search"].get("initial_points", 0)
+    if trial_limit <= initial_count and study.tuned_keys:
+        view.say(
+            f"  drawn at random; {planned.config.search.name} goes by results once {initial_count} trials have ended"
+        )
     if planned.config.search.until is not None:
         gain, until = planned.config.promote.gain, planned.config.search.until
         view.say(f"  search.until={until}: it ends earlier once further trials are expected to gain less than {gain:g}")

@@ -112,16 +112,17 @@ FORMER = {
 
 @pytest.mark.parametrize("override", FORMER)
 def test_what_the_default_command_named_before_is_found_and_composed_again(override: str) -> None:
-    (earlier,) = {identified(each.job).id: each for each in list_earlier_jobs(compose_job([override]))}.values()
-    assert identified(earlier.job).id == FORMER[override] != named(override).id
+    earlier = {identified(each.job).id: each for each in list_earlier_jobs(compose_job([override]))}[FORMER[override]]
+    assert named(override).id != FORMER[override]
     assert named(override, *earlier.overrides).id == FORMER[override]
 
 
 @pytest.mark.parametrize("override", FORMER)
 def test_the_table_of_changes_ends_with_what_the_files_say_now(override: str) -> None:
-    settings = compose_job([override]).config.settings
+    config = compose_job([override]).config
+    settings = {**config.settings, "search": {"name": config.search.name, **config.oracle}}
     newest = {change.key: change for change in itertools.chain(*DEFAULTS) if is_concerned(change, settings)}
-    assert len(newest) == 13
+    assert len(newest) == 14
     assert {key: find_value(settings, key) for key in newest} == {key: newest[key].now for key in newest}
     assert all(change.was != change.now for change in itertools.chain(*DEFAULTS))
 
@@ -131,7 +132,10 @@ def is_concerned(change: _Change, settings: Mapping[str, Any]) -> bool:
 
 
 def test_whoever_named_an_option_or_a_value_then_means_the_same_now() -> None:
-    former = ("model.filters=4", "model.conv_layers=1", "model.dense_units=8", "optimizer.learning_rate=0.001")
+    former = (
+        *("model.filters=4", "model.conv_layers=1", "model.dense_units=8", "optimizer.learning_rate=0.001"),
+        "search=random",
+    )
     named_options = ("train=default", "regularization=dropout", "model.growth=1", "model.pooling=after_activation")
     assert list(list_earlier_jobs(compose_job([*former, *named_options]))) == []
     (earlier,) = list_earlier_jobs(compose_job([*former, *named_options[1:]]))
@@ -146,19 +150,22 @@ def test_whoever_named_an_option_or_a_value_then_means_the_same_now() -> None:
         (("search=asha",), ("++search.restart=false",)),
         (("search=hyperband", "train.epochs=4"), ("++search.restart=false",)),
         (("search=asha", "search.restart=true"), ()),
-        ((), ()),
+        ((), ("search=random",)),
+        (("model.filters=24", "search.objective=val_loss"), ("search=random",)),
         (("search=tpe",), ()),
+        (("search=random",), ()),
+        (("search.name=grid",), ()),
+        (("experiment=two_conv",), ()),
     ],
 )
-def test_what_a_command_named_before_rungs_restarted_is_found_and_continued(
+def test_what_a_command_named_before_the_searches_changed_is_found_and_continued(
     typed: tuple[str, ...], then: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changed_defaults, "_HISTORY", _HISTORY[3:])
     assert [earlier.overrides for earlier in list_earlier_jobs(compose_job(typed))] == ([then] if then else [])
-    stored = named(*typed, *then)
-    completed = shlex.split(pin_changed_defaults(build_sweep_command(typed), stored.identity))[3:]
-    assert named(*completed).id == stored.id
-    assert pin_changed_defaults(build_sweep_command(typed), named(*typed).identity) == build_sweep_command(typed)
+    for stored in (named(*typed, *then), named(*typed)):
+        completed = shlex.split(pin_changed_defaults(build_sweep_command(typed), stored.identity))[3:]
+        assert named(*completed).id == stored.id
 
 
 def earlier_ids(*overrides: str) -> set[str]:
@@ -168,7 +175,8 @@ def earlier_ids(*overrides: str) -> set[str]:
 @pytest.mark.parametrize("override", NORMALIZED)
 def test_a_study_that_may_normalise_is_another_one_by_default_and_the_former_with_keras(override: str) -> None:
     assert NORMALIZED[override] in earlier_ids(override)
-    assert earlier_ids(override, KERAS) == earlier_ids(override, "~train.normalization") == {NORMALIZED[override]}
+    for keras in (KERAS, "~train.normalization"):
+        assert earlier_ids(override, keras, "search=random") == {NORMALIZED[override]}
     assert named(override).id != named(override, KERAS).id
 
 
@@ -265,7 +273,7 @@ def test_a_trial_stored_before_is_repeated_with_the_arithmetic_of_then() -> None
 
 
 def test_what_a_command_named_before_is_found_unless_it_fixes_the_value_itself() -> None:
-    pinned = (*PINNED, "regularization.dropout=0.2")
+    pinned = (*PINNED, "regularization.dropout=0.2", "search=random")
     (earlier,) = list_earlier_jobs(compose_job(["regularization=dropout_bn", *pinned]))
     assert normalization(earlier.job.config.settings) is None
     composed = compose_job(["regularization=dropout_bn", *pinned, *earlier.overrides])
@@ -287,7 +295,7 @@ def test_what_auto_named_before_on_a_processor_that_is_slow_in_bfloat16_is_found
     typed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changed_defaults, "_HISTORY", (*DEFAULTS, tuple(_list_precision_changes(XEON))))
-    words = (*typed, *PINNED, "regularization.dropout=0.2")
+    words = (*typed, *PINNED, "regularization.dropout=0.2", "search=random")
     job = compose_job(words)
     latest, *_ = list_earlier_jobs(job)
     then = identify_study(latest.job, "label", latest.job.config.settings, "0" * 64)

@@ -103,7 +103,7 @@ ANOTHER = [
     ["search=asha", "train.epochs=4", "search.proposer=tpe", "search.initial_points=3"],
     ["search=asha", "train.epochs=4", "search.restart=false"],
     ["search=asha", "train.epochs=4", "search.synchronous=true"],
-    ["search=tpe"],
+    ["search=random"],
     ["search=tpe", "search.initial_points=3"],
     ["search=tpe", "search.synchronous=true"],
 ]
@@ -122,8 +122,14 @@ def test_other_versions_of_the_libraries_give_another_name(monkeypatch: pytest.M
 
 
 def test_the_version_of_optuna_is_in_the_name_of_those_studies_alone_that_it_draws_for() -> None:
-    drawn_by_optuna = [["search=tpe"], ["search=asha", "search.proposer=tpe"]]
-    others = [[], ["search=asha"], ["search=bayesian"], ["search=hyperband", "train.epochs=4"], ["search=grid"]]
+    drawn_by_optuna = [[], ["search=tpe"], ["search=asha", "search.proposer=tpe"]]
+    others = [
+        ["search=random"],
+        ["search=asha"],
+        ["search=bayesian"],
+        ["search=hyperband", "train.epochs=4"],
+        ["search=grid"],
+    ]
     for overrides in [*drawn_by_optuna, *others]:
         versions = named(*overrides).identity["versions"]
         assert ("optuna" in versions) == (overrides in drawn_by_optuna)

@@ -41,7 +41,8 @@ def test_the_defaults_are_checked_and_say_where_they_go() -> None:
         "optimizer.learning_rate",
         "regularization.dropout",
     ]
-    assert made.oracle == {}
+    assert (made.search.name, made.oracle) == ("tpe", {"initial_points": 8})
+    assert config("search=random").oracle == config("search.name=random").oracle == {}
     assert config("search=bayesian").oracle == {"alpha": 1e-4, "beta": 2.6, "initial_points": 4}
 
 

@@ -21,13 +21,14 @@ from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialFailure, Tri
 
 DRAWN = ("data=drawn", "data.images=200")
 # The smallest networks, of a few hundredths of a second an epoch, for sweeps.
-# What a default study would normalise, mirror and search; a test that is about that says so itself.
+# What a default study would normalise, mirror, search and go by; a test that is about that says so itself.
 PLAIN = (
     "model.growth=1",
     "model.pooling=after_activation",
     "optimizer.learning_rate=0.001",
     "regularization.batch_normalization=false",
     "train=default",
+    "search=random",
 )
 SMALLEST = (
     *(*DRAWN, *PLAIN, "train.precision=float32", "train.batch_size=64", "train.epochs=3"),
@@ -56,6 +57,7 @@ TINY = (
     "train.precision=float32",
     "train.batch_size=16",
     "train.epochs=1",
+    "search=random",
 )
 
 

@@ -100,14 +100,15 @@ def test_a_search_has_settled_when_another_hour_promises_less_than_the_gain(
 
 
 def test_in_order_the_newest_trials_do_not_decide() -> None:
-    asked = config("search.until=settled", *IN_ORDER)
+    asked = config("search=random", "search.until=settled", *IN_ORDER)
     accuracies = [*spread(LEAST_TRIALS, 0.0005), 0.99, 0.01]  # of 14 trials the first 12 count when the 15th is due
     assert is_settled(asked, told(accuracies))
     assert not is_settled(config("search.until=settled"), told(accuracies))
     assert not awaits_results(asked, told(accuracies[:-2], running=2))
     assert awaits_results(asked, told(accuracies[:-3], running=3))
-    assert not awaits_results(config("search.until=settled"), told(accuracies[:-3], running=3))
-    assert not awaits_results(config(*IN_ORDER), told(accuracies[:-3], running=3))
+    unordered = config("search=random", "search.until=settled")
+    assert not awaits_results(unordered, told(accuracies[:-3], running=3))
+    assert not awaits_results(config("search=random", *IN_ORDER), told(accuracies[:-3], running=3))
 
 
 def test_a_search_that_only_settling_would_end_is_refused(tmp_path: Path) -> None:

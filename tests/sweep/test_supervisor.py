@@ -76,9 +76,11 @@ def test_a_space_smaller_than_the_budget_is_said_beforehand_and_trained_whole() 
     assert sorted(run.data.params["model.filters"] for run in _runs("trial")) == ["2", "3", "4"]
 
 
-def test_the_budget_of_trials_is_kept() -> None:
-    assert _run_waiting("search.max_trials=2", "train.epochs=1")[0] is ExitCode.DONE
+def test_the_budget_of_trials_is_kept_and_one_too_small_to_go_by_results_is_said() -> None:
+    code, shown = _run_waiting("search=tpe", "search.max_trials=2", "train.epochs=1")
+    assert code is ExitCode.DONE
     assert len(_runs("trial")) == 2
+    assert "drawn at random; tpe goes by results once 8 trials have ended" in shown
 
 
 def test_no_trial_begins_after_the_budget_of_minutes() -> None:
