@@ -3,7 +3,8 @@
 Each training is a process of its own on as many CPU-seconds as all others: an ingredient that makes epochs dearer has
 fewer of them. A variant's number of epochs follows from a short measurement before its first training, whose time does
 not count. Variants take turns, each with every seed; what is scored are the validation images after the last epoch,
-and the test images stay closed. Each finished training is a line of the results' file, so the command goes on where it
+and the test images stay closed. A second figure is of predictions averaged over each image and its mirror image, by the
+model of the best epoch. Each finished training is a line of the results' file, so the command goes on where it
 stopped.
 
     python benchmarks/speedrun.py [--minutes 10] [--threads 2] [--seeds 5] [--ingredients whitening,averaging]
@@ -19,6 +20,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,9 @@ from fmnist_sweep.text import format_estimate, format_mean
 from fmnist_sweep.training.environment import describe_machine
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fmnist_sweep.data import Splits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +103,7 @@ def train_variant(given: Mapping[str, Any]) -> Result:
             case EpochEnd():
                 accuracies.append(event.metrics["val_accuracy"])
             case TrialResult():
-                parameters = event.parameters
+                parameters, mirrored = event.parameters, score_mirrored(event.model, event.probabilities, splits)
             case _:
                 raise SystemExit(f"{describe_variant(given['ingredient'])}, seed {given['seed']}: {event}")
     return {
@@ -107,10 +112,25 @@ def train_variant(given: Mapping[str, Any]) -> Result:
         "epochs": epochs,
         "accuracy": round(accuracies[-1], 6),
         "best": round(max(accuracies), 6),
+        "mirrored": round(mirrored, 6),
         "cpu_seconds": round(time.process_time() - begun, 1),
         "parameters": parameters,
         "images": [len(splits.train.labels), len(splits.validation.labels)],
     }
+
+
+def score_mirrored(model: bytes, probabilities: NDArray[np.float32], splits: Splits) -> float:
+    """Accuracy on the validation images, each predicted as it is (probabilities) and mirrored, by a .keras file."""
+    from fmnist_sweep.tracking.models import load_keras_file
+    from fmnist_sweep.training.batches import predict_images
+    from fmnist_sweep.training.compilation import PREDICTION_BATCH
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(model)
+        loaded = load_keras_file(path)
+    mirrored = predict_images(loaded, splits.validation.images[:, :, ::-1], PREDICTION_BATCH)
+    return float(((probabilities + mirrored).argmax(axis=1) == splits.validation.labels).mean())
 
 
 def measure_costs(config: Mapping[str, Any], splits: Splits) -> tuple[float, Iterator[tuple[float, float]]]:
@@ -191,12 +211,12 @@ def describe_conditions(given: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def compare_variant(ingredient: str, results: Sequence[Result]) -> str:
-    """A row of the table: epochs, accuracy, CPU-seconds, and the difference from the recipe with its interval."""
+    """A row of the table: epochs, both accuracies, CPU-seconds, and the difference of the first from the recipe's."""
     by_seed = {each["seed"]: each for each in results if each["ingredient"] == ingredient}
     recipe = {each["seed"]: each for each in results if each["ingredient"] == RECIPE}
     pairs = [(by_seed[seed]["accuracy"], recipe[seed]["accuracy"]) for seed in sorted(set(by_seed) & set(recipe))]
     columns = [describe_variant(ingredient), ", ".join(map(str, sorted({each["epochs"] for each in by_seed.values()})))]
-    for key, decimals in (("accuracy", 4), ("cpu_seconds", 0)):
+    for key, decimals in (("accuracy", 4), ("mirrored", 4), ("cpu_seconds", 0)):
         values = [each[key] for each in by_seed.values()]
         spread = statistics.stdev(values) if len(values) > 1 else None
         columns.append(format_mean(statistics.mean(values), spread, len(values), decimals))
@@ -246,7 +266,8 @@ def main() -> None:
         print(json.dumps(train_variant(given.child)))
         return
     results = run_all(given)
-    print("| what | epochs | validation accuracy | CPU-seconds | difference of the pairs |\n|" + " --- |" * 5)
+    print("| what | epochs | validation accuracy | with mirror images | CPU-seconds | difference of the pairs |")
+    print("|" + " --- |" * 6)
     for ingredient in (RECIPE, *given.ingredients):
         print(compare_variant(ingredient, results))
 
