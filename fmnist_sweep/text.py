@@ -70,6 +70,11 @@ def format_trial_count(count: float) -> str:
     return "1 trial" if count == 1 else f"{count:.0f} trials"
 
 
+def format_epoch_count(count: float) -> str:
+    """A number of epochs in words."""
+    return "1 epoch" if count == 1 else f"{count:,.0f} epochs"
+
+
 def format_utc_now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

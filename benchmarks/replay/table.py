@@ -18,6 +18,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from fmnist_sweep.text import format_epoch_count
+
 TABLE = Path(__file__).with_name("table.jsonl")
 
 
@@ -107,7 +109,8 @@ class Table:
         table = self if epochs == self.epochs else self.shorter.get(epochs)
         row = None if table is None else table._rows_by_number.get(number)
         if row is None:
-            raise DamagedTable(f"no training of configuration {number} by a schedule of {epochs} epochs is recorded")
+            schedule = f"a schedule of {format_epoch_count(epochs)}"
+            raise DamagedTable(f"no training of configuration {number} by {schedule} is recorded")
         return row
 
     @cached_property

@@ -19,6 +19,7 @@ from fmnist_sweep.config.schema import OPTION_GROUPS
 from fmnist_sweep.search import tunable
 from fmnist_sweep.search.ask_and_tell import needs_optuna
 from fmnist_sweep.search.space import list_values_at
+from fmnist_sweep.text import format_epoch_count
 
 # Libraries whose version can change a trial's result.
 _RESULT_LIBRARIES = ("tensorflow", "keras", "keras-tuner", "numpy", "scikit-learn", "scipy")
@@ -157,7 +158,7 @@ def make_trial_name(label: str, values: Mapping[str, Any], epochs: int | None) -
     keys = {name: _drop_option(name, values) for name in values}
     names = sorted(values, key=lambda name: positions.get(keys[name], len(positions)))
     parts = [label, *(_format_setting(keys[name], _format_short(values[name])) for name in names)]
-    return " · ".join(parts if epochs is None else [*parts, f"{epochs} epochs"])
+    return " · ".join(parts if epochs is None else [*parts, format_epoch_count(epochs)])
 
 
 def _drop_option(name: str, values: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from fmnist_sweep.report.artifacts import draw_trial_figures
 from fmnist_sweep.report.leaderboard import format_trial_name
 from fmnist_sweep.study.record import TrialHistory
 from fmnist_sweep.sweep.context import StudyContext
+from fmnist_sweep.text import format_epoch_count
 from fmnist_sweep.tracking.deleted import check_experiment
 from fmnist_sweep.tracking.prediction_files import read_intact_predictions
 from fmnist_sweep.tracking.queries import is_run_active
@@ -61,7 +62,7 @@ def log_figures(study: StudyContext, history: TrialHistory) -> None:
     if predictions is None or predictions.probabilities.shape != expected_shape:
         _report_missing(study, name, run_id, "its predictions.npz is gone or damaged")
     elif not curves or best_epoch > len(curves):
-        _report_missing(study, name, run_id, f"it has the metrics of {len(curves)} epochs")
+        _report_missing(study, name, run_id, f"it has the metrics of {format_epoch_count(len(curves))}")
     else:
         figures = draw_trial_figures(
             name, curves, best_epoch, predictions.probabilities, study.validation, study.description

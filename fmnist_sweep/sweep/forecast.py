@@ -24,7 +24,7 @@ from fmnist_sweep.search.estimates import (
     list_own_epochs,
     list_rung_epochs,
 )
-from fmnist_sweep.text import format_duration, format_trial_count
+from fmnist_sweep.text import format_duration, format_epoch_count, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
 # For scoring, drawing, logging, saving and proposing: median of 12 trials on 2 cores (benchmarks/overhead.py).
@@ -224,7 +224,7 @@ def describe_forecast(forecast: Forecast) -> str:
         return "nothing is left to train"
     if math.isinf(forecast.trials):
         return f"{format_trial_count(forecast.trials)}; nothing but the disk limits them"
-    epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,.0f} epochs"
+    epochs = format_epoch_count(forecast.epochs)
     minutes = "for an unknown time" if math.isnan(forecast.minutes) else format_duration(60 * forecast.minutes)
     size = f"at most {_format_size(forecast.megabytes)} on disk"
     words = "at most" if forecast.is_upper_bound else "about"

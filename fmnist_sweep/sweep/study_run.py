@@ -26,6 +26,7 @@ from fmnist_sweep.sweep.parent_runs import kill_parent_run
 from fmnist_sweep.sweep.proposals import Proposals
 from fmnist_sweep.sweep.recovery import close_dead_attempts, close_killed_attempts, deliver_late
 from fmnist_sweep.sweep.study_opening import note_opening, open_study_run
+from fmnist_sweep.text import format_epoch_count
 from fmnist_sweep.tracking.runs import read_clock_ms
 from fmnist_sweep.training import trial
 from fmnist_sweep.training.events import (
@@ -338,7 +339,8 @@ class StudyRun:
     def fail_overdue(self, live: LiveTrial) -> None:
         """End a trial that has had search.trial_minutes, as failed."""
         self._sweep.executor.abandon(live.key)
-        reason = f"OverTime: {len(live.epochs)} epochs after search.trial_minutes={self._config.trial_minutes:g}"
+        epochs = format_epoch_count(len(live.epochs))
+        reason = f"OverTime: {epochs} after search.trial_minutes={self._config.trial_minutes:g}"
         self._fail(live, TrialFailure(live.key, reason, reason, []))
 
     def _note(self, kind: str, **body: Any) -> None:

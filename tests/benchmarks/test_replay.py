@@ -166,7 +166,7 @@ def test_tables_of_shorter_schedules_are_read_with_the_longest_and_must_be_of_th
         recorded.append_row(replace(cut_row(row, 3), number=1))
     table = read_tables(path)
     assert table.find_short_row(0, 3).accuracies == pytest.approx(cut_row(row, 3).accuracies, abs=1e-6)
-    with pytest.raises(DamagedTable, match="no training of configuration 0 by a schedule of 1 epochs"):
+    with pytest.raises(DamagedTable, match="no training of configuration 0 by a schedule of 1 epoch is"):
         table.find_short_row(0, 1)
     with open_table(name_shorter_table(path, 1), {**shorten(settings, 1), "precision": "another"}):
         pass

@@ -209,7 +209,7 @@ def test_a_trial_that_hangs_is_ended_after_its_minutes(zygote: Zygote, tmp_path:
     audit.check_whole(found)
     (study,) = found["studies"].values()
     (failed,) = [trial for trial in study["trials"].values() if trial["state"] == "failed"]
-    assert failed["outcome"]["reason"] == "OverTime: 1 epochs after search.trial_minutes=30"
+    assert failed["outcome"]["reason"] == "OverTime: 1 epoch after search.trial_minutes=30"
     assert len(failed["attempts"]) == 1
 
 

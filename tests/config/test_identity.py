@@ -178,6 +178,7 @@ def test_a_trial_is_called_by_its_study_and_its_values_network_first() -> None:
     values = {"regularization.dropout": 0.2, "model.filters": 64, "model.conv_layers": 3}
     assert study.make_trial_name("rmsprop", values, None) == "rmsprop · 3 conv · 64 filters · dropout 0.2"
     assert study.make_trial_name("rmsprop", values, 9) == "rmsprop · 3 conv · 64 filters · dropout 0.2 · 9 epochs"
+    assert study.make_trial_name("rmsprop", {}, 1) == "rmsprop · 1 epoch"
     assert study.make_trial_name("model_1", {}, None) == "model_1"
 
 

@@ -83,7 +83,7 @@ def test_trials_of_a_lower_rung_say_nothing_of_their_configurations() -> None:
 def test_limits_are_said_of_all_trials() -> None:
     found = of((32, 0.9), (48, None), (64, None))
     for each in found.trials[1:]:
-        each.tags["fmnist.failure"] = "OverTime: 1 epochs after search.trial_minutes=5"  # type: ignore[index]
+        each.tags["fmnist.failure"] = "OverTime: 1 epoch after search.trial_minutes=5"  # type: ignore[index]
     assert said(found, minutes=30.0, planned=12.0) == [
         "search.trial_minutes=5 cut down 2 of 3 trials; give them longer: search.trial_minutes=10",
         "search.max_minutes=30 ended the search before 9 of 12 trials began; give it longer: search.max_minutes=120",
