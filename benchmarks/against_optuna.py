@@ -169,16 +169,20 @@ def draw(path: Path, results: Sequence[Result], minutes: float) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     points = np.linspace(0, 60 * minutes, 300)
+    levels = list[float]()
     for side in STORES:
         best = np.array([[find_best(each, point) for point in points] for each in results if each["side"] == side])
         count = len(best)
         mean = best.mean(axis=0)  # from where all have a result
+        levels += [mean[len(mean) // 2], mean[-1]]
         (line,) = axes.plot(points / 60, mean, label=f"{side} (n={count})")
         if count > 1:
             half = stats.t.ppf(0.5 + _CONFIDENCE / 2, count - 1) * best.std(axis=0, ddof=1) / np.sqrt(count)
             axes.fill_between(points / 60, mean - half, mean + half, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(xlabel="minutes by the clock", ylabel="best validation accuracy so far", title="Means, and 95 % intervals")
-    axes.legend()
+    if not np.isnan(levels).all():  # the first epochs lie far below, and would make all else one line
+        axes.set_ylim(np.nanmin(levels) - 0.02, np.nanmax(levels) + 0.01)
+    axes.legend(loc="lower right")
     axes.grid(alpha=0.25)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
