@@ -36,7 +36,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     """The sweep's config: of real images where they are at hand, else of drawn ones."""
     data = [f"data.limit={arguments.images}"] if os.environ.get("FMNIST_DATA_DIR") else ["data=drawn"]
     given = [*data, f"train.epochs={arguments.epochs}", f"search.max_trials={arguments.trials}"]
-    return [*given, "train.early_stopping=null", "model.filters.values=[32,48]", "model.conv_layers=2"]
+    return [*given, "search=random", "train.early_stopping=null", "model.filters.values=[32,48]", "model.conv_layers=2"]
 
 
 def sweep(given: Sequence[str], executor: Sequence[str]) -> tuple[float, list[float]]:

@@ -54,9 +54,12 @@ def make(folder: Path, count: int, images: int = 2000, data: Sequence[str] = ())
 def originals(folder: Path, data: Sequence[str], count: int) -> None:
     """The first study, run here."""
     tuned = [f"{key}={{tune: choice, values: {list(values)}}}" for key, values in _TUNED.items()]
-    given = (*data, "data.validation=0.5", "train.precision=float32", "train.epochs=3", f"search.max_trials={count}")
+    given = (*data, "data.validation=0.5", "train.precision=float32", "train.epochs=3")
+    search = ("search=random", f"search.max_trials={count}")
     with _within(folder), simulated(2, lambda spec: 0.0):
-        run_sweep([compose_job([*given, *tuned])], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None))
+        run_sweep(
+            [compose_job([*given, *tuned, *search])], "python -m fmnist_sweep", View(Console(file=io.StringIO()), None)
+        )
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def ours(folder: Path, trials: int) -> Path:
     overrides = [
         *("data=drawn", f"data.images={IMAGES}", "optimizer=adam", "regularization=none", "model.conv_layers=1"),
         *(f"model.filters.values={FILTERS}".replace(" ", ""), "model.dense_units=32", "regularization.dropout=0.2"),
-        *(f"train.epochs={EPOCHS}", "train.precision=float32", f"search.max_trials={trials}"),
+        *(f"train.epochs={EPOCHS}", "train.precision=float32", "search=random", f"search.max_trials={trials}"),
     ]
     _run([sys.executable, "-m", "fmnist_sweep", *overrides], folder)
     return folder / "mlruns" / "mlflow.db"

@@ -32,6 +32,7 @@ from tests.support.simulated import simulated, trained
 SPACE = (
     *("data=drawn", "data.images=400", "data.validation=0.5", "train.precision=float32", "train.epochs=1"),
     *("model.filters={tune: int, min_value: 1, max_value: 512}", "model.conv_layers=1", "regularization=none"),
+    "search=random",
 )
 
 
