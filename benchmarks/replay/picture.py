@@ -18,6 +18,8 @@ from replay.searches import EVEN, FORESIGHT
 from replay.table import Table
 
 _POINTS = 300
+# Matplotlib's ten, and dark ones that could not be taken for any of them.
+_COLORS = (*plt.colormaps["tab10"](range(10)), "#393b79", "#637939", "#8c6d31", "#843c39", "#7b4173")
 
 
 def draw(path: Path, table: Table, replays: Replays, trials: int) -> None:
@@ -35,6 +37,7 @@ def _draw_curves(axes: Axes, table: Table, replays: Replays, trials: int) -> Non
     """The median of the best so far over the seeds, and its quartiles, against CPU seconds."""
     budget = trials * table.compute_mean_cost()
     points = np.geomspace(budget / trials / table.epochs, budget, _POINTS)
+    axes.set_prop_cycle(color=_COLORS)
     for name, found in replays.items():
         best = np.array([[each.find_best(point) for point in points] for each in found])
         best[:, np.isnan(best).any(axis=0)] = np.nan  # from where all searches have a result
