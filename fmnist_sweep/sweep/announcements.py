@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fmnist_sweep.config.identity import Study
 from fmnist_sweep.config.job import SEARCH
 from fmnist_sweep.errors import ExitCode
+from fmnist_sweep.plugins import ORACLES
 from fmnist_sweep.report.leaderboard import LeaderboardEntry, find_best_entry
 from fmnist_sweep.report.publish import locate_report
 from fmnist_sweep.report.terminal import View
@@ -80,14 +82,21 @@ def _announce_study(planned: PlannedStudy, view: View) -> None:
             f"fewer than search.max_trials={trial_limit:.0f}: all of them will be run",
             "yellow",
         )
-    initial_count = study.identity["search"].get("initial_points", 0)
+    initial_count = _count_initial_points(study)
     if trial_limit <= initial_count and study.tuned_keys:
-        view.say(
-            f"  drawn at random; {planned.config.search.name} goes by results once {initial_count} trials have ended"
-        )
+        view.say(f"  its configurations are drawn at random until {initial_count} trials have ended, then by results")
     if planned.config.search.until is not None:
         gain, until = planned.config.promote.gain, planned.config.search.until
         view.say(f"  search.until={until}: it ends earlier once further trials are expected to gain less than {gain:g}")
+
+
+def _count_initial_points(study: Study) -> int:
+    """How many trials the study's oracle draws at random before it goes by results; 0 of an oracle of one's own."""
+    registration = ORACLES.find_registration(study.job.config.search.name)
+    if registration is None or registration.plugin is not None:
+        return 0  # an argument of the same name may mean something else there
+    count: int = study.identity["search"].get("initial_points", 0)
+    return count
 
 
 def announce_costs(expected: Forecast, uri: str | None, state_folder: Path, view: View) -> None:

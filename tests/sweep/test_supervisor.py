@@ -80,7 +80,7 @@ def test_the_budget_of_trials_is_kept_and_one_too_small_to_go_by_results_is_said
     code, shown = _run_waiting("search=tpe", "search.max_trials=2", "train.epochs=1")
     assert code is ExitCode.DONE
     assert len(_runs("trial")) == 2
-    assert "drawn at random; tpe goes by results once 8 trials have ended" in shown
+    assert "its configurations are drawn at random until 8 trials have ended, then by results" in shown
 
 
 def test_no_trial_begins_after_the_budget_of_minutes() -> None:
