@@ -24,6 +24,7 @@ from fmnist_sweep.report.terminal import View
 from fmnist_sweep.study.journal import read_events
 from fmnist_sweep.sweep import closing, context, delivery
 from fmnist_sweep.sweep.run import run_sweep
+from fmnist_sweep.text import format_epoch_count
 from fmnist_sweep.tracking.runs import log_epochs
 from fmnist_sweep.tracking.store import open_existing_store, open_store
 from fmnist_sweep.training.evaluation import Evaluation, evaluate_predictions
@@ -98,7 +99,7 @@ def test_hyperband_trains_each_trial_for_its_own_epochs_and_none_twice() -> None
     assert code is ExitCode.DONE
     trials = _runs("trial")
     for run in trials:
-        assert run.info.run_name.endswith(" epochs")
+        assert run.info.run_name.endswith(format_epoch_count(int(run.data.params["train.epochs"])))
         store = open_existing_store(None, "fashion-mnist")
         steps = [entry.step for entry in store.client.get_metric_history(run.info.run_id, "val_loss")]
         assert steps == list(range(1, int(run.data.params["train.epochs"]) + 1))
