@@ -44,7 +44,7 @@ def test_a_builder_of_ones_own_is_configured_by_its_signature_and_trained(own: A
 
     own(plugins.MODELS, dots)
     chosen = ("~model.filters", "~model.conv_layers", "~model.kernel_size", "~model.dense_units", "~model.pooling")
-    others = ("~model.head", "~model.residual", "~model.growth", "~model.whitening")
+    others = ("~model.head", "~model.residual", "~model.growth", "~model.whitening", "~model.members")
     words = [*TINY, "model.builder=dots", *chosen, *others]
     settings = compose_job([*words, "+model.units=8"]).config.settings
     assert settings["model"] == {"builder": "dots", "units": 8, "growth": 1.0}  # neutral for another builder alone

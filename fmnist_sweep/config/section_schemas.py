@@ -30,7 +30,8 @@ from fmnist_sweep.plugins import DATA_SOURCES, Registry, read_keyword_parameters
 from fmnist_sweep.search.ask_and_tell import ORACLES
 from fmnist_sweep.search.tunable import TUNABLE
 from fmnist_sweep.training.augmentation import AUGMENTATIONS, PLAIN_AUGMENTATION
-from fmnist_sweep.training.models import BUILDERS, Regularization
+from fmnist_sweep.training.layers import Regularization
+from fmnist_sweep.training.models import BUILDERS
 from fmnist_sweep.training.optimization import OPTIMIZERS, SCHEDULES
 from fmnist_sweep.training.own_code import suggest_plugins
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fmnist_sweep import plugins
 from fmnist_sweep.search.tunable import MAX_COUNT, Count
-from fmnist_sweep.training.models import OUTPUT_LAYER
+from fmnist_sweep.training.layers import OUTPUT_LAYER
 
 if TYPE_CHECKING:
     import keras

@@ -34,5 +34,6 @@ class SplitBatch(keras.layers.Layer):  # type: ignore[misc]
 def replicate_model(model: keras.Model, replicas: int) -> keras.Model:
     """What trains a model by so many replicas: a model of the same weights. A batch has at least one image for each."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8")
-    outputs = [model(part) for part in SplitBatch(replicas, dtype="uint8")(pixels)]
-    return keras.Model(pixels, keras.layers.Concatenate(axis=0, dtype="float32")(outputs))
+    parts = [keras.tree.flatten(model(part)) for part in SplitBatch(replicas, dtype="uint8")(pixels)]
+    outputs = [keras.layers.Concatenate(axis=0, dtype="float32")(list(output)) for output in zip(*parts, strict=True)]
+    return keras.Model(pixels, outputs if len(outputs) > 1 else outputs[0])

@@ -252,7 +252,7 @@ class _Fit:
         loss = keras.ops.mean(keras.losses.get(self._train["loss"])(self._validation_targets, probabilities))
         correct = probabilities.argmax(axis=1) == self._splits.validation.labels
         return {
-            "val_loss": float(loss) + float(sum(self._model.losses)),
+            "val_loss": float(loss) + float(sum(self._model.losses)) / self._compiled.members,
             "val_accuracy": float(correct.mean()),
             **compute_metrics(self._metrics, self._splits.validation.labels, probabilities),
         }

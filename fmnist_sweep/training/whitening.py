@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.models import WHITENING_LAYER, WHITENING_SIDE
+from fmnist_sweep.training.layers import WHITENING_LAYER, WHITENING_SIDE
 
 if TYPE_CHECKING:
     import keras

@@ -32,6 +32,7 @@ from tests.support.zygote import VERB, Zygote
 # Each kind of layer that a default study may have, in bfloat16.
 NETWORK = (
     *(*DRAWN, "search=grid", "model.conv_layers=2", "model.filters=4", "model.dense_units=8", "model.residual=true"),
+    "model.members=2",
     *("regularization.dropout=0.2", "optimizer.learning_rate=0.01", "train.epochs=2", "train.batch_size=16"),
     *("train.precision=mixed_bfloat16", "executor=in_process"),
 )

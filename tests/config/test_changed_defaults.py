@@ -186,6 +186,7 @@ LATER = {  # with the value that a config which lacks the key has
     "model.residual": "false",
     "model.head": "flatten",
     "model.whitening": "false",
+    "model.members": "1",
     "train.label_smoothing": "0.0",
     "train.averaging": "0.0",
     "train.batch_growth": "null",
@@ -203,6 +204,7 @@ def test_a_key_that_came_later_is_left_out_with_its_neutral_value_and_decides_wi
         *(("model.growth=2",), ("model.pooling=before_normalization",), ("model.residual=true",)),
         *(("model.head=global_average",), ("train.label_smoothing=0.1",), ("train.averaging=0.9",)),
         *(("train.batch_growth={factor: 2, every: 1}",), ("model.whitening=true",), ("train.replicas=2",)),
+        ("model.members=2",),
         ("model.head=global_average", "train.resolution={start: 20, step: 4, every: 1}"),
     }
     ids = {

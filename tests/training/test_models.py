@@ -13,6 +13,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data.description import DataDescription
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.training import models
+from fmnist_sweep.training.layers import WHITENING_LAYER
 from fmnist_sweep.training.poolings import refuse_deep_models
 
 PLAIN: dict[str, Any] = {
@@ -242,7 +243,7 @@ def test_the_penalty_is_on_every_hidden_kernel_and_not_on_the_output() -> None:
 def test_a_whitening_layer_comes_first_is_not_trained_and_leaves_the_size_as_it_is(channels: int) -> None:
     model = models.build_model({**CNN, "whitening": True}, PLAIN, (28, 20, channels), 10)
     assert kinds(model)[:4] == ["Rescaling", "Conv2D", "ReLU", "Conv2D"]
-    layer = model.get_layer(models.WHITENING_LAYER)
+    layer = model.get_layer(WHITENING_LAYER)
     assert layer.output.shape == (None, 28, 20, 8 * channels)
     assert not layer.trainable_weights and len(layer.weights) == 2
     assert len(model.trainable_weights) == len(built(CNN).trainable_weights)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmnist_sweep.training.models import OUTPUT_LAYER
+from fmnist_sweep.training.layers import OUTPUT_LAYER
 from fmnist_sweep.training.optimization import build_optimizer
 
 RATE = 0.01

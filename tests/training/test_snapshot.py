@@ -65,6 +65,7 @@ FITS = {
     ],
     "muon, averaged, replicas": [
         *("optimizer=muon", "optimizer.learning_rate=0.005", "train.averaging=0.9", "train.replicas=2"),
+        *("model.members=2", "regularization.dropout=0.2"),
     ],
     "sgd, stopping": ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", STOPPING],
 }

@@ -82,6 +82,7 @@ MATTERS = {
     "pooling first": ["model.pooling=before_normalization", "regularization.batch_normalization=true"],
     "residual": ["model.residual=true"],
     "whitening": ["model.whitening=true"],
+    "members": ["model.members=2"],
     "global average": ["model.head=global_average"],
     "no dense layer": ["model.dense_units=0"],
     "precision": ["train.precision=mixed_bfloat16"],

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist_sweep.training import trial
-from fmnist_sweep.training.models import WHITENING_LAYER
+from fmnist_sweep.training.layers import WHITENING_LAYER
 from fmnist_sweep.training.whitening import EPSILON, compute_whitening
 from tests.support.small import TINY, finished, spec, splits
 
