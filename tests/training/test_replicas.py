@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -53,10 +53,13 @@ def test_a_batch_is_split_in_its_order_as_evenly_as_can_be(rows: int, parts: int
     assert np.concatenate(split).tolist() == list(range(rows))
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
-def test_without_normalisation_the_weights_are_those_of_one_network(replicas: int) -> None:
-    one = train(spec(PLAIN), 180, 64)
-    several = train(spec([*PLAIN, f"train.replicas={replicas}"]), 180, 64)
+@pytest.mark.parametrize(
+    ("replicas", "overrides"),
+    [(2, ()), (3, ("model.members=2",)), (2, ("train.loss=binary_crossentropy",)), (2, ("train.label_smoothing=0.1",))],
+)
+def test_without_normalisation_the_weights_are_those_of_one_network(replicas: int, overrides: Sequence[str]) -> None:
+    one = train(spec([*PLAIN, *overrides]), 180, 64)
+    several = train(spec([*PLAIN, *overrides, f"train.replicas={replicas}"]), 180, 64)
     for expected, found in zip(one.plain.get_weights(), several.plain.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
