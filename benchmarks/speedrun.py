@@ -43,7 +43,7 @@ RECIPE = "recipe"
 INGREDIENTS: Mapping[str, Sequence[str]] = {
     "fused normalization": ["train.normalization=keras"],
     "two replicas": ["train.replicas=1"],
-    "residual blocks": ["model.residual=false", "model.growth=2.0"],  # as many parameters, and cheaper epochs
+    "residual blocks": ["model.residual=false", "model.growth=2.0"],  # with cheaper epochs, so more of them
     "members": ["model.members=2", "model.filters=16", "model.growth=2.0", "model.dense_units=40"],  # about as dear
     "flattening": ["model.head=global_average"],
     "averaging": ["train.averaging=0.0"],
