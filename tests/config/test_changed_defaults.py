@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,8 @@ DOCUMENTED = {
     "simple": "4bae6a8032c3",
     "two_conv": "5ca8005c4e76",
 }
+WIDENED = ("model_3", "model_4")
+NARROW = "model.dense_widths=[128]"  # the dense layer that they had
 # All that the default space changed, as it was.
 PINNED = (
     *("train=default", "optimizer.learning_rate=0.001", "model.growth=1", "model.pooling=after_activation"),
@@ -77,12 +79,34 @@ def normalization(settings: Mapping[str, Any]) -> object:
     return settings["train"].get("normalization")
 
 
-def test_the_ten_documented_models_keep_their_ids_but_for_the_one_that_normalises() -> None:
+def test_the_documented_models_keep_their_ids_but_for_what_normalises_or_was_widened() -> None:
     recipes = {path.stem for path in find_experiments_folder().glob("*.yaml")} - {"speedrun"}  # which came later
     assert recipes == DOCUMENTED.keys()
-    assert {recipe: named(f"experiment={recipe}", KERAS).id for recipe in recipes} == DOCUMENTED
-    changed = {recipe for recipe in recipes if named(f"experiment={recipe}").id != DOCUMENTED[recipe]}
-    assert changed == {"bn_dropout"}
+    now = {recipe: named(f"experiment={recipe}").id for recipe in recipes}
+    assert {recipe for recipe in recipes if now[recipe] != DOCUMENTED[recipe]} == {"bn_dropout", *WIDENED}
+    then = {recipe: [KERAS, *([NARROW] if recipe in WIDENED else [])] for recipe in recipes}
+    assert {recipe: named(f"experiment={recipe}", *then[recipe]).id for recipe in recipes} == DOCUMENTED
+
+
+@pytest.mark.parametrize("recipe", WIDENED)
+def test_a_study_of_a_recipe_that_was_widened_is_found_and_continued(recipe: str) -> None:
+    overrides = (f"experiment={recipe}",)
+    former = identify_of(DOCUMENTED[recipe], overrides)
+    completed = shlex.split(pin_changed_defaults(build_sweep_command(overrides), former.identity))[3:]
+    assert f"++{NARROW}" in completed
+    assert named(*completed).id == former.id
+
+
+def test_a_recipe_with_such_a_layer_of_its_own_is_not_pinned_to_it() -> None:
+    command = build_sweep_command(["experiment=model_2"])
+    assert "dense_widths" not in pin_changed_defaults(command, named("experiment=model_2").identity)
+    assert named("experiment=model_2", NARROW).id == named("experiment=model_2").id
+
+
+def identify_of(study_id: str, overrides: Sequence[str]) -> Study:
+    """The study of this id, which the overrides composed at some earlier time."""
+    earlier = (identified(each.job) for each in list_earlier_jobs(compose_job(overrides)))
+    return next(study for study in earlier if study.id == study_id)
 
 
 @pytest.mark.parametrize("study_id", THEN["studies"])
