@@ -50,7 +50,7 @@ class _Change:
     key: str
     was: Any
     now: Any
-    where: tuple[str, Any] | None = None
+    where: tuple[str, str] | None = None
     group: str | None = None
     by_meaning: bool = False
     override: str | None = None
@@ -127,7 +127,9 @@ _HISTORY: tuple[tuple[_Change, ...], ...] = (
     # The default search became one that goes by results.
     (_Change("search.name", "random", "tpe", group="search", override="search=random"),),
     # The dense layer of models 3 and 4 of write-up 003 became one with which they reach what it states.
-    (_Change("model.dense_widths", [128], [2048], ("model.blocks", [[32], [64], [128]])),),
+    # Other options of the builder still have the former one, and are pinned to what they have: nothing else tells them
+    # from model 3 with blocks of one's own.
+    (_Change("model.dense_widths", [128], [2048], ("model.builder", "conv_stack")),),
 )
 DEFAULTS_VERSION = len(_HISTORY)  # of the defaults that a study is begun with
 

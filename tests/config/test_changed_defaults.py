@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -88,25 +88,17 @@ def test_the_documented_models_keep_their_ids_but_for_what_normalises_or_was_wid
     assert {recipe: named(f"experiment={recipe}", *then[recipe]).id for recipe in recipes} == DOCUMENTED
 
 
+@pytest.mark.parametrize("typed", [(), ("model.blocks=[[4],[4]]",)])
 @pytest.mark.parametrize("recipe", WIDENED)
-def test_a_study_of_a_recipe_that_was_widened_is_found_and_continued(recipe: str) -> None:
-    overrides = (f"experiment={recipe}",)
-    former = identify_of(DOCUMENTED[recipe], overrides)
+def test_a_study_of_a_recipe_that_was_widened_is_found_and_continued(recipe: str, typed: tuple[str, ...]) -> None:
+    overrides = (f"experiment={recipe}", *typed)
+    former_id = named(*overrides, NARROW).id
+    assert typed or former_id == DOCUMENTED[recipe]
+    earlier = (identified(each.job) for each in list_earlier_jobs(compose_job(overrides)))
+    former = next(study for study in earlier if study.id == former_id)
     completed = shlex.split(pin_changed_defaults(build_sweep_command(overrides), former.identity))[3:]
     assert f"++{NARROW}" in completed
     assert named(*completed).id == former.id
-
-
-def test_a_recipe_with_such_a_layer_of_its_own_is_not_pinned_to_it() -> None:
-    command = build_sweep_command(["experiment=model_2"])
-    assert "dense_widths" not in pin_changed_defaults(command, named("experiment=model_2").identity)
-    assert named("experiment=model_2", NARROW).id == named("experiment=model_2").id
-
-
-def identify_of(study_id: str, overrides: Sequence[str]) -> Study:
-    """The study of this id, which the overrides composed at some earlier time."""
-    earlier = (identified(each.job) for each in list_earlier_jobs(compose_job(overrides)))
-    return next(study for study in earlier if study.id == study_id)
 
 
 @pytest.mark.parametrize("study_id", THEN["studies"])
