@@ -7,8 +7,8 @@ and the test images stay closed. A second figure is of predictions averaged over
 model of the best epoch. Each finished training is a line of the results' file, so the command goes on where it
 stopped.
 
-    python benchmarks/speedrun.py [--minutes 10] [--threads 2] [--seeds 5] [--ingredients whitening,averaging]
-        [--results FILE] [OVERRIDE ...]
+    python benchmarks/speedrun.py [--minutes 10] [--threads 2] [--jobs 1] [--seeds 5]
+        [--ingredients whitening,averaging] [--results FILE] [OVERRIDE ...]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ INGREDIENTS: Mapping[str, Sequence[str]] = {
     "one cycle": ["train.schedule={name: constant}"],
     "alternating": ["train.augmentation={name: mirror_and_shift, flip: true, shift: 1}"],
     "erasing": ["train.augmentation.erase=0"],
-    "growing images": ["model.head=global_average", "train.resolution={start: 20, step: 4, every: 6}"],
-    "growing batches": ["train.batch_growth={factor: 2, every: 9}"],
+    "growing images": ["model.head=global_average", "train.resolution={start: 20, step: 4, every: 3}"],
+    "growing batches": ["train.batch_growth={factor: 2, every: 5}"],
     "whitening": ["model.whitening=true"],
     "muon": ["optimizer=adamw", "optimizer.learning_rate=0.006", "optimizer.weight_decay=0.03"],
 }
@@ -252,7 +253,8 @@ def list_ingredients(text: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of all threads, for each training")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of each training")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once, on cores of their own")
     parser.add_argument("--seeds", type=int, default=5, help="of each variant: 1, 2, ...")
     parser.add_argument(
         "--ingredients", type=list_ingredients, default=list(INGREDIENTS), help=f"default: {','.join(INGREDIENTS)}"
@@ -261,7 +263,7 @@ def main() -> None:
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help="of the product's config, such as data.limit=2000")
     given = parser.parse_args()
-    for name in ("minutes", "threads", "seeds"):
+    for name in ("minutes", "threads", "jobs", "seeds"):
         if not 0 < getattr(given, name) < math.inf:
             parser.error(f"--{name}={getattr(given, name)}: expected a number above 0")
     if given.child:
@@ -284,18 +286,27 @@ def run_all(given: argparse.Namespace) -> list[Result]:
         raise SystemExit(str(error)) from None
     results = read_results(given.results, conditions)
     for seed in range(1, given.seeds + 1):
-        for ingredient in (RECIPE, *given.ingredients):
-            earlier = [each for each in results if each["ingredient"] == ingredient]
-            if any(each["seed"] == seed for each in earlier):
-                continue
-            result = run_variant(ingredient, seed, earlier[0]["epochs"] if earlier else None, given)
-            results.append({**result, "conditions": conditions})
-            with given.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(results[-1]) + "\n")
-            costs = f"{result['epochs']} epochs, {result['cpu_seconds']:.0f} CPU s, {result['parameters']:,} parameters"
-            load = f"load {os.getloadavg()[0]:.1f}"
-            print(f"seed {seed}, {describe_variant(ingredient)}: {result['accuracy']:.4f}, {costs}, {load}", flush=True)
+        ended = {each["ingredient"] for each in results if each["seed"] == seed}
+        epochs = {each["ingredient"]: each["epochs"] for each in results}
+        tasks = [
+            (ingredient, seed, epochs.get(ingredient), given)
+            for ingredient in (RECIPE, *given.ingredients)
+            if ingredient not in ended
+        ]
+        with ThreadPoolExecutor(given.jobs) as pool:
+            for result in pool.map(lambda task: run_variant(*task), tasks):
+                results.append({**result, "conditions": conditions})
+                with given.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+                print(describe_result(result), flush=True)
     return results
+
+
+def describe_result(result: Result) -> str:
+    """A line about a training that has ended."""
+    costs = f"{result['epochs']} epochs, {result['cpu_seconds']:.0f} CPU s, {result['parameters']:,} parameters"
+    said = f"seed {result['seed']}, {describe_variant(result['ingredient'])}: {result['accuracy']:.4f}"
+    return f"{said}, {costs}, load {os.getloadavg()[0]:.1f}"
 
 
 if __name__ == "__main__":

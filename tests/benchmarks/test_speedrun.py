@@ -106,16 +106,19 @@ def test_it_trains_what_is_missing_and_goes_on_where_it_stopped(
     conditions = speedrun.describe_conditions(given)
     finished = json.dumps({**make_result("recipe", 1, 0.5), "conditions": conditions})
     results.write_text(f'{finished}\n{{"ingredient": "whi')  # as a kill in the middle of a write leaves it
-    words = ["--minutes", "0.03", "--threads", "1", "--seeds", "1", "--ingredients", "whitening"]
+    words = ["--minutes", "0.03", "--threads", "1", "--jobs", "2", "--seeds", "1", "--ingredients", "whitening,muon"]
     monkeypatch.setattr(sys, "argv", ["speedrun.py", *words, "--results", str(results), *overrides])
     speedrun.main()
     said = capsys.readouterr().out
     assert "the recipe:" not in said and "seed 1, with whitening:" in said
-    assert [line.split(" | ")[0] for line in said.splitlines()[-2:]] == ["| the recipe", "| with whitening"]
-    first, second = results.read_text().splitlines()
-    row = json.loads(second)
-    assert first == finished and (row["ingredient"], row["seed"], row["images"]) == ("whitening", 1, [180, 20])
-    assert row["epochs"] >= 1 and row["cpu_seconds"] > 0 and 0 <= row["mirrored"] <= 1
+    table = [line.split(" | ")[0] for line in said.splitlines()[-3:]]
+    assert table == ["| the recipe", "| with whitening", "| without muon"]
+    first, *trained = results.read_text().splitlines()
+    rows = {row["ingredient"]: row for row in map(json.loads, trained)}
+    assert first == finished and rows.keys() == {"whitening", "muon"} and len(trained) == 2
+    for row in rows.values():
+        assert (row["seed"], row["images"]) == (1, [180, 20])
+        assert row["epochs"] >= 1 and row["cpu_seconds"] > 0 and 0 <= row["mirrored"] <= 1
     speedrun.main()
     assert said.endswith(capsys.readouterr().out), "nothing is trained twice"
     monkeypatch.setattr(sys, "argv", [*sys.argv, "train.label_smoothing=0.0"])
