@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from fmnist_sweep.config.job import CONFIRMATION, Job
 from fmnist_sweep.errors import PromotionRefused
 from fmnist_sweep.sweep.plan import plan_studies
 from fmnist_sweep.sweep.run import find_sweep_run
+from fmnist_sweep.text import format_mean
 from fmnist_sweep.tracking.deleted import describe_deleted_runs, list_deleted_runs
-from fmnist_sweep.tracking.names import CONFIG_HASH_TAG, JOURNAL_TAG, KIND_TAG, TEST_OPENED_TAG, TEST_OPENING_TAG
+from fmnist_sweep.tracking.names import (
+    CONFIG_HASH_TAG,
+    JOURNAL_TAG,
+    KIND_TAG,
+    MIRRORED_ACCURACY,
+    TEST_OPENED_TAG,
+    TEST_OPENING_TAG,
+)
 from fmnist_sweep.tracking.queries import search_all_experiments
 from fmnist_sweep.tracking.store import locate_state_folder
 from fmnist_sweep.tracking.trial_data import build_data_config, load_matching_splits
@@ -60,6 +69,18 @@ class Confirmations:
         """Names of the openings of the test images in which a run of this configuration was scored."""
         scored_runs = [run for run in (*self.runs, *self.other_runs) if TEST_OPENED_TAG in run.tags]
         return {run.tags.get(TEST_OPENING_TAG, "one without a name") for run in scored_runs}
+
+    def describe_mirrored_accuracy(self) -> str:
+        """A sentence on the accuracy with mirror images of all scored runs; empty where one of them has none."""
+        values = [run.metrics.get(MIRRORED_ACCURACY) for run in self.scored_runs]
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return ""
+        figure = format_mean(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+        return (
+            f"Averaged over each image and its mirror image, the predictions of {self.configuration.name} have a test "
+            f"accuracy of {figure}. It decides nothing: a registered model predicts each image once."
+        )
 
     def update_runs(self, runs: Mapping[str, StoredTrial]) -> Confirmations:
         """The same confirmations with newer readings of some runs, given by run id."""

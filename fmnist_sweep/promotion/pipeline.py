@@ -109,7 +109,7 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
         champion_confirmations=gate_input.champion,
         judgement=judgement,
         rule=promotion.rule_json,
-        remarks=(*gate_input.exclusions, *_list_remarks(promotion)),
+        remarks=(*gate_input.exclusions, *_list_remarks(promotion, gate_input)),
         looks=training.looks,
         corrected=None
         if training.rule is None or not training.looks
@@ -120,11 +120,12 @@ def _decide(promotion: Promotion, gate_input: GateInput, champion: Champion | No
     return register_winner(promotion, dossier, gate_input.run_id)
 
 
-def _list_remarks(promotion: Promotion) -> list[str]:
-    """What else a reader of the evidence should know: how often the test images were opened, and known scores."""
+def _list_remarks(promotion: Promotion, gate_input: GateInput) -> list[str]:
+    """What else a reader of the evidence should know: openings of the test images, known scores, mirror images."""
     opening_count = count_openings(check_ledger(promotion.store, promotion.ledger))
     known_names = [trial.name for trial in promotion.candidates.finalists if TEST_OPENED_TAG in trial.tags]
     return [
         f"Openings of the test images recorded in {promotion.ledger.name}, these included: {opening_count}.",
         *(f"The test accuracy of {name} itself was known before it was chosen." for name in known_names),
+        *filter(None, (confirmations.describe_mirrored_accuracy() for confirmations in gate_input.finalists)),
     ]

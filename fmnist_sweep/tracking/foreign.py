@@ -27,6 +27,7 @@ from fmnist_sweep.tracking.names import (
     JOURNAL_TAG,
     JOURNALS_TAG,
     KIND_TAG,
+    MIRRORED_ACCURACY,
     PARENT_RUN_TAG,
     PROMOTED_FROM_TAG,
     SOURCE_NAME_TAG,
@@ -67,7 +68,7 @@ _VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 _SHARE, _COUNT, _DURATION = (0.0, 1.0), (0.0, 1e15), (0.0, 1e12)
 _METRIC_RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("best_val_accuracy", "test_accuracy"), _SHARE),
+    **dict.fromkeys(("best_val_accuracy", "test_accuracy", MIRRORED_ACCURACY), _SHARE),
     **dict.fromkeys(("best_epoch", "parameters", "size_bytes"), _COUNT),
     **dict.fromkeys(("fit_seconds", "cpu_seconds", "ms_per_image"), _DURATION),
 }

@@ -104,6 +104,9 @@ MOVE_TAG_PREFIX: Final = "fmnist.move."  # a move of an alias, with its number a
 TEST_DECISION_TAG_PREFIX: Final = "fmnist.test_decision."  # a decision on test images, with its key appended
 LEDGER_TAG_PREFIX: Final = "fmnist.test_ledger."  # head of a ledger of openings, with the ledger's key appended
 
+# Metrics of a run.
+MIRRORED_ACCURACY: Final = "test_accuracy_mirrored"  # of predictions averaged over each image and its mirror image
+
 # Artifact files of a run.
 PREDICTIONS_FILE: Final = "predictions.npz"
 TEST_PREDICTIONS_FILE: Final = "test_predictions.npz"

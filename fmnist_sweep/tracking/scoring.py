@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from fmnist_sweep.data import DataConfig, Split, open_test
 from fmnist_sweep.tracking.models import download_model, load_keras_file, load_verified_model
+from fmnist_sweep.tracking.names import MIRRORED_ACCURACY
 from fmnist_sweep.tracking.test_predictions import find_training_twins, log_test_predictions
+from fmnist_sweep.training.augmentation import mirrors_images
 
 if TYPE_CHECKING:
     from fmnist_sweep.tracking.prediction_files import Predictions
@@ -60,6 +62,10 @@ def score_on_test_images(
     twin_mask = find_training_twins(data, images)
     for model in models:
         loss = str(model.trial.parse_value("train.loss"))
+        has_mirrored = mirrors_images(model.trial.parse_section("train.augmentation"))
         keras_model = load_keras_file(model.file)
-        accuracy = log_test_predictions(store, model.trial.run_id, keras_model, loss, images, twin_mask)
-        say(f"{model.name}: test accuracy {accuracy:.4f}")
+        scores = log_test_predictions(
+            store, model.trial.run_id, keras_model, loss, images, twin_mask, has_mirrored=has_mirrored
+        )
+        mirrored = f", averaged with mirror images {scores[MIRRORED_ACCURACY]:.4f}" if has_mirrored else ""
+        say(f"{model.name}: test accuracy {scores['test_accuracy']:.4f}{mirrored}")

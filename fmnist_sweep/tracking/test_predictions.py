@@ -13,7 +13,7 @@ from fmnist_sweep.data.sources import reread_train
 from fmnist_sweep.data.splits import hash_images_briefly, hash_in_any_order
 from fmnist_sweep.data.twins import find_near_twins
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.tracking.names import TEST_OPENED_TAG, TEST_PART_TAG, TEST_PREDICTIONS_FILE
+from fmnist_sweep.tracking.names import MIRRORED_ACCURACY, TEST_OPENED_TAG, TEST_PART_TAG, TEST_PREDICTIONS_FILE
 from fmnist_sweep.tracking.prediction_files import TestPredictions, pack_predictions, unpack_test_predictions
 from fmnist_sweep.tracking.run_files import UnreadableArtifact, log_files, read_artifact
 
@@ -49,11 +49,18 @@ def find_training_twins(data: DataConfig, images: Split) -> NDArray[np.bool_]:
 
 
 def log_test_predictions(
-    store: Store, run_id: str, model: keras.Model, loss: str, images: Split, twin_mask: NDArray[np.bool_]
-) -> float:
-    """Log what a run's model predicts for the test images, and return its accuracy. Repeating it changes nothing.
+    store: Store,
+    run_id: str,
+    model: keras.Model,
+    loss: str,
+    images: Split,
+    twin_mask: NDArray[np.bool_],
+    has_mirrored: bool = False,
+) -> dict[str, float]:
+    """Log what a run's model predicts for the test images, and return its scores. Repeating it changes nothing.
 
-    loss: the one that it was trained with. twin_mask: as of TestPredictions.
+    loss: the one that it was trained with. twin_mask: as of TestPredictions. has_mirrored: whether it was trained on
+    mirror images, too; then a second accuracy is of its probabilities averaged over each image and its mirror image.
     """
     import keras
     from mlflow.entities import Metric, RunTag
@@ -68,6 +75,9 @@ def log_test_predictions(
         # With the penalties on the weights, as a trial's val_loss.
         "test_loss": float(keras.ops.mean(per_image)) + float(sum(model.losses)),
     }
+    if has_mirrored:
+        mirrored = predict_images(model, images.images[:, :, ::-1], _BATCH_SIZE)
+        scores[MIRRORED_ACCURACY] = float(((probabilities + mirrored).argmax(axis=1) == images.labels).mean())
     content = pack_predictions(
         index=images.index,
         labels=images.labels,
@@ -87,4 +97,4 @@ def log_test_predictions(
         RunTag(TEST_OPENED_TAG, now.isoformat(timespec="seconds")),
     ]
     store.client.log_batch(run_id, metrics=entries, tags=tags)
-    return scores["test_accuracy"]
+    return scores

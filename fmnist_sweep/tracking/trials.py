@@ -104,6 +104,11 @@ class StoredTrial:
         """The value of a parameter before it became text; None if the trial has no such parameter."""
         return parse_parameter(self.params.get(key))
 
+    def parse_section(self, name: str) -> dict[str, Any]:
+        """The parameters of a section, such as train.augmentation, by the rest of their keys."""
+        keys = {key: key.removeprefix(f"{name}.") for key in self.params if key.startswith(f"{name}.")}
+        return {rest: self.parse_value(key) for key, rest in keys.items()}
+
 
 def read_trials(store: Store, tags: Mapping[str, str], kinds: Sequence[str] = ("trial",)) -> list[StoredTrial]:
     """The trials with these tags (see search_runs), in the order in which they began, each with its latest attempt.

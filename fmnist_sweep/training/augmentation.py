@@ -34,6 +34,12 @@ def augment_images(section: Mapping[str, Any], images: Images, *, seed: int, epo
     return changed
 
 
+def mirrors_images(section: Mapping[str, Any]) -> bool:
+    """Whether a resolved `train.augmentation` section mirrors images; False for own code, of which nothing is known."""
+    name = section.get("name", PLAIN_AUGMENTATION)
+    return name == alternate_and_erase.__name__ or (name == mirror_and_shift.__name__ and section.get("flip") is True)
+
+
 @plugins.augmentation
 def mirror_and_shift(
     images: Images,

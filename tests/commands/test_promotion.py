@@ -46,8 +46,9 @@ pytestmark = pytest.mark.usefixtures("plain_figures")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, warm_sweep: Command) -> Path:
-    """A sweep of two trials."""
-    return swept(tmp_path_factory.mktemp("story"), warm_sweep, *SWEEP)
+    """A sweep of two trials, which are trained on mirror images, too."""
+    plain = [override for override in SWEEP if override != "train.augmentation.flip=false"]
+    return swept(tmp_path_factory.mktemp("story"), warm_sweep, *plain, "train.augmentation.flip=true")
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,20 @@ def test_the_evidence_is_kept_with_the_promotion_and_the_description_names_it(fo
     assert version.description.startswith(f"**{version.tags['fmnist.name']}**: first.")
     assert f"{place}/evidence.html" in version.description
     assert version.tags["fmnist.command"] in version.description
+
+
+@needs_fashion_mnist
+def test_a_second_accuracy_is_averaged_with_mirror_images_and_decides_nothing(promoted: Step) -> None:
+    confirmations = promoted.after.kind("confirmation")
+    mirrored = [run.data.metrics["test_accuracy_mirrored"] for run in confirmations]
+    for run, value in zip(confirmations, mirrored, strict=True):
+        assert 0.3 < value < 1
+        assert f"test accuracy {run.data.metrics['test_accuracy']:.4f}, averaged with mirror images {value:.4f}" in (
+            promoted.out
+        )
+    sentence = f"have a test accuracy of {np.mean(mirrored):.4f} ± {np.std(mirrored, ddof=1):.4f} (n=2). It decides"
+    assert sentence in promoted.after.versions["1"].description
+    assert sentence in promoted.out
 
 
 @needs_fashion_mnist
