@@ -21,7 +21,8 @@ import tensorflow as tf
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.data import Splits, load_splits
-from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search import space
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.training.models import build_model
 from fmnist_sweep.training.optimization import build_optimizer
 
@@ -79,7 +80,7 @@ def make_rate(base: float, schedule: Mapping[str, Any], steps: int) -> Any:
 
 def train(trial: optuna.Trial, settings: Mapping[str, Any], splits: Splits) -> float:
     """Train what Optuna suggests; its best validation accuracy."""
-    values = {name: suggest(trial, name, spec) for name, spec in tunable.find_tunables(settings)}
+    values = {name: suggest(trial, name, spec) for name, spec in find_tunables(settings)}
     config = space.resolve_tunables(settings, values)
     section = config["train"]
     keras.utils.clear_session()

@@ -76,7 +76,7 @@ def compose_variant(ingredient: str, overrides: Sequence[str], seed: int) -> tup
     """The config of a trial, and that of its data. Raises ConfigError."""
     from fmnist_sweep.config.compose import compose_job
     from fmnist_sweep.errors import ConfigError
-    from fmnist_sweep.search.tunable import find_tunables
+    from fmnist_sweep.search.parameters import find_tunables
     from fmnist_sweep.sweep.plan import settle_precision
 
     words = ["experiment=speedrun", *INGREDIENTS.get(ingredient, []), *overrides, f"seed={seed}"]

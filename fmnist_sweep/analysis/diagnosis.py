@@ -20,8 +20,9 @@ from fmnist_sweep.analysis.shortcomings import (
     find_overtime,
     judge_fit,
 )
+from fmnist_sweep.search.parameters import list_parameters
 from fmnist_sweep.search.space import count_combinations, find_option_groups, list_values_at
-from fmnist_sweep.search.tunable import MAX_COUNT, is_tunable, list_parameters
+from fmnist_sweep.search.tunable import MAX_COUNT, is_tunable
 from fmnist_sweep.tracking.names import JOURNAL_TAG
 from fmnist_sweep.tracking.trials import StoredTrial
 

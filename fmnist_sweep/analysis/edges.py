@@ -12,7 +12,7 @@ from typing import Any
 from fmnist_sweep.analysis.widening import has_edges, list_wider_ranges, locate_value
 from fmnist_sweep.config.check import is_allowed
 from fmnist_sweep.config.overrides import format_override_value
-from fmnist_sweep.search.tunable import find_tunables
+from fmnist_sweep.search.parameters import find_tunables
 
 LEAST_TRIALS = 4  # of three, the likeliest order by chance has a probability of 1/6
 _NEAR = 0.1  # of the range: draws of a continuous tunable do not hit its edge

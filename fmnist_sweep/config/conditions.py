@@ -10,13 +10,8 @@ from fmnist_sweep.config.keys import find_value, has_key
 from fmnist_sweep.config.overrides import format_override_value, quote_override_value
 from fmnist_sweep.config.refusals import MOST_QUOTED, Locator, suggest_closest
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.search.tunable import (
-    CircularConditions,
-    Parameter,
-    list_parameters,
-    parse_tunable,
-    scan_parameters,
-)
+from fmnist_sweep.search.parameters import CircularConditions, Parameter, list_parameters, scan_parameters
+from fmnist_sweep.search.tunable import parse_tunable
 from fmnist_sweep.text import quote_text
 
 

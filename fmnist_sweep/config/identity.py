@@ -16,8 +16,8 @@ from fmnist_sweep.config.job import SEARCH, Job
 from fmnist_sweep.config.overrides import parse_override_key
 from fmnist_sweep.config.plugin_words import describe_plugins
 from fmnist_sweep.config.schema import OPTION_GROUPS
-from fmnist_sweep.search import tunable
-from fmnist_sweep.search.ask_and_tell import needs_optuna
+from fmnist_sweep.search.factories import needs_optuna
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.search.space import list_values_at
 from fmnist_sweep.text import format_epoch_count
 
@@ -47,7 +47,7 @@ class Study:
     @property
     def tuned_keys(self) -> list[str]:
         """The dotted keys of the tunables."""
-        return [name for name, _ in tunable.find_tunables(self.settings)]
+        return [name for name, _ in find_tunables(self.settings)]
 
     @property
     def precision(self) -> str:

@@ -11,6 +11,7 @@ from fmnist_sweep.config.overrides import format_override_value, quote_override_
 from fmnist_sweep.config.refusals import suggest_closest
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.search import tunable
+from fmnist_sweep.search.parameters import list_parameters
 
 Parsed = tunable.Choice | tunable.Int | tunable.Float | tunable.Boolean
 
@@ -33,7 +34,7 @@ def drop_repeated(configurations: Sequence[dict[str, Any]]) -> list[dict[str, An
 
 def complete_values(settings: Mapping[str, Any], given: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The given values as the tunables would draw them, and the defaults of the others; see `complete_first`."""
-    parameters = tunable.list_parameters(settings)
+    parameters = list_parameters(settings)
     names = [parameter.name for parameter in parameters]
     for key in given:
         if key not in names:

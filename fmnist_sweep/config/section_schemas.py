@@ -27,7 +27,7 @@ from fmnist_sweep.config.schema import (
 from fmnist_sweep.data.data_config import choose_data_schema
 from fmnist_sweep.errors import ConfigError
 from fmnist_sweep.plugins import DATA_SOURCES, Registry, read_keyword_parameters
-from fmnist_sweep.search.ask_and_tell import ORACLES
+from fmnist_sweep.search.factories import ORACLES
 from fmnist_sweep.search.tunable import TUNABLE
 from fmnist_sweep.training.augmentation import AUGMENTATIONS, PLAIN_AUGMENTATION
 from fmnist_sweep.training.layers import Regularization

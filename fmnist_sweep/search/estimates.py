@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fmnist_sweep.search import rungs, space, tunable
+from fmnist_sweep.search.parameters import find_tunables
 
 
 def continues_beyond_budget(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a budget of trials counts configurations alone, and what can be promoted of them is trained besides."""
-    return name == "asha" and any(tunable.find_tunables(settings))
+    return name == "asha" and any(find_tunables(settings))
 
 
 def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
@@ -20,7 +21,7 @@ def count_possible_trials(name: str, arguments: Mapping[str, Any], settings: Map
 
     It is math.inf where only a budget ends the search.
     """
-    if name == "hyperband" and any(tunable.find_tunables(settings)):
+    if name == "hyperband" and any(find_tunables(settings)):
         hyperband_rungs = compute_hyperband_rungs(space.read_epochs(settings), arguments["factor"])
         return float(sum(map(sum, hyperband_rungs)) * arguments["iterations"])
     return space.count_grid_trials(settings) if name == "grid" else space.count_combinations(settings)
@@ -41,7 +42,7 @@ def estimate_epochs(name: str, arguments: Mapping[str, Any], settings: Mapping[s
     Those that a promoted trial goes on from count for it, too.
     """
     epochs = space.read_epochs(settings)
-    if name == "hyperband" and any(tunable.find_tunables(settings)):
+    if name == "hyperband" and any(find_tunables(settings)):
         hyperband_rungs = compute_hyperband_rungs(epochs, arguments["factor"])
         total = sum(
             size * rung_epochs
@@ -114,7 +115,7 @@ def explain_infeasible_search(name: str, arguments: Mapping[str, Any], settings:
             f"a grid lists the values of a tunable, and {unlisted[0]} has {unlisted[1]:,}, more than "
             f"{tunable.MAX_LISTED_VALUES:,}; narrow it, give it a wider step, or use search=random"
         )
-    if name != "hyperband" or not any(tunable.find_tunables(settings)):
+    if name != "hyperband" or not any(find_tunables(settings)):
         return None
     required = count_first_rung_trials(arguments, settings)
     combinations = space.count_combinations(settings)

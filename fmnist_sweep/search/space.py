@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import tunable
+from fmnist_sweep.search.parameters import find_tunables, list_parameters
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -30,7 +31,7 @@ def build_hyperparameters(settings: Mapping[str, Any]) -> keras_tuner.HyperParam
     from fmnist_sweep.search.scopes import NestingHyperParameters
 
     space = NestingHyperParameters()
-    for parameter in tunable.list_parameters(settings):
+    for parameter in list_parameters(settings):
         name, spec = parameter.name, parameter.spec
         arguments = {key: value for key, value in spec.items() if key != tunable.TUNE_KEY}
         with ExitStack() as scopes:
@@ -52,7 +53,7 @@ def resolve_tunables(settings: Mapping[str, Any], values: Mapping[str, Any]) -> 
     """
     resolved = copy.deepcopy(dict(settings))
     drawn: dict[str, Any] = {}
-    for parameter in tunable.list_parameters(settings):
+    for parameter in list_parameters(settings):
         if parameter.is_drawn(drawn):
             drawn[parameter.name] = _convert_value(values[parameter.name], parameter.spec)
             value = drawn[parameter.name]
@@ -77,7 +78,7 @@ def map_drawn_keys(settings: Mapping[str, Any], values: Mapping[str, Any]) -> di
     groups = find_option_groups(settings)
     return {
         parameter.name: parameter.key
-        for parameter in tunable.list_parameters(settings)
+        for parameter in list_parameters(settings)
         if parameter.key not in groups
         and (parameter.option is None or values[parameter.option[0]] == parameter.option[1])
     }
@@ -134,7 +135,7 @@ def _count_trials(
 
     What is not drawn makes no difference. Values that no condition names are counted together: they lead to the same.
     """
-    parameters = tunable.list_parameters(settings)
+    parameters = list_parameters(settings)
     named: dict[str, dict[Any, None]] = {}
     for parameter in parameters:
         for name, values in parameter.conditions:
@@ -164,7 +165,7 @@ def _count_trials(
 
 def find_unlisted_tunable(settings: Mapping[str, Any]) -> tuple[str, int] | None:
     """A tunable with more values than a grid search can list, and how many they are; None if there is none."""
-    for key, spec in tunable.find_tunables(settings):
+    for key, spec in find_tunables(settings):
         count = _count_values(spec)
         if _lists_values(spec) and count > tunable.MAX_LISTED_VALUES:
             return key, int(count)

@@ -14,7 +14,8 @@ from fmnist_sweep.config.keys import flatten_config
 from fmnist_sweep.config.known_configurations import complete_first, complete_values, drop_repeated
 from fmnist_sweep.config.overrides import quote_override_value
 from fmnist_sweep.errors import ConfigError, StoreError
-from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search import space
+from fmnist_sweep.search.parameters import list_parameters
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.tracking.foreign import parse_parameter
 from fmnist_sweep.tracking.names import KIND_TAG
@@ -121,7 +122,7 @@ def _fit_recorded(
 ) -> dict[str, Any]:
     """The values with which a study trains what is recorded, with these options of its groups. Raises ConfigError."""
     recorded_values, given = flatten_config(recorded), dict[str, Any](options)
-    for parameter in tunable.list_parameters(settings):
+    for parameter in list_parameters(settings):
         if parameter.name in options or not parameter.is_drawn(given):
             continue
         if parameter.key not in recorded_values:

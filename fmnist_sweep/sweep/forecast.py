@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fmnist_sweep.errors import StoreError
-from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search import space
 from fmnist_sweep.search.estimates import (
     compute_hyperband_rungs,
     continues_beyond_budget,
@@ -24,6 +24,7 @@ from fmnist_sweep.search.estimates import (
     list_own_epochs,
     list_rung_epochs,
 )
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.text import format_duration, format_epoch_count, format_trial_count
 from fmnist_sweep.training.probe import TrainingCost
 
@@ -89,7 +90,7 @@ class Forecast:
 
 def forecast_study(cost: TrainingCost, work: StudyWork) -> Forecast:
     """Forecast what is left of a study."""
-    if work.search_name == "hyperband" and any(tunable.find_tunables(work.settings)):
+    if work.search_name == "hyperband" and any(find_tunables(work.settings)):
         epochs = _list_hyperband_epochs(space.read_epochs(work.settings), work.oracle)
         return _forecast_rungs(cost, work, epochs)
     if continues_beyond_budget(work.search_name, work.settings) and math.isfinite(work.configurations):

@@ -18,7 +18,8 @@ from fmnist_sweep.data.description import FASHION_MNIST
 from fmnist_sweep.errors import DISK_ERRORS, ConfigError, ExitCode, StoreError
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.search.ask_and_tell import ORACLES, Search
+from fmnist_sweep.search.ask_and_tell import Search
+from fmnist_sweep.search.factories import ORACLES
 from fmnist_sweep.study.sweep_journal import is_sweep_closed, read_sweep_run_id
 from fmnist_sweep.sweep.announcements import announce_costs, announce_results, announce_studies, show_earlier_results
 from fmnist_sweep.sweep.context import SweepContext

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search.parameters import find_tunables, list_parameters
 from fmnist_sweep.training import backend
 from fmnist_sweep.training.augmentation import augment_images, draw_epoch_order
 from fmnist_sweep.training.compilation import PREDICTION_BATCH, compile_model
@@ -62,7 +63,7 @@ def measure_training_cost(settings: Mapping[str, Any], splits: Splits) -> Traini
 
 def resolve_middle(settings: Mapping[str, Any], options: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """The middle configuration of a study, with these options of the groups that are searched."""
-    values = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in tunable.find_tunables(settings)}
+    values = {name: _compute_middle(tunable.parse_tunable(spec)) for name, spec in find_tunables(settings)}
     return space.resolve_tunables(settings, {**values, **options})
 
 
@@ -88,7 +89,7 @@ def _count_max_parameters(settings: Mapping[str, Any], description: DataDescript
 
 def _list_corners(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Values of all tunables at the corners of the space, as many for each of the options that shape a model."""
-    parameters = tunable.list_parameters(settings)
+    parameters = list_parameters(settings)
     middle = {each.name: _compute_middle(tunable.parse_tunable(each.spec)) for each in parameters}
     groups = {group: names for group, names in space.find_option_groups(settings).items() if _is_shape_setting(group)}
     choices = [dict(zip(groups, names, strict=True)) for names in itertools.product(*groups.values())]

@@ -17,6 +17,7 @@ import optuna_script
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.training.optimization import compute_batch_rates
 
 
@@ -27,16 +28,16 @@ def make_result(side: str, seed: int, *best: tuple[float, float]) -> dict[str, A
 def test_the_script_draws_from_the_space_of_the_default_study() -> None:
     settings = compose_job([]).config.settings
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    names = [name for name, _ in tunable.find_tunables(settings)]
+    names = [name for name, _ in find_tunables(settings)]
     assert names
     for _ in range(20):
         trial = study.ask()
-        values = {name: optuna_script.suggest(trial, name, spec) for name, spec in tunable.find_tunables(settings)}
+        values = {name: optuna_script.suggest(trial, name, spec) for name, spec in find_tunables(settings)}
         for name, parameter in zip(names, space.build_hyperparameters(settings).space, strict=True):
             value = values[name]
             value = tunable.round_float(value) if isinstance(value, float) else value
             assert 0 <= parameter.value_to_prob(value) <= 1
-        assert not list(tunable.find_tunables(space.resolve_tunables(settings, values)))
+        assert not list(find_tunables(space.resolve_tunables(settings, values)))
 
 
 def test_the_scripts_rate_is_the_one_cycle_of_the_product() -> None:

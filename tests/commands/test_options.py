@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fmnist_sweep.search.ask_and_tell import ORACLES
+from fmnist_sweep.search.factories import ORACLES
 from tests.support.in_process import run_command, run_verb
 from tests.support.small import DRAWN
 

@@ -17,7 +17,7 @@ from fmnist_sweep.config.identity import identify_study, label_studies, make_tri
 from fmnist_sweep.config.job import Job
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.search.ask_and_tell import Proposal
-from fmnist_sweep.search.tunable import list_parameters
+from fmnist_sweep.search.parameters import list_parameters
 from tests.support.in_process import run_command
 from tests.support.small import resolved, search_of
 

@@ -15,8 +15,8 @@ from fmnist_sweep.config.folders import find_conf_folder, find_experiments_folde
 from fmnist_sweep.config.origins import ValueOrigins
 from fmnist_sweep.config.schema import Config
 from fmnist_sweep.errors import ConfigError
-from fmnist_sweep.search import tunable
-from fmnist_sweep.search.ask_and_tell import ORACLES
+from fmnist_sweep.search.factories import ORACLES
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.training import models
 from fmnist_sweep.training.optimization import OPTIMIZERS
 from tests.support.in_process import run_command
@@ -35,7 +35,7 @@ def config(*overrides: str) -> Config:
 def test_the_defaults_are_checked_and_say_where_they_go() -> None:
     made = config()
     assert set(made.settings) == {"model", "optimizer", "regularization", "train", "seed"}
-    assert [name for name, _ in tunable.find_tunables(made.settings)] == [
+    assert [name for name, _ in find_tunables(made.settings)] == [
         "model.filters",
         "model.conv_layers",
         "optimizer.learning_rate",

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fmnist_sweep.config.compose import compose_job
-from fmnist_sweep.search.ask_and_tell import ORACLES, Proposal
+from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.search.estimates import count_possible_trials, explain_infeasible_search
+from fmnist_sweep.search.factories import ORACLES
 from tests.support.searches import ask_until_over, quality, search
 from tests.support.small import SPACE_OF_54
 

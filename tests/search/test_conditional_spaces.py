@@ -12,9 +12,10 @@ import pytest
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.search import space
-from fmnist_sweep.search.ask_and_tell import ORACLES, Proposal, Search, Wait
+from fmnist_sweep.search.ask_and_tell import Proposal, Search, Wait
 from fmnist_sweep.search.estimates import count_possible_trials, explain_infeasible_search
-from fmnist_sweep.search.tunable import CircularConditions, list_parameters
+from fmnist_sweep.search.factories import ORACLES
+from fmnist_sweep.search.parameters import CircularConditions, list_parameters
 from fmnist_sweep.training.probe import _list_corners
 
 

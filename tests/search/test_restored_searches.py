@@ -11,7 +11,8 @@ import pytest
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.search.ask_and_tell import ORACLES, Proposal, ReplayMismatch, Search, Wait
+from fmnist_sweep.search.ask_and_tell import Proposal, ReplayMismatch, Search, Wait
+from fmnist_sweep.search.factories import ORACLES
 from tests.support.searches import CONTINUOUS, Exchange, onwards, search
 from tests.support.small import SPACE_OF_54, search_of
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fmnist_sweep.search import space, tunable
+from fmnist_sweep.search.parameters import find_tunables
 
 CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "choice": ({"tune": "choice", "values": [32, 48]}, [32, 48]),
@@ -81,7 +82,7 @@ def test_resolving_leaves_no_tunable_and_changes_nothing_it_was_given() -> None:
     assert resolved == {"a": {"b": 2, "c": [1]}, "d": "text"}
     resolved["a"]["c"].append(2)
     assert settings == {"a": {"b": spec, "c": [1]}, "d": "text"}
-    assert list(tunable.find_tunables(resolved)) == []
+    assert list(find_tunables(resolved)) == []
 
 
 def test_a_value_that_was_not_proposed_is_an_error_and_not_a_default() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.job import Job
-from fmnist_sweep.search.ask_and_tell import ORACLES, Exchange, Proposal, Search, Wait
+from fmnist_sweep.search.ask_and_tell import Exchange, Proposal, Search, Wait
 from fmnist_sweep.search.estimates import count_possible_trials
-from fmnist_sweep.search.tunable import find_tunables
+from fmnist_sweep.search.factories import ORACLES
+from fmnist_sweep.search.parameters import find_tunables
 from tests.support.small import SPACE_OF_54
 
 ALL = tuple(ORACLES)

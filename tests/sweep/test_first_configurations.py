@@ -15,7 +15,7 @@ from fmnist_sweep.config.compose import compose_job
 from fmnist_sweep.config.overrides import is_override_of
 from fmnist_sweep.errors import ConfigError, ExitCode
 from fmnist_sweep.report.terminal import View
-from fmnist_sweep.search.ask_and_tell import ORACLES
+from fmnist_sweep.search.factories import ORACLES
 from fmnist_sweep.study.folder import list_study_folders
 from fmnist_sweep.sweep.run import run_sweep
 from fmnist_sweep.tracking.queries import StoredRun, search_runs

@@ -22,6 +22,7 @@ from fmnist_sweep.report.terminal import View
 from fmnist_sweep.search import space, tunable
 from fmnist_sweep.search.ask_and_tell import Proposal
 from fmnist_sweep.search.estimates import count_possible_trials
+from fmnist_sweep.search.parameters import find_tunables
 from fmnist_sweep.sweep.forecast import (
     Forecast,
     StudyWork,
@@ -145,7 +146,7 @@ def test_minutes_bound_a_search_without_end() -> None:
 def test_the_parameters_are_those_of_the_largest_model_of_the_space() -> None:
     choice = "model.dense_units={tune: choice, values: [8, 32, 16]}"
     settings = compose_job([*SPACE, choice, "model.filters.max_value=5", "regularization=dropout_bn"]).config.settings
-    named = {name: tunable.parse_tunable(spec) for name, spec in tunable.find_tunables(settings)}
+    named = {name: tunable.parse_tunable(spec) for name, spec in find_tunables(settings)}
     values = {
         "model.filters": range(2, 6),
         "model.conv_layers": [1, 2],
