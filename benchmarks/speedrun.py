@@ -59,6 +59,7 @@ INGREDIENTS: Mapping[str, Sequence[str]] = {
     "muon": ["optimizer=adamw", "optimizer.learning_rate=0.006", "optimizer.weight_decay=0.03"],
 }
 ADDED = ("members", "growing images", "growing batches", "whitening")
+BASES = {"growing images": "flattening"}  # what is compared with another variant than the recipe
 _MEASURED_IMAGES = 4096  # of an epoch, for the estimate of what all of them take
 _CONFIDENCE = 0.95
 
@@ -215,16 +216,19 @@ def describe_conditions(given: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def compare_variant(ingredient: str, results: Sequence[Result]) -> str:
-    """A row of the table: epochs, both accuracies, CPU-seconds, and the difference of the first from the recipe's."""
+    """A row of the table: epochs, both accuracies, CPU-seconds, and the difference of the first from its base's."""
     by_seed = {each["seed"]: each for each in results if each["ingredient"] == ingredient}
-    recipe = {each["seed"]: each for each in results if each["ingredient"] == RECIPE}
-    pairs = [(by_seed[seed]["accuracy"], recipe[seed]["accuracy"]) for seed in sorted(set(by_seed) & set(recipe))]
+    trained = {each["ingredient"] for each in results}
+    base = BASES[ingredient] if BASES.get(ingredient) in trained else RECIPE
+    other = {each["seed"]: each for each in results if each["ingredient"] == base}
+    pairs = [(by_seed[seed]["accuracy"], other[seed]["accuracy"]) for seed in sorted(set(by_seed) & set(other))]
     columns = [describe_variant(ingredient), ", ".join(map(str, sorted({each["epochs"] for each in by_seed.values()})))]
     for key, decimals in (("accuracy", 4), ("mirrored", 4), ("cpu_seconds", 0)):
         values = [each[key] for each in by_seed.values()]
         spread = statistics.stdev(values) if len(values) > 1 else None
         columns.append(format_mean(statistics.mean(values), spread, len(values), decimals))
-    columns.append("" if ingredient == RECIPE else describe_difference([one - other for one, other in pairs]))
+    difference = "" if ingredient == RECIPE else describe_difference([mine - its for mine, its in pairs])
+    columns.append(difference if base == RECIPE else f"{difference}, {describe_variant(base)}")
     return f"| {' | '.join(columns)} |"
 
 

@@ -70,6 +70,10 @@ def test_a_row_has_mean_and_sd_of_both_figures_and_the_difference_of_the_pairs()
     )
     assert row.endswith("(sd 0.0014, n=2) |")
     assert speedrun.describe_variant("whitening") == "with whitening"
+    growing = [*results, make_result("growing images", 1, 0.93)]
+    assert "0.9300" in (row := speedrun.compare_variant("growing images", growing)) and "flattening" not in row
+    flat = make_result("flattening", 1, 0.91)
+    assert speedrun.compare_variant("growing images", [*growing, flat]).endswith("| +0.0200, without flattening |")
 
 
 @pytest.mark.parametrize(
