@@ -18,6 +18,7 @@ from fmnist_sweep.report import charts, coordinates, tables, wording
 from fmnist_sweep.report.advice import Advice
 from fmnist_sweep.report.figures import galleries, plots
 from fmnist_sweep.report.kept_parts import KeptParts
+from fmnist_sweep.report.learning_curves import chart_curves
 from fmnist_sweep.report.markup import encode_picture, encode_script_json, render_part, render_template_page
 from fmnist_sweep.report.plotly_chart import Chart, read_plotly_script
 
@@ -199,7 +200,7 @@ def _build_curves_section(page: _ReportPage) -> _Section | None:
     return _make_section(
         "curves",
         "Learning curves",
-        chart=page.add_chart(charts.chart_curves(findings)),
+        chart=page.add_chart(chart_curves(findings)),
         selection=f"The best {MOST_READ} of {finished:,} finished trials." if finished > MOST_READ else "",
         has_other_losses=any(setting.key == "train.loss" for setting in findings.varied_settings),
     )

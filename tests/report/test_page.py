@@ -15,6 +15,7 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.data import LABELS
 from fmnist_sweep.report import charts, coordinates, page, tables
 from fmnist_sweep.report.kept_parts import KeptParts
+from fmnist_sweep.report.learning_curves import chart_curves
 from tests.support.stored import Simulation, pictures, simulation, trial
 
 NASTY = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&amp;%{y}"
@@ -307,7 +308,7 @@ def test_curves_of_a_diverged_trial_have_gaps() -> None:
     found = findings.compute_findings(
         study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
     )
-    losses = [trace for trace in charts.chart_curves(found).build_figure()["data"] if trace["yaxis"] == "y2"]
+    losses = [trace for trace in chart_curves(found).build_figure()["data"] if trace["yaxis"] == "y2"]
     assert losses and all(value is None for trace in losses for value in trace["y"])
     assert not re.search(r"\bNaN|Infinity", "".join(figures(html(found))))
 
@@ -319,5 +320,5 @@ def test_zeros_count_in_the_ranges_of_the_curves() -> None:
     found = findings.compute_findings(
         study.trials, read_predictions=study.predictions_of, read_curves=lambda run_id: rows, validation_images=None
     )
-    axes = charts.chart_curves(found).build_figure()["layout"]
+    axes = chart_curves(found).build_figure()["layout"]
     assert axes["yaxis"]["range"][0] == pytest.approx(-0.01)

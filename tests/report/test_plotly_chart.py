@@ -13,6 +13,7 @@ from fmnist_sweep.analysis.findings import Findings, compute_findings
 from fmnist_sweep.analysis.importance import Importance, SettingImportance
 from fmnist_sweep.report import charts, coordinates
 from fmnist_sweep.report.kept_parts import KeptParts
+from fmnist_sweep.report.learning_curves import chart_curves
 from fmnist_sweep.report.plotly_chart import Chart, read_plotly_script
 from tests.support.stored import simulation
 
@@ -31,7 +32,7 @@ def test_plotly_knows_every_property_of_every_chart_and_would_write_the_same(fin
     assert findings.mistakes is not None
     for chart in (
         charts.chart_best_so_far(findings),
-        charts.chart_curves(findings),
+        chart_curves(findings),
         charts.chart_confusion(findings.mistakes.confusion, findings.mistakes.labels),
         charts.chart_importance(findings.importance),
         coordinates.chart_parallel_coordinates(findings, KeptParts()),
