@@ -12,7 +12,7 @@ from fmnist_sweep.analysis.findings import Findings
 from fmnist_sweep.report.best import TIED_LABEL
 from fmnist_sweep.report.charts import GREY, format_hover_text, make_chart
 from fmnist_sweep.report.figures.canvas import BLUE, GREEN
-from fmnist_sweep.report.plotly_chart import Chart
+from fmnist_sweep.report.plotly_chart import Chart, mask_nonfinite
 
 
 def chart_curves(findings: Findings) -> Chart:
@@ -69,7 +69,7 @@ def _add_curves(chart: Chart, findings: Findings, group: _CurveGroup, key: str, 
         history = findings.curves[findings.trials[place].run_id]
         # A gap after each trial lets one trace draw all trials of a kind.
         x += [*range(1, len(history) + 1), None]
-        y += [*(_mask_nonfinite(epoch[f"{group.prefix}{key}"]) for epoch in history), None]
+        y += [*mask_nonfinite([epoch[f"{group.prefix}{key}"] for epoch in history]), None]
         text += [format_hover_text(findings, place)] * (len(history) + 1)
     split_name = "validation" if group.prefix else "training"
     chart.add_trace(
@@ -98,7 +98,3 @@ def _compute_curve_ranges(histories: Iterable[Sequence[Mapping[str, float]]]) ->
     if not accuracies or not losses:
         return 0.0, 1.0
     return float(np.quantile(accuracies, 0.03)) - 0.01, 1.05 * float(np.quantile(losses, 0.97))
-
-
-def _mask_nonfinite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

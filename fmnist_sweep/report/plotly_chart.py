@@ -56,7 +56,7 @@ class Chart:
         try:
             return json.dumps(figure, allow_nan=False, separators=(",", ":"))
         except ValueError:
-            return json.dumps(_mask_nonfinite(figure), allow_nan=False, separators=(",", ":"))
+            return json.dumps(mask_nonfinite(figure), allow_nan=False, separators=(",", ":"))
 
 
 def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -68,12 +68,13 @@ def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
             target[key] = value
 
 
-def _mask_nonfinite(value: Any) -> Any:
+def mask_nonfinite(value: Any) -> Any:
+    """A value of JSON with None for each number in it that JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _mask_nonfinite(each) for key, each in value.items()}
-    return [_mask_nonfinite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: mask_nonfinite(each) for key, each in value.items()}
+    return [mask_nonfinite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def read_plotly_script() -> bytes:
