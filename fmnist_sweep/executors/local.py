@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +37,7 @@ from fmnist_sweep.executors.messages import (
 )
 from fmnist_sweep.executors.shared_images import SharedImages, share_images
 from fmnist_sweep.interrupts import Stop
+from fmnist_sweep.process.states import count_memory_bytes, read_state
 from fmnist_sweep.search.space import read_replicas
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialSpec, TrialStart, WorkerLost
 from fmnist_sweep.training.own_code import PluginSource
@@ -85,15 +85,17 @@ class _Worker:
         return self.replicas in (None, replicas)
 
     def count_bytes(self) -> int:
-        """Its memory without mapped files; 0 where the system does not say."""
-        try:
-            resident, mapped = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1:3]
-        except OSError:
-            return 0
-        return (int(resident) - int(mapped)) * os.sysconf("SC_PAGE_SIZE")
+        return 0 if self.pid is None else count_memory_bytes(self.pid)
 
     def has_ended(self) -> bool:
-        """Whether the process is gone, even if nothing has been heard of that: the kernel has closed its socket."""
+        """Whether the process is gone, even if nothing has been heard of that.
+
+        It is a zombie then, or the kernel has closed its socket: of a killed process that the last of its threads does,
+        a moment later.
+        """
+        state = None if self.pid is None else read_state(self.pid)
+        if state is not None and state.has_ended:
+            return True
         try:
             with socket.socket(fileno=os.dup(self.connection.fileno())) as wire:
                 return not wire.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

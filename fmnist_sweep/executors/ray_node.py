@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fmnist_sweep.process.interpreter import build_child_environment, build_python_command
+from fmnist_sweep.process.states import list_pids, read_state
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120
@@ -129,10 +130,5 @@ def end_session() -> NoReturn:
 
 def _list_session_processes() -> list[int]:
     """The living processes of this session except this one, also children of processes that died before."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # the process has ended meanwhile
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == os.getsid(0) and state not in "ZX":
-                pids.append(int(path.parent.name))
-    return [pid for pid in pids if pid != os.getpid()]
+    states = {pid: read_state(pid) for pid in list_pids() if pid != os.getpid()}
+    return [pid for pid, state in states.items() if state and state.session == os.getsid(0) and not state.has_ended]
