@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 # before anything imports them
-for name in ("audit", "idx_files", "journals", "kaggle_files", "refusals", "relocation_checks", "searches", "victims"):
+for name in (
+    "audit",
+    "forks",
+    "idx_files",
+    "journals",
+    "kaggle_files",
+    "refusals",
+    "relocation_checks",
+    "searches",
+    "victims",
+):
     pytest.register_assert_rewrite(f"tests.support.{name}")
 
 from fmnist_sweep.data import DataConfig  # noqa: E402

@@ -290,8 +290,7 @@ OF_ONES_OWN = {
     "cli/new.py",  # the template
     "config/folders.py",  # conf/ and the recipes
     "config/foreign.py",  # a text that was read with a bound
-    "executors/local.py",  # /proc
-    "executors/ray_node.py",  # /proc
+    "process/states.py",  # /proc
     "report/documented/write_ups.py",  # experiments/documented
     "report/kept_parts.py",  # this project's code
     "report/plotly_chart.py",  # plotly's script

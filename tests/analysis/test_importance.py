@@ -42,13 +42,10 @@ def test_uncertainty_is_a_range_about_the_value_and_shrinks_with_more_trials() -
     assert width[1] < 0.5 * width[0]
 
 
-def test_settings_that_changed_together_are_named() -> None:
-    found = {item.key: item.same_as for item in importance.measure_importance(*study()).settings}
-    assert found["optimizer.name"] == ("optimizer.momentum",)
-
-
-def test_the_same_trials_have_the_same_importance() -> None:
-    assert importance.measure_importance(*study()) == importance.measure_importance(*study())
+def test_the_same_trials_have_the_same_importance_and_settings_that_changed_together_are_named() -> None:
+    found = importance.measure_importance(*study())
+    assert importance.measure_importance(*study()) == found
+    assert {item.key: item.same_as for item in found.settings}["optimizer.name"] == ("optimizer.momentum",)
 
 
 def test_with_few_configurations_no_ranking_is_claimed_however_many_seeds_they_have() -> None:

@@ -68,6 +68,7 @@ def test_six_trials_take_as_many_questions_as_two(words: tuple[str, ...], tmp_pa
     assert counts[0] > 0 or words == ("studies",)  # no study was begun there
 
 
+@pytest.mark.slow
 def test_lists_import_nothing_that_trains_draws_or_composes(tmp_path: Path) -> None:
     store = write_trials(tmp_path, "fashion-mnist", 2)
     code = (

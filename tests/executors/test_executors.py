@@ -31,6 +31,7 @@ from fmnist_sweep.training.events import (
     TrialStart,
     WorkerLost,
 )
+from tests.support.forks import check_ends
 from tests.support.process import LIMIT_SECONDS, are_gone
 from tests.support.small import TINY, finished, spec, splits
 from tests.support.traps import set_traps
@@ -121,6 +122,11 @@ def test_a_trial_gives_what_it_gives_without_an_executor() -> None:
     result = ended(executor)[-1]
     assert isinstance(result, TrialResult)
     assert (result.probabilities == finished(given, load_splits(given.data)).probabilities).all()
+
+
+def test_how_each_fork_ends_is_known(local: LocalExecutor) -> None:
+    assert local._server is not None
+    check_ends(local._server)
 
 
 def test_no_more_trials_are_taken_than_there_are_slots(executor: Executor) -> None:

@@ -5,43 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fmnist_sweep.executors import fork_server
-from fmnist_sweep.executors.fork_server import ForkServer, WorkerProcess, can_fork
+from fmnist_sweep.executors.fork_server import ForkServer, can_fork
 from fmnist_sweep.executors.local import LocalExecutor
 from fmnist_sweep.interrupts import Stop
 from fmnist_sweep.training.events import EpochEnd, TrialEvent, TrialResult, TrialSpec, TrialStart, WorkerLost
+from tests.support.forks import check_ends
 from tests.support.process import LIMIT_SECONDS, are_gone
 from tests.support.small import TINY, spec
 
 
-@contextmanager
-def started(server: ForkServer) -> Iterator[tuple[WorkerProcess, socket.socket]]:
-    """A worker and the supervisor's end of its socket, once the worker has said that it is ready."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            worker = server.start_worker(theirs)
-        ours.settimeout(LIMIT_SECONDS)
-        assert ours.recv(4096)
-        yield worker, ours
-
-
-@pytest.mark.parametrize("forks", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_how_each_worker_ends_is_known(monkeypatch: pytest.MonkeyPatch, forks: bool) -> None:
-    monkeypatch.setattr(fork_server, "can_fork", lambda: forks)
+@pytest.mark.slow
+def test_how_each_fresh_interpreter_ends_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of forks: tests/executors/test_executors.py, which has a server."""
+    monkeypatch.setattr(fork_server, "can_fork", lambda: False)
     server = ForkServer(1)
-    with started(server) as (killed, _), started(server) as (closed, connection):
-        killed.kill()
-        assert killed.wait() == -signal.SIGKILL
-        killed.kill()  # once more does no harm
-        connection.close()
-        assert closed.wait() == 1
+    check_ends(server)
     server.close()
     assert server.has_ended
 
